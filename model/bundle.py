@@ -1,0 +1,204 @@
+"""The bundle: the one thing that passes from training to service. A directory that is complete and unchanged, or refused.
+
+    manifest.json            what the network is, how it was made and measured, and the sha256 and size of every file
+    model.onnx               images (batch, 3, size, size) -> embedding (batch, dim), logits (batch, classes)
+    model.torchscript.pt     the same
+    weights.safetensors      the same, as parameters for `model.network`
+
+Its fingerprint is the sha256 of manifest.json, which names the sha256 of all the rest. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model.errors import RankoneError
+from model.preprocessing import Preprocessing
+
+MANIFEST: Final = "manifest.json"
+ONNX: Final = "model.onnx"
+TORCHSCRIPT: Final = "model.torchscript.pt"
+WEIGHTS: Final = "weights.safetensors"
+
+
+class BundleError(RankoneError, ValueError):
+    """A directory that is not a bundle, or not the one its manifest describes."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Frozen):
+    """What a file of the bundle must be, to the byte."""
+
+    sha256: str
+    size: int
+
+
+class PoolingRecord(_Frozen):
+    """The pooling system, with all its options spelled out."""
+
+    system: str
+    options: dict[str, float | int | bool]
+
+
+class BackboneRecord(_Frozen):
+    """The backbone and where its weights came from."""
+
+    name: str
+    weights: str
+
+
+class DatasetRecord(_Frozen):
+    """What the network was trained and measured on."""
+
+    name: str
+    num_train: int
+    num_test: int
+    split: str
+
+
+class ParityRecord(_Frozen):
+    """How an exported form compares with the eager float64 network on real images, over all batch sizes."""
+
+    min_cosine: float
+    max_logit_difference: float
+    batch_sizes: tuple[int, ...]
+    num_images: int
+
+
+class Manifest(_Frozen):
+    """Everything a service or a reader needs to know of a network without opening it."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    version: str
+    created: datetime
+    classes: tuple[str, ...] | None
+    dim: int
+    pooling: PoolingRecord
+    backbone: BackboneRecord
+    preprocessing: Preprocessing
+    metrics: dict[str, float]
+    recipe: dict[str, Any]
+    dataset: DatasetRecord | None
+    libraries: dict[str, str]
+    parity: dict[str, ParityRecord]
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+
+
+class Bundle(_Frozen):
+    """A bundle on disk whose files have been checked against its manifest."""
+
+    path: Path
+    manifest: Manifest
+    fingerprint: str
+
+    def file(self, name: str) -> Path:
+        """The path of a file of the bundle.
+
+        Raises:
+            BundleError: the bundle has no such file.
+        """
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.path} has no {name}; it has {', '.join(sorted(self.manifest.files))}")
+        return self.path / name
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Reads the manifest and checks the size and sha256 of every file.
+
+    Raises:
+        BundleError: no bundle there, a manifest of another schema, or a file that is missing, changed or not listed.
+    """
+    try:
+        raw = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path} is not a bundle: it has no readable {MANIFEST} ({error.strerror})") from error
+    try:
+        manifest = Manifest.model_validate_json(raw)
+    except ValidationError as error:
+        raise BundleError(f"{path / MANIFEST} is not a manifest this version can read: {error}") from error
+    for name, expected in manifest.files.items():
+        _check_file(path / name, expected)
+    if strangers := {entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.files}:
+        raise BundleError(f"{path} holds files its manifest does not list: {', '.join(sorted(strangers))}")
+    return Bundle(path=path, manifest=manifest, fingerprint=hashlib.sha256(raw).hexdigest())
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A temporary directory beside `path` to write the files of a bundle into; gone afterwards, unless `seal`ed.
+
+    Raises:
+        BundleError: `path` exists already. A bundle is never written over: a service may have it open.
+    """
+    if path.exists():
+        raise BundleError(f"{path} exists already; choose another directory or remove it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield stage
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def seal(stage: Path, manifest: Manifest, path: Path) -> Bundle:
+    """Records every file of `stage` in the manifest, syncs all to disk and renames the directory to `path`."""
+    files = {entry.name: _record(entry) for entry in sorted(stage.iterdir())}
+    text = manifest.model_copy(update={"files": files}).model_dump_json(indent=2)
+    (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    for entry in [*stage.iterdir(), stage]:
+        _sync(entry)
+    stage.chmod(0o755)  # mkdtemp makes it private, and the service is often another user
+    stage.rename(path)
+    _sync(path.parent)
+    return open_bundle(path)
+
+
+def summary(bundle: Bundle) -> Mapping[str, str]:
+    """The lines that a person wants to see of a bundle."""
+    manifest = bundle.manifest
+    return {
+        "name": f"{manifest.name} {manifest.version}",
+        "fingerprint": bundle.fingerprint[:16],
+        "network": f"{manifest.backbone.name} ({manifest.backbone.weights}) + {manifest.pooling.system}",
+        "embedding": f"{manifest.dim:,} dimensions",
+        "classes": str(len(manifest.classes)) if manifest.classes else "none",
+    }
+
+
+def _check_file(path: Path, expected: FileRecord) -> None:
+    try:
+        found = _record(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    if found != expected:
+        raise BundleError(
+            f"{path} is not the file its manifest describes: {found.size} bytes, sha256 {found.sha256[:16]}…, "
+            f"expected {expected.size} bytes, {expected.sha256[:16]}…"
+        )
+
+
+def _record(path: Path) -> FileRecord:
+    with path.open("rb") as file:
+        return FileRecord(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size=path.stat().st_size)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,19 @@
+"""The root of every error whose message is meant for the user. Anything else that is raised is a fault of ours.
+
+RankoneError
+├── ImageRejected       model.preprocessing: UnsupportedImageType, ImageTooLarge, UndecodableImage
+├── WeightsError        model.backbone
+├── BundleError         model.bundle
+├── DataError           training.datasets
+├── RecipeError         training.recipe
+├── RunError            training.run
+├── ExportError         training.export
+├── Interrupted         training.interrupt
+├── EngineError         service.engine
+├── IndexProblem        service.index: UnknownIndex, UnknownItem, IndexConflict, IndexFull
+└── ServiceError        service.client
+"""
+
+
+class RankoneError(Exception):
+    """Something that the user can mend; the message says what was wrong and what to do."""

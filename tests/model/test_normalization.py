@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.normalization import RankOneUpdate, rank_one_update, rank_one_update_features, unit
+from tests.oracles import run_on_features
+from tests.tolerances import RELATIVE, relative_error
+
+
+def symmetric(features_BND: Tensor) -> Tensor:
+    products: Tensor = features_BND.mT @ features_BND
+    return products
+
+
+def with_spectrum(singular_values: list[float], locations: int = 20) -> Tensor:
+    """One image's features (1, N, D) in float64 with these singular values."""
+    dim = len(singular_values)
+    left = torch.linalg.qr(torch.randn(locations, dim, dtype=torch.float64))[0]
+    right = torch.linalg.qr(torch.randn(dim, dim, dtype=torch.float64))[0]
+    return (left @ torch.diag(torch.tensor(singular_values, dtype=torch.float64)) @ right.T)[None]
+
+
+def spectrum(features_BND: Tensor) -> Tensor:
+    values: Tensor = torch.linalg.svdvals(features_BND)
+    return values
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("iterations", [1, 2, 5])
+@pytest.mark.parametrize("eta", [0.0, 0.3, 0.6, 1.0, 2.0])
+def test_both_forms_are_algorithm_3(dtype: torch.dtype, iterations: int, eta: float) -> None:
+    features = torch.rand(3, 30, 12, dtype=torch.float64)
+    layer = RankOneUpdate(12, eta=eta, iterations=iterations)
+    expected = torch.stack([run_on_features(image, layer.v0, eta, iterations) for image in features])
+    assert relative_error(layer.features(features.to(dtype)), expected) < RELATIVE[dtype]
+    assert relative_error(layer(symmetric(features).to(dtype)), symmetric(expected)) < RELATIVE[dtype]
+
+
+@pytest.mark.parametrize("locations", [30, 5])
+def test_both_forms_have_the_right_gradient(locations: int) -> None:
+    """Also with fewer locations than channels, where the Gram matrix is rank-deficient."""
+    v0 = RankOneUpdate(8).v0.double()
+    features = torch.randn(2, locations, 8, dtype=torch.float64, requires_grad=True)
+    matrix = symmetric(features).detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda f: rank_one_update_features(f, v0, 0.6, 2), features)
+    assert torch.autograd.gradcheck(lambda g: rank_one_update(g, v0, 0.6, 2), matrix)
+
+
+def test_backward_is_that_of_appendix_b() -> None:
+    """The explicit backward of math.md, with un-normalized iterates, against autograd through the layer."""
+    eta, iterations = 0.6, 3
+    layer = RankOneUpdate(9, eta=eta, iterations=iterations).double()
+    f = torch.randn(1, 14, 9, dtype=torch.float64, requires_grad=True)
+    p_gradient = torch.randn(14, 9, dtype=torch.float64)
+    layer.features(f).backward(p_gradient[None])
+
+    f0, p = f.detach()[0], p_gradient
+    iterates = [layer.v0]
+    for _ in range(iterations):
+        iterates.append(f0.T @ (f0 @ iterates[-1]))
+    v = iterates[-1]
+    n, fv = v @ v, f0 @ v
+    df = p - eta * torch.outer(p @ v, v) / n
+    dv = -eta * (f0.T @ p @ v + p.T @ fv) / n + 2 * eta * (fv @ p @ v) * v / n**2
+    for u in reversed(iterates[:-1]):
+        df = df + torch.outer(f0 @ u, dv) + torch.outer(f0 @ dv, u)
+        dv = f0.T @ (f0 @ dv)
+    assert f.grad is not None
+    assert relative_error(f.grad[0], df) < 1e-9
+
+
+def test_the_limit_damps_the_first_singular_value_alone() -> None:
+    """Many iterations: sigma_1 becomes (1 - eta) sigma_1, the others stay."""
+    features = with_spectrum([10.0, 4.0, 2.0, 1.0])
+    found = spectrum(RankOneUpdate(4, eta=0.6, iterations=60).features(features))[0]
+    assert torch.allclose(found, torch.tensor([4.0, 4.0, 2.0, 1.0], dtype=torch.float64), atol=1e-9)
+
+
+@pytest.mark.parametrize("eta", [0.0, 2.0])
+def test_eta_0_and_2_leave_the_spectrum_as_it_was(eta: float) -> None:
+    features = with_spectrum([10.0, 4.0, 2.0, 1.0])
+    found = spectrum(RankOneUpdate(4, eta=eta, iterations=2).features(features))
+    assert torch.allclose(found, spectrum(features), atol=1e-9)
+
+
+def test_theorem_2_larger_singular_values_are_damped_more() -> None:
+    """The expectation over v_0 scales sigma_i by 1 - eta beta_i with beta_1 >= beta_2 >= …, by Monte Carlo.
+
+    E[F_K] has the singular vectors of F, so `u_i^T F_K v_i / sigma_i` averages to 1 - eta beta_i.
+    """
+    features = with_spectrum([3.0, 2.0, 1.5, 1.0])
+    left, sigma, right = torch.linalg.svd(features[0], full_matrices=False)
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randn(4000, 4, generator=generator, dtype=torch.float64)
+    mean = torch.stack([rank_one_update_features(features, v0, 0.6, 1)[0] for v0 in draws]).mean(0)
+    scales = torch.diagonal(left.T @ mean @ right.T) / sigma
+    beta = (1 - scales) / 0.6
+    assert torch.all(beta[:-1] > beta[1:])
+    assert float(beta.sum()) == pytest.approx(1.0, abs=1e-9)
+    off_diagonal = left.T @ mean @ right.T - torch.diag(scales * sigma)
+    assert off_diagonal.abs().max() < 0.05
+
+
+def test_k_8_does_not_overflow_float32() -> None:
+    """Un-normalized, ||v_8||^2 of features of this size is about 1e70."""
+    features = torch.rand(2, 784, 64) * 30
+    layer = RankOneUpdate(64, iterations=8)
+    expected = torch.stack([run_on_features(image, layer.v0, 0.6, 8) for image in features])
+    assert relative_error(layer.features(features), expected) < RELATIVE[torch.float32]
+    assert relative_error(layer(symmetric(features)), symmetric(expected)) < RELATIVE[torch.float32]
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-9, 1e9, 1e18])
+def test_the_update_does_not_depend_on_the_scale_of_the_image(scale: float) -> None:
+    matrix = symmetric(torch.rand(1, 30, 8))
+    layer = RankOneUpdate(8)
+    assert relative_error(layer(matrix * scale) / scale, layer(matrix)) < RELATIVE[torch.float32]
+
+
+def test_a_black_image_stays_zero_with_finite_gradients() -> None:
+    layer = RankOneUpdate(6)
+    features = torch.zeros(2, 10, 6, requires_grad=True)
+    matrix = torch.zeros(2, 6, 6, requires_grad=True)
+    for out in (layer.features(features), layer(matrix)):
+        assert torch.equal(out, torch.zeros_like(out))
+        out.sum().backward()
+    for leaf in (features, matrix):
+        assert leaf.grad is not None
+        assert leaf.grad.isfinite().all()
+
+
+def test_a_black_image_does_not_disturb_its_neighbours_in_the_batch() -> None:
+    layer = RankOneUpdate(6)
+    matrices = symmetric(torch.rand(3, 10, 6))
+    matrices[1] = 0
+    alone = torch.cat([layer(matrix[None]) for matrix in matrices])
+    assert relative_error(layer(matrices), alone) < 1e-6
+
+
+def test_v0_is_fixed_by_the_seed_saved_and_loaded() -> None:
+    first, same, other = RankOneUpdate(16, seed=3), RankOneUpdate(16, seed=3), RankOneUpdate(16, seed=4)
+    assert torch.equal(first.v0, same.v0)
+    assert not torch.equal(first.v0, other.v0)
+    other.load_state_dict(first.state_dict())
+    assert torch.equal(first.v0, other.v0)
+
+
+def test_resampling_happens_in_training_only() -> None:
+    layer = RankOneUpdate(16, resample=True)
+    matrix = symmetric(torch.rand(1, 30, 16))
+    assert not torch.equal(layer(matrix), layer(matrix))
+    layer.eval()
+    assert torch.equal(layer(matrix), layer(matrix))
+    assert torch.equal(layer(matrix), RankOneUpdate(16).eval()(matrix))
+
+
+def test_half_precision_comes_out_in_float32() -> None:
+    assert RankOneUpdate(4)(symmetric(torch.rand(1, 9, 4)).to(torch.bfloat16)).dtype == torch.float32
+
+
+def test_unit_is_exact_where_squares_would_overflow_or_vanish() -> None:
+    v = torch.tensor([[3e30, 4e30], [3e-30, 4e-30], [0.0, 0.0]])
+    assert torch.allclose(unit(v), torch.tensor([[0.6, 0.8], [0.6, 0.8], [0.0, 0.0]]))
+
+
+def test_wrong_shapes_and_options_are_refused() -> None:
+    layer = RankOneUpdate(8)
+    with pytest.raises(ValueError, match=r"\(batch, 8, 8\), got shape \(2, 8, 7\)"):
+        layer(torch.zeros(2, 8, 7))
+    with pytest.raises(ValueError, match=r"\(batch, locations, 8\), got"):
+        layer.features(torch.zeros(2, 20, 7))
+    with pytest.raises(ValueError, match=r"eta must lie in \[0, 2\], got 2.5"):
+        RankOneUpdate(8, eta=2.5)
+    with pytest.raises(ValueError, match="iterations must be at least 1, got 0"):
+        RankOneUpdate(8, iterations=0)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import torch
+
+from model.catalogue import build
+from model.pooling import l2_normalize, signed_sqrt
+
+
+def test_signed_sqrt_is_exact() -> None:
+    x = torch.tensor([4.0, -9.0, 0.0, 1e-20], requires_grad=True)
+    expected = torch.tensor([2.0, -3.0, 0.0, 1e-10])
+    assert torch.equal(signed_sqrt(x), expected)
+    with torch.no_grad():
+        assert torch.equal(signed_sqrt(x), expected)
+
+
+def test_signed_sqrt_has_the_right_slope_and_a_bounded_one_at_0() -> None:
+    assert torch.autograd.gradcheck(
+        signed_sqrt, torch.tensor([4.0, -9.0, 0.3, -0.01], dtype=torch.float64, requires_grad=True)
+    )
+    x = torch.tensor([0.0, 1e-30, -1e-30], requires_grad=True)
+    signed_sqrt(x).sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.full((3,), 5000.0))
+
+
+def test_l2_keeps_a_zero_row_zero() -> None:
+    rows = l2_normalize(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    assert torch.allclose(rows, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+
+
+def test_pooling_stays_float32_under_autocast() -> None:
+    features = torch.rand(2, 9, 8)
+    pooling = build("cbp-run", 8, dim=50)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = pooling(features)
+    assert torch.equal(found, pooling(features))
