@@ -9,6 +9,7 @@ from typing import Final
 
 import torch
 import torchvision
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -40,8 +41,10 @@ class Backbone(nn.Module):
 
 
 def vgg16() -> Backbone:
-    """VGG16 up to `conv5_3` after ReLU: 512 channels, stride 16, so 28 x 28 locations at 448 x 448."""
-    return Backbone(torchvision.models.vgg16(weights=None).features[:_CONV5_3_RELU], channels=512, stride=16)
+    """VGG16 up to `conv5_3` after ReLU, its weights not set: 512 channels, stride 16, so 28 x 28 locations at 448 x 448."""
+    with torch.device("meta"):  # its classifier, 124 of 138 million weights, is never made
+        whole = torchvision.models.vgg16(weights=None, init_weights=False)
+    return Backbone(whole.features[:_CONV5_3_RELU].to_empty(device="cpu"), channels=512, stride=16)
 
 
 BACKBONES: Final[Mapping[str, Callable[[], Backbone]]] = {"vgg16": vgg16}
@@ -63,13 +66,21 @@ def build_backbone(name: str = "vgg16", weights: str = "imagenet", seed: int = 0
     """
     if name not in BACKBONES:
         raise WeightsError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        backbone = BACKBONES[name]()
-    if weights != "random":
-        state = _imagenet(name) if weights == "imagenet" else _from_file(Path(weights))
-        _load(backbone, state, weights)
+    backbone = BACKBONES[name]()
+    if weights == "random":
+        _draw(backbone, torch.Generator().manual_seed(seed))
+    else:
+        _load(backbone, _imagenet(name) if weights == "imagenet" else _from_file(Path(weights)), weights)
     return backbone
+
+
+def _draw(backbone: Backbone, generator: torch.Generator) -> None:
+    """He et al., Delving Deep into Rectifiers, 2015, by fan-out, and no biases: torchvision's choice for VGG."""
+    for layer in backbone.convolutions:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
 
 
 def _imagenet(name: str) -> Mapping[str, Tensor]:
@@ -89,7 +100,7 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
+    except (pickle.UnpicklingError, SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise WeightsError(f"{path} is not a .safetensors file or a plain state dict: {error}") from error
     if not isinstance(state, dict):
         raise WeightsError(f"{path} holds a {type(state).__name__}, not a state dict")

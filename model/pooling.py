@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _SMALLEST_ROOT = 1e-4
-"""The slope of ssqrt is held at 1 / (2 * 1e-4) where |x| < 1e-8: at 0 it is infinite, and many bins of a sketch are 0."""
+_SMALLEST_SHARE = 0.1
 
 
 class _SignedSqrt(torch.autograd.Function):
@@ -25,11 +25,16 @@ class _SignedSqrt(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (root,) = ctx.saved_tensors
-        return torch.div(gradients[0], 2 * root.clamp_min(_SMALLEST_ROOT))
+        rms = root.square().mean(dim=-1, keepdim=True).sqrt()
+        return torch.div(gradients[0], 2 * torch.maximum(root, (_SMALLEST_SHARE * rms).clamp_min(_SMALLEST_ROOT)))
 
 
 def signed_sqrt(x: Tensor) -> Tensor:
-    """`sign(x) sqrt|x|`, exactly; the slope `1 / (2 sqrt|x|)` of the backward is bounded around 0."""
+    """`sign(x) sqrt|x|`, exactly, (B, d) -> (B, d).
+
+    The slope `1 / (2 sqrt|x|)` is infinite at 0, and many bins of a sketch are near it. The backward bounds it by the slope
+    where `sqrt|x|` is a tenth of its root mean square over the image: relative, as an embedding does not depend on scale.
+    """
     if torch.is_grad_enabled() and x.requires_grad:
         return _SignedSqrt.apply(x)  # type: ignore[no-any-return]
     return x.sign() * x.abs().sqrt()

@@ -1,11 +1,77 @@
-"""What every test may rely on: a fixed seed, and a small network trained on real photographs once a session."""
+"""What every test may rely on: a fixed seed, real photographs, and a bundle trained on them once a session."""
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
+
+from model.bundle import Bundle
+from training import pipeline
+from training.datasets import DataSet, load_folder, write_photos
+from training.datasets.folder import images_in
+from training.recipe import Phase, Recipe
+
+CLASSES = ("brick", "coins", "grass", "retina")
+RECIPE = Recipe(
+    weights="random",
+    size=64,
+    flip=True,
+    validation=0.2,
+    phase1=Phase(epochs=20, learning_rate=1.0, batch_size=8),
+    phase2=Phase(epochs=1, learning_rate=1e-5, batch_size=8),
+)
+"""The real code path at full size, 512 channels and 10,000 dimensions, on small images."""
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def photos_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of `photos`, as written."""
+    root = tmp_path_factory.mktemp("data") / "photos"
+    write_photos(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def photos(photos_root: Path, tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """Four classes of `photos`, six images to train on and four to test with in each."""
+    root = tmp_path_factory.mktemp("data") / "few"
+    for split, count in (("train", 6), ("test", 4)):
+        for name in CLASSES:
+            (root / split / name).mkdir(parents=True)
+            for path in images_in(photos_root / split / name)[:count]:
+                shutil.copy(path, root / split / name)
+    return load_folder(root)
+
+
+@pytest.fixture(scope="session")
+def run_path(photos: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on `photos`."""
+    path = tmp_path_factory.mktemp("runs") / "run"
+    pipeline.train(photos, RECIPE, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle(run_path: Path, photos: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of that run, measured and exported."""
+    pipeline.evaluate(run_path, photos)
+    return pipeline.export(run_path, photos, tmp_path_factory.mktemp("bundles") / "photos")
+
+
+@pytest.fixture(scope="session")
+def images(photos: DataSet) -> list[bytes]:
+    """The test photographs as PNG files."""
+    return [path.read_bytes() for path in photos.test.paths]

@@ -1,0 +1,51 @@
+"""`rankone COMMAND …`: finds the command and imports what it needs, and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+from rankone.errors import explained
+
+COMMANDS: Final = {
+    "train": ("rankone.learn", "fine-tune a network on a data set, in two phases"),
+    "evaluate": ("rankone.learn", "measure a trained network on the test images"),
+    "export": ("rankone.learn", "write a trained network as a bundle"),
+    "serve": ("rankone.serve", "serve a bundle over HTTP"),
+    "embed": ("rankone.query", "images to embeddings, by a running service"),
+    "classify": ("rankone.query", "images to class predictions, by a running service"),
+    "add": ("rankone.query", "add images to the index of a running service"),
+    "search": ("rankone.query", "find the nearest images in the index of a running service"),
+    "bench": ("rankone.bench", "measure speed, as ratios against named rivals"),
+    "demo": ("rankone.demo", "the whole way, on real photographs"),
+}
+
+
+def main() -> None:
+    """The console entry. A fault of the user's ends with one sentence and status 2; a traceback is a fault of ours."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return
+    name, *rest = arguments
+    if name not in COMMANDS:
+        sys.exit(f"rankone: there is no command {name!r}\n\n{usage()}")
+    sys.exit(run(name, rest))
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Runs one command with its flags; returns the exit status."""
+    with explained() as outcome:
+        getattr(importlib.import_module(COMMANDS[name][0]), name)(arguments)
+    return outcome.status
+
+
+def usage() -> str:
+    """What there is to run."""
+    lines = [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(["usage: rankone COMMAND [--help] …", "", *lines])
+
+
+if __name__ == "__main__":
+    main()

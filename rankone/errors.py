@@ -1,0 +1,37 @@
+"""How a command ends: with a sentence for what the user can mend, with a traceback for what we must."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from model.errors import RankoneError
+
+
+@dataclass
+class Outcome:
+    """The exit status of a command: 0 done, 2 refused, 130 interrupted."""
+
+    status: int = 0
+
+
+@contextmanager
+def explained() -> Iterator[Outcome]:
+    """Turns errors meant for the user into one sentence on standard error."""
+    outcome = Outcome()
+    try:
+        yield outcome
+    except KeyboardInterrupt:
+        outcome.status = 130
+    except RankoneError as error:
+        outcome.status = 130 if type(error).__name__ == "Interrupted" else 2
+        print(f"rankone: {error}", file=sys.stderr)
+    except ValidationError as error:
+        outcome.status = 2
+        for part in error.errors():
+            field = ".".join(map(str, part["loc"])) or "settings"
+            print(f"rankone: {field}: {part['msg']}", file=sys.stderr)

@@ -1,0 +1,59 @@
+"""What the commands print: a few lines for a person at a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from model.bundle import Bundle, summary
+
+if TYPE_CHECKING:  # the commands that only talk to a service start without torch
+    from training.evaluate import Report
+    from training.run import Progress
+
+console = Console(highlight=False)
+
+
+def step(name: str, text: str) -> None:
+    """A step of the work, and what came of it."""
+    console.print(f"[bold]{name}[/bold]: {text}")
+
+
+def training(progress: Progress, run: Path) -> None:
+    """The last epoch of each phase."""
+    for phase in (1, 2):
+        epochs = [record for record in progress.history if record.phase == phase]
+        if epochs:
+            last = epochs[-1]
+            held_out = "" if last.validation_error is None else f", held-out {1 - last.validation_error:.3f}"
+            accuracy = f"training accuracy {1 - last.train_error:.3f}{held_out}"
+            console.print(f"phase {phase}: {len(epochs)} epochs, loss {last.loss:.3f}, {accuracy}")
+    console.print(f"checkpoint: {run}/checkpoint.pt")
+
+
+def report(measured: Report) -> None:
+    """The figures, and the classes from worst to best."""
+    figures = {name: f"{value:.3f}" for name, value in measured.metrics.items()}
+    lines({"test images": str(measured.num_images), **figures})
+    worst = sorted(measured.per_class.items(), key=lambda pair: pair[1])
+    console.print("per class: " + ", ".join(f"{name} {value:.2f}" for name, value in worst))
+
+
+def bundle(written: Bundle) -> None:
+    """What the bundle is, and how its forms agree with the network."""
+    parity = {
+        name: f"cosine >= {record.min_cosine:.7f} on {record.num_images} images"
+        for name, record in written.manifest.parity.items()
+    }
+    lines({"bundle": str(written.path), **summary(written), **parity})
+
+
+def lines(pairs: dict[str, str]) -> None:
+    """Names and values, aligned."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in pairs.items():
+        table.add_row(f"[dim]{name}[/dim]", value)
+    console.print(table)

@@ -1,0 +1,146 @@
+"""`/indexes/{index}/items`: items added, read and deleted. An answer of success means: it is on disk."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import anyio.to_thread
+import numpy as np
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+
+from service.api.openapi import ITEMS_BODY, PROBLEMS, json_body
+from service.api.problems import Problem
+from service.api.requests import (
+    RuntimeDep,
+    check_count,
+    decode_base64,
+    images_of_form,
+    media_type,
+    parse_json,
+    read_form,
+    read_json,
+)
+from service.api.responses import json_response
+from service.api.schemas import AddedOut, DeletedOut, FormItem, FormItems, IdsIn, ItemIn, ItemOut, ItemsIn, ItemsOut
+from service.api.vectors import as_vectors
+from service.index import Item
+from service.runtime import Runtime
+
+router = APIRouter(prefix="/indexes/{index}/items", tags=["index"])
+
+
+@dataclass(frozen=True)
+class _New:
+    """An item as it was sent: the encoded image or the vector, one of them."""
+
+    id: str
+    metadata: dict[str, Any]
+    image: bytes | None = None
+    vector: Sequence[float] | None = None
+
+
+@router.post("", status_code=201, responses={201: {"model": AddedOut}, **PROBLEMS}, openapi_extra=ITEMS_BODY)
+async def add_items(index: str, request: Request, runtime: RuntimeDep) -> Response:
+    """Adds items, or replaces those whose id is there; all of the request, or nothing."""
+    target = runtime.indexes[index]
+    is_form = media_type(request) == "multipart/form-data"
+    new = await (_read_form_items if is_form else _read_json_items)(request, runtime)
+    _check_metadata(new, runtime.settings.max_metadata_bytes)
+    items = await _with_vectors(new, runtime)
+    sequence = await anyio.to_thread.run_sync(target.put, items)
+    return await json_response({"ids": [item.id for item in items], "sequence": sequence}, 201)
+
+
+@router.get("", responses={200: {"model": ItemsOut}, **PROBLEMS})
+async def list_items(
+    index: str, runtime: RuntimeDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: str = "0"
+) -> Response:
+    """A page of items in the order they were added; pass `next_cursor` on as `cursor` for the next one."""
+    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
+        raise Problem(422, f"{cursor!r} is not a cursor; pass on the next_cursor of the page before")
+    page = await anyio.to_thread.run_sync(runtime.indexes[index].page, limit + 1, int(cursor))
+    items = [{"id": item.id, "metadata": item.metadata} for _, item in page[:limit]]
+    return await json_response({"items": items, "next_cursor": str(page[limit - 1][0]) if len(page) > limit else None})
+
+
+@router.post("/delete", responses={200: {"model": DeletedOut}, **PROBLEMS}, openapi_extra=json_body(IdsIn))
+async def delete_items(index: str, request: Request, runtime: RuntimeDep) -> DeletedOut:
+    """Deletes the items with these ids; ids that are not there are no error."""
+    target = runtime.indexes[index]
+    ids = (await read_json(request, IdsIn)).ids
+    return DeletedOut(deleted=await anyio.to_thread.run_sync(target.delete, ids))
+
+
+@router.get("/{item_id:path}", responses={200: {"model": ItemOut}, **PROBLEMS})
+async def get_item(index: str, item_id: str, runtime: RuntimeDep, vector: bool = False) -> Response:
+    """One item; with `vector=true`, its embedding as it is kept (float16)."""
+    item = await anyio.to_thread.run_sync(runtime.indexes[index].get, item_id)
+    body: dict[str, Any] = {"id": item.id, "metadata": item.metadata}
+    return await json_response({**body, "vector": np.asarray(item.vector)} if vector else body)
+
+
+@router.delete("/{item_id:path}", responses=PROBLEMS)
+async def delete_item(index: str, item_id: str, runtime: RuntimeDep) -> DeletedOut:
+    """Deletes one item; 404 where there is none."""
+    deleted = await anyio.to_thread.run_sync(runtime.indexes[index].delete, [item_id])
+    if not deleted:
+        raise Problem(404, f"there is no item {item_id!r}")
+    return DeletedOut(deleted=deleted)
+
+
+async def _read_json_items(request: Request, runtime: Runtime) -> list[_New]:
+    items = (await read_json(request, ItemsIn)).items
+    check_count(len(items), runtime.settings.max_images)
+    texts = [item.image for item in items if item.image is not None]
+    images = iter(await decode_base64(texts, len(texts)) if texts else [])
+    return [
+        _New(_id_of(item), item.metadata, next(images) if item.image is not None else None, item.vector)
+        for item in items
+    ]
+
+
+async def _read_form_items(request: Request, runtime: Runtime) -> list[_New]:
+    form = await read_form(request)
+    images = await images_of_form(form, runtime.settings.max_images)
+    described = form.get("items")
+    if described is None:
+        entries = [FormItem()] * len(images)
+    elif isinstance(described, str):
+        entries = parse_json(b'{"items":' + described.encode() + b"}", FormItems).items
+    else:
+        entries = parse_json(b'{"items":' + await described.read() + b"}", FormItems).items
+    if len(entries) != len(images):
+        raise Problem(422, f"{len(images)} images, but the part 'items' describes {len(entries)}")
+    return [_New(_id_of(entry), entry.metadata, image) for entry, image in zip(entries, images, strict=True)]
+
+
+async def _with_vectors(new: list[_New], runtime: Runtime) -> list[Item]:
+    """Embeds the images and checks the vectors of a request, each in its place."""
+    images = [item.image for item in new if item.image is not None]
+    given = [item.vector for item in new if item.vector is not None]
+    dim = runtime.bundle.manifest.dim
+    vectors = np.empty((len(new), dim), np.float32)
+    is_image = np.array([item.image is not None for item in new])
+    vectors[~is_image] = await anyio.to_thread.run_sync(as_vectors, given, dim)
+    if images:
+        vectors[is_image] = (await runtime.inference(images)).embedding
+    return [Item(item.id, vector, item.metadata) for item, vector in zip(new, vectors, strict=True)]
+
+
+def _check_metadata(new: list[_New], max_bytes: int) -> None:
+    sizes = [len(orjson.dumps(item.metadata)) for item in new]
+    errors = [
+        {"index": index, "reason": f"metadata of {size:,} bytes; at most {max_bytes:,} are accepted"}
+        for index, size in enumerate(sizes)
+        if size > max_bytes
+    ]
+    if errors:
+        raise Problem(413, f"item {errors[0]['index']}: {errors[0]['reason']}", errors)
+
+
+def _id_of(item: ItemIn | FormItem) -> str:
+    return uuid.uuid4().hex if item.id is None else item.id

@@ -1,0 +1,131 @@
+"""What comes in: images as multipart, raw body or JSON, and JSON bodies checked against their schema."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Annotated, Final, TypeVar
+
+import anyio.to_thread
+import orjson
+from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from model.preprocessing import UndecodableImage
+from service.api.problems import Problem, explain, from_rejections
+from service.api.schemas import ImagesIn
+from service.decoding import Rejection
+from service.runtime import Runtime
+
+IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
+_OTHER_TYPES: Final = ("multipart/form-data", "application/json")
+_MAX_PARTS: Final = 10_000
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def _runtime(request: Request) -> Runtime:
+    runtime: Runtime | None = request.app.state.runtime
+    if runtime is None:
+        raise Problem(503, "the service is still loading its bundle; ask /readyz")
+    return runtime
+
+
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+
+
+def media_type(request: Request) -> str:
+    """The request's content type without its parameters, in lower case."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_images(request: Request, max_images: int) -> list[bytes]:
+    """The images of a request, in whichever of the three forms they come.
+
+    Raises:
+        Problem: 400 malformed, 413 too many, 415 another content type, 422 not base64.
+    """
+    kind = media_type(request)
+    if kind == "multipart/form-data":
+        return await images_of_form(await read_form(request), max_images)
+    if kind in IMAGE_TYPES:
+        return [await request.body()]
+    return await decode_base64((await read_json(request, ImagesIn)).images, max_images)
+
+
+async def read_json(request: Request, schema: type[Body]) -> Body:
+    """The request's JSON body as `schema`, parsed off the event loop.
+
+    Raises:
+        Problem: 400 not JSON, 415 another content type, 422 not as the schema says.
+    """
+    if (kind := media_type(request)) != "application/json":
+        accepted = ", ".join((*IMAGE_TYPES, *_OTHER_TYPES))
+        raise Problem(415, f"content type {kind or 'missing'!r} is not accepted here; send one of {accepted}")
+    return await anyio.to_thread.run_sync(parse_json, await request.body(), schema)
+
+
+def parse_json(data: bytes | str, schema: type[Body]) -> Body:
+    """JSON text as `schema`; for the errors see `read_json`."""
+    try:
+        return schema.model_validate(orjson.loads(data))
+    except orjson.JSONDecodeError as error:
+        raise Problem(400, f"the body is not JSON: {error}") from error
+    except ValidationError as error:
+        raise Problem(422, explain(error.errors())) from error
+
+
+async def read_form(request: Request) -> FormData:
+    """The request's multipart form; long files are kept in temporary files by starlette.
+
+    Raises:
+        Problem: 400 not a multipart form.
+    """
+    try:
+        return await request.form(max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=1 << 24)
+    except (KeyError, UnicodeDecodeError) as error:
+        raise Problem(400, "the body is not multipart/form-data, or its boundary is missing") from error
+
+
+async def images_of_form(form: FormData, max_images: int) -> list[bytes]:
+    """The files of the parts named `images`, in order."""
+    parts = form.getlist("images")
+    check_count(len(parts), max_images)
+    files = [part for part in parts if isinstance(part, UploadFile)]
+    if len(files) < len(parts):
+        raise Problem(400, "every part named 'images' must be a file (with a filename)")
+    return [await file.read() for file in files]
+
+
+async def decode_base64(texts: Sequence[str], max_images: int) -> list[bytes]:
+    """Base64 or data URIs to bytes, off the event loop.
+
+    Raises:
+        Problem: 413 too many, 422 not base64, with every image at fault.
+    """
+    check_count(len(texts), max_images)
+    return await anyio.to_thread.run_sync(_decode_base64, texts)
+
+
+def check_count(count: int, max_images: int) -> None:
+    """Refuses a request with nothing in it (400) or too much (413)."""
+    if count == 0:
+        raise Problem(400, "the request holds no images")
+    if count > max_images:
+        raise Problem(413, f"{count} images in one request; at most {max_images} are accepted")
+
+
+def _decode_base64(texts: Sequence[str]) -> list[bytes]:
+    images: list[bytes] = []
+    rejections: list[Rejection] = []
+    for index, text in enumerate(texts):
+        payload = text.partition(",")[2] if text.startswith("data:") else text
+        try:
+            images.append(base64.b64decode(payload, validate=True))
+        except (binascii.Error, ValueError) as error:
+            rejections.append(Rejection(index, UndecodableImage(f"not base64: {error}")))
+    if rejections:
+        raise from_rejections(rejections)
+    return images

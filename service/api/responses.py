@@ -1,0 +1,90 @@
+"""What goes out: embeddings as numbers, base64 or .npy, and JSON written by orjson, all off the event loop."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+import anyio.to_thread
+import numpy as np
+import numpy.typing as npt
+import orjson
+from fastapi import Request, Response
+
+from model.bundle import Bundle
+from service.api.problems import Problem
+
+JSON: Final = "application/json"
+NPY: Final = "application/x-npy"
+
+Encoding = Literal["float", "base64"]
+Precision = Literal["float32", "float16"]
+
+
+def model_fields(bundle: Bundle) -> dict[str, str]:
+    """Which network answered, for every answer it gives."""
+    return {"model": bundle.manifest.name, "version": bundle.manifest.version, "fingerprint": bundle.fingerprint}
+
+
+async def json_response(body: Any, status: int = 200) -> Response:
+    """`body`, which may hold NumPy arrays, as JSON."""
+    return await _written(lambda: orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), JSON, status)
+
+
+async def embeddings_response(
+    embeddings: npt.NDArray[np.float32],
+    bundle: Bundle,
+    accept: str,
+    encoding: Encoding,
+    dtype: Precision,
+) -> Response:
+    """Embeddings (n, dim) in the form that was asked for; `accept` is what `negotiate` returned."""
+    values = embeddings.astype(f"<{np.dtype(dtype).str[1:]}")
+    if accept == NPY:
+        return await _written(lambda: _npy(values), NPY)
+    rows: Any = values
+    if encoding == "base64":
+        rows = await anyio.to_thread.run_sync(lambda: [base64.b64encode(row).decode() for row in values])
+    return await json_response({**model_fields(bundle), "dim": values.shape[1], "embeddings": rows})
+
+
+def negotiate(request: Request) -> str:
+    """JSON or NPY, by the Accept header: the one with the higher quality, JSON where they are equal.
+
+    Raises:
+        Problem: 406, neither is accepted.
+    """
+    ranges = request.headers.get("accept") or "*/*"
+    qualities = {JSON: 0.0, NPY: 0.0}
+    for part in ranges.lower().split(","):
+        name, _, parameters = part.strip().partition(";")
+        for kind, quality in qualities.items():
+            if name.strip() in (kind, "application/*", "*/*"):
+                qualities[kind] = max(quality, _quality(parameters))
+    best = max(qualities, key=lambda kind: qualities[kind])
+    if qualities[best] == 0:
+        raise Problem(406, f"embeddings are sent as {JSON} or {NPY}; the request accepts {ranges}")
+    return best
+
+
+def _quality(parameters: str) -> float:
+    for parameter in parameters.split(";"):
+        key, _, value = parameter.strip().partition("=")
+        if key == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _npy(values: npt.NDArray[np.floating]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+async def _written(write: Callable[[], bytes], media_type: str, status: int = 200) -> Response:
+    return Response(await anyio.to_thread.run_sync(write), status, media_type=media_type)

@@ -1,0 +1,161 @@
+"""The JSON forms of requests and answers, as api documents show them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImagesIn(_In):
+    """Images as base64 or `data:` URIs."""
+
+    images: list[str]
+
+
+ItemId = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class ItemIn(_In):
+    """An item to add: an image or its embedding, under an id (made up if absent), with metadata."""
+
+    id: ItemId | None = None
+    image: str | None = None
+    vector: list[float] | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ItemIn:
+        if (self.image is None) == (self.vector is None):
+            raise ValueError("an item has either an image or a vector")
+        return self
+
+
+class ItemsIn(_In):
+    """Items to add or replace."""
+
+    items: list[ItemIn]
+
+
+class FormItem(_In):
+    """What the part `items` of a multipart request says of the image at the same place."""
+
+    id: ItemId | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class FormItems(_In):
+    """The part `items` of a multipart request: one entry an image, in the same order."""
+
+    items: list[FormItem]
+
+
+class IdsIn(_In):
+    """Ids of items."""
+
+    ids: list[ItemId]
+
+
+class SearchIn(_In):
+    """A batch of queries, given as images, as vectors or as ids of items in the index."""
+
+    images: list[str] | None = None
+    vectors: list[list[float]] | None = None
+    ids: list[ItemId] | None = None
+    k: int = Field(default=10, ge=1)
+    min_score: float | None = Field(default=None, ge=-1, le=1)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SearchIn:
+        if sum(source is not None for source in (self.images, self.vectors, self.ids)) != 1:
+            raise ValueError("a search has exactly one of images, vectors and ids")
+        return self
+
+
+class ModelOut(BaseModel):
+    """Which network answered."""
+
+    model: str
+    version: str
+    fingerprint: str
+
+
+class EmbedOut(ModelOut):
+    """Embeddings in the order of the request: lists of numbers, or base64 of little-endian values."""
+
+    dim: int
+    embeddings: list[list[float]] | list[str]
+
+
+class Prediction(BaseModel):
+    """A class with its probability."""
+
+    label: str
+    index: int
+    probability: float
+
+
+class ClassifyOut(ModelOut):
+    """For every image its most probable classes, best first."""
+
+    predictions: list[list[Prediction]]
+
+
+class HitOut(BaseModel):
+    """An item that a search found, with its cosine."""
+
+    id: str
+    score: float
+    metadata: dict[str, Any]
+
+
+class SearchOut(BaseModel):
+    """For every query its nearest items, best first."""
+
+    results: list[list[HitOut]]
+
+
+class AddedOut(BaseModel):
+    """The ids in the order of the request; all of it is on disk."""
+
+    ids: list[str]
+    sequence: int
+
+
+class DeletedOut(BaseModel):
+    """How many items there were to delete; their absence is on disk."""
+
+    deleted: int
+
+
+class ItemOut(BaseModel):
+    """An item of an index; its vector only where it was asked for."""
+
+    id: str
+    metadata: dict[str, Any]
+    vector: list[float] | None = None
+
+
+class ItemsOut(BaseModel):
+    """A page of items, in the order they were added; `next_cursor` is null on the last one."""
+
+    items: list[ItemOut]
+    next_cursor: str | None
+
+
+class IndexOut(BaseModel):
+    """An index and how many items it holds; without a count, it cannot be used with the bundle being served."""
+
+    name: str
+    count: int | None
+    detail: str | None = None
+
+
+class IndexesOut(BaseModel):
+    """All indexes."""
+
+    indexes: list[IndexOut]

@@ -1,0 +1,62 @@
+"""Encoded images to the network's input, off the event loop, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+import numpy as np
+import numpy.typing as npt
+
+from model.preprocessing import ImageRejected, Limits, Preprocessing, preprocess
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """The image at `index` of a request, and why it was refused."""
+
+    index: int
+    error: ImageRejected
+
+
+class ImagesRejected(ValueError):
+    """Some images of a request cannot be used; `rejections` names each of them."""
+
+    def __init__(self, rejections: Sequence[Rejection]) -> None:
+        super().__init__(f"{len(rejections)} of the images cannot be used")
+        self.rejections = rejections
+
+
+class Decoder:
+    """Preprocesses the images of all requests in at most `threads` threads at once. Pillow lets go of the GIL."""
+
+    def __init__(self, spec: Preprocessing, limits: Limits, threads: int) -> None:
+        self._spec, self._limits = spec, limits
+        self._slots = anyio.CapacityLimiter(threads)
+
+    async def decode(self, images: Sequence[bytes]) -> npt.NDArray[np.float32]:
+        """The images of one request, (n, 3, size, size) float32.
+
+        Raises:
+            ImagesRejected: with every image at fault, not only the first.
+        """
+        size = self._spec.size
+        pixels = np.empty((len(images), 3, size, size), np.float32)
+        rejections: list[Rejection] = []
+
+        async def decode_one(index: int) -> None:
+            try:
+                pixels[index] = await anyio.to_thread.run_sync(
+                    preprocess, images[index], self._spec, self._limits, limiter=self._slots
+                )
+            except ImageRejected as error:
+                rejections.append(Rejection(index, error))
+
+        async with anyio.create_task_group() as group:
+            for index in range(len(images)):
+                group.start_soon(decode_one, index)
+        if rejections:
+            raise ImagesRejected(sorted(rejections, key=lambda rejection: rejection.index))
+        return pixels

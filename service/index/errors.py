@@ -1,0 +1,30 @@
+"""What can be wrong with an index, in words for whoever asked.
+
+IndexProblem
+├── UnknownIndex     no index of that name
+├── UnknownItem      no item of that id
+├── IndexConflict    made with another bundle, or an id twice in one request
+└── IndexFull        the disk is full; nothing of the request was stored
+"""
+
+from model.errors import RankoneError
+
+
+class IndexProblem(RankoneError):
+    """An index cannot do what was asked of it; the message says why."""
+
+
+class UnknownIndex(IndexProblem):
+    """There is no index of that name."""
+
+
+class UnknownItem(IndexProblem):
+    """There is no item of that id in the index."""
+
+
+class IndexConflict(IndexProblem):
+    """What was asked does not go with what is there."""
+
+
+class IndexFull(IndexProblem):
+    """No room on disk; what was acknowledged before is safe."""

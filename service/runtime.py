@@ -1,0 +1,46 @@
+"""What a running service is made of: the bundle, its inference and the indexes, put together from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+
+from model.bundle import Bundle, open_bundle
+from service.decoding import Decoder
+from service.engine import Engine, load_engine
+from service.index import Indexes
+from service.inference import Inference
+from service.metrics import Metrics
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything a route may use. Made once, in `load`; nothing in it is ever half ready."""
+
+    settings: Settings
+    bundle: Bundle
+    engine: Engine
+    inference: Inference
+    indexes: Indexes
+
+
+def load(settings: Settings, metrics: Metrics) -> Runtime:
+    """Verifies the bundle, starts its engine, runs it once, and opens the indexes. Takes seconds: not for the event loop.
+
+    Raises:
+        BundleError: no bundle, or one that was changed.
+        EngineError: the engine or the device cannot be had.
+        IndexProblem: the index file cannot be used at all.
+    """
+    bundle = open_bundle(settings.bundle)
+    engine = load_engine(bundle, settings.engine, settings.device, settings.threads)
+    preprocessing = bundle.manifest.preprocessing
+    engine.run(np.zeros((1, 3, preprocessing.size, preprocessing.size), np.float32))
+    faiss.omp_set_num_threads(settings.threads)
+    decoder = Decoder(preprocessing, settings.limits, settings.threads)
+    indexes = Indexes(settings.data, bundle.fingerprint, bundle.manifest.dim)
+    inference = Inference(decoder, engine, settings.max_batch, metrics)
+    return Runtime(settings, bundle, engine, inference, indexes)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from model.bundle import MANIFEST, ONNX, Bundle, BundleError, open_bundle, staged, summary
+
+
+@pytest.fixture
+def copy(bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle.path, tmp_path / "copy"))
+
+
+def test_a_bundle_opens_with_all_that_is_to_be_known(bundle: Bundle) -> None:
+    manifest = open_bundle(bundle.path).manifest
+    assert set(manifest.files) == {"model.onnx", "model.torchscript.pt", "weights.safetensors"}
+    assert manifest.classes == ("brick", "coins", "grass", "retina")
+    assert manifest.dim == 10_000
+    assert manifest.pooling.system == "cbp-run"
+    assert manifest.pooling.options == {"eta": 0.6, "iterations": 2, "resample": False, "seed": 0, "dim": 10_000}
+    assert manifest.preprocessing.size == 64
+    assert manifest.dataset is not None
+    assert (manifest.dataset.num_train, manifest.dataset.num_test) == (24, 16)
+    assert manifest.metrics.keys() == {"top1", "top5", "recall_at_1", "recall_at_5", "map_at_r"}
+    assert manifest.libraries["torch"]
+    assert all(record.min_cosine >= 0.99999 for record in manifest.parity.values())
+    assert summary(bundle)["classes"] == "4"
+
+
+def test_the_fingerprint_is_the_sha256_of_the_manifest(bundle: Bundle, copy: Path) -> None:
+    import hashlib
+
+    assert bundle.fingerprint == hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()
+    assert open_bundle(copy).fingerprint == bundle.fingerprint
+
+
+def test_one_changed_byte_anywhere_is_found(bundle: Bundle, copy: Path) -> None:
+    for name in bundle.manifest.files:
+        path = copy / name
+        original = path.read_bytes()
+        path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
+        with pytest.raises(BundleError, match=f"{name} is not the file its manifest describes"):
+            open_bundle(copy)
+        path.write_bytes(original)
+    assert open_bundle(copy)
+
+
+def test_missing_and_foreign_files_are_found(copy: Path) -> None:
+    (copy / "readme.txt").write_text("hello")
+    with pytest.raises(BundleError, match="holds files its manifest does not list: readme.txt"):
+        open_bundle(copy)
+    (copy / "readme.txt").unlink()
+    (copy / ONNX).unlink()
+    with pytest.raises(BundleError, match="model.onnx cannot be read: No such file"):
+        open_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("schema_version", 2), ("dim", "many"), ("surprise", 1), ("preprocessing", {"version": 9})]
+)
+def test_manifests_of_another_kind_are_refused(copy: Path, field: str, value: object) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    (copy / MANIFEST).write_text(json.dumps({**manifest, field: value}))
+    with pytest.raises(BundleError, match="is not a manifest this version can read"):
+        open_bundle(copy)
+
+
+def test_what_is_no_bundle_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"is not a bundle: it has no readable manifest.json"):
+        open_bundle(tmp_path)
+
+
+def test_a_bundle_without_a_file_names_what_it_has(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="has no model.pt2; it has model.onnx, model.torchscript.pt"):
+        bundle.file("model.pt2")
+
+
+def test_nothing_is_left_of_a_bundle_that_was_not_finished(tmp_path: Path) -> None:
+    def fail() -> None:
+        with staged(tmp_path / "new") as stage:
+            (stage / ONNX).write_bytes(b"half")
+            raise RuntimeError("full disk")
+
+    with pytest.raises(RuntimeError, match="full disk"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_never_written_over(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="exists already"), staged(bundle.path):
+        pass

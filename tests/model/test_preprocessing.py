@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, ImageOps
+
+from model.preprocessing import (
+    ImageRejected,
+    ImageTooLarge,
+    Limits,
+    Preprocessing,
+    UndecodableImage,
+    UnsupportedImageType,
+    decode,
+    preprocess,
+    resize_and_crop,
+    to_array,
+)
+
+LIMITS = Limits()
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8), mode)
+
+
+def pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_lossless_formats_come_out_as_they_went_in(form: str) -> None:
+    image = noise(20, 30)
+    assert np.array_equal(pixels(decode(encoded(image, form, lossless=True), LIMITS)), pixels(image))
+
+
+def test_jpeg_is_what_pillow_decodes() -> None:
+    data = encoded(noise(24, 16), "JPEG", quality=90)
+    assert np.array_equal(pixels(decode(data, LIMITS)), pixels(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(noise(20, 30), exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert np.array_equal(pixels(decode(data, LIMITS)), pixels(expected))
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"", b"II*\0\xff\xff\xff\xff"])
+def test_unreadable_exif_leaves_the_image_as_stored(exif: bytes) -> None:
+    image = noise(20, 30)
+    assert np.array_equal(pixels(decode(encoded(image, exif=exif), LIMITS)), pixels(image))
+
+
+def test_alpha_is_composited_on_white() -> None:
+    half = Image.new("RGBA", (4, 4), (200, 100, 0, 128))
+    assert np.abs(pixels(decode(encoded(half), LIMITS))[0, 0].astype(int) - (227, 177, 127)).max() <= 1
+    clear = Image.new("RGBA", (4, 4), (200, 100, 0, 0))
+    assert (pixels(decode(encoded(clear), LIMITS)) == 255).all()
+    assert (pixels(decode(encoded(Image.new("LA", (4, 4), (0, 0))), LIMITS)) == 255).all()
+
+
+def test_palettes_with_and_without_transparency() -> None:
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.putdata([0, 1])
+    assert pixels(decode(encoded(palette), LIMITS)).tolist() == [[[255, 0, 0], [0, 0, 255]]]
+    assert pixels(decode(encoded(palette, transparency=1), LIMITS)).tolist() == [[[255, 0, 0], [255, 255, 255]]]
+
+
+def test_a_transparent_colour_of_gray_and_rgb_becomes_white() -> None:
+    gray = Image.fromarray(np.array([[10, 20]], np.uint8))
+    assert pixels(decode(encoded(gray, transparency=10), LIMITS))[0, :, 0].tolist() == [255, 20]
+    colour = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
+    assert pixels(decode(encoded(colour, transparency=(1, 2, 3)), LIMITS)).tolist() == [[[255, 255, 255], [4, 5, 6]]]
+
+
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_gray_and_black_and_white_become_rgb(mode: str) -> None:
+    image = noise(8, 8, "L").convert(mode)
+    assert np.array_equal(pixels(decode(encoded(image), LIMITS)), pixels(image.convert("RGB")))
+
+
+def test_cmyk_jpeg_becomes_rgb() -> None:
+    data = encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100)
+    red, green, blue = pixels(decode(data, LIMITS))[0, 0].tolist()
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+def test_16_bit_gray_is_scaled_not_clipped_and_like_16_bit_rgb() -> None:
+    samples = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    assert pixels(decode(encoded(Image.fromarray(samples)), LIMITS))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+    rgb = decode(png_of_16_bits(np.repeat(samples[..., None], 3, axis=2)), LIMITS)
+    assert pixels(rgb)[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+def test_a_transparent_16_bit_gray_becomes_white() -> None:
+    samples = np.array([[1000, 2560]], np.uint16)
+    data = encoded(Image.fromarray(samples), transparency=1000)
+    assert pixels(decode(data, LIMITS))[0, :, 0].tolist() == [255, 10]
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_of_an_animation_the_first_frame_is_read(form: str) -> None:
+    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "lime")]
+    data = encoded(frames[0], form, save_all=True, append_images=frames[1:], lossless=True)
+    assert pixels(decode(data, LIMITS))[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF", "PPM"])
+def test_other_formats_are_refused(form: str) -> None:
+    with pytest.raises(UnsupportedImageType, match="not a JPEG, PNG or WebP file"):
+        decode(encoded(noise(4, 4), form), LIMITS)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"RIFF\0\0\0\0WAVEfmt "])
+def test_what_is_no_image_is_refused(data: bytes) -> None:
+    with pytest.raises(UnsupportedImageType):
+        decode(data, LIMITS)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_truncation_anywhere_is_refused_as_undecodable(form: str) -> None:
+    data = encoded(noise(64, 64), form)
+    for kept in (16, 40, len(data) // 2, len(data) - 40):
+        with pytest.raises(UndecodableImage, match="cannot be decoded"):
+            decode(data[:kept], LIMITS)
+
+
+def test_limits_hold_for_bytes_pixels_and_side() -> None:
+    data = encoded(noise(30, 20))
+    with pytest.raises(ImageTooLarge, match=rf"{len(data):,} bytes; at most 100 are accepted"):
+        decode(data, Limits(max_bytes=100))
+    with pytest.raises(ImageTooLarge, match="30 x 20 pixels; at most 599 are accepted"):
+        decode(data, Limits(max_pixels=599))
+    with pytest.raises(ImageTooLarge, match="30 x 20; no side may be longer than 29"):
+        decode(data, Limits(max_side=29))
+    assert decode(data, Limits(max_bytes=len(data), max_pixels=600, max_side=30)).size == (30, 20)
+
+
+def test_size_is_read_from_the_header_before_any_pixel() -> None:
+    """A PNG that says 16,000 x 3,200 and holds no pixel at all is refused for its size, not for its missing pixels."""
+    assert issubclass(ImageTooLarge, ImageRejected)
+    with pytest.raises(ImageTooLarge, match="16000 x 3200 pixels"):
+        decode(png_header(16_000, 3_200), LIMITS)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [10_000, 16_000, 60_000])
+def test_bombs_of_any_size_are_refused(side: int) -> None:
+    with pytest.raises(ImageTooLarge):
+        decode(png_header(side, side), LIMITS)
+
+
+def test_resize_keeps_the_largest_centred_square() -> None:
+    stripes = np.zeros((10, 30, 3), np.uint8)
+    stripes[:, 10:20] = 255
+    out = resize_and_crop(Image.fromarray(stripes), Preprocessing(size=10))
+    assert (pixels(out) == 255).all()
+
+
+@pytest.mark.parametrize("size", [(40, 40), (60, 40), (40, 90)])
+def test_one_resampling_is_exactly_resize_then_crop(size: tuple[int, int]) -> None:
+    image = noise(*size)
+    out = resize_and_crop(image, Preprocessing(size=10, short_side=20))
+    whole = image.resize((size[0] // 2, size[1] // 2), Image.Resampling.BILINEAR)
+    left, top = (whole.width - 10) // 2, (whole.height - 10) // 2
+    assert np.array_equal(pixels(out), pixels(whole.crop((left, top, left + 10, top + 10))))
+
+
+def test_resize_is_antialiased() -> None:
+    """A fine chequerboard becomes gray; without antialiasing it would stay black and white."""
+    board = np.indices((64, 64)).sum(0) % 2 * 255
+    out = pixels(resize_and_crop(Image.fromarray(board.astype(np.uint8)).convert("RGB"), Preprocessing(size=8)))
+    assert np.abs(out.astype(int) - 127).max() < 20
+
+
+def test_a_strip_one_pixel_wide_costs_no_more_than_its_square() -> None:
+    out = preprocess(encoded(Image.new("RGB", (1, 16_000), "white")), Preprocessing(size=448))
+    assert out.shape == (3, 448, 448)
+
+
+def test_values_are_normalized_by_channel() -> None:
+    spec = Preprocessing(size=1, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
+    out = to_array(Image.new("RGB", (1, 1), (255, 51, 0)), spec)
+    assert out.dtype == np.float32
+    assert out.flags.c_contiguous
+    assert out[:, 0, 0] == pytest.approx([1.8, 0.0, -0.15], abs=1e-6)
+
+
+def test_impossible_preprocessing_is_refused() -> None:
+    with pytest.raises(ValueError, match="size .500. must be positive and at most short_side .448."):
+        Preprocessing(size=500, short_side=448)
+    with pytest.raises(ValueError, match="preprocessing version 99 is not the version 1"):
+        Preprocessing(version=99)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_header(width: int, height: int) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IDAT", b"")
+
+
+def png_of_16_bits(samples: npt.NDArray[np.uint16]) -> bytes:
+    height, width, _ = samples.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

@@ -1,0 +1,121 @@
+"""The steps of the work as `rankone` and the demo run them: data set and recipe -> run -> report -> bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.bundle import Bundle, DatasetRecord
+from model.network import Network, build_network
+from model.preprocessing import preprocess
+from training.datasets import DataSet
+from training.embed import embed
+from training.evaluate import Report
+from training.evaluate import evaluate as measure
+from training.export import MIN_IMAGES, Description, spread
+from training.export import export as write_bundle
+from training.fit import fit
+from training.interrupt import stop_on_signal
+from training.recipe import Recipe
+from training.run import Progress, Run, RunError
+
+REPORT = "report.json"
+
+
+def train(data: DataSet, recipe: Recipe, path: Path, *, device: str = "cpu", workers: int = 0) -> Progress:
+    """Trains in the run directory `path`, from where it is to the end of both phases.
+
+    Raises:
+        RunError: `path` holds another run.
+        WeightsError: the weights cannot be had.
+        Interrupted: stopped by a signal; the checkpoint is saved.
+    """
+    check_device(device)
+    run = Run.start(path, recipe, data)
+    first = not run.checkpoint_path.exists()
+    network = network_of(run, weights=recipe.weights if first else "random")
+    (path / REPORT).unlink(missing_ok=True)  # it measured what is about to change
+    with stop_on_signal() as stop:
+        return fit(network, data.train, run, stop=stop, device=device, workers=workers)
+
+
+def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
+    """Measures the network of the run in `path` on the test images, and writes the report beside it."""
+    check_device(device)
+    run, network = trained(path, data)
+    embeddings = embed(
+        network.to(device),
+        data.test.paths,
+        run.recipe.preprocessing,
+        device=device,
+        workers=workers,
+        description="testing",
+    )
+    assert network.classifier is not None
+    with torch.no_grad():
+        logits = network.classifier(embeddings)
+    report = measure(embeddings.cpu().numpy(), logits.cpu().numpy(), np.array(data.test.labels), data.classes)
+    (path / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, version: str = "1") -> Bundle:
+    """Writes the network of the run in `path` as the bundle `out`; its last report, if there is one, gives the metrics.
+
+    Raises:
+        ExportError: an exported form does not agree with the network.
+        BundleError: `out` exists.
+    """
+    run, network = trained(path, data)
+    report = path / REPORT
+    metrics = Report.model_validate_json(report.read_bytes()).metrics if report.exists() else {}
+    record = run.data
+    description = Description(
+        name=name or f"{record.name}-{run.recipe.pooling.system}",
+        version=version,
+        classes=record.classes,
+        metrics=metrics,
+        dataset=DatasetRecord(
+            name=record.name, num_train=record.num_train, num_test=record.num_test, split="train/ and test/ folders"
+        ),
+    )
+    paths = spread(data.test.paths, MIN_IMAGES * 2)
+    images = np.stack([preprocess(path.read_bytes(), run.recipe.preprocessing) for path in paths])
+    return write_bundle(network, run.recipe, images, out, description)
+
+
+def network_of(run: Run, weights: str = "random") -> Network:
+    """A network as the run's recipe says, before its checkpoint is loaded."""
+    recipe = run.recipe
+    return build_network(
+        backbone=recipe.backbone,
+        weights=weights,
+        system=recipe.pooling.system,
+        options=recipe.pooling.options,
+        num_classes=len(run.data.classes),
+        seed=recipe.seed,
+    )
+
+
+def trained(path: Path, data: DataSet) -> tuple[Run, Network]:
+    """The run in `path` with its network as the checkpoint has it; `data` must have the classes it was trained on.
+
+    Raises:
+        RunError: no run, no checkpoint, or other classes.
+    """
+    run = Run.open(path)
+    if run.data.classes != data.classes:
+        raise RunError(f"{path} was trained on the classes of {run.data.name!r}; {data.name!r} has others")
+    if not run.checkpoint_path.exists():
+        raise RunError(f"{path} has no checkpoint yet; train it first")
+    network = network_of(run)
+    run.load(network)
+    return run, network
+
+
+def check_device(device: str) -> None:
+    """Raises RunError if `device` cannot be had; never another one instead."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RunError("device 'cuda' was asked for, but torch finds no GPU (nvidia-smi tells more); use --device cpu")

@@ -1,0 +1,130 @@
+"""A recipe: everything that decides what a network becomes, besides its images. Frozen, and stored as YAML."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+
+from model.catalogue import Option, resolve
+from model.errors import RankoneError
+from model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+
+class RecipeError(RankoneError, ValueError):
+    """A recipe that cannot be read or makes no sense; the message names the field."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Pooling(_Frozen):
+    """Which pooling system, and its options where they differ from the catalogue's."""
+
+    system: str = "cbp-run"
+    """A name of `model.catalogue.SYSTEMS`."""
+    options: dict[str, Option] = Field(default_factory=dict)
+    """For instance `{eta: 0.5, dim: 8192}`; unknown ones are errors."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Pooling:
+        resolve(self.system, self.options)
+        return self
+
+
+class Phase(_Frozen):
+    """One phase of training by SGD; the rate falls to a tenth when the error has not dropped for `patience` epochs."""
+
+    epochs: int = Field(ge=0)
+    """Passes over the training images; 0 skips the phase."""
+    learning_rate: float = Field(gt=0)
+    """The first learning rate."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """L2 penalty on all parameters that the phase trains."""
+    batch_size: PositiveInt = 32
+    """Images a step."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of SGD."""
+    patience: PositiveInt = 5
+    """Epochs without a lower error until the learning rate falls to a tenth."""
+
+
+class Recipe(_Frozen):
+    """The paper's training by default: VGG16 + RUN + CBP at 448 x 448, first the classifier alone, then all layers."""
+
+    backbone: str = "vgg16"
+    """A name of `model.backbone.BACKBONES`."""
+    weights: str = "imagenet"
+    """`imagenet`, `random`, or the path of a .safetensors file or state dict."""
+    pooling: Pooling = Pooling()
+    """The pooling system."""
+    size: PositiveInt = 448
+    """Side of the network's input in pixels."""
+    short_side: PositiveInt | None = None
+    """Length to which the short side is resized before the centre crop; the input's side when not given."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Mean by channel that the weights expect, of values in [0, 1]."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Standard deviation by channel that the weights expect."""
+    flip: bool = True
+    """Train on mirrored images too: both ways in phase 1, at random in phase 2."""
+    validation: float = Field(default=0.1, ge=0, lt=1)
+    """Part of every class's training images held out to steer the learning rate; with 0 the training error steers it."""
+    seed: int = 0
+    """Draws random weights, held-out images, the order of the images and their mirroring."""
+    phase1: Phase = Phase(epochs=50, learning_rate=1.0, weight_decay=1e-8, batch_size=64)
+    """Only the classifier, on embeddings computed once."""
+    phase2: Phase = Phase(epochs=40, learning_rate=0.01, weight_decay=1e-5, batch_size=16)
+    """All layers."""
+
+    @field_validator("weights")
+    @classmethod
+    def _not_empty(cls, weights: str) -> str:
+        if not weights:
+            raise ValueError("must be 'imagenet', 'random' or a file")
+        return weights
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the network's input is made by."""
+        return Preprocessing(size=self.size, short_side=self.short_side, mean=self.mean, std=self.std)
+
+    def yaml(self) -> str:
+        """The recipe as YAML, which `load_recipe` reads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A recipe that comes with the package (`default`, `demo`), or a YAML file.
+
+    Raises:
+        RecipeError: no such recipe, not YAML, or fields that are unknown or out of range.
+    """
+    try:
+        fields: Any = yaml.safe_load(_read(str(name_or_path)))
+        return Recipe.model_validate({} if fields is None else fields)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {name_or_path} is not YAML: {error}") from error
+    except ValidationError as error:
+        raise RecipeError(f"recipe {name_or_path}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error in one line, each field with what is wrong with it."""
+    return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'recipe'}: {part['msg']}" for part in error.errors())
+
+
+def _read(name_or_path: str) -> str:
+    packaged = resources.files("training").joinpath("recipes")
+    names = sorted(entry.name.removesuffix(".yaml") for entry in packaged.iterdir() if entry.name.endswith(".yaml"))
+    if name_or_path in names:
+        return packaged.joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    try:
+        return Path(name_or_path).read_text(encoding="utf-8")
+    except OSError as error:
+        known = ", ".join(names)
+        raise RecipeError(f"there is no recipe {name_or_path}: give a YAML file, or one of {known}") from error
