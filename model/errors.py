@@ -8,7 +8,7 @@ RankoneError
 ├── RecipeError         training.recipe
 ├── RunError            training.run
 ├── ExportError         training.export
-├── Interrupted         training.interrupt
+├── Interrupted         here
 ├── EngineError         service.engine
 ├── IndexProblem        service.index: UnknownIndex, UnknownItem, IndexConflict, IndexFull
 └── ServiceError        service.client
@@ -17,3 +17,7 @@ RankoneError
 
 class RankoneError(Exception):
     """Something that the user can mend; the message says what was wrong and what to do."""
+
+
+class Interrupted(RankoneError):
+    """The work was asked to stop, and did."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from model.errors import RankoneError
+from model.errors import Interrupted, RankoneError
 
 
 @dataclass
@@ -28,7 +28,7 @@ def explained() -> Iterator[Outcome]:
     except KeyboardInterrupt:
         outcome.status = 130
     except RankoneError as error:
-        outcome.status = 130 if type(error).__name__ == "Interrupted" else 2
+        outcome.status = 130 if isinstance(error, Interrupted) else 2
         print(f"rankone: {error}", file=sys.stderr)
     except ValidationError as error:
         outcome.status = 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
@@ -11,22 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.preprocessing import ImageRejected, Limits, Preprocessing, preprocess
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """The image at `index` of a request, and why it was refused."""
-
-    index: int
-    error: ImageRejected
-
-
-class ImagesRejected(ValueError):
-    """Some images of a request cannot be used; `rejections` names each of them."""
-
-    def __init__(self, rejections: Sequence[Rejection]) -> None:
-        super().__init__(f"{len(rejections)} of the images cannot be used")
-        self.rejections = rejections
+from service.rejections import InputsRejected, Rejection
 
 
 class Decoder:
@@ -40,7 +24,7 @@ class Decoder:
         """The images of one request, (n, 3, size, size) float32.
 
         Raises:
-            ImagesRejected: with every image at fault, not only the first.
+            InputsRejected: with every image at fault, not only the first.
         """
         size = self._spec.size
         pixels = np.empty((len(images), 3, size, size), np.float32)
@@ -58,5 +42,5 @@ class Decoder:
             for index in range(len(images)):
                 group.start_soon(decode_one, index)
         if rejections:
-            raise ImagesRejected(sorted(rejections, key=lambda rejection: rejection.index))
+            raise InputsRejected(rejections)
         return pixels

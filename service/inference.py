@@ -26,7 +26,7 @@ class Inference:
         """The outputs for the encoded images of one request, in its order.
 
         Raises:
-            ImagesRejected: images that cannot be used.
+            InputsRejected: images that cannot be used.
             EngineError: an answer that holds NaN or infinity.
         """
         pixels = await self._decoder.decode(images)

@@ -9,10 +9,11 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
+from model.errors import Interrupted
 from model.network import Network
 from model.preprocessing import Preprocessing
 from training.images import batches, in_order, mirrored
-from training.interrupt import Interrupted, StopRequest
+from training.interrupt import StopRequest
 
 BATCH_SIZE = 16
 """Images a forward without gradients: fills two cores or a GPU, and fits either's memory at 448 x 448."""
@@ -42,6 +43,6 @@ def embed(
     loaded = batches(paths, spec, groups, workers=workers)
     for images in track(loaded, description=description, total=len(groups), disable=len(groups) < 2):
         if stop:
-            raise Interrupted
+            raise Interrupted("stopped while embedding")
         rows.append(network.embed((mirrored(images) if mirror else images).to(device)))
     return torch.cat(rows)

@@ -94,7 +94,7 @@ def export(
     network = network.cpu().float().eval()
     with staged(path) as stage:
         save_file(network.state_dict(), stage / WEIGHTS)
-        exported = network if network.classifier else _EmbeddingOnly(network)
+        exported = network if network.classifier else _EmbeddingOnly(network).eval()
         example = torch.from_numpy(images[:2])
         _write_onnx(exported, example, stage / ONNX)
         _write_torchscript(exported, example, stage / TORCHSCRIPT)

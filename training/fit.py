@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,11 +13,12 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from model.errors import Interrupted
 from model.network import Network
 from training.datasets import Split
 from training.embed import embed
 from training.images import batches, mirrored
-from training.interrupt import Interrupted, StopRequest
+from training.interrupt import StopRequest
 from training.recipe import Phase
 from training.run import Progress, Run
 
@@ -64,30 +66,28 @@ class _Fitting:
     def phase1(self) -> None:
         """Embeds every image once, and its mirror image where the recipe flips; fits the classifier to that."""
         phase = self.recipe.phase1
-        optimizer, schedule = self._optimization(self.classifier, phase)
-        embeddings, labels = self._embed(self.fitted, mirrors=(False, True) if self.recipe.flip else (False,))
-        validation = self._embed(self.held_out)
-        remaining = range(self.progress.epoch, phase.epochs)
-        for epoch in track(remaining, description="phase 1: classifier", disable=not remaining):
-            for group in _shuffled(len(labels), phase.batch_size, self.recipe.seed, epoch):
-                self._step(self.classifier(embeddings[group]), labels[group], optimizer)
-            self._end_epoch(_error(self.classifier, *validation), optimizer, schedule)
-            if self.stop:
-                self._save_and_stop(optimizer, schedule)
+        with self._optimization(self.classifier, phase) as (optimizer, schedule):
+            embeddings, labels = self._embed(self.fitted, mirrors=(False, True) if self.recipe.flip else (False,))
+            validation = self._embed(self.held_out)
+            remaining = range(self.progress.epoch, phase.epochs)
+            for epoch in track(remaining, description="phase 1: classifier", disable=not remaining):
+                for group in _shuffled(len(labels), phase.batch_size, self.recipe.seed, epoch):
+                    self._step(self.classifier(embeddings[group]), labels[group], optimizer)
+                self._end_epoch(_error(self.classifier, *validation), optimizer, schedule)
+                self._check_stop()
         self._end_phase()
 
     def phase2(self) -> None:
         """Trains all layers end to end; the checkpoint is renewed after every epoch."""
         phase = self.recipe.phase2
-        optimizer, schedule = self._optimization(self.network, phase)
-        while self.progress.epoch < phase.epochs:
-            for images, labels in self._batches(phase):
-                self._step(self.network(images)[1], labels, optimizer)
-                self.progress.step += 1
-                if self.stop:
-                    self._save_and_stop(optimizer, schedule)
-            self._end_epoch(_error(self.classifier, *self._embed(self.held_out)), optimizer, schedule)
-            self._save(optimizer, schedule)
+        with self._optimization(self.network, phase) as (optimizer, schedule):
+            while self.progress.epoch < phase.epochs:
+                for images, labels in self._batches(phase):
+                    self._step(self.network(images)[1], labels, optimizer)
+                    self.progress.step += 1
+                    self._check_stop()
+                self._end_epoch(_error(self.classifier, *self._embed(self.held_out)), optimizer, schedule)
+                self._save(optimizer, schedule)
         self._end_phase()
 
     def _embed(self, indices: Sequence[int], mirrors: Iterable[bool] = (False,)) -> tuple[Tensor, Tensor]:
@@ -140,7 +140,9 @@ class _Fitting:
         self.states = {}
         self.run.save(self.network, self.progress)
 
-    def _optimization(self, module: nn.Module, phase: Phase) -> tuple[SGD, ReduceLROnPlateau]:
+    @contextmanager
+    def _optimization(self, module: nn.Module, phase: Phase) -> Iterator[tuple[SGD, ReduceLROnPlateau]]:
+        """Optimizer and schedule as the checkpoint left them; an interruption within the block saves where they are."""
         optimizer = SGD(
             module.parameters(), lr=phase.learning_rate, momentum=phase.momentum, weight_decay=phase.weight_decay
         )
@@ -149,15 +151,19 @@ class _Fitting:
         if self.states:
             optimizer.load_state_dict(self.states["optimizer"])
             schedule.load_state_dict(self.states["schedule"])
-        return optimizer, schedule
+        try:
+            yield optimizer, schedule
+        except Interrupted:
+            self._save(optimizer, schedule)
+            raise
 
     def _save(self, optimizer: SGD, schedule: ReduceLROnPlateau) -> None:
         states: dict[str, Any] = {"optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}
         self.run.save(self.network, self.progress, **states)
 
-    def _save_and_stop(self, optimizer: SGD, schedule: ReduceLROnPlateau) -> None:
-        self._save(optimizer, schedule)
-        raise Interrupted
+    def _check_stop(self) -> None:
+        if self.stop:
+            raise Interrupted(f"stopped; the checkpoint is in {self.run.path}, and the same command goes on from there")
 
 
 def _generator(*numbers: int) -> torch.Generator:

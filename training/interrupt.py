@@ -7,12 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from model.errors import RankoneError
-
-
-class Interrupted(RankoneError):
-    """Training was asked to stop and has saved what it had."""
-
 
 class StopRequest:
     """True once SIGINT or SIGTERM has come."""

@@ -18,7 +18,6 @@ from service.api.requests import (
     RuntimeDep,
     check_count,
     decode_base64,
-    images_of_form,
     media_type,
     parse_json,
     read_form,
@@ -28,6 +27,7 @@ from service.api.responses import json_response
 from service.api.schemas import AddedOut, DeletedOut, FormItem, FormItems, IdsIn, ItemIn, ItemOut, ItemsIn, ItemsOut
 from service.api.vectors import as_vectors
 from service.index import Item
+from service.rejections import at_places
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/indexes/{index}/items", tags=["index"])
@@ -95,8 +95,9 @@ async def delete_item(index: str, item_id: str, runtime: RuntimeDep) -> DeletedO
 async def _read_json_items(request: Request, runtime: Runtime) -> list[_New]:
     items = (await read_json(request, ItemsIn)).items
     check_count(len(items), runtime.settings.max_images)
-    texts = [item.image for item in items if item.image is not None]
-    images = iter(await decode_base64(texts, len(texts)) if texts else [])
+    places = [place for place, item in enumerate(items) if item.image is not None]
+    with at_places(places):
+        images = iter(await decode_base64([items[place].image or "" for place in places]))
     return [
         _New(_id_of(item), item.metadata, next(images) if item.image is not None else None, item.vector)
         for item in items
@@ -104,30 +105,24 @@ async def _read_json_items(request: Request, runtime: Runtime) -> list[_New]:
 
 
 async def _read_form_items(request: Request, runtime: Runtime) -> list[_New]:
-    form = await read_form(request)
-    images = await images_of_form(form, runtime.settings.max_images)
-    described = form.get("items")
-    if described is None:
-        entries = [FormItem()] * len(images)
-    elif isinstance(described, str):
-        entries = parse_json(b'{"items":' + described.encode() + b"}", FormItems).items
-    else:
-        entries = parse_json(b'{"items":' + await described.read() + b"}", FormItems).items
-    if len(entries) != len(images):
-        raise Problem(422, f"{len(images)} images, but the part 'items' describes {len(entries)}")
-    return [_New(_id_of(entry), entry.metadata, image) for entry, image in zip(entries, images, strict=True)]
+    form = await read_form(request, runtime.settings.max_images)
+    entries = [FormItem()] * len(form.images) if form.items is None else parse_json(form.items, FormItems).root
+    if len(entries) != len(form.images):
+        raise Problem(422, f"{len(form.images)} images, but the part 'items' describes {len(entries)}")
+    return [_New(_id_of(entry), entry.metadata, image) for entry, image in zip(entries, form.images, strict=True)]
 
 
 async def _with_vectors(new: list[_New], runtime: Runtime) -> list[Item]:
     """Embeds the images and checks the vectors of a request, each in its place."""
-    images = [item.image for item in new if item.image is not None]
-    given = [item.vector for item in new if item.vector is not None]
     dim = runtime.bundle.manifest.dim
     vectors = np.empty((len(new), dim), np.float32)
-    is_image = np.array([item.image is not None for item in new])
-    vectors[~is_image] = await anyio.to_thread.run_sync(as_vectors, given, dim)
+    given = {place: item.vector for place, item in enumerate(new) if item.vector is not None}
+    with at_places(list(given)):
+        vectors[list(given)] = await anyio.to_thread.run_sync(as_vectors, list(given.values()), dim)
+    images = {place: item.image for place, item in enumerate(new) if item.image is not None}
     if images:
-        vectors[is_image] = (await runtime.inference(images)).embedding
+        with at_places(list(images)):
+            vectors[list(images)] = (await runtime.inference(list(images.values()))).embedding
     return [Item(item.id, vector, item.metadata) for item, vector in zip(new, vectors, strict=True)]
 
 

@@ -8,7 +8,10 @@ from service.api.problems import Problem, problem_response
 
 
 class BodyLimitMiddleware:
-    """Refuses a body longer than `max_bytes` with 413: by its Content-Length before a byte is read, else as it grows."""
+    """Refuses a body longer than `max_bytes` with 413: by its Content-Length before a byte is read, else as it grows.
+
+    Starlette has such a middleware too, whose answer is plain text and not a problem.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app, self._max_bytes = app, max_bytes

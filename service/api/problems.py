@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from model.preprocessing import ImageRejected, ImageTooLarge, UnsupportedImageType
-from service.decoding import ImagesRejected, Rejection
+from model.errors import RankoneError
+from model.preprocessing import ImageTooLarge, UnsupportedImageType
+from service.engine import EngineError
 from service.index import IndexConflict, IndexFull, UnknownIndex, UnknownItem
+from service.rejections import InputsRejected, InvalidVector
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE: Final = "application/problem+json"
+
+_STATUS_OF_KIND: Final[Mapping[type[Exception], int]] = {
+    UnknownIndex: 404,
+    UnknownItem: 404,
+    IndexConflict: 409,
+    IndexFull: 507,
+    EngineError: 500,
+}
 
 
 class Problem(Exception):
@@ -56,33 +66,38 @@ def install(app: FastAPI) -> None:
     async def _invalid(_: Request, error: RequestValidationError) -> Response:
         return problem_response(Problem(422, explain(error.errors())))
 
-    @app.exception_handler(ImagesRejected)
-    async def _images(_: Request, error: ImagesRejected) -> Response:
-        return problem_response(from_rejections(error.rejections))
+    @app.exception_handler(InputsRejected)
+    async def _inputs(_: Request, error: InputsRejected) -> Response:
+        return problem_response(_from_rejections(error))
 
-    for kind, status in {UnknownIndex: 404, UnknownItem: 404, IndexConflict: 409, IndexFull: 507}.items():
-        _install_index_problem(app, kind, status)
+    @app.exception_handler(Exception)
+    async def _fault(_: Request, _error: Exception) -> Response:
+        return problem_response(Problem(500, "a fault of the service; its log says more"))
 
-
-def from_rejections(rejections: Sequence[Rejection]) -> Problem:
-    """One problem for all images at fault; the status is that of the first."""
-    errors = [{"index": rejection.index, "reason": str(rejection.error)} for rejection in rejections]
-    first = rejections[0]
-    return Problem(_status(first.error), f"image {first.index}: {first.error}", errors)
+    for kind, status in _STATUS_OF_KIND.items():
+        _install_kind(app, kind, status)
 
 
 def explain(errors: Sequence[Any]) -> str:
     """Pydantic's errors in one line, each field with what is wrong with it."""
-    return "; ".join(f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in errors)
+    return "; ".join(f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in errors)
 
 
-def _status(error: ImageRejected) -> int:
+def _from_rejections(rejected: InputsRejected) -> Problem:
+    """One problem for all inputs at fault; the status is that of the first."""
+    errors = [{"index": rejection.index, "reason": str(rejection.error)} for rejection in rejected.rejections]
+    first = rejected.rejections[0]
+    kind = "vector" if isinstance(first.error, InvalidVector) else "image"
+    return Problem(_status(first.error), f"{kind} {first.index}: {first.error}", errors)
+
+
+def _status(error: RankoneError) -> int:
     if isinstance(error, ImageTooLarge):
         return 413
     return 415 if isinstance(error, UnsupportedImageType) else 422
 
 
-def _install_index_problem(app: FastAPI, kind: type[Exception], status: int) -> None:
+def _install_kind(app: FastAPI, kind: type[Exception], status: int) -> None:
     async def handle(_: Request, error: Exception) -> Response:
         return problem_response(Problem(status, str(error)))
 

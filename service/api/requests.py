@@ -5,23 +5,25 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Final, TypeVar
 
 import anyio.to_thread
 import orjson
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import UploadFile
 
 from model.preprocessing import UndecodableImage
-from service.api.problems import Problem, explain, from_rejections
+from service.api.problems import Problem, explain
 from service.api.schemas import ImagesIn
-from service.decoding import Rejection
+from service.rejections import InputsRejected, Rejection
 from service.runtime import Runtime
 
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
 _OTHER_TYPES: Final = ("multipart/form-data", "application/json")
 _MAX_PARTS: Final = 10_000
+_MAX_FIELD: Final = 1 << 24
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -45,14 +47,17 @@ async def read_images(request: Request, max_images: int) -> list[bytes]:
     """The images of a request, in whichever of the three forms they come.
 
     Raises:
-        Problem: 400 malformed, 413 too many, 415 another content type, 422 not base64.
+        Problem: 400 malformed, 413 too many, 415 another content type, 422 JSON of another shape.
+        InputsRejected: not base64.
     """
     kind = media_type(request)
     if kind == "multipart/form-data":
-        return await images_of_form(await read_form(request), max_images)
+        return (await read_form(request, max_images)).images
     if kind in IMAGE_TYPES:
         return [await request.body()]
-    return await decode_base64((await read_json(request, ImagesIn)).images, max_images)
+    texts = (await read_json(request, ImagesIn)).images
+    check_count(len(texts), max_images)
+    return await decode_base64(texts)
 
 
 async def read_json(request: Request, schema: type[Body]) -> Body:
@@ -77,44 +82,54 @@ def parse_json(data: bytes | str, schema: type[Body]) -> Body:
         raise Problem(422, explain(error.errors())) from error
 
 
-async def read_form(request: Request) -> FormData:
-    """The request's multipart form; long files are kept in temporary files by starlette.
+@dataclass(frozen=True)
+class Form:
+    """A multipart form: the files of the parts named `images`, in order, and the part `items`, if there is one."""
+
+    images: list[bytes]
+    items: bytes | None
+
+
+async def read_form(request: Request, max_images: int) -> Form:
+    """The request's multipart form.
 
     Raises:
-        Problem: 400 not a multipart form.
+        Problem: 400 not a multipart form, or images that are no files; 413 too many of them.
     """
     try:
-        return await request.form(max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=1 << 24)
+        async with request.form(max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=_MAX_FIELD) as form:
+            parts, items = form.getlist("images"), form.get("items")
+            check_count(len(parts), max_images)
+            return Form([await _file(part) for part in parts], None if items is None else await _text(items))
     except (KeyError, UnicodeDecodeError) as error:
         raise Problem(400, "the body is not multipart/form-data, or its boundary is missing") from error
 
 
-async def images_of_form(form: FormData, max_images: int) -> list[bytes]:
-    """The files of the parts named `images`, in order."""
-    parts = form.getlist("images")
-    check_count(len(parts), max_images)
-    files = [part for part in parts if isinstance(part, UploadFile)]
-    if len(files) < len(parts):
+async def _file(part: UploadFile | str) -> bytes:
+    if isinstance(part, str):
         raise Problem(400, "every part named 'images' must be a file (with a filename)")
-    return [await file.read() for file in files]
+    return await part.read()
 
 
-async def decode_base64(texts: Sequence[str], max_images: int) -> list[bytes]:
+async def _text(part: UploadFile | str) -> bytes:
+    return part.encode() if isinstance(part, str) else await part.read()
+
+
+async def decode_base64(texts: Sequence[str]) -> list[bytes]:
     """Base64 or data URIs to bytes, off the event loop.
 
     Raises:
-        Problem: 413 too many, 422 not base64, with every image at fault.
+        InputsRejected: not base64, with every image at fault.
     """
-    check_count(len(texts), max_images)
     return await anyio.to_thread.run_sync(_decode_base64, texts)
 
 
 def check_count(count: int, max_images: int) -> None:
     """Refuses a request with nothing in it (400) or too much (413)."""
     if count == 0:
-        raise Problem(400, "the request holds no images")
+        raise Problem(400, "the request is empty: it holds no images, vectors or ids")
     if count > max_images:
-        raise Problem(413, f"{count} images in one request; at most {max_images} are accepted")
+        raise Problem(413, f"{count} images, vectors or ids in one request; at most {max_images} are accepted")
 
 
 def _decode_base64(texts: Sequence[str]) -> list[bytes]:
@@ -127,5 +142,5 @@ def _decode_base64(texts: Sequence[str]) -> list[bytes]:
         except (binascii.Error, ValueError) as error:
             rejections.append(Rejection(index, UndecodableImage(f"not base64: {error}")))
     if rejections:
-        raise from_rejections(rejections)
+        raise InputsRejected(rejections)
     return images

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 
 class _In(BaseModel):
@@ -48,10 +48,8 @@ class FormItem(_In):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
-class FormItems(_In):
+class FormItems(RootModel[list[FormItem]]):
     """The part `items` of a multipart request: one entry an image, in the same order."""
-
-    items: list[FormItem]
 
 
 class IdsIn(_In):

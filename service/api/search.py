@@ -30,8 +30,9 @@ Vectors = npt.NDArray[np.float32]
 async def search(request: Request, runtime: RuntimeDep, k: K = 10, index: str = DEFAULT) -> Response:
     """The `k` nearest items of the index to each image, best first."""
     target = runtime.indexes[index]
+    _check_k(k, runtime)
     images = await read_images(request, runtime.settings.max_images)
-    return await _answer(target, (await runtime.inference(images)).embedding, k, None, runtime)
+    return await _answer(target, (await runtime.inference(images)).embedding, k)
 
 
 @router.post("/indexes/{index}/search", responses={200: {"model": SearchOut}, **PROBLEMS}, openapi_extra=SEARCH_BODY)
@@ -39,25 +40,26 @@ async def search_index(index: str, request: Request, runtime: RuntimeDep, k: K =
     """A batch of queries: images, vectors or ids as JSON, or images as multipart or raw body with `?k=`."""
     target = runtime.indexes[index]
     if media_type(request) != "application/json":
-        images = await read_images(request, runtime.settings.max_images)
-        return await _answer(target, (await runtime.inference(images)).embedding, k, None, runtime)
+        return await search(request, runtime, k, index)
     query = await read_json(request, SearchIn)
-    vectors = await _query_vectors(query, target, runtime)
-    return await _answer(target, vectors, query.k, query.min_score, runtime)
+    _check_k(query.k, runtime)
+    return await _answer(target, await _query_vectors(query, target, runtime), query.k, query.min_score)
 
 
 async def _query_vectors(query: SearchIn, target: Index, runtime: Runtime) -> Vectors:
-    max_images = runtime.settings.max_images
+    check_count(len(query.images or query.ids or query.vectors or []), runtime.settings.max_images)
     if query.images is not None:
-        return (await runtime.inference(await decode_base64(query.images, max_images))).embedding
-    check_count(len(query.ids or query.vectors or []), max_images)
+        return (await runtime.inference(await decode_base64(query.images))).embedding
     if query.ids is not None:
         return await anyio.to_thread.run_sync(target.vectors, query.ids)
     return await anyio.to_thread.run_sync(as_vectors, query.vectors or [], runtime.bundle.manifest.dim)
 
 
-async def _answer(target: Index, vectors: Vectors, k: int, min_score: float | None, runtime: Runtime) -> Response:
+def _check_k(k: int, runtime: Runtime) -> None:
     if k > runtime.settings.max_k:
         raise Problem(422, f"k is {k}; at most {runtime.settings.max_k} neighbours are searched")
+
+
+async def _answer(target: Index, vectors: Vectors, k: int, min_score: float | None = None) -> Response:
     results = await anyio.to_thread.run_sync(partial(target.search, vectors, k, min_score))
     return await json_response({"results": results})

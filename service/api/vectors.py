@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from service.api.problems import Problem
+from service.rejections import InputsRejected, InvalidVector, Rejection
 
 _NORM_TOLERANCE: Final = 1e-2
 """A float16 embedding's length differs from 1 by less."""
@@ -18,24 +18,25 @@ def as_vectors(rows: Sequence[Sequence[float]], dim: int) -> npt.NDArray[np.floa
     """The rows as (n, dim) float32.
 
     Raises:
-        Problem: 422, rows of another length, not finite, or whose norm is neither 1 nor 0; every one at fault is named.
+        InputsRejected: rows of another length, not finite, or whose norm is neither 1 nor 0, every one of them.
     """
     vectors = np.zeros((len(rows), dim), np.float32)
-    errors: list[dict[str, Any]] = []
+    rejections: list[Rejection] = []
     for index, row in enumerate(rows):
         if (reason := _fault(row, dim)) is not None:
-            errors.append({"index": index, "reason": reason})
+            rejections.append(Rejection(index, InvalidVector(reason)))
         else:
             vectors[index] = row
-    if errors:
-        raise Problem(422, f"vector {errors[0]['index']}: {errors[0]['reason']}", errors)
+    if rejections:
+        raise InputsRejected(rejections)
     return vectors
 
 
 def _fault(row: Sequence[float], dim: int) -> str | None:
     if len(row) != dim:
         return f"{len(row)} numbers; this bundle's embeddings have {dim}"
-    norm = float(np.linalg.norm(np.asarray(row, np.float64)))
+    with np.errstate(over="ignore"):
+        norm = float(np.linalg.norm(np.asarray(row, np.float64)))
     if not np.isfinite(norm):
         return "holds NaN, infinity or numbers too large"
     if norm and abs(norm - 1) > _NORM_TOLERANCE:

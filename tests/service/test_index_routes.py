@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+from fastapi import FastAPI
+
+from service.app import create_app, load
+from service.index import Indexes
+from service.settings import Settings
+from tests.service.conftest import client_of, fail, multipart
+
+pytestmark = pytest.mark.anyio
+
+ITEMS = "/indexes/default/items"
+
+
+def form(entries: list[dict[str, Any]]) -> dict[str, str]:
+    return {"items": orjson.dumps(entries).decode()}
+
+
+async def add(http: httpx.AsyncClient, images: list[bytes], ids: list[str]) -> dict[str, Any]:
+    entries = [{"id": item_id, "metadata": {"place": place}} for place, item_id in enumerate(ids)]
+    response = await http.post(ITEMS, files=multipart(images), data=form(entries))
+    assert response.status_code == 201, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+async def test_what_was_added_is_found_first_with_its_metadata(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    assert await add(http, images[:4], list("abcd")) == {"ids": ["a", "b", "c", "d"], "sequence": 4}
+    response = await http.post("/search?k=2", files=multipart(images[1:3]))
+    first, second = response.json()["results"]
+    assert (first[0]["id"], first[0]["metadata"], len(first)) == ("b", {"place": 1}, 2)
+    assert second[0]["id"] == "c"
+    assert first[0]["score"] == pytest.approx(1, abs=1e-3)
+    assert first[0]["score"] >= first[1]["score"]
+
+
+async def test_scores_are_cosines_with_the_embeddings(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    await add(http, images[:4], list("abcd"))
+    embeddings = np.array((await http.post("/embed", files=multipart(images[:5]))).json()["embeddings"])
+    found = (await http.post("/search?k=10", files=multipart(images[4:5]))).json()["results"][0]
+    expected = dict(zip("abcd", embeddings[:4] @ embeddings[4], strict=True))
+    assert [hit["id"] for hit in found] == sorted("abcd", key=lambda item_id: -expected[item_id])
+    assert {hit["id"]: hit["score"] for hit in found} == pytest.approx(expected, abs=1e-3)
+
+
+async def test_every_way_of_asking_agrees(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    await add(http, images[:4], list("abcd"))
+    vectors = (await http.post("/embed", files=multipart(images[:2]))).json()["embeddings"]
+    coded = [base64.b64encode(image).decode() for image in images[:2]]
+    url = "/indexes/default/search"
+    answers = [
+        await http.post("/search?k=3", files=multipart(images[:2])),
+        await http.post("/search?k=3&index=default", json={"images": coded}),
+        await http.post(f"{url}?k=3", files=multipart(images[:2])),
+        await http.post(url, json={"images": coded, "k": 3}),
+        await http.post(url, json={"vectors": vectors, "k": 3}),
+        await http.post(url, json={"ids": ["a", "b"], "k": 3}),
+    ]
+    hits = [[[(hit["id"], round(hit["score"], 2)) for hit in row] for row in a.json()["results"]] for a in answers]
+    assert all(found == hits[0] for found in hits)
+    raw = await http.post(f"{url}?k=1", content=images[0], headers={"content-type": "image/png"})
+    assert raw.json()["results"][0][0]["id"] == "a"
+
+
+async def test_items_by_json_images_and_vectors_mixed(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    vector = (await http.post("/embed", files=multipart(images[2:3]))).json()["embeddings"][0]
+    items = [
+        {"id": "image", "image": base64.b64encode(images[0]).decode()},
+        {"id": "vector", "vector": vector, "metadata": {"deep": {"list": [1, None, "é"]}}},
+        {"image": base64.b64encode(images[1]).decode()},
+    ]
+    response = await http.post(ITEMS, json={"items": items})
+    assert response.status_code == 201
+    made_up = response.json()["ids"][2]
+    found = (await http.post("/search?k=1", files=multipart(images[:3]))).json()["results"]
+    assert [hits[0]["id"] for hits in found] == ["image", made_up, "vector"]
+    assert found[2][0]["metadata"] == {"deep": {"list": [1, None, "é"]}}
+
+
+async def test_ids_are_made_up_and_metadata_is_empty_where_nothing_is_said(
+    http: httpx.AsyncClient, images: list[bytes]
+) -> None:
+    ids = (await http.post(ITEMS, files=multipart(images[:2]))).json()["ids"]
+    assert len(set(ids)) == 2
+    assert (await http.get(f"{ITEMS}/{ids[0]}")).json() == {"id": ids[0], "metadata": {}}
+
+
+async def test_the_same_id_replaces(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    await add(http, images[:2], ["a", "b"])
+    await add(http, images[2:3], ["a"])
+    assert (await http.get("/indexes/default")).json()["count"] == 2
+    assert (await http.post("/search?k=1", files=multipart(images[2:3]))).json()["results"][0][0]["id"] == "a"
+
+
+async def test_an_item_with_its_vector(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    await add(http, images[:1], ["folder/with spaces/ä.png"])
+    embedding = (await http.post("/embed", files=multipart(images[:1]))).json()["embeddings"][0]
+    item = (await http.get(f"{ITEMS}/folder/with spaces/ä.png?vector=true")).json()
+    assert item["id"] == "folder/with spaces/ä.png"
+    assert np.abs(np.array(item["vector"]) - embedding).max() < 1e-3
+
+
+async def test_what_was_deleted_is_gone(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    await add(http, images[:4], list("abcd"))
+    assert (await http.delete(f"{ITEMS}/b")).json() == {"deleted": 1}
+    assert (await http.post(f"{ITEMS}/delete", json={"ids": ["c", "c", "nobody"]})).json() == {"deleted": 1}
+    found = (await http.post("/search", files=multipart(images[1:2]))).json()["results"][0]
+    assert {hit["id"] for hit in found} == {"a", "d"}
+    assert (await http.get(f"{ITEMS}/b")).status_code == 404
+    assert (await http.post("/indexes/default/search", json={"ids": ["b"]})).status_code == 404
+
+
+async def test_pages_are_stable_and_complete(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    await add(http, images[:5], list("edcba"))
+    seen: list[str] = []
+    cursor: str | None = "0"
+    while cursor is not None:
+        page = (await http.get(ITEMS, params={"limit": 2, "cursor": cursor})).json()
+        seen += [item["id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if len(seen) == 2:
+            await http.delete(f"{ITEMS}/e")
+    assert seen == list("edcba")
+
+
+async def test_an_empty_index_answers_nothing(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    assert (await http.post("/search", files=multipart(images[:2]))).json() == {"results": [[], []]}
+    assert (await http.get(ITEMS)).json() == {"items": [], "next_cursor": None}
+    assert (await http.get("/indexes")).json() == {"indexes": [{"name": "default", "count": 0, "detail": None}]}
+
+
+async def test_min_score_leaves_the_rest_out(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    await add(http, images[:4], list("abcd"))
+    response = await http.post("/indexes/default/search", json={"ids": ["a"], "min_score": 0.999})
+    assert [hit["id"] for hit in response.json()["results"][0]] == ["a"]
+
+
+async def test_a_request_at_fault_stores_nothing(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    vector = [0.6, 0.8] + [0.0] * 9_998
+    image = base64.b64encode(images[0]).decode()
+    for items, status, detail in (
+        ([{"id": "x", "image": image}, {"id": "x", "image": image}], 409, "the id 'x' stands 2 times"),
+        ([{"id": "x", "image": image}, {"id": "y", "image": "AAAA"}], 415, "image 1: not a JPEG"),
+        ([{"id": "x", "vector": vector}, {"vector": vector[:-1]}], 422, "vector 1: 9999 numbers; this bundle's"),
+        ([{"id": "x", "vector": vector}, {"vector": [2.0, *vector[1:]]}], 422, "vector 1: has length 2.154"),
+        ([{"id": "x", "vector": vector}, {"vector": [1e308] * 10_000}], 422, "vector 1: holds NaN, infinity"),
+        ([{"id": "x", "image": image, "vector": vector}], 422, "either an image or a vector"),
+        ([{"id": "x"}], 422, "either an image or a vector"),
+        ([{"id": "", "image": image}], 422, "items.0.id"),
+        ([{"id": "x" * 256, "image": image}], 422, "items.0.id"),
+        ([{"id": "x", "image": image, "metadata": {"a": "b" * 17_000}}], 413, "item 0: metadata of 17,008 bytes"),
+        ([{"id": "x", "image": image, "metadata": [1]}], 422, "items.0.metadata"),
+        ([{"id": "x", "vector": vector}] * 9, 413, "9 images, vectors or ids in one request"),
+    ):
+        response = await http.post(ITEMS, json={"items": items})
+        assert response.status_code == status, response.text
+        assert detail in response.json()["detail"]
+    assert (await http.get("/indexes/default")).json()["count"] == 0
+
+
+async def test_the_position_of_a_bad_image_is_its_items(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    """Among vectors, the second image is item 2."""
+    vector = [1.0] + [0.0] * 9_999
+    items = [{"image": base64.b64encode(images[0]).decode()}, {"vector": vector}, {"image": "AAAA"}, {"vector": [1.0]}]
+    response = await http.post(ITEMS, json={"items": items[:3]})
+    assert response.json()["errors"] == [{"index": 2, "reason": "not a JPEG, PNG or WebP file"}]
+    response = await http.post(ITEMS, json={"items": [items[0], items[3]]})
+    assert response.json()["errors"][0]["index"] == 1
+
+
+async def test_a_form_whose_parts_do_not_match_is_refused(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    for items, status in (('[{"id": "a"}]', 422), ("[", 400), ('[{"idd": 1}, {}]', 422), ('{"id": 1}', 422)):
+        response = await http.post(ITEMS, files=multipart(images[:2]), data={"items": items})
+        assert response.status_code == status, response.text
+    as_file = [*multipart(images[:1]), ("items", ("items.json", b'[{"id": "z"}]'))]
+    assert (await http.post(ITEMS, files=as_file)).json()["ids"] == ["z"]
+
+
+async def test_searches_are_limited(http: httpx.AsyncClient) -> None:
+    url = "/indexes/default/search"
+    for body, status, detail in (
+        ({"ids": ["a"], "k": 1001}, 422, "at most 1000 neighbours"),
+        ({"ids": ["a"], "k": 0}, 422, "k"),
+        ({"ids": ["a"], "vectors": []}, 422, "exactly one of images, vectors and ids"),
+        ({}, 422, "exactly one"),
+        ({"ids": []}, 400, "holds no images"),
+        ({"ids": ["a"], "filter": {}}, 422, "filter"),
+        ({"vectors": [[1.0]]}, 422, "vector 0: 1 numbers"),
+        ({"ids": ["a"], "min_score": 2}, 422, "min_score"),
+    ):
+        response = await http.post(url, json=body)
+        assert (response.status_code, detail in response.json()["detail"]) == (status, True), response.text
+
+
+async def test_a_restart_finds_everything(settings: Settings, images: list[bytes]) -> None:
+    found = []
+    for turn in range(2):
+        app = create_app(settings, fail)
+        await load(app)
+        async with client_of(app) as http:
+            if turn == 0:
+                await add(http, images[:5], list("abcde"))
+                await http.delete(f"{ITEMS}/c")
+            found.append((await http.post("/search", files=multipart(images[:3]))).json())
+        app.state.runtime.indexes.close()
+    assert found[0] == found[1]
+    assert len(found[1]["results"][0]) == 4
+
+
+async def test_an_index_of_another_bundle_is_refused_and_left_alone(
+    app: FastAPI, http: httpx.AsyncClient, settings: Settings, images: list[bytes]
+) -> None:
+    await add(http, images[:1], ["a"])
+    runtime = app.state.runtime
+    runtime.indexes.close()
+    object.__setattr__(runtime, "indexes", Indexes(settings.data, "f" * 64, 10_000))
+    for response in (
+        await http.post("/search", files=multipart(images[:1])),
+        await http.post(ITEMS, files=multipart(images[:1])),
+        await http.get("/indexes/default"),
+    ):
+        assert response.status_code == 409
+        assert "was made with the bundle" in response.json()["detail"]
+        assert f"{'f' * 16} is being served" in response.json()["detail"]
+    assert (await http.get("/indexes")).json()["indexes"][0]["count"] is None
+    assert (await http.post("/embed", files=multipart(images[:1]))).status_code == 200
+    object.__setattr__(runtime, "indexes", Indexes(settings.data, runtime.bundle.fingerprint, 10_000))
+    assert (await http.get("/indexes/default")).json()["count"] == 1

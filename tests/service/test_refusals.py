@@ -1,0 +1,145 @@
+"""Every way in which a request can be wrong: a 4xx, as a problem, that says what was wrong."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.service.conftest import multipart
+
+pytestmark = pytest.mark.anyio
+
+IMAGE_ROUTES = ("/embed", "/classify", "/search", "/indexes/default/search", "/indexes/default/items")
+
+
+def picture(form: str = "PNG", size: tuple[int, int] = (8, 8)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, "gray").save(buffer, form)
+    return buffer.getvalue()
+
+
+def check(response: httpx.Response, status: int, detail: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert problem["status"] == status
+    assert problem["type"]
+    assert problem["title"]
+    assert detail in problem["detail"]
+    return problem
+
+
+@pytest.mark.parametrize("route", IMAGE_ROUTES)
+async def test_images_that_cannot_be_used_are_all_named(http: httpx.AsyncClient, route: str) -> None:
+    sent = [picture(), b"GIF89a not accepted", picture()[:40], picture()]
+    problem = check(await http.post(route, files=multipart(sent)), 415, "image 1: not a JPEG, PNG or WebP file")
+    assert [error["index"] for error in problem["errors"]] == [1, 2]
+    assert "cannot be decoded" in problem["errors"][1]["reason"]
+
+
+@pytest.mark.parametrize("route", IMAGE_ROUTES)
+async def test_one_image_at_fault_gives_its_own_status(http: httpx.AsyncClient, route: str) -> None:
+    check(await http.post(route, files=multipart([picture()[:40]])), 422, "image 0: cannot be decoded")
+    huge = picture(size=(16_385, 1))
+    check(await http.post(route, files=multipart([picture(), huge])), 413, "no side may be longer than 16,384")
+
+
+@pytest.mark.parametrize("route", IMAGE_ROUTES)
+async def test_counts_are_limited(http: httpx.AsyncClient, route: str) -> None:
+    check(
+        await http.post(route, files=multipart([picture()] * 9)),
+        413,
+        "9 images, vectors or ids in one request; at most 8",
+    )
+    check(await http.post(route, files=[("photos", ("image", picture()))]), 400, "holds no images")
+
+
+@pytest.mark.parametrize("route", IMAGE_ROUTES)
+async def test_other_content_types_are_refused(http: httpx.AsyncClient, route: str) -> None:
+    for kind in ("text/plain", "image/gif", "application/x-www-form-urlencoded", ""):
+        response = await http.post(route, content=b"hello", headers={"content-type": kind})
+        check(response, 415, "is not accepted here; send one of image/jpeg")
+
+
+@pytest.mark.parametrize("route", IMAGE_ROUTES)
+async def test_malformed_bodies_are_refused(http: httpx.AsyncClient, route: str) -> None:
+    for body in (b"", b"{", b"\xff\xfe", b"[1, 2"):
+        check(await http.post(route, content=body, headers={"content-type": "application/json"}), 400, "is not JSON")
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=x"):
+        response = await http.post(route, content=b"no form", headers={"content-type": kind})
+        assert response.status_code == 400, response.text
+        assert response.headers["content-type"] == "application/problem+json"
+    response = await http.post(route, data={"images": "text"}, files={"x": b""})
+    check(response, 400, "must be a file")
+
+
+@pytest.mark.parametrize("route", IMAGE_ROUTES)
+@pytest.mark.parametrize(
+    "body", ["null", "[]", "3", '"images"', '{"imagez": []}', '{"images": "abc"}', '{"images": [1]}']
+)
+async def test_json_of_another_shape_is_refused(http: httpx.AsyncClient, route: str, body: str) -> None:
+    response = await http.post(route, content=body, headers={"content-type": "application/json"})
+    assert check(response, 422, "")["detail"]
+
+
+async def test_what_is_not_base64_is_refused_by_index(http: httpx.AsyncClient) -> None:
+    good = base64.b64encode(picture()).decode()
+    problem = check(
+        await http.post("/embed", json={"images": [good, "no base64!", "data:image/png;base64,%%%"]}),
+        422,
+        "image 1: not base64",
+    )
+    assert [error["index"] for error in problem["errors"]] == [1, 2]
+    check(await http.post("/embed", json={"images": []}), 400, "holds no images")
+
+
+async def test_a_body_over_the_limit_is_refused_by_its_header(http: httpx.AsyncClient) -> None:
+    response = await http.post("/embed", content=b"\0" * 2_000_001, headers={"content-type": "image/png"})
+    check(response, 413, "longer than 2,000,000 bytes")
+
+
+@pytest.mark.parametrize("kind", ["image/png", "application/json", "multipart/form-data; boundary=x"])
+async def test_a_body_over_the_limit_is_refused_as_it_grows(http: httpx.AsyncClient, kind: str) -> None:
+    """Chunked, so that no header tells; no more is read than what passes the limit."""
+    num_sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal num_sent
+        yield b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n'
+        for _ in range(1000):
+            num_sent += 1
+            yield b"a" * 100_000
+
+    check(await http.post("/embed", content=endless(), headers={"content-type": kind}), 413, "longer than 2,000,000")
+    assert num_sent <= 22
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/embed", 405),
+        ("POST", "/embed?encoding=hex", 422),
+        ("POST", "/embed?dtype=int8", 422),
+        ("POST", "/classify?top_k=0", 422),
+        ("POST", "/search?k=0", 422),
+        ("POST", "/search?k=many", 422),
+        ("POST", "/search?index=other", 404),
+        ("POST", "/indexes/other/search", 404),
+        ("GET", "/indexes/other", 404),
+        ("GET", "/indexes/default/items/nobody", 404),
+        ("DELETE", "/indexes/default/items/nobody", 404),
+        ("GET", "/indexes/default/items?limit=0", 422),
+        ("GET", "/indexes/default/items?cursor=%F0%9F%98%80", 422),
+        ("GET", "/indexes/default/items?cursor=-1", 422),
+        ("GET", "/indexes/default/items?cursor=99999999999999999999", 422),
+    ],
+)
+async def test_wrong_paths_methods_and_parameters(http: httpx.AsyncClient, method: str, path: str, status: int) -> None:
+    check(await http.request(method, path, files=multipart([picture()]) if method == "POST" else None), status, "")

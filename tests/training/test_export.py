@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from model.bundle import ONNX, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
+from model.network import Network, build_network
+from model.preprocessing import preprocess
+from service.engine import Engine, load_engine
+from tests.conftest import RECIPE
+from training import pipeline
+from training.datasets import DataSet
+from training.export import Description, ExportError, check_graph, check_parity, export, spread
+from training.recipe import Pooling
+
+ALONE = Description(name="n", version="1", classes=None, metrics={}, dataset=None)
+
+
+@pytest.fixture(scope="module")
+def pixels(photos: DataSet) -> npt.NDArray[np.float32]:
+    return np.stack([preprocess(path.read_bytes(), RECIPE.preprocessing) for path in photos.test.paths])
+
+
+@pytest.fixture(scope="module")
+def network(run_path: Path, photos: DataSet) -> Network:
+    return pipeline.trained(run_path, photos)[1].eval()
+
+
+@pytest.mark.parametrize("engine_name", ["onnx", "torchscript"])
+def test_engines_agree_with_eager_float64_again_and_again(
+    bundle: Bundle, network: Network, pixels: npt.NDArray[np.float32], engine_name: str
+) -> None:
+    """On real photographs, batches of 1, 2, 3 and 7, ten times over with default threads: a race would show."""
+    engine: Engine = load_engine(bundle, engine_name, "cpu", threads=torch.get_num_threads())  # type: ignore[arg-type]
+    with torch.no_grad():
+        embedding, logits = (out.numpy() for out in network.double()(torch.from_numpy(pixels).double()))
+    network.float()
+    for _ in range(10):
+        for size in (1, 2, 3, 7):
+            for start in range(0, len(pixels) - size + 1, size):
+                rows = slice(start, start + size)
+                found = engine.run(pixels[rows])
+                assert ((found.embedding * embedding[rows]).sum(1) >= 0.99999).all()
+                assert found.logits is not None
+                assert np.abs(found.logits - logits[rows]).max() < 1e-3
+
+
+def test_the_graph_is_dynamic_in_the_batch_and_holds_nothing_forbidden(bundle: Bundle) -> None:
+    model = onnx.load(bundle.file(ONNX))
+    check_graph(model)
+    operators = {node.op_type for node in model.graph.node}
+    assert not {op for op in operators if "DFT" in op or "Random" in op or op in ("ScatterND", "Bernoulli")}
+    assert "ScatterElements" in operators
+    assert [output.name for output in model.graph.output] == ["embedding", "logits"]
+    shape = model.graph.input[0].type.tensor_type.shape.dim
+    assert shape[0].dim_param == "batch"
+    assert [dim.dim_value for dim in shape[1:]] == [3, 64, 64]
+
+
+@pytest.mark.parametrize("operator", ["DFT", "ScatterND", "RandomNormalLike"])
+def test_forbidden_operators_are_found_also_in_functions(operator: str) -> None:
+    node = helper.make_node(operator, ["x"], ["y"])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    function = helper.make_function("local", "f", ["x"], ["y"], [node], [helper.make_opsetid("", 20)])
+    plain = helper.make_model(helper.make_graph([node], "g", [x], [y]))
+    call = helper.make_node("f", ["x"], ["y"], domain="local")
+    nested = helper.make_model(helper.make_graph([call], "g", [x], [y]), functions=[function])
+    for model in (plain, nested):
+        with pytest.raises(ExportError, match=f"the graph holds {operator}"):
+            check_graph(model)
+
+
+@pytest.mark.parametrize("error", ["noise", "nan", "batch"])
+def test_an_export_that_differs_is_refused(pixels: npt.NDArray[np.float32], error: str) -> None:
+    expected = np.random.default_rng(0).standard_normal((len(pixels), 50))
+
+    def forward(images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.floating], None]:
+        index = [int(np.flatnonzero((pixels == image).all((1, 2, 3)))[0]) for image in images]
+        found = expected[index].copy()
+        if error == "noise":
+            found += 0.01
+        elif error == "nan":
+            found[0, 0] = np.nan
+        elif len(found) == 7:  # right for every batch size but one
+            found[1] = found[0]
+        return found, None
+
+    with pytest.raises(ExportError, match="differs from the network"):
+        check_parity(forward, (expected, None), pixels)
+
+
+def test_weights_build_the_same_network_again(
+    bundle: Bundle, network: Network, pixels: npt.NDArray[np.float32]
+) -> None:
+    from safetensors.torch import load_file
+
+    manifest = bundle.manifest
+    again = build_network(
+        weights="random",
+        seed=9,
+        system=manifest.pooling.system,
+        options={**manifest.pooling.options, "seed": 9},
+        num_classes=4,
+    ).eval()
+    again.load_state_dict(load_file(bundle.file(WEIGHTS)))
+    with torch.no_grad():
+        x = torch.from_numpy(pixels[:2])
+        assert torch.equal(again(x)[0], network(x)[0])
+
+
+def test_a_network_without_classes_makes_a_bundle_that_only_embeds(
+    pixels: npt.NDArray[np.float32], tmp_path: Path
+) -> None:
+    recipe = RECIPE.model_copy(update={"pooling": Pooling(system="cbp-run-rm", options={"dim": 500})})
+    network = build_network(weights="random", system="cbp-run-rm", options={"dim": 500})
+    written = export(network, recipe, pixels, tmp_path / "bundle", ALONE)
+    assert written.manifest.classes is None
+    assert written.manifest.dim == 500
+    for name in ("onnx", "torchscript"):
+        outputs = load_engine(written, name, "cpu", 1).run(pixels[:3])
+        assert outputs.embedding.shape == (3, 500)
+        assert outputs.logits is None
+
+
+def test_a_refused_export_leaves_nothing(bundle: Bundle, tmp_path: Path, pixels: npt.NDArray[np.float32]) -> None:
+    network = build_network(weights="random", options={"dim": 100})
+    with pytest.raises(ExportError, match="at least 7 images, got 3"):
+        export(network, RECIPE, pixels[:3], tmp_path / "bundle", ALONE)
+    with pytest.raises(BundleError, match="exists already"):
+        export(network, RECIPE, pixels, bundle.path, ALONE)
+    broken = pixels.copy()
+    broken[0, 0, 0, 0] = np.nan
+    with pytest.raises(ExportError, match="differs from the network: cosine nan"):
+        export(network, RECIPE, broken, tmp_path / "bundle", ALONE)
+    assert list(tmp_path.iterdir()) == []
+    assert open_bundle(bundle.path).file(TORCHSCRIPT).exists()
+
+
+def test_images_are_spread_over_all_of_them() -> None:
+    paths = [Path(str(i)) for i in range(100)]
+    assert spread(paths, 3) == [Path("0"), Path("50"), Path("99")]
+    assert spread(paths[:2], 14) == paths[:2]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from training.recipe import Phase, Pooling, Recipe, RecipeError, load_recipe
+
+
+def test_the_default_recipe_is_the_papers() -> None:
+    recipe = load_recipe("default")
+    assert (recipe.backbone, recipe.weights, recipe.size, recipe.pooling.system) == (
+        "vgg16",
+        "imagenet",
+        448,
+        "cbp-run",
+    )
+    assert (recipe.phase1.epochs, recipe.phase1.learning_rate, recipe.phase1.weight_decay) == (50, 1.0, 1e-8)
+    assert (recipe.phase2.epochs, recipe.phase2.learning_rate, recipe.phase2.weight_decay) == (40, 0.01, 1e-5)
+    assert recipe.phase1.patience == recipe.phase2.patience == 5
+
+
+def test_the_demos_recipe_needs_no_download() -> None:
+    assert load_recipe("demo").weights == "random"
+
+
+def test_a_recipe_survives_yaml(tmp_path: Path) -> None:
+    recipe = Recipe(
+        size=96, pooling=Pooling(options={"eta": 0.5, "iterations": 3}), phase1=Phase(epochs=3, learning_rate=2)
+    )
+    (tmp_path / "recipe.yaml").write_text(recipe.yaml())
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("")
+    assert load_recipe(tmp_path / "recipe.yaml") == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sise: 96", "sise: Extra inputs are not permitted"),
+        ("phase1: {epochs: -1, learning_rate: 1}", r"phase1.epochs: Input should be greater than or equal to 0"),
+        ("phase2: {epochs: 3}", "phase2.learning_rate: Field required"),
+        ("pooling: {system: cpb}", "pooling: Value error, unknown pooling system 'cpb'; known: bcnn"),
+        ("pooling: {options: {etha: 1}}", "cbp-run has no option etha; it has: eta"),
+        ("weights: ''", "weights: Value error, must be 'imagenet', 'random' or a file"),
+        ("[1, 2", "is not YAML"),
+        ("just words", "recipe: Input should be a valid dictionary"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "recipe.yaml")
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(RecipeError, match="there is no recipe papers: give a YAML file, or one of default, demo"):
+        load_recipe("papers")
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Recipe().size = 3  # type: ignore[misc]
