@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,6 +27,10 @@ class Metrics:
         )
         self.images = Counter("rankone_images", "Images run through the engine", registry=self.registry)
         self.index_items = Gauge("rankone_index_items", "Items in the index", ("index",), registry=self.registry)
+
+    def watch_index(self, name: str, count: Callable[[], int]) -> None:
+        """Reads the number of items of this index whenever the metrics are read."""
+        self.index_items.labels(name).set_function(count)
 
 
 class MetricsMiddleware:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import faiss
 import numpy as np
@@ -42,5 +43,7 @@ def load(settings: Settings, metrics: Metrics) -> Runtime:
     faiss.omp_set_num_threads(settings.threads)
     decoder = Decoder(preprocessing, settings.limits, settings.threads)
     indexes = Indexes(settings.data, bundle.fingerprint, bundle.manifest.dim)
+    for name in indexes.names():
+        metrics.watch_index(name, partial(indexes.count, name))
     inference = Inference(decoder, engine, settings.max_batch, metrics)
     return Runtime(settings, bundle, engine, inference, indexes)

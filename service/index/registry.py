@@ -37,6 +37,10 @@ class Indexes:
         """The names of all indexes, also of those that cannot be used with this bundle."""
         return sorted([*self._open, *self._conflicts])
 
+    def count(self, name: str) -> int:
+        """How many items the index holds; 0 where it cannot be used with this bundle."""
+        return 0 if name in self._conflicts else len(self[name])
+
     def close(self) -> None:
         """Closes every index."""
         for index in self._open.values():

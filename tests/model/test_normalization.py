@@ -10,8 +10,7 @@ from tests.tolerances import RELATIVE, relative_error
 
 
 def symmetric(features_BND: Tensor) -> Tensor:
-    products: Tensor = torch.bmm(features_BND.mT, features_BND)
-    return products
+    return features_BND.mT.bmm(features_BND)
 
 
 def with_spectrum(singular_values: list[float], locations: int = 20) -> Tensor:
@@ -19,7 +18,9 @@ def with_spectrum(singular_values: list[float], locations: int = 20) -> Tensor:
     dim = len(singular_values)
     left = torch.linalg.qr(torch.randn(locations, dim, dtype=torch.float64))[0]
     right = torch.linalg.qr(torch.randn(dim, dim, dtype=torch.float64))[0]
-    return (left @ torch.diag(torch.tensor(singular_values, dtype=torch.float64)) @ right.T)[None]
+    sigma = torch.diag(torch.tensor(singular_values, dtype=torch.float64))
+    features: Tensor = torch.linalg.multi_dot([left, sigma, right.T])
+    return features[None]
 
 
 def spectrum(features_BND: Tensor) -> Tensor:

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from model.bundle import Bundle, BundleError
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import client_of, fail, multipart
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_before_the_bundle_is_loaded_it_lives_but_is_not_ready(settings: Settings) -> None:
+    async with client_of(create_app(settings, fail)) as http:
+        assert (await http.get("/healthz")).json() == {"status": "alive"}
+        for method, path in (("GET", "/readyz"), ("GET", "/info"), ("POST", "/embed"), ("GET", "/indexes")):
+            response = await http.request(method, path)
+            assert response.status_code == 503
+            assert response.headers["content-type"] == "application/problem+json"
+            assert "still loading" in response.json()["detail"]
+
+
+async def test_the_lifespan_loads_the_bundle_and_closes_the_index(settings: Settings) -> None:
+    app = create_app(settings, fail)
+    async with app.router.lifespan_context(app):
+        pass
+    assert app.state.runtime is not None
+    with pytest.raises(Exception, match="closed database"):
+        app.state.runtime.indexes["default"].page(1)
+
+
+async def test_a_bundle_that_cannot_be_loaded_is_reported(settings: Settings) -> None:
+    failures: list[Exception] = []
+    app = create_app(settings.model_copy(update={"bundle": settings.data}), failures.append)
+    async with app.router.lifespan_context(app):
+        pass
+    assert isinstance(failures[0], BundleError)
+
+
+async def test_info_says_what_answers(http: httpx.AsyncClient, bundle: Bundle, settings: Settings) -> None:
+    info = (await http.get("/info")).json()
+    assert info["fingerprint"] == bundle.fingerprint
+    assert (info["engine"], info["provider"], info["device"]) == ("onnx", "CPUExecutionProvider", "cpu")
+    assert (info["dim"], info["classes"]) == (10_000, ["brick", "coins", "grass", "retina"])
+    assert info["limits"]["max_images"] == settings.max_images
+    assert info["versions"]["onnxruntime-gpu"]
+    assert info["preprocessing"]["size"] == 64
+
+
+async def test_metrics_count_requests_by_route_and_images(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    await http.post("/embed", files=multipart(images[:4]))
+    await http.post("/embed", content=b"x", headers={"content-type": "image/png"})
+    await http.get("/indexes/default/items/some-id")
+    await http.get("/nowhere")
+    await http.post("/indexes/default/items", files=multipart(images[:2]))
+    text = (await http.get("/metrics")).text
+    for line in (
+        'rankone_requests_total{method="POST",route="/embed",status="200"} 1.0',
+        'rankone_requests_total{method="POST",route="/embed",status="415"} 1.0',
+        'rankone_requests_total{method="GET",route="/indexes/{index}/items/{item_id:path}",status="404"} 1.0',
+        'rankone_requests_total{method="GET",route="unmatched",status="404"} 1.0',
+        "rankone_images_total 6.0",
+        'rankone_index_items{index="default"} 2.0',
+        "rankone_engine_seconds_count 3.0",
+    ):
+        assert line in text, text
+
+
+async def test_the_openapi_document_names_every_body_and_answer(app: FastAPI, http: httpx.AsyncClient) -> None:
+    document = (await http.get("/openapi.json")).json()
+    embed = document["paths"]["/embed"]["post"]
+    assert set(embed["requestBody"]["content"]) == {
+        "multipart/form-data",
+        "application/json",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+    }
+    assert set(embed["responses"]["200"]["content"]) == {"application/json", "application/x-npy"}
+    assert "/indexes/{index}/items/{item_id}" in document["paths"]
+    assert (await http.get("/docs")).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
+def test_an_open_door_must_be_asked_for(bundle: Bundle, host: str) -> None:
+    with pytest.raises(ValueError, match=r"can be reached from outside and there are no keys: set allow_anonymous"):
+        Settings(bundle=bundle.path, host=host)
+    assert Settings(bundle=bundle.path, host=host, allow_anonymous=True).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_this_machine_alone_is_always_allowed(bundle: Bundle, host: str) -> None:
+    assert Settings(bundle=bundle.path, host=host).host == host
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKONE_MAX_BATCH", "5")
+    monkeypatch.setenv("RANKONE_ENGINE", "torchscript")
+    assert (Settings().max_batch, Settings().engine) == (5, "torchscript")
+    monkeypatch.setenv("RANKONE_MAX_BATCH", "many")
+    with pytest.raises(ValueError, match="max_batch"):
+        Settings()

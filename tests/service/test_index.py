@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from service.index import Index, IndexConflict, IndexFull, IndexProblem, Item, UnknownItem
+from service.index.rows import Rows
+from service.index.store import Store
+
+DIM = 32
+MODEL = "a" * 64
+
+
+def vectors(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    drawn = np.random.default_rng(seed).standard_normal((count, DIM))
+    return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
+
+
+def items(count: int, start: int = 0) -> list[Item]:
+    return [Item(f"{start + i}", vector, {"i": start + i}) for i, vector in enumerate(vectors(count, start))]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "default.sqlite"
+
+
+@pytest.fixture
+def index(path: Path) -> Iterator[Index]:
+    index = Index(path, MODEL, DIM)
+    yield index
+    index.close()
+
+
+def test_search_is_exact(index: Index) -> None:
+    """Against NumPy over the vectors as they are kept, float16; also where BLAS takes over, from 13 queries on."""
+    stored = items(300)
+    index.put(stored)
+    matrix = np.stack([item.vector for item in stored]).astype(np.float16).astype(np.float64)
+    for count in (1, 12, 13, 40):
+        queries = vectors(count, seed=7)
+        expected = queries.astype(np.float64) @ matrix.T
+        for hits, scores in zip(index.search(queries, 10), expected, strict=True):
+            assert [hit.id for hit in hits] == [str(i) for i in np.argsort(-scores)[:10]]
+            assert [hit.score for hit in hits] == pytest.approx(np.sort(scores)[::-1][:10], abs=1e-5)
+            assert [hit.metadata for hit in hits] == [{"i": int(hit.id)} for hit in hits]
+
+
+def test_equal_scores_are_ordered_by_id_and_lie_within_1(index: Index) -> None:
+    vector = vectors(1)[0]
+    index.put([Item(name, vector) for name in "cab"])
+    (hits,) = index.search(vector[None], 5)
+    assert [hit.id for hit in hits] == ["a", "b", "c"]
+    assert all(-1 <= hit.score <= 1 for hit in hits)
+    (opposite,) = index.search(-vector[None], 5)
+    assert all(-1 <= hit.score <= 1 for hit in opposite)
+
+
+def test_any_sequence_of_changes_leaves_what_a_dictionary_would(path: Path) -> None:
+    """Puts, replacements, deletions and restarts at random, against a dict; rows and disk must both agree with it."""
+    draw = random.Random(0)
+    index, expected = Index(path, MODEL, DIM), dict[str, Item]()
+    for turn in range(200):
+        if draw.random() < 0.5:
+            ids = [str(i) for i in draw.sample(range(60), draw.randint(1, 8))]
+            drawn = vectors(len(ids), turn)
+            new = [Item(item_id, vector, {"turn": turn}) for item_id, vector in zip(ids, drawn, strict=True)]
+            index.put(new)
+            expected |= {item.id: item for item in new}
+        elif draw.random() < 0.8:
+            ids = [str(i) for i in draw.sample(range(60), draw.randint(1, 8))]
+            assert index.delete(ids) == len(expected.keys() & set(ids))
+            for item_id in ids:
+                expected.pop(item_id, None)
+        else:
+            index.close()
+            index = Index(path, MODEL, DIM)
+        assert len(index) == len(expected)
+        for item_id, item in draw.sample(sorted(expected.items()), min(3, len(expected))):
+            (hits,) = index.search(np.asarray(item.vector[None], np.float32), 60)
+            assert hits[0].id == item_id
+            assert hits[0].score == pytest.approx(1, abs=1e-3)
+            assert {hit.id for hit in hits} == expected.keys()
+            assert index.get(item_id).metadata == item.metadata
+
+
+def test_a_sequence_number_is_never_used_again(index: Index) -> None:
+    assert index.put(items(3)) == 3
+    index.delete(["2"])
+    assert index.put(items(1, start=9)) == 4
+
+
+def test_settings_are_durable_in_the_file_itself(index: Index, path: Path) -> None:
+    index.put(items(2))
+    connection = index._store._connection
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    index.close()
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT count(*) FROM items").fetchone() == (2,)
+    other.close()
+
+
+def test_a_put_that_fails_on_disk_changes_nothing(index: Index, path: Path) -> None:
+    """A full disk, as SQLite itself reports it when the file may not grow any more."""
+    index.put(items(4))
+    connection = index._store._connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(IndexFull, match="nothing of this request was stored"):
+        index.put(items(2000, start=100))
+    assert len(index) == 4
+    assert len(index.page(100)) == 4
+    connection.execute("PRAGMA max_page_count = 1000000")
+    index.put(items(1, start=50))
+    assert len(index.search(vectors(1), 100)[0]) == 5
+    index.close()
+    assert len(Index(path, MODEL, DIM)) == 5
+
+
+def test_the_same_id_twice_in_a_request_is_refused(index: Index) -> None:
+    with pytest.raises(IndexConflict, match="the id '0' stands 2 times"):
+        index.put([*items(2), *items(1)])
+    assert len(index) == 0
+
+
+def test_unknown_items_are_named(index: Index) -> None:
+    index.put(items(1))
+    with pytest.raises(UnknownItem, match="there is no item 'x'"):
+        index.vectors(["0", "x"])
+    with pytest.raises(UnknownItem, match="there is no item 'x'"):
+        index.get("x")
+
+
+def test_vectors_come_back_in_the_order_that_was_asked_for(index: Index) -> None:
+    stored = items(700)
+    index.put(stored)
+    ids = [str(i) for i in range(699, -1, -1)]
+    assert np.abs(index.vectors(ids) - np.stack([item.vector for item in stored])[::-1]).max() < 1e-3
+
+
+def test_another_bundles_index_is_refused(index: Index, path: Path) -> None:
+    index.close()
+    with pytest.raises(IndexConflict, match=f"made with the bundle {'a' * 16}, and {'b' * 16} is being served"):
+        Index(path, "b" * 64, DIM)
+    assert len(Index(path, MODEL, DIM)) == 0
+
+
+def test_what_is_no_index_is_refused_and_kept(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"a diary, not a database" * 100)
+    with pytest.raises(IndexProblem, match="cannot be used as an index: file is not a database"):
+        Index(path, MODEL, DIM)
+    assert path.read_bytes().startswith(b"a diary")
+
+
+def test_another_schema_is_refused(index: Index, path: Path) -> None:
+    index.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE about SET value = '99' WHERE key = 'schema'")
+    connection.close()
+    with pytest.raises(IndexProblem, match="another schema"):
+        Store(path, MODEL, DIM)
+
+
+def test_rows_stay_dense_and_grow(index: Index) -> None:
+    rows = Rows(2)
+    rows.put([str(i) for i in range(100)], np.eye(2, dtype=np.float32)[[i % 2 for i in range(100)]])
+    rows.drop([str(i) for i in range(0, 100, 2)])
+    assert len(rows) == 50
+    (hits,) = rows.search(np.array([[0, 1]], np.float32), 1000)
+    assert {item_id for item_id, score in hits if score == 1} == {str(i) for i in range(1, 100, 2)}
+    rows.drop(["nobody", "1", "1"])
+    assert len(rows) == 49

@@ -1,0 +1,93 @@
+"""The service as a process of its own, with torch unimportable: what only a process shows."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.bundle import Bundle
+from service.client import ServiceError
+from service.settings import Settings
+from tests.service.conftest import WITHOUT_TORCH, Start
+from training.datasets import DataSet
+
+
+def test_it_serves_onnx_without_torch_and_survives_being_killed(
+    start: Start, images: list[bytes], photos: DataSet, bundle: Bundle
+) -> None:
+    """All routes through the real client; killed with -9 behind an acknowledged add; everything there after a restart."""
+    first = start()
+    with first.ready() as client:
+        assert client.info()["fingerprint"] == bundle.fingerprint
+        embeddings = client.embed(images)
+        assert embeddings.shape == (16, 10_000)
+        best = [row[0].label for row in client.classify(list(photos.test.paths), top_k=1)]
+        assert np.mean([a == photos.classes[b] for a, b in zip(best, photos.test.labels, strict=True)]) >= 0.75
+        ids = client.add(images[:6], ids=list("abcdef"), metadata=[{"n": n} for n in range(6)])
+        assert ids == list("abcdef")
+        assert client.delete(["b"]) == 1
+    first.end(signal.SIGKILL)
+    second = start()
+    with second.ready() as client:
+        assert client.count() == 5
+        hits = client.search(images[2:3], k=2)[0]
+        assert (hits[0].id, hits[0].metadata) == ("c", {"n": 2})
+        assert hits[0].score == pytest.approx(1, abs=1e-3)
+    status, printed = second.end(signal.SIGTERM)
+    assert status in (0, -signal.SIGTERM), printed
+    assert "Traceback" not in printed
+
+
+def test_the_block_on_torch_is_real() -> None:
+    """The other test would prove nothing if torch could be imported under it."""
+    code = WITHOUT_TORCH.replace("main()", "import torch").replace(
+        "from rankone.__main__ import import torch", "import torch"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: torch is not to be had here" in ended.stderr
+
+
+def test_the_torchscript_engine_says_that_it_needs_torch(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANKONE_ENGINE", "torchscript")
+    flags = ["serve", "--bundle", str(bundle.path), "--data", str(tmp_path), "--port", "0"]
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    ended = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *flags], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "the torchscript engine needs torch: install it, or set RANKONE_ENGINE=onnx" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_changed_bundle_stops_the_start_with_a_sentence(start: Start, bundle: Bundle, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle.path, tmp_path / "copy"))
+    with (copy / "model.onnx").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"changed")
+    process = start(copy)
+    process.popen.wait(60)
+    status, printed = process.end()
+    assert status == 2
+    assert "model.onnx is not the file its manifest describes" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_client_without_a_service_says_where_it_looked(tmp_path: Path) -> None:
+    from service.client import Client
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (
+        Client(f"http://127.0.0.1:{port}") as client,
+        pytest.raises(ServiceError, match=f"no service answers at .*:{port}"),
+    ):
+        client.info()
+    assert Settings().host == "127.0.0.1"
