@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 console = Console(highlight=False)
@@ -28,7 +29,7 @@ class Timing:
 def compare(contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 2) -> dict[str, Timing]:
     """Times every contender once a round, in turn, after `warm_up` rounds that do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(warm_up + rounds):
+    for turn in track(range(warm_up + rounds), description="measuring", transient=True):
         for name, call in contenders.items():
             started = time.perf_counter()
             call()

@@ -70,7 +70,10 @@ class DatasetRecord(_Frozen):
 
 
 class ParityRecord(_Frozen):
-    """How an exported form compares with the eager float64 network on real images, over all batch sizes."""
+    """How an exported form compares with the eager float64 network on real images, over all batch sizes.
+
+    Logits differ by `max_logit_difference` of the largest of them, embeddings have a cosine of `min_cosine` or more.
+    """
 
     min_cosine: float
     max_logit_difference: float
@@ -161,7 +164,11 @@ def seal(stage: Path, manifest: Manifest, path: Path) -> Bundle:
     (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
     for entry in [*stage.iterdir(), stage]:
         _sync(entry)
-    stage.chmod(0o755)  # mkdtemp makes it private, and the service is often another user
+    for (
+        entry
+    ) in stage.iterdir():  # some writers make private files, as mkdtemp does, and the service is often another user
+        entry.chmod(0o644)
+    stage.chmod(0o755)
     stage.rename(path)
     _sync(path.parent)
     return open_bundle(path)

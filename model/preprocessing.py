@@ -119,7 +119,7 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
     except ImageRejected:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageTooLarge(f"more than {limits.max_pixels:,} pixels") from error
+        raise ImageTooLarge(str(error)) from error
     except Exception as error:  # decoders raise whatever they like on hostile bytes; all of it is the image's fault
         raise UndecodableImage(f"cannot be decoded: {error}") from error
 

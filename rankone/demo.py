@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -11,27 +12,27 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import tyro
-from rich.progress import track
+from rich.progress import Progress, track
 
 from model.bundle import Bundle, open_bundle
 from model.errors import RankoneError
 from rankone import show
 from service.client import Client, Neighbour, ServiceError
-from training import pipeline
-from training.datasets import load
 from training.datasets.folder import images_in
 from training.recipe import Recipe, load_recipe
 
 DATA: Final = Path("data")
 RUNS: Final = Path("runs/demo")
 _PER_REQUEST: Final = 14
+_START_S: Final = 60
+_GRACE_S: Final = 20
 _NUM_SHOWN: Final = 4
 
 Answer = TypeVar("Answer")
 
 
 class DemoError(RankoneError, RuntimeError):
-    """The service of the demo did not start."""
+    """The demo cannot go on; the message says what to do."""
 
 
 def demo(arguments: list[str]) -> None:
@@ -65,6 +66,9 @@ def prepare(home: Path, recipe: Recipe) -> Bundle:
     """The bundle in `home`, trained, measured and exported first where it is not there yet; verified in any case."""
     path = home / "bundle"
     if not path.exists():
+        from training import pipeline
+        from training.datasets import load
+
         data = load("photos", DATA)
         show.step(
             "photographs", f"{len(data.train)} to train on, {len(data.test)} to test, {len(data.classes)} classes"
@@ -77,6 +81,10 @@ def prepare(home: Path, recipe: Recipe) -> Bundle:
         show.bundle(pipeline.export(home / "run", data, path))
     started = time.perf_counter()
     bundle = open_bundle(path)
+    if bundle.manifest.recipe != recipe.model_dump(mode="json"):
+        raise DemoError(
+            f"{home} was made by another recipe of the same name; remove it, or name the recipe differently"
+        )
     top1 = bundle.manifest.metrics.get("top1", float("nan"))
     seconds = time.perf_counter() - started
     show.step("bundle", f"{path}: every checksum verified in {seconds:.1f} s; test accuracy {top1:.3f}")
@@ -90,17 +98,24 @@ def served(bundle: Bundle, home: Path, port: int) -> Iterator[Client]:
     Raises:
         DemoError: it ended or was not ready within a minute; the message holds its last words.
     """
-    log = home / "service.log"
-    flags = ["--bundle", str(bundle.path), "--data", str(home / "index"), "--port", str(port)]
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise DemoError(f"something listens on port {port} already; end it, or choose another (--port)")
+    log, index = home / "service.log", home / f"index-{bundle.fingerprint[:8]}"
+    flags = ["--bundle", str(bundle.path), "--data", str(index), "--port", str(port)]
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", "rankone", "serve", *flags], stdout=out, stderr=out)  # noqa: S603
     try:
         with Client(f"http://127.0.0.1:{port}") as client:
-            _wait_until_ready(client, process, log, bundle)
+            _wait_until_ready(client, process, log)
             yield client
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def tour(client: Client) -> None:
@@ -113,8 +128,11 @@ def tour(client: Client) -> None:
     predictions, seconds = _ask(gallery, lambda part: client.classify(part, top_k=1), "classifying")
     right = [best.label == path.parent.name for path, (best,) in zip(gallery, predictions, strict=True)]
     show.step("classify", f"accuracy {sum(right) / len(right):.3f}, {1e3 * seconds:.0f} ms each")
-    _, seconds = _ask(gallery, lambda part: client.add(part, [_id_of(path) for path in part]), "indexing")
-    show.step("index", f"{client.count()} photographs on disk, {1e3 * seconds:.0f} ms each")
+    if client.count() == len(gallery):
+        show.step("index", f"{len(gallery)} photographs on disk already")
+    else:
+        _, seconds = _ask(gallery, lambda part: client.add(part, [_id_of(path) for path in part]), "indexing")
+        show.step("index", f"{client.count()} photographs on disk, {1e3 * seconds:.0f} ms each")
     found, seconds = _ask(queries, lambda part: client.search(part, k=3), "searching")
     hits = [
         neighbours[0].id.startswith(f"{path.parent.name}/") for path, neighbours in zip(queries, found, strict=True)
@@ -137,17 +155,16 @@ def stay(port: int) -> None:
         show.console.print()
 
 
-def _wait_until_ready(client: Client, process: subprocess.Popen[bytes], log: Path, bundle: Bundle) -> None:
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            client.wait_until_ready(timeout_s=0)
-        except ServiceError:
-            time.sleep(0.1)
-            continue
-        if process.poll() is None and client.info()["fingerprint"] == bundle.fingerprint:
+def _wait_until_ready(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    with Progress(transient=True) as bar:
+        bar.add_task("starting the service", total=None)
+        while process.poll() is None and time.monotonic() < deadline:
+            try:
+                client.wait_until_ready(timeout_s=0.2)
+            except ServiceError:
+                continue
             return
-        break
     words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     raise DemoError(f"the service did not start: {words[-1] if words else 'it said nothing'} (all of it in {log})")
 

@@ -16,10 +16,11 @@ from rich.progress import track
 from tyro.conf import Positional
 
 from model.errors import RankoneError
-from service.client import DEFAULT_URL, Client
+from service.client import DEFAULT_URL, Client, ServiceError
 
 _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 _PER_REQUEST: Final = 16
+_BYTES_PER_REQUEST: Final = 32_000_000
 
 Answer = TypeVar("Answer")
 
@@ -146,9 +147,28 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def _batched(images: Sequence[Path], ask: Callable[[Sequence[Path]], Answer], doing: str) -> Iterator[Answer]:
-    starts = range(0, len(images), _PER_REQUEST)
-    for start in track(starts, description=doing, console=Console(stderr=True), disable=len(starts) < 2):
-        yield ask(images[start : start + _PER_REQUEST])
+    """What `ask` says to the images, a few at a time; an image that is refused is named by its path."""
+    groups = list(group_by_size(images))
+    for group in track(groups, description=doing, console=Console(stderr=True)):
+        try:
+            yield ask(group)
+        except ServiceError as error:
+            named = "; ".join(f"{group[fault['index']]}: {fault['reason']}" for fault in error.errors)
+            raise ServiceError(error.status, named or error.detail, error.errors) from error
+
+
+def group_by_size(images: Sequence[Path]) -> Iterator[list[Path]]:
+    """The images in order, as many a group as one request may hold by the service's defaults, in number and in bytes."""
+    group: list[Path] = []
+    num_bytes = 0
+    for image in images:
+        size = image.stat().st_size
+        if group and (len(group) == _PER_REQUEST or num_bytes + size > _BYTES_PER_REQUEST):
+            yield group
+            group, num_bytes = [], 0
+        group.append(image)
+        num_bytes += size
+    yield group
 
 
 def _write(out: Path | None, images: Sequence[Path], name: str, values: Sequence[Any]) -> None:

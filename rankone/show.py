@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from model.bundle import Bundle, summary
@@ -19,7 +20,7 @@ console = Console(highlight=False)
 
 def step(name: str, text: str) -> None:
     """A step of the work, and what came of it."""
-    console.print(f"[bold]{name}[/bold]: {text}")
+    console.print(f"[bold]{name}[/bold]: {escape(text)}")
 
 
 def training(progress: Progress, run: Path) -> None:
@@ -31,7 +32,7 @@ def training(progress: Progress, run: Path) -> None:
             held_out = "" if last.validation_error is None else f", held-out {1 - last.validation_error:.3f}"
             accuracy = f"training accuracy {1 - last.train_error:.3f}{held_out}"
             console.print(f"phase {phase}: {len(epochs)} epochs, loss {last.loss:.3f}, {accuracy}")
-    console.print(f"checkpoint: {run}/checkpoint.pt")
+    console.print(escape(f"checkpoint: {run}/checkpoint.pt"))
 
 
 def report(measured: Report) -> None:
@@ -55,5 +56,5 @@ def lines(pairs: dict[str, str]) -> None:
     """Names and values, aligned."""
     table = Table.grid(padding=(0, 2))
     for name, value in pairs.items():
-        table.add_row(f"[dim]{name}[/dim]", value)
+        table.add_row(f"[dim]{name}[/dim]", escape(value))
     console.print(table)

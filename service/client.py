@@ -57,7 +57,12 @@ class Client:
     def __init__(
         self, url: str = DEFAULT_URL, timeout_s: float = 300.0, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, transport=transport)
+        is_local = httpx.URL(url).host in (
+            "127.0.0.1",
+            "localhost",
+            "::1",
+        )  # which no proxy of the environment can reach
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, transport=transport, trust_env=not is_local)
 
     def __enter__(self) -> Self:
         return self

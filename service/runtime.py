@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import faiss
 import numpy as np
 
 from model.bundle import Bundle, open_bundle
@@ -40,9 +39,8 @@ def load(settings: Settings, metrics: Metrics) -> Runtime:
     engine = load_engine(bundle, settings.engine, settings.device, settings.threads)
     preprocessing = bundle.manifest.preprocessing
     engine.run(np.zeros((1, 3, preprocessing.size, preprocessing.size), np.float32))
-    faiss.omp_set_num_threads(settings.threads)
     decoder = Decoder(preprocessing, settings.limits, settings.threads)
-    indexes = Indexes(settings.data, bundle.fingerprint, bundle.manifest.dim)
+    indexes = Indexes(settings.data, bundle.fingerprint, bundle.manifest.dim, settings.threads)
     for name in indexes.names():
         metrics.watch_index(name, partial(indexes.count, name))
     inference = Inference(decoder, engine, settings.max_batch, metrics)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.preprocessing import Limits
@@ -51,23 +50,7 @@ class Settings(BaseSettings):
     max_metadata_bytes: PositiveInt = 16_384
     """Length of one item's metadata as JSON."""
 
-    @model_validator(mode="after")
-    def _refuse_open_door(self) -> Settings:
-        if not self.allow_anonymous and not _is_loopback(self.host):
-            raise ValueError(
-                f"host {self.host} can be reached from outside and there are no keys: "
-                "set allow_anonymous (RANKONE_ALLOW_ANONYMOUS=true) if that is meant, or listen on 127.0.0.1"
-            )
-        return self
-
     @property
     def limits(self) -> Limits:
         """What one image may cost."""
         return Limits(max_bytes=self.max_image_bytes, max_pixels=self.max_pixels, max_side=self.max_side)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
@@ -29,9 +30,12 @@ def embed(
     device: str = "cpu",
     workers: int = 0,
     stop: StopRequest | None = None,
+    kept: Path | None = None,
     description: str = "embedding",
 ) -> Tensor:
     """The embeddings of the images in `paths`, (n, d) on `device`; of their mirror images with `mirror`.
+
+    With a directory `kept`, every batch is kept there as it is done, and those that are there are not computed again.
 
     Raises:
         DataError: a file that cannot be read as an image.
@@ -39,10 +43,30 @@ def embed(
     """
     network.eval()
     groups = in_order(len(paths), BATCH_SIZE)
-    rows = [torch.empty(0, network.pooling.out_dim, device=device)]
-    loaded = batches(paths, spec, groups, workers=workers)
-    for images in track(loaded, description=description, total=len(groups), disable=len(groups) < 2):
+    done = {number: rows for number in range(len(groups)) if (rows := _kept(kept, number)) is not None}
+    missing = [number for number in range(len(groups)) if number not in done]
+    loaded = batches(paths, spec, [groups[number] for number in missing], workers=workers)
+    progress = track(zip(missing, loaded, strict=True), description=description, total=len(groups), completed=len(done))
+    for number, images in progress:
         if stop:
             raise Interrupted("stopped while embedding")
-        rows.append(network.embed((mirrored(images) if mirror else images).to(device)))
-    return torch.cat(rows)
+        done[number] = network.embed((mirrored(images) if mirror else images).to(device)).cpu()
+        _keep(kept, number, done[number])
+    return torch.cat([torch.empty(0, network.pooling.out_dim), *(done[number] for number in range(len(groups)))]).to(
+        device
+    )
+
+
+def _kept(kept: Path | None, number: int) -> Tensor | None:
+    path = None if kept is None else kept / f"{number:06d}.npy"
+    return torch.from_numpy(np.load(path, allow_pickle=False)) if path is not None and path.exists() else None
+
+
+def _keep(kept: Path | None, number: int, rows: Tensor) -> None:
+    if kept is None:
+        return
+    kept.mkdir(parents=True, exist_ok=True)
+    partial = kept / f"{number:06d}.partial"
+    with partial.open("wb") as file:
+        np.save(file, rows.numpy())
+    partial.replace(kept / f"{number:06d}.npy")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,9 @@ from training.images import batches, mirrored
 from training.interrupt import StopRequest
 from training.recipe import Phase
 from training.run import Progress, Run
+
+KEPT = "embeddings"
+"""Folder of the run for the embeddings of phase 1, each computed once even if the run is killed; gone when it is over."""
 
 
 def fit(
@@ -67,8 +72,9 @@ class _Fitting:
         """Embeds every image once, and its mirror image where the recipe flips; fits the classifier to that."""
         phase = self.recipe.phase1
         with self._optimization(self.classifier, phase) as (optimizer, schedule):
-            embeddings, labels = self._embed(self.fitted, mirrors=(False, True) if self.recipe.flip else (False,))
-            validation = self._embed(self.held_out)
+            mirrors = (False, True) if self.recipe.flip else (False,)
+            embeddings, labels = self._embed(self.fitted, mirrors, kept=self.run.path / KEPT / "fitted")
+            validation = self._embed(self.held_out, kept=self.run.path / KEPT / "held-out")
             remaining = range(self.progress.epoch, phase.epochs)
             for epoch in track(remaining, description="phase 1: classifier", disable=not remaining):
                 for group in _shuffled(len(labels), phase.batch_size, self.recipe.seed, epoch):
@@ -76,6 +82,7 @@ class _Fitting:
                 self._end_epoch(_error(self.classifier, *validation), optimizer, schedule)
                 self._check_stop()
         self._end_phase()
+        shutil.rmtree(self.run.path / KEPT, ignore_errors=True)
 
     def phase2(self) -> None:
         """Trains all layers end to end; the checkpoint is renewed after every epoch."""
@@ -90,7 +97,9 @@ class _Fitting:
                 self._save(optimizer, schedule)
         self._end_phase()
 
-    def _embed(self, indices: Sequence[int], mirrors: Iterable[bool] = (False,)) -> tuple[Tensor, Tensor]:
+    def _embed(
+        self, indices: Sequence[int], mirrors: Iterable[bool] = (False,), kept: Path | None = None
+    ) -> tuple[Tensor, Tensor]:
         paths = [self.split.paths[index] for index in indices]
         rounds = [
             embed(
@@ -101,6 +110,7 @@ class _Fitting:
                 device=self.device,
                 workers=self.workers,
                 stop=self.stop,
+                kept=kept and kept / ("mirrored" if mirror else "as-they-are"),
                 description="embedding mirror images" if mirror else "embedding",
             )
             for mirror in mirrors

@@ -9,7 +9,6 @@ import torch
 
 from model.bundle import Bundle, DatasetRecord
 from model.network import Network, build_network
-from model.preprocessing import preprocess
 from training.datasets import DataSet
 from training.embed import embed
 from training.evaluate import Report
@@ -17,9 +16,10 @@ from training.evaluate import evaluate as measure
 from training.export import MIN_IMAGES, Description, spread
 from training.export import export as write_bundle
 from training.fit import fit
+from training.images import batches
 from training.interrupt import stop_on_signal
 from training.recipe import Recipe
-from training.run import Progress, Run, RunError
+from training.run import CHECKPOINT, Progress, Run, RunError
 
 REPORT = "report.json"
 
@@ -33,9 +33,9 @@ def train(data: DataSet, recipe: Recipe, path: Path, *, device: str = "cpu", wor
         Interrupted: stopped by a signal; the checkpoint is saved.
     """
     check_device(device)
-    run = Run.start(path, recipe, data)
-    first = not run.checkpoint_path.exists()
-    network = network_of(run, weights=recipe.weights if first else "random")
+    resumed = (path / CHECKPOINT).exists()
+    network = network_of(recipe, len(data.classes), weights="random" if resumed else recipe.weights)
+    run = Run.start(path, recipe, data)  # only now: weights that cannot be had leave nothing behind
     (path / REPORT).unlink(missing_ok=True)  # it measured what is about to change
     with stop_on_signal() as stop:
         return fit(network, data.train, run, stop=stop, device=device, workers=workers)
@@ -82,19 +82,18 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         ),
     )
     paths = spread(data.test.paths, MIN_IMAGES * 2)
-    images = np.stack([preprocess(path.read_bytes(), run.recipe.preprocessing) for path in paths])
+    images = next(batches(paths, run.recipe.preprocessing, [list(range(len(paths)))])).numpy()
     return write_bundle(network, run.recipe, images, out, description)
 
 
-def network_of(run: Run, weights: str = "random") -> Network:
-    """A network as the run's recipe says, before its checkpoint is loaded."""
-    recipe = run.recipe
+def network_of(recipe: Recipe, num_classes: int, weights: str = "random") -> Network:
+    """A network as the recipe says, with these weights in its backbone."""
     return build_network(
         backbone=recipe.backbone,
         weights=weights,
         system=recipe.pooling.system,
         options=recipe.pooling.options,
-        num_classes=len(run.data.classes),
+        num_classes=num_classes,
         seed=recipe.seed,
     )
 
@@ -110,7 +109,7 @@ def trained(path: Path, data: DataSet) -> tuple[Run, Network]:
         raise RunError(f"{path} was trained on the classes of {run.data.name!r}; {data.name!r} has others")
     if not run.checkpoint_path.exists():
         raise RunError(f"{path} has no checkpoint yet; train it first")
-    network = network_of(run)
+    network = network_of(run.recipe, len(run.data.classes))
     run.load(network)
     return run, network
 

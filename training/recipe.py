@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from model.catalogue import Option, resolve
+from model.catalogue import Option, build
 from model.errors import RankoneError
 from model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
@@ -32,7 +32,7 @@ class Pooling(_Frozen):
 
     @model_validator(mode="after")
     def _known(self) -> Pooling:
-        resolve(self.system, self.options)
+        build(self.system, channels=2, **self.options)  # its parts know best which values they take
         return self
 
 
@@ -62,7 +62,7 @@ class Recipe(_Frozen):
     """`imagenet`, `random`, or the path of a .safetensors file or state dict."""
     pooling: Pooling = Pooling()
     """The pooling system."""
-    size: PositiveInt = 448
+    size: int = Field(default=448, ge=16)
     """Side of the network's input in pixels."""
     short_side: PositiveInt | None = None
     """Length to which the short side is resized before the centre crop; the input's side when not given."""
@@ -87,6 +87,11 @@ class Recipe(_Frozen):
         if not weights:
             raise ValueError("must be 'imagenet', 'random' or a file")
         return weights
+
+    @model_validator(mode="after")
+    def _possible(self) -> Recipe:
+        assert self.preprocessing
+        return self
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -19,6 +19,7 @@ from model.errors import RankoneError
 from training.datasets import DataSet
 from training.recipe import Recipe, load_recipe
 
+CHECKPOINT: Final = "checkpoint.pt"
 CHECKPOINT_SCHEMA: Final = 1
 
 
@@ -139,7 +140,7 @@ class Run:
     @property
     def checkpoint_path(self) -> Path:
         """Where the checkpoint is, or will be."""
-        return self.path / "checkpoint.pt"
+        return self.path / CHECKPOINT
 
     def save(self, network: torch.nn.Module, progress: Progress, **states: Mapping[str, Any]) -> None:
         """Replaces the checkpoint, whole and synced to disk, by the network, how far it is and the `states` given."""

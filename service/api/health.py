@@ -16,6 +16,7 @@ from service.metrics import Metrics
 router = APIRouter(tags=["operation"])
 
 _LIBRARIES: Final = ("rankone", "fastapi", "onnxruntime-gpu", "faiss-gpu", "numpy", "pillow")
+_VERSIONS: Final = {name: version(name) for name in _LIBRARIES}
 _LIMITS: Final = {
     "max_images",
     "max_request_bytes",
@@ -56,7 +57,7 @@ async def info(runtime: RuntimeDep) -> Response:
         "provider": runtime.engine.provider,
         "threads": settings.threads,
         "limits": settings.model_dump(include=_LIMITS),
-        "versions": {name: version(name) for name in _LIBRARIES},
+        "versions": _VERSIONS,
     }
     return await json_response(body)
 

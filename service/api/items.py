@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import anyio.to_thread
 import numpy as np
@@ -29,6 +29,8 @@ from service.api.vectors import as_vectors
 from service.index import Item
 from service.rejections import at_places
 from service.runtime import Runtime
+
+_MAX_DEPTH: Final = 32
 
 router = APIRouter(prefix="/indexes/{index}/items", tags=["index"])
 
@@ -106,7 +108,7 @@ async def _read_json_items(request: Request, runtime: Runtime) -> list[_New]:
 
 async def _read_form_items(request: Request, runtime: Runtime) -> list[_New]:
     form = await read_form(request, runtime.settings.max_images)
-    entries = [FormItem()] * len(form.images) if form.items is None else parse_json(form.items, FormItems).root
+    entries = [FormItem()] * len(form.images) if form.items is None else (await parse_json(form.items, FormItems)).root
     if len(entries) != len(form.images):
         raise Problem(422, f"{len(form.images)} images, but the part 'items' describes {len(entries)}")
     return [_New(_id_of(entry), entry.metadata, image) for entry, image in zip(entries, form.images, strict=True)]
@@ -127,6 +129,9 @@ async def _with_vectors(new: list[_New], runtime: Runtime) -> list[Item]:
 
 
 def _check_metadata(new: list[_New], max_bytes: int) -> None:
+    for index, item in enumerate(new):
+        if _depth(item.metadata) > _MAX_DEPTH:
+            raise Problem(422, f"item {index}: metadata is nested more than {_MAX_DEPTH} levels deep")
     sizes = [len(orjson.dumps(item.metadata)) for item in new]
     errors = [
         {"index": index, "reason": f"metadata of {size:,} bytes; at most {max_bytes:,} are accepted"}
@@ -135,6 +140,16 @@ def _check_metadata(new: list[_New], max_bytes: int) -> None:
     ]
     if errors:
         raise Problem(413, f"item {errors[0]['index']}: {errors[0]['reason']}", errors)
+
+
+def _depth(value: Any) -> int:
+    """How deep objects and lists are nested, level by level: JSON libraries refuse to write what is too deep."""
+    depth, level = 0, [value]
+    while level and depth <= _MAX_DEPTH:
+        containers = [part for part in level if isinstance(part, dict | list)]
+        level = [inner for part in containers for inner in (part.values() if isinstance(part, dict) else part)]
+        depth += bool(containers)
+    return depth
 
 
 def _id_of(item: ItemIn | FormItem) -> str:

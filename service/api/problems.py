@@ -10,6 +10,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from model.errors import RankoneError
 from model.preprocessing import ImageTooLarge, UnsupportedImageType
@@ -18,6 +19,9 @@ from service.index import IndexConflict, IndexFull, UnknownIndex, UnknownItem
 from service.rejections import InputsRejected, InvalidVector
 
 MEDIA_TYPE: Final = "application/problem+json"
+
+_MAX_EXPLAINED: Final = 5
+_CLIENT_GONE: Final = 499
 
 _STATUS_OF_KIND: Final[Mapping[type[Exception], int]] = {
     UnknownIndex: 404,
@@ -70,6 +74,10 @@ def install(app: FastAPI) -> None:
     async def _inputs(_: Request, error: InputsRejected) -> Response:
         return problem_response(_from_rejections(error))
 
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=_CLIENT_GONE)  # nobody reads it; it is counted
+
     @app.exception_handler(Exception)
     async def _fault(_: Request, _error: Exception) -> Response:
         return problem_response(Problem(500, "a fault of the service; its log says more"))
@@ -80,7 +88,8 @@ def install(app: FastAPI) -> None:
 
 def explain(errors: Sequence[Any]) -> str:
     """Pydantic's errors in one line, each field with what is wrong with it."""
-    return "; ".join(f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in errors)
+    lines = [f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in errors[:_MAX_EXPLAINED]]
+    return "; ".join([*lines, *([f"and {len(errors) - len(lines)} more"] if len(errors) > len(lines) else [])])
 
 
 def _from_rejections(rejected: InputsRejected) -> Problem:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import anyio.to_thread
 import orjson
@@ -22,6 +22,9 @@ from service.runtime import Runtime
 
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
 _OTHER_TYPES: Final = ("multipart/form-data", "application/json")
+MAX_ENTRIES: Final = 10_000
+"""Of a list in a request: images, items and queries are limited further by the settings; ids to delete are not."""
+
 _MAX_PARTS: Final = 10_000
 _MAX_FIELD: Final = 1 << 24
 
@@ -64,22 +67,35 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
     """The request's JSON body as `schema`, parsed off the event loop.
 
     Raises:
-        Problem: 400 not JSON, 415 another content type, 422 not as the schema says.
+        Problem: 400 not JSON, 413 lists too long, 415 another content type, 422 not as the schema says.
     """
     if (kind := media_type(request)) != "application/json":
         accepted = ", ".join((*IMAGE_TYPES, *_OTHER_TYPES))
         raise Problem(415, f"content type {kind or 'missing'!r} is not accepted here; send one of {accepted}")
-    return await anyio.to_thread.run_sync(parse_json, await request.body(), schema)
+    return await parse_json(await request.body(), schema)
 
 
-def parse_json(data: bytes | str, schema: type[Body]) -> Body:
-    """JSON text as `schema`; for the errors see `read_json`."""
+async def parse_json(data: bytes, schema: type[Body]) -> Body:
+    """JSON as `schema`, off the event loop; for the errors see `read_json`."""
+    return await anyio.to_thread.run_sync(_parse_json, data, schema)
+
+
+def _parse_json(data: bytes, schema: type[Body]) -> Body:
     try:
-        return schema.model_validate(orjson.loads(data))
+        parsed = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not JSON: {error}") from error
+    lists = [part for part in (parsed, *_values(parsed)) if isinstance(part, list)]
+    if any(len(part) > MAX_ENTRIES for part in lists):  # pydantic would look at every one of them first
+        raise Problem(413, f"a list in the request has more than {MAX_ENTRIES:,} entries")
+    try:
+        return schema.model_validate(parsed)
     except ValidationError as error:
-        raise Problem(422, explain(error.errors())) from error
+        raise Problem(422, explain(error.errors(include_input=False, include_url=False))) from error
+
+
+def _values(parsed: Any) -> Iterable[Any]:
+    return parsed.values() if isinstance(parsed, dict) else ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,7 @@ async def read_form(request: Request, max_images: int) -> Form:
             parts, items = form.getlist("images"), form.get("items")
             check_count(len(parts), max_images)
             return Form([await _file(part) for part in parts], None if items is None else await _text(items))
-    except (KeyError, UnicodeDecodeError) as error:
+    except (KeyError, UnicodeError) as error:
         raise Problem(400, "the body is not multipart/form-data, or its boundary is missing") from error
 
 

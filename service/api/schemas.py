@@ -18,6 +18,8 @@ class ImagesIn(_In):
 
 
 ItemId = Annotated[str, Field(min_length=1, max_length=255)]
+Vector = Annotated[list[float], Field(max_length=1_000_000)]
+"""Its length is compared with the bundle's later; the bound only ends the reading of nonsense."""
 
 
 class ItemIn(_In):
@@ -25,7 +27,7 @@ class ItemIn(_In):
 
     id: ItemId | None = None
     image: str | None = None
-    vector: list[float] | None = None
+    vector: Vector | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -62,7 +64,7 @@ class SearchIn(_In):
     """A batch of queries, given as images, as vectors or as ids of items in the index."""
 
     images: list[str] | None = None
-    vectors: list[list[float]] | None = None
+    vectors: list[Vector] | None = None
     ids: list[ItemId] | None = None
     k: int = Field(default=10, ge=1)
     min_score: float | None = Field(default=None, ge=-1, le=1)

@@ -33,11 +33,10 @@ class Index:
         IndexConflict: the file at `path` was made with another bundle.
     """
 
-    def __init__(self, path: Path, fingerprint: str, dim: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, fingerprint: str, dim: int, threads: int = 1) -> None:
         self._lock = threading.Lock()
         self._store = Store(path, fingerprint, dim)
-        self._rows = Rows(dim)
+        self._rows = Rows(dim, threads)
         self._rows.put(*self._store.all_vectors())
 
     def __len__(self) -> int:

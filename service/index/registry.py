@@ -18,11 +18,11 @@ class Indexes:
     still embeds and classifies.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, dim: int) -> None:
+    def __init__(self, folder: Path, fingerprint: str, dim: int, threads: int = 1) -> None:
         self._open: dict[str, Index] = {}
         self._conflicts: dict[str, IndexConflict] = {}
         try:
-            self._open[DEFAULT] = Index(folder / f"{DEFAULT}.sqlite", fingerprint, dim)
+            self._open[DEFAULT] = Index(folder / f"{DEFAULT}.sqlite", fingerprint, dim, threads)
         except IndexConflict as conflict:
             self._conflicts[DEFAULT] = conflict
 

@@ -15,7 +15,8 @@ _FIRST_CAPACITY: Final = 64
 class Rows:
     """Ids and float32 vectors (n, dim), always dense: a removed row is filled by the last one."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, threads: int) -> None:
+        self._threads = threads
         self._matrix = np.empty((_FIRST_CAPACITY, dim), np.float32)
         self._ids: list[str] = []
         self._row: dict[str, int] = {}
@@ -64,6 +65,7 @@ class Rows:
         if k == 0:
             return [[] for _ in queries]
         used = self._matrix[: len(self._ids)]
+        faiss.omp_set_num_threads(self._threads)  # holds for the calling thread alone, and any thread may call
         scores, rows = faiss.knn(np.ascontiguousarray(queries), used, k, metric=faiss.METRIC_INNER_PRODUCT)
         return [
             sorted(

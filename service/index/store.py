@@ -47,19 +47,25 @@ class Store:
 
     Raises:
         IndexConflict: the file was made with another bundle.
-        IndexProblem: the file is no index, or SQLite did not take the settings that make a commit durable.
+        IndexProblem: the file is no index or in use, or SQLite did not take the settings that make a commit durable.
     """
 
     def __init__(self, path: Path, fingerprint: str, dim: int) -> None:
         self._dim = dim
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=1, check_same_thread=False, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise IndexProblem(f"{path} cannot be opened: {error}") from error
         try:
             self._set_durable()
             self._connection.executescript(_TABLES)
             self._check_or_write({"schema": str(SCHEMA), "dim": str(dim), "fingerprint": fingerprint}, path)
         except sqlite3.DatabaseError as error:
             self.close()
-            raise IndexProblem(f"{path} cannot be used as an index: {error}") from error
+            is_locked = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            reason = "another process is using it" if is_locked else error
+            raise IndexProblem(f"{path} cannot be used as an index: {reason}") from error
         except IndexProblem:
             self.close()
             raise
@@ -133,6 +139,7 @@ class Store:
             yield sequence, Item(item_id, np.frombuffer(blob, VECTOR_TYPE), json.loads(metadata))
 
     def _set_durable(self) -> None:
+        self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second process would search what is no more
         (mode,) = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
         self._connection.execute("PRAGMA synchronous = FULL")
         (synchronous,) = self._connection.execute("PRAGMA synchronous").fetchone()

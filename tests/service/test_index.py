@@ -170,7 +170,7 @@ def test_another_schema_is_refused(index: Index, path: Path) -> None:
 
 
 def test_rows_stay_dense_and_grow(index: Index) -> None:
-    rows = Rows(2)
+    rows = Rows(2, threads=1)
     rows.put([str(i) for i in range(100)], np.eye(2, dtype=np.float32)[[i % 2 for i in range(100)]])
     rows.drop([str(i) for i in range(0, 100, 2)])
     assert len(rows) == 50

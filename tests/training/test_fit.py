@@ -65,7 +65,7 @@ def test_both_phases_are_recorded_and_learn(run_path: Path, photos: DataSet) -> 
 
 
 def test_phase_2_moves_every_layer_and_phase_1_only_the_classifier(photos: DataSet, tmp_path: Path) -> None:
-    start = pipeline.network_of(Run.start(tmp_path / "start", SMALL, photos)).state_dict()
+    start = pipeline.network_of(SMALL, len(photos.classes)).state_dict()
     no_epochs = Phase(epochs=0, learning_rate=1)
     for phase, moved_backbone in (("phase2", False), ("phase1", True)):
         recipe = SMALL.model_copy(update={phase: no_epochs, "validation": 0.0})
@@ -87,7 +87,7 @@ def test_a_stop_anywhere_resumes_to_the_same_weights(
     whole, photos = uninterrupted
     run = Run.start(tmp_path / "run", SMALL, photos)
     with pytest.raises(Interrupted):
-        fit(pipeline.network_of(run, weights="random"), photos.train, run, stop=StopAfter(looks))
+        fit(pipeline.network_of(SMALL, len(photos.classes)), photos.train, run, stop=StopAfter(looks))
     progress = pipeline.train(photos, SMALL, tmp_path / "run")
     assert progress.finished
     expected, found = weights(whole, photos), weights(tmp_path / "run", photos)
