@@ -37,8 +37,18 @@ def load(settings: Settings, metrics: Metrics) -> Runtime:
     """
     bundle = open_bundle(settings.bundle)
     engine = load_engine(bundle, settings.engine, settings.device, settings.threads)
+    size = bundle.manifest.preprocessing.size
+    engine.run(np.zeros((1, 3, size, size), np.float32))
+    return assemble(settings, metrics, bundle, engine)
+
+
+def assemble(settings: Settings, metrics: Metrics, bundle: Bundle, engine: Engine) -> Runtime:
+    """The runtime around a bundle and its engine.
+
+    Raises:
+        IndexProblem: the index file cannot be used at all.
+    """
     preprocessing = bundle.manifest.preprocessing
-    engine.run(np.zeros((1, 3, preprocessing.size, preprocessing.size), np.float32))
     decoder = Decoder(preprocessing, settings.limits, settings.threads)
     indexes = Indexes(settings.data, bundle.fingerprint, bundle.manifest.dim, settings.threads)
     for name in indexes.names():

@@ -2,6 +2,7 @@
 
 recipe.yaml      what was asked for
 dataset.json     what it was trained on: name, classes, counts
+embeddings/      those of phase 1, while it lasts
 checkpoint.pt    the network, how far it is, and what the optimizer needs to go on; replaced whole or not at all
 """
 

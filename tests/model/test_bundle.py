@@ -89,6 +89,11 @@ def test_nothing_is_left_of_a_bundle_that_was_not_finished(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_any_user_of_the_machine_may_read_a_bundle(bundle: Bundle) -> None:
+    assert {entry.stat().st_mode & 0o777 for entry in bundle.path.iterdir()} == {0o644}
+    assert bundle.path.stat().st_mode & 0o777 == 0o755
+
+
 def test_a_bundle_is_never_written_over(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="exists already"), staged(bundle.path):
         pass

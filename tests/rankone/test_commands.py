@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankone.__main__ import COMMANDS
+from rankone.__main__ import COMMANDS, run, usage
+from rankone.query import group_by_size
 from service.client import Client
 from tests.service.conftest import Process, Start, start
 from training.datasets import DataSet
+from training.recipe import Phase, Recipe
 
 __all__ = ["start"]
+
+FEW, NONE = Phase(epochs=3, learning_rate=1), Phase(epochs=0, learning_rate=1)
 
 
 def rankone(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -60,12 +65,20 @@ def test_images_and_folders_to_embeddings_predictions_and_neighbours(
         assert len(record["neighbours"]) == 3
 
 
-def test_mistakes_end_with_one_sentence_and_status_2(service: Process, photos: DataSet, tmp_path: Path) -> None:
+def test_mistakes_end_with_one_sentence_and_status_2(
+    service: Process,
+    photos: DataSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, as starting each would cost seconds: whatever is not caught would end the test."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.png").write_text("not an image")
     image = photos.test.paths[0]
     for arguments, sentence in (
         (("embed", "nowhere.png"), "nowhere.png is not there"),
-        (("embed", tmp_path / "notes.png", "--url", service.url), "415: image 0: not a JPEG, PNG or WebP file"),
+        (("embed", tmp_path / "notes.png", "--url", service.url), "notes.png: not a JPEG, PNG or WebP file"),
         (("embed", image, "--out", "e.csv"), "e.csv: answers are written to .npy or .json files"),
         (("search", image, "--index", "other", "--url", service.url), "404: there is no index 'other'"),
         (("embed", image, "--url", "http://127.0.0.1:1"), "no service answers at http://127.0.0.1:1"),
@@ -77,22 +90,58 @@ def test_mistakes_end_with_one_sentence_and_status_2(service: Process, photos: D
         (("serve", "--host", "0.0.0.0"), "there are no keys"),
         (("bench", "everything"), "there is no benchmark 'everything'; there are: head, sketch"),
     ):
-        ended = rankone(*arguments, cwd=tmp_path)
-        assert ended.returncode == 2, ended
-        assert sentence in ended.stderr + ended.stdout
-        assert "Traceback" not in ended.stderr
+        assert run(arguments[0], [str(argument) for argument in arguments[1:]]) == 2
+        assert sentence in capsys.readouterr().err
 
 
-def test_usage_lists_every_command_and_each_explains_itself() -> None:
-    usage = rankone()
-    assert usage.returncode == 0
+def test_usage_lists_every_command_and_each_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = usage()
     for name in COMMANDS:
-        assert f"\n  {name} " in usage.stdout
-        shown = rankone(name, "--help")
-        assert shown.returncode == 0, shown.stderr
-        assert f"usage: rankone {name}" in shown.stdout
-    assert rankone("trian").returncode == 1
-    assert "there is no command 'trian'" in rankone("trian").stderr
+        assert f"\n  {name} " in listed
+        with pytest.raises(SystemExit) as ended:
+            run(name, ["--help"])
+        assert ended.value.code == 0
+        assert f"usage: rankone {name}" in capsys.readouterr().out
+    unknown = rankone("trian")
+    assert (unknown.returncode, "there is no command 'trian'" in unknown.stderr) == (1, True)
+    assert rankone().stdout.strip() == listed.strip()
+
+
+def test_requests_are_cut_by_number_and_by_bytes(tmp_path: Path) -> None:
+    sizes = [1] * 20 + [20_000_000, 10_000_000, 3_000_000, 40_000_000, 1]
+    paths = [tmp_path / str(place) for place in range(len(sizes))]
+    for path, size in zip(paths, sizes, strict=True):
+        with path.open("wb") as file:
+            file.truncate(size)
+    groups = list(group_by_size(paths))
+    assert [len(group) for group in groups] == [16, 6, 1, 1, 1]
+    assert [path for group in groups for path in group] == paths
+
+
+def test_the_demo_goes_the_whole_way_and_again(tmp_path: Path) -> None:
+    """All photographs, small; the second run finds what the first one made."""
+    recipe = Recipe(weights="random", size=32, flip=False, validation=0, phase1=FEW, phase2=NONE)
+    (tmp_path / "tiny.yaml").write_text(recipe.yaml())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ("demo", "--recipe", "tiny.yaml", "--port", port, "--exit")
+    first, again = rankone(*command, cwd=tmp_path), rankone(*command, cwd=tmp_path)
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    for step in ("service: onnx on CPUExecutionProvider", "embed: 168", "classify: accuracy 0.", "recall@1 0."):
+        assert step in first.stdout
+        assert step in again.stdout
+    assert "training:" in first.stdout
+    assert "training:" not in again.stdout
+    assert "168 photographs on disk already" in again.stdout
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+        taken = rankone(*command, cwd=tmp_path)
+    assert (taken.returncode, f"something listens on port {port} already" in taken.stderr) == (2, True), taken
+    (tmp_path / "tiny.yaml").write_text(recipe.model_copy(update={"seed": 1}).yaml())
+    other = rankone("demo", "--recipe", "tiny.yaml", "--exit", cwd=tmp_path)
+    assert (other.returncode, "was made by another recipe of the same name" in other.stderr) == (2, True)
 
 
 def test_commands_that_talk_to_a_service_need_no_torch() -> None:

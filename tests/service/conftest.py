@@ -16,8 +16,10 @@ import pytest
 from fastapi import FastAPI
 
 from model.bundle import Bundle
-from service.app import create_app, load
+from service.app import create_app
 from service.client import Client
+from service.engine import Engine, load_engine
+from service.runtime import assemble
 from service.settings import Settings
 
 
@@ -30,10 +32,16 @@ def settings(bundle: Bundle, tmp_path: Path) -> Settings:
     return Settings(bundle=bundle.path, data=tmp_path / "index", max_images=8, max_batch=3, max_request_bytes=2_000_000)
 
 
+@pytest.fixture(scope="session")
+def engine(bundle: Bundle) -> Engine:
+    return load_engine(bundle, "onnx", "cpu", 2)
+
+
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+def app(settings: Settings, bundle: Bundle, engine: Engine) -> Iterator[FastAPI]:
+    """Ready, with an index of its own; the engine is loaded once a session."""
     app = create_app(settings, fail)
-    await load(app)
+    app.state.runtime = assemble(settings, app.state.metrics, bundle, engine)
     yield app
     app.state.runtime.indexes.close()
 
@@ -97,6 +105,13 @@ class Process:
         out, _ = self.popen.communicate(timeout=60)
         return self.popen.returncode, out.decode()
 
+    def close(self) -> None:
+        """Ends it, whatever became of it, and lets go of its pipe."""
+        if self.popen.poll() is None:
+            self.popen.kill()
+        if self.popen.stdout is not None and not self.popen.stdout.closed:
+            self.popen.communicate(timeout=60)
+
 
 @pytest.fixture
 def start(bundle: Bundle, tmp_path: Path) -> Iterator[Start]:
@@ -109,5 +124,4 @@ def start(bundle: Bundle, tmp_path: Path) -> Iterator[Start]:
 
     yield start_one
     for process in started:
-        if process.popen.poll() is None:
-            process.end(signal.SIGKILL)
+        process.close()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -67,6 +69,31 @@ async def test_metrics_count_requests_by_route_and_images(http: httpx.AsyncClien
         "rankone_engine_seconds_count 3.0",
     ):
         assert line in text, text
+
+
+async def test_a_client_that_goes_away_is_no_fault_of_ours(app: FastAPI) -> None:
+    """It hangs up in the middle of its body: counted as such, without an error in the log."""
+    scope = {
+        "type": "http",
+        "method": "FOOBAR",
+        "path": "/embed",
+        "headers": [(b"content-type", b"image/png")],
+        "query_string": b"",
+    }
+    messages = iter([{"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(_message: Any) -> None: ...
+
+    await app({**scope, "method": "POST"}, receive, send)
+    await app(scope, receive, send)
+    async with client_of(app) as http:
+        text = (await http.get("/metrics")).text
+    assert 'rankone_requests_total{method="POST",route="/embed",status="499"} 1.0' in text
+    assert 'method="other"' in text
+    assert "FOOBAR" not in text
 
 
 async def test_the_openapi_document_names_every_body_and_answer(app: FastAPI, http: httpx.AsyncClient) -> None:

@@ -152,6 +152,21 @@ def test_another_bundles_index_is_refused(index: Index, path: Path) -> None:
     assert len(Index(path, MODEL, DIM)) == 0
 
 
+def test_an_index_in_use_is_refused_to_others(index: Index, path: Path) -> None:
+    """By another connection, as by another process: it would search what is no more."""
+    index.put(items(1))
+    with pytest.raises(IndexProblem, match="another process is using it"):
+        Index(path, MODEL, DIM)
+    index.close()
+    Index(path, MODEL, DIM).close()
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(IndexProblem, match="cannot be opened"):
+        Index(tmp_path / "file" / "index.sqlite", MODEL, DIM)
+
+
 def test_what_is_no_index_is_refused_and_kept(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"a diary, not a database" * 100)

@@ -157,12 +157,28 @@ async def test_a_request_at_fault_stores_nothing(http: httpx.AsyncClient, images
         ([{"id": "x" * 256, "image": image}], 422, "items.0.id"),
         ([{"id": "x", "image": image, "metadata": {"a": "b" * 17_000}}], 413, "item 0: metadata of 17,008 bytes"),
         ([{"id": "x", "image": image, "metadata": [1]}], 422, "items.0.metadata"),
+        ([{"id": "x", "vector": vector, "metadata": nested(33)}], 422, "item 0: metadata is nested more than 32"),
+        ([{"id": "x", "vector": vector, "metadata": nested(250)}], 422, "item 0: metadata is nested more than 32"),
         ([{"id": "x", "vector": vector}] * 9, 413, "9 images, vectors or ids in one request"),
     ):
         response = await http.post(ITEMS, json={"items": items})
         assert response.status_code == status, response.text
         assert detail in response.json()["detail"]
     assert (await http.get("/indexes/default")).json()["count"] == 0
+
+
+def nested(depth: int) -> dict[str, Any]:
+    inner: Any = 0
+    for level in range(depth - 1):
+        inner = [inner] if level % 2 else {"in": inner}
+    return {"out": inner}
+
+
+async def test_metadata_as_deep_as_is_accepted_comes_back(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    response = await http.post(ITEMS, files=multipart(images[:1]), data=form([{"id": "a", "metadata": nested(32)}]))
+    assert response.status_code == 201
+    assert (await http.get(ITEMS)).json()["items"][0]["metadata"] == nested(32)
+    assert (await http.post("/search", files=multipart(images[:1]))).json()["results"][0][0]["metadata"] == nested(32)
 
 
 async def test_the_position_of_a_bad_image_is_its_items(http: httpx.AsyncClient, images: list[bytes]) -> None:

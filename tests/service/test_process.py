@@ -79,6 +79,30 @@ def test_a_changed_bundle_stops_the_start_with_a_sentence(start: Start, bundle: 
     assert "Traceback" not in printed
 
 
+def test_a_body_that_never_comes_does_not_keep_it_up(start: Start) -> None:
+    process = start()
+    process.ready().close()
+    with socket.create_connection(("127.0.0.1", process.port)) as half:
+        half.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 100\r\n\r\nabc")
+        process.popen.send_signal(signal.SIGTERM)
+        process.popen.wait(timeout=30)
+
+
+def test_a_second_service_on_the_same_index_is_refused(start: Start) -> None:
+    first, second = start(), None
+    first.ready().close()
+    second = start()
+    second.popen.wait(60)
+    status, printed = second.end()
+    assert (status, "another process is using it" in printed) == (2, True), printed
+
+
+def test_a_proxy_of_the_environment_does_not_come_between(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = start()
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    process.ready().close()
+
+
 def test_a_client_without_a_service_says_where_it_looked(tmp_path: Path) -> None:
     from service.client import Client
 

@@ -88,6 +88,28 @@ async def test_json_of_another_shape_is_refused(http: httpx.AsyncClient, route: 
     assert check(response, 422, "")["detail"]
 
 
+async def test_long_lists_of_nonsense_are_refused_shortly(http: httpx.AsyncClient) -> None:
+    """Before they are looked at one by one, and without sending them back."""
+    for route, body in (
+        ("/embed", {"images": [1] * 10_001}),
+        ("/indexes/default/items/delete", {"ids": [""] * 10_001}),
+    ):
+        check(await http.post(route, json=body), 413, "more than 10,000 entries")
+    files = multipart([picture()])
+    response = await http.post("/indexes/default/items", files=files, data={"items": "[" + "{}," * 10_001 + "{}]"})
+    check(response, 413, "more than 10,000 entries")
+    problem = check(await http.post("/embed", json={"images": [1] * 10_000}), 422, "and 9995 more")
+    assert len(problem["detail"]) < 1000
+
+
+async def test_odd_charsets_of_a_form_are_no_fault_of_ours(http: httpx.AsyncClient) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="items"\r\n\r\n+2AA-\r\n--x--\r\n'
+    for charset in ("undefined", "utf-7", "nonsense"):
+        kind = f"multipart/form-data; boundary=x; charset={charset}"
+        response = await http.post("/indexes/default/items", content=body, headers={"content-type": kind})
+        assert response.status_code == 400, response.text
+
+
 async def test_what_is_not_base64_is_refused_by_index(http: httpx.AsyncClient) -> None:
     good = base64.b64encode(picture()).decode()
     problem = check(

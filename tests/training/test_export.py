@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from onnx import TensorProto, helper
 
 from model.bundle import ONNX, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
+from model.catalogue import SYSTEMS
 from model.network import Network, build_network
 from model.preprocessing import preprocess
 from service.engine import Engine, load_engine
@@ -37,6 +39,7 @@ def test_engines_agree_with_eager_float64_again_and_again(
     bundle: Bundle, network: Network, pixels: npt.NDArray[np.float32], engine_name: str
 ) -> None:
     """On real photographs, batches of 1, 2, 3 and 7, ten times over with default threads: a race would show."""
+    pixels = pixels[::2]
     engine: Engine = load_engine(bundle, engine_name, "cpu", threads=torch.get_num_threads())  # type: ignore[arg-type]
     with torch.no_grad():
         embedding, logits = (out.numpy() for out in network.double()(torch.from_numpy(pixels).double()))
@@ -93,6 +96,29 @@ def test_an_export_that_differs_is_refused(pixels: npt.NDArray[np.float32], erro
 
     with pytest.raises(ExportError, match="differs from the network"):
         check_parity(forward, (expected, None), pixels)
+
+
+@pytest.mark.parametrize("error", ["scaled", "nan", "missing", "extra"])
+def test_logits_that_differ_are_refused(pixels: npt.NDArray[np.float32], error: str) -> None:
+    embedding, logits = np.ones((len(pixels), 5)), np.arange(3.0) * np.ones((len(pixels), 3))
+    expected = None if error == "extra" else logits
+    answers = {"scaled": 1.01 * logits, "nan": np.nan * logits, "missing": None, "extra": logits}
+
+    def forward(images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]:
+        found = answers[error]
+        return embedding[: len(images)], None if found is None else found[: len(images)]
+
+    with pytest.raises(ExportError, match="differs from the network"):
+        check_parity(forward, (embedding, expected), pixels)
+
+
+@pytest.mark.parametrize("system", sorted(set(SYSTEMS) - {"cbp-run", "cbp-run-rm"}))
+def test_every_system_exports(system: str, pixels: npt.NDArray[np.float32], tmp_path: Path) -> None:
+    """At full size; a bundle is only written where both forms agree with float64. The other two are in the other tests."""
+    recipe = RECIPE.model_copy(update={"pooling": Pooling(system=system)})
+    network = build_network(weights="random", system=system, num_classes=2)
+    written = export(network, recipe, pixels[:7], tmp_path / "bundle", replace(ALONE, classes=("a", "b")))
+    assert written.manifest.dim == network.pooling.out_dim
 
 
 def test_weights_build_the_same_network_again(

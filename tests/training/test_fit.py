@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.backbone import WeightsError
 from model.errors import Interrupted
 from tests.conftest import RECIPE
 from training import pipeline
@@ -109,6 +110,36 @@ def test_another_recipe_or_other_data_does_not_continue_a_run(uninterrupted: tup
     fewer = DataSet(photos.name, photos.classes, Split(photos.train.paths[:-1], photos.train.labels[:-1]), photos.test)
     with pytest.raises(RunError, match="another recipe or other data"):
         pipeline.train(fewer, SMALL, path)
+
+
+def test_weights_that_cannot_be_had_leave_no_run_behind(photos: DataSet, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError):
+        pipeline.train(photos, SMALL.model_copy(update={"weights": "nowhere.pt"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_killed_in_phase_1_embeds_no_image_twice(
+    uninterrupted: tuple[Path, DataSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after some batches: what they left is used, to the same weights; when the phase is over it is gone."""
+    whole, photos = uninterrupted
+    run = Run.start(tmp_path / "run", SMALL, photos)
+    network = pipeline.network_of(SMALL, len(photos.classes))
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "save", lambda *_, **__: None)  # as when killed: nothing but the embeddings is there
+        with pytest.raises(Interrupted):
+            fit(network, photos.train, run, stop=StopAfter(3))
+    kept = sorted((tmp_path / "run" / "embeddings").rglob("*.npy"))
+    assert [path.parent.name for path in kept] == ["as-they-are", "as-they-are", "mirrored"]
+    times = [path.stat().st_mtime_ns for path in kept]
+    with pytest.raises(Interrupted):
+        fit(pipeline.network_of(SMALL, len(photos.classes)), photos.train, run, stop=StopAfter(3))
+    assert [path.stat().st_mtime_ns for path in kept] == times
+    pipeline.train(photos, SMALL, tmp_path / "run")
+    assert all(
+        torch.equal(value, weights(whole, photos)[name]) for name, value in weights(tmp_path / "run", photos).items()
+    )
+    assert not (tmp_path / "run" / "embeddings").exists()
 
 
 def test_a_damaged_checkpoint_says_so(uninterrupted: tuple[Path, DataSet], tmp_path: Path) -> None:
