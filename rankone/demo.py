@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def demo(arguments: list[str]) -> None:
             chosen = chosen.model_copy(update={"weights": weights})
         home = RUNS / f"{Path(recipe).stem}-{Path(chosen.weights).stem}"
         bundle = prepare(home, chosen)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the service would outlive us
         with served(bundle, home, port) as client:
             tour(client)
             if not exit:
