@@ -85,11 +85,11 @@ def test_a_body_that_never_comes_does_not_keep_it_up(start: Start) -> None:
     with socket.create_connection(("127.0.0.1", process.port)) as half:
         half.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 100\r\n\r\nabc")
         process.popen.send_signal(signal.SIGTERM)
-        process.popen.wait(timeout=30)
+        assert process.popen.wait(timeout=30) is not None
 
 
 def test_a_second_service_on_the_same_index_is_refused(start: Start) -> None:
-    first, second = start(), None
+    first = start()
     first.ready().close()
     second = start()
     second.popen.wait(60)
@@ -100,7 +100,8 @@ def test_a_second_service_on_the_same_index_is_refused(start: Start) -> None:
 def test_a_proxy_of_the_environment_does_not_come_between(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     process = start()
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    process.ready().close()
+    with process.ready() as client:
+        assert client.count() == 0
 
 
 def test_a_client_without_a_service_says_where_it_looked(tmp_path: Path) -> None:
