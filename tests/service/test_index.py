@@ -124,6 +124,15 @@ def test_a_put_that_fails_on_disk_changes_nothing(index: Index, path: Path) -> N
     assert len(Index(path, MODEL, DIM)) == 5
 
 
+def test_a_put_that_fails_half_way_is_taken_back(index: Index) -> None:
+    """The second row cannot be bound, when the first is already in the transaction."""
+    broken = Item(("not", "text"), vectors(1)[0])  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.Error):
+        index.put([*items(1), broken])
+    assert (len(index), index.page(10)) == (0, [])
+    assert index.put(items(1)) == 1
+
+
 def test_the_same_id_twice_in_a_request_is_refused(index: Index) -> None:
     with pytest.raises(IndexConflict, match="the id '0' stands 2 times"):
         index.put([*items(2), *items(1)])
