@@ -47,10 +47,14 @@ class FileRecord(_Frozen):
 
 
 class PoolingRecord(_Frozen):
-    """The pooling system, with all its options spelled out."""
+    """The pooling, with all its options spelled out."""
 
     system: str
+    """Its name in the catalogue, or the names of its parts."""
     options: dict[str, float | int | bool]
+    """Of all parts together."""
+    parts: dict[str, Any]
+    """`statistic`, `normalization` and `projection`, each with name and options; `root_features` and `elementwise`."""
 
 
 class BackboneRecord(_Frozen):

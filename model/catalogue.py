@@ -2,109 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
-from torch import nn
+from model.composition import Composition, Option, compose
+from model.pooling import Pooling
 
-from model.normalization import RankOneUpdate
-from model.pooling import SecondOrderPooling
-from model.projection import Flatten, RandomMaclaurin, TensorSketch
-from model.statistics import Gram
-
-Option = int | float | bool
-Part = Callable[..., nn.Module]
+__all__ = ["DEFAULT", "SYSTEMS", "Option", "System", "build", "composition"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """A row of the catalogue: its parts, and the options each part takes, with their defaults."""
+    """A row of the catalogue.
+
+    Attributes:
+        summary: what it is, in a line.
+        composition: its parts, with the options of its publication.
+        sibling: the system to train instead where an export is needed and this one has none.
+    """
 
     summary: str
-    normalization: Part | None = None
-    normalization_options: Mapping[str, Option] = field(default_factory=dict)
-    projection: Part = Flatten
-    projection_options: Mapping[str, Option] = field(default_factory=dict)
-
-    @property
-    def defaults(self) -> dict[str, Option]:
-        """Every option of the system with its default."""
-        return {**self.normalization_options, **self.projection_options}
+    composition: Composition
+    sibling: str | None = None
 
 
-_RUN: Final[Mapping[str, Option]] = {"eta": 0.6, "iterations": 2, "resample": False, "seed": 0}
-
-
-def _sketch(dim: int) -> Mapping[str, Option]:
-    return {"dim": dim, "seed": 0}
-
+_ROOT: Final = "matrix-power"
+_RUN: Final = "rank-one-update"
+_CBP: Final = 8192
+"""Dimension of Compact Bilinear Pooling as it was published; the sketches' own default, 10,000, is the RUN paper's."""
 
 SYSTEMS: Final[Mapping[str, System]] = {
-    "bcnn": System(summary="B-CNN: the Gram matrix as it is"),
+    "max": System(summary="max pooling: the largest value of every channel", composition=compose("max")),
+    "sum": System(summary="sum pooling: the sum of every channel", composition=compose("sum")),
+    "bcnn": System(summary="B-CNN: the Gram matrix as it is", composition=compose()),
+    "improved-bcnn": System(
+        summary="Improved B-CNN: the square root of the Gram matrix",
+        composition=compose(normalization=_ROOT),
+        sibling="bcnn-ns",
+    ),
+    "bcnn-ns": System(
+        summary="B-CNN + Newton-Schulz: its approximate square root", composition=compose(normalization="newton-schulz")
+    ),
+    "o2p": System(
+        summary="O2P, DeepO2P: the logarithm of the Gram matrix",
+        composition=compose(normalization="matrix-logarithm"),
+        sibling="bcnn-ns",
+    ),
+    "mpn-cov": System(
+        summary="MPN-COV: the square root of the covariance",
+        composition=compose("covariance", _ROOT, "upper-triangle", elementwise=False),
+        sibling="isqrt-cov",
+    ),
+    "isqrt-cov": System(
+        summary="iSQRT-COV: the approximate square root of the covariance",
+        composition=compose("covariance", "newton-schulz", "upper-triangle", elementwise=False),
+    ),
+    "g2denet": System(
+        summary="G2DeNet: the square root of the embedding of a Gaussian",
+        composition=compose("gaussian", {"name": _ROOT, "eps": 1e-3}, root_features=True),
+        sibling="isqrt-cov",
+    ),
     "cbp-ts": System(
-        summary="CBP: Tensor Sketch of the Gram matrix", projection=TensorSketch, projection_options=_sketch(8192)
+        summary="CBP: Tensor Sketch of the Gram matrix",
+        composition=compose(projection={"name": "tensor-sketch", "dim": _CBP}),
     ),
     "cbp-rm": System(
-        summary="CBP: Random Maclaurin of the Gram matrix", projection=RandomMaclaurin, projection_options=_sketch(8192)
+        summary="CBP: Random Maclaurin of the Gram matrix",
+        composition=compose(projection={"name": "random-maclaurin", "dim": _CBP}),
     ),
-    "bp-run": System(
-        summary="BP + RUN: the normalized Gram matrix", normalization=RankOneUpdate, normalization_options=_RUN
+    "lrbp": System(
+        summary="LRBP: the Gram matrix in a learned basis of 100 directions", composition=compose(projection="low-rank")
     ),
+    "monet-2": System(
+        summary="MoNet-2: Tensor Sketch of the square root of the Gram matrix",
+        composition=compose(normalization=_ROOT, projection="tensor-sketch"),
+        sibling="cbp-run",
+    ),
+    "monet": System(
+        summary="MoNet: Tensor Sketch of the square root of the moment matrix",
+        composition=compose("moment", _ROOT, "tensor-sketch", root_features=True),
+        sibling="cbp-run",
+    ),
+    "bp-run": System(summary="BP + RUN: the normalized Gram matrix", composition=compose(normalization=_RUN)),
     "cbp-run": System(
         summary="CBP + RUN: Tensor Sketch of the normalized Gram matrix (the default)",
-        normalization=RankOneUpdate,
-        normalization_options=_RUN,
-        projection=TensorSketch,
-        projection_options=_sketch(10_000),
+        composition=compose(normalization=_RUN, projection="tensor-sketch"),
     ),
     "cbp-run-rm": System(
         summary="CBP + RUN: Random Maclaurin of the normalized Gram matrix",
-        normalization=RankOneUpdate,
-        normalization_options=_RUN,
-        projection=RandomMaclaurin,
-        projection_options=_sketch(10_000),
+        composition=compose(normalization=_RUN, projection="random-maclaurin"),
     ),
 }
 
 
-def resolve(name: str, options: Mapping[str, Option]) -> dict[str, Option]:
-    """All options of system `name`: the catalogue's, overridden by `options`.
+def composition(name: str, **options: Option) -> Composition:
+    """The parts of the system `name`, with `options` in place of the catalogue's: `eta`, `iterations`, `dim`, `seed` …
 
     Raises:
         ValueError: an unknown system or option, with the known ones.
     """
     if name not in SYSTEMS:
         raise ValueError(f"unknown pooling system {name!r}; known: {', '.join(SYSTEMS)}")
-    defaults = SYSTEMS[name].defaults
-    if unknown := set(options) - set(defaults):
-        raise ValueError(
-            f"{name} has no option {', '.join(sorted(unknown))}; it has: {', '.join(defaults) or 'none at all'}"
-        )
-    return {**defaults, **options}
+    parts = SYSTEMS[name].composition
+    if unknown := set(options) - set(parts.options):
+        known = ", ".join(parts.options) or "none at all"
+        raise ValueError(f"{name} has no option {', '.join(sorted(unknown))}; it has: {known}")
+    return parts.with_options(**options)
 
 
-def build(name: str, channels: int = 512, **options: Option) -> SecondOrderPooling:
+def build(name: str, channels: int = 512, **options: Option) -> Pooling:
     """The pooling system `name`, (B, N, channels) local features -> (B, d) embeddings.
 
     Args:
         name: a key of `SYSTEMS`.
         channels: D of the local features.
-        **options: override the defaults of `System.defaults`: `eta`, `iterations`, `resample`, `dim`, `seed`.
+        **options: see `composition`.
 
     Raises:
         ValueError: an unknown system or option, or a value out of its range.
     """
-    system, resolved = SYSTEMS.get(name), resolve(name, options)
-    assert system is not None
-    normalization = system.normalization or _identity
-    layer = normalization(channels, **{key: resolved[key] for key in system.normalization_options})
-    arguments: dict[str, Any] = {key: resolved[key] for key in system.projection_options}
-    if "dim" in arguments:
-        arguments["out_dim"] = arguments.pop("dim")
-    projection = system.projection(channels, **arguments)
-    return SecondOrderPooling(Gram(), layer, projection, out_dim=int(projection.out_dim))  # type: ignore[arg-type]
+    return composition(name, **options).build(channels)
 
 
-def _identity(_channels: int) -> nn.Module:
-    return nn.Identity()
+DEFAULT: Final = composition("cbp-run")

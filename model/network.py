@@ -2,53 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import Tensor, nn
 
 from model.backbone import Backbone, build_backbone
-from model.catalogue import Option, build
-from model.pooling import SecondOrderPooling
+from model.catalogue import DEFAULT
+from model.classifier import LowRankClassifier
+from model.composition import Composition
+from model.pooling import Pooling, l2_normalize
+from model.projection import LowRank
 
 
 class Network(nn.Module):
-    """Backbone, pooling and, where there are classes, a linear classifier on the embedding.
+    """Backbone, pooling and, where there are classes, a classifier.
 
-    `forward` takes (B, 3, S, S) normalized images and returns the (B, d) embedding and the (B, classes) logits; without
-    classes, the logits are None.
+    `forward` takes (B, 3, S, S) normalized images and returns the (B, d) embedding, of length 1 (a black image's is 0), and the
+    (B, classes) logits; without classes, the logits are None.
+
+    The classifier reads what the pooling system ends in. That is the embedding itself, but for two cases: a system without an
+    element-wise step, whose embedding is its vector scaled to length 1; and LRBP's classifier, which reads the projected
+    matrix, scaled to length 1 so that its scores do not grow with the contrast of the image.
     """
 
-    def __init__(self, backbone: Backbone, pooling: SecondOrderPooling, num_classes: int | None) -> None:
+    def __init__(self, backbone: Backbone, pooling: Pooling, classifier: nn.Module | None) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
-        self.classifier = nn.Linear(pooling.out_dim, num_classes) if num_classes else None
+        self.classifier = classifier
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) normalized images -> (B, d) embeddings."""
-        return self.pooling(self.backbone(images))  # type: ignore[no-any-return]
+        return self.embedding_of(self.represent(images))
+
+    def represent(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) normalized images -> (B, d), what the classifier reads."""
+        pooled = self.pooling.pool(self.backbone(images))
+        return l2_normalize(pooled) if self._reads_matrices else self.pooling.finish(pooled)
+
+    def embedding_of(self, represented: Tensor) -> Tensor:
+        """What `represent` returned -> (B, d) embeddings."""
+        finished = self.pooling.finish(represented) if self._reads_matrices else represented
+        return finished if self.pooling.elementwise else l2_normalize(finished)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        embedding = self.embed(images)
-        return embedding, None if self.classifier is None else self.classifier(embedding)
+        represented = self.represent(images)
+        logits = None if self.classifier is None else self.classifier(represented)
+        return self.embedding_of(represented), logits
+
+    @property
+    def _reads_matrices(self) -> bool:
+        return isinstance(self.classifier, LowRankClassifier)
 
 
 def build_network(
     *,
     backbone: str = "vgg16",
     weights: str = "imagenet",
-    system: str = "cbp-run",
-    options: Mapping[str, Option] | None = None,
+    pooling: Composition = DEFAULT,
     num_classes: int | None = None,
+    classifier_rank: int | None = None,
     seed: int = 0,
 ) -> Network:
-    """A network from its names; see `build_backbone` and `catalogue.build` for what they may be.
+    """A network from names: see `build_backbone`, and `catalogue.composition` or `compose` for the pooling.
 
-    The classifier starts at zero, as every class is as likely as any other before the first step.
+    Args:
+        backbone: its name.
+        weights: of the backbone.
+        pooling: the parts of the pooling.
+        num_classes: how many classes there are; none gives a network that only embeds.
+        classifier_rank: of LRBP's low-rank classifier; a linear one if not given.
+        seed: draws random weights.
+
+    Raises:
+        ValueError: a low-rank classifier on a pooling without a low-rank projection.
     """
     body = build_backbone(backbone, weights, seed)
-    network = Network(body, build(system, body.channels, **(options or {})), num_classes)
-    if network.classifier is not None:
-        nn.init.zeros_(network.classifier.weight)
-        nn.init.zeros_(network.classifier.bias)
-    return network
+    pool = pooling.build(body.channels)
+    return Network(body, pool, build_classifier(pool, num_classes, classifier_rank, seed) if num_classes else None)
+
+
+def build_classifier(pooling: Pooling, num_classes: int, rank: int | None, seed: int) -> nn.Module:
+    """A linear classifier that starts at zero, every class as likely as any other; or a low-rank one, drawn from `seed`.
+
+    Raises:
+        ValueError: a low-rank classifier on a pooling without a low-rank projection.
+    """
+    if rank is not None:
+        if not isinstance(pooling.projection, LowRank):
+            raise ValueError(
+                "a low-rank classifier reads a low-rank projection: use system lrbp, or projection low-rank"
+            )
+        return LowRankClassifier(pooling.projection.rank, num_classes, rank, seed)
+    linear = nn.Linear(pooling.out_dim, num_classes)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

@@ -1,17 +1,19 @@
-"""Second-order statistics of local features: what a pooling system knows of an image.
+"""Statistics of local features: what a pooling system knows of an image.
+
+The second-order ones are Gram matrices of the features as they are, centred, or with a constant channel 1 beside them: the
+mean then stands in the row and column of that channel.
 
 Shapes: B images, N locations, D channels; `features_BND` has one row a location.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """`x` in float32, or as it is in float64: everything behind the backbone is summed at this precision."""
-    return x if x.dtype == torch.float64 else x.float()
+from model.precision import at_least_float32, without_autocast
 
 
 def gram(features_BND: Tensor) -> Tensor:
@@ -20,15 +22,110 @@ def gram(features_BND: Tensor) -> Tensor:
     F is scaled by 1/sqrt(N) before the product: summed first, the entries of a real image pass float16's 65,504.
     Source: Lin et al., Bilinear CNN Models for Fine-grained Visual Recognition, 2015, equation 1, averaged.
     """
-    if features_BND.dim() != 3:
-        raise ValueError(f"local features must be (batch, locations, channels), got shape {tuple(features_BND.shape)}")
-    with torch.autocast(features_BND.device.type, enabled=False):
+    _check_features(features_BND)
+    with without_autocast(features_BND):
         scaled_BND = at_least_float32(features_BND) * features_BND.shape[1] ** -0.5
         return torch.matmul(scaled_BND.transpose(1, 2), scaled_BND)
 
 
-class Gram(nn.Module):
+def covariance(features_BND: Tensor) -> Tensor:
+    """`(F - mu)^T (F - mu) / N`, (B, N, D) -> (B, D, D): the mean is subtracted, no N x N matrix is made.
+
+    Source: Li et al., Is Second-order Information Helpful for Large-scale Visual Recognition?, 2017, equation 1.
+    """
+    _check_features(features_BND)
+    features_BND = at_least_float32(features_BND)
+    return gram(features_BND - features_BND.mean(dim=1, keepdim=True))
+
+
+def moment(features_BND: Tensor) -> Tensor:
+    """`A^T A = [[1, mu^T], [mu, B]]` with `A = [1, F] / sqrt(N)`, (B, N, D) -> (B, D + 1, D + 1).
+
+    Source: Gou et al., MoNet: Moments Embedding Network, 2018, equation 3.
+    """
+    return gram(_with_ones(features_BND, before=True))
+
+
+def gaussian(features_BND: Tensor) -> Tensor:
+    """`[[B, mu], [mu^T, 1]]`, (B, N, D) -> (B, D + 1, D + 1): the embedding of N(mu, Sigma), as B = Sigma + mu mu^T.
+
+    Source: Wang et al., G2DeNet: Global Gaussian Distribution Embedding Network, 2017, equation 3.
+    """
+    return gram(_with_ones(features_BND, before=False))
+
+
+class Statistic(nn.Module):
+    """A statistic as a layer.
+
+    Attributes:
+        order: 2 for a matrix (B, dim, dim), 1 for a vector (B, dim).
+        added: dim - D.
+    """
+
+    order: ClassVar[int] = 2
+    added: ClassVar[int] = 0
+
+
+class Gram(Statistic):
     """`gram` as a layer, (B, N, D) -> (B, D, D)."""
 
     def forward(self, features_BND: Tensor) -> Tensor:
         return gram(features_BND)
+
+
+class Covariance(Statistic):
+    """`covariance` as a layer, (B, N, D) -> (B, D, D)."""
+
+    def forward(self, features_BND: Tensor) -> Tensor:
+        return covariance(features_BND)
+
+
+class Moment(Statistic):
+    """`moment` as a layer, (B, N, D) -> (B, D + 1, D + 1)."""
+
+    added = 1
+
+    def forward(self, features_BND: Tensor) -> Tensor:
+        return moment(features_BND)
+
+
+class Gaussian(Statistic):
+    """`gaussian` as a layer, (B, N, D) -> (B, D + 1, D + 1)."""
+
+    added = 1
+
+    def forward(self, features_BND: Tensor) -> Tensor:
+        return gaussian(features_BND)
+
+
+class Maximum(Statistic):
+    """The largest value of every channel, (B, N, D) -> (B, D)."""
+
+    order = 1
+
+    def forward(self, features_BND: Tensor) -> Tensor:
+        _check_features(features_BND)
+        return at_least_float32(features_BND).amax(dim=1)
+
+
+class Sum(Statistic):
+    """The sum of every channel, (B, N, D) -> (B, D)."""
+
+    order = 1
+
+    def forward(self, features_BND: Tensor) -> Tensor:
+        _check_features(features_BND)
+        return at_least_float32(features_BND).sum(dim=1)
+
+
+def _with_ones(features_BND: Tensor, *, before: bool) -> Tensor:
+    """A constant channel 1 before or behind the others."""
+    _check_features(features_BND)
+    features_BND = at_least_float32(features_BND)
+    ones_BN1 = torch.ones_like(features_BND[:, :, :1])
+    return torch.cat([ones_BN1, features_BND] if before else [features_BND, ones_BN1], dim=2)
+
+
+def _check_features(features_BND: Tensor) -> None:
+    if features_BND.dim() != 3:
+        raise ValueError(f"local features must be (batch, locations, channels), got shape {tuple(features_BND.shape)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -65,3 +66,68 @@ def embedding_of(vector_d: Tensor) -> Tensor:
     roots = [math.copysign(math.sqrt(abs(x)), x) for x in vector_d.double().tolist()]
     length = math.sqrt(math.fsum(x * x for x in roots))
     return torch.tensor([x / length for x in roots] if length else roots, dtype=torch.float64)
+
+
+def covariance_by_loops(features_BND: Tensor) -> Tensor:
+    """`1/N sum_n (f_n - mu) (f_n - mu)^T`, location by location."""
+    means = torch.stack([sum(features_ND) / len(features_ND) for features_ND in features_BND.double()])
+    return gram_by_loops(features_BND.double() - means.unsqueeze(1))
+
+
+def bordered(features_BND: Tensor, *, first: bool) -> Tensor:
+    """`[[1, mu^T], [mu, B]]`, or with `first` false `[[B, mu], [mu^T, 1]]`, block by block."""
+    gram, dim = gram_by_loops(features_BND), features_BND.shape[2]
+    out = torch.ones(len(gram), dim + 1, dim + 1, dtype=torch.float64)
+    inner, border = (slice(1, None), 0) if first else (slice(0, dim), dim)
+    for image, features_ND in enumerate(features_BND.double()):
+        out[image, inner, inner] = gram[image]
+        out[image, inner, border] = out[image, border, inner] = features_ND.mean(0)
+    return out
+
+
+def spectral(matrix_DD: Tensor, function: Callable[[float], float]) -> Tensor:
+    """`sum_i f(l_i) u_i u_i^T`, eigenvector by eigenvector, of a positive semi-definite matrix."""
+    left, values, _ = torch.linalg.svd(matrix_DD.double())
+    out = torch.zeros_like(matrix_DD, dtype=torch.float64)
+    for index, value in enumerate(values.tolist()):
+        out += function(value if value > 1e-13 * float(values[0]) else 0.0) * torch.outer(
+            left[:, index], left[:, index]
+        )
+    return out
+
+
+def newton_schulz(matrix_DD: Tensor, iterations: int) -> Tensor:
+    """The iteration as published, three products a step."""
+    trace = sum(matrix_DD.double().diagonal().tolist())
+    identity = torch.eye(len(matrix_DD), dtype=torch.float64)
+    if not trace:
+        return matrix_DD.double()
+    y, z = matrix_DD.double() / trace, identity
+    for _ in range(iterations):
+        t = (3 * identity - z @ y) / 2
+        y, z = y @ t, t @ z
+    root: Tensor = math.sqrt(trace) * y
+    return root
+
+
+def upper_triangle_by_loops(matrix_DD: Tensor) -> Tensor:
+    """Entries (i, j) with j >= i, row by row."""
+    rows = matrix_DD.double().tolist()
+    return torch.tensor([rows[i][j] for i in range(len(rows)) for j in range(i, len(rows))], dtype=torch.float64)
+
+
+def low_rank_by_loops(matrix_DD: Tensor, weight_Dm: Tensor) -> Tensor:
+    """`p_a^T A p_b` for all pairs of columns."""
+    columns = weight_Dm.detach().double().T
+    return torch.tensor([float(a @ matrix_DD.double() @ b) for a in columns for b in columns], dtype=torch.float64)
+
+
+def low_rank_scores(features_Nm: Tensor, positive_Cmh: Tensor, negative_Cmh: Tensor, bias_C: Tensor) -> Tensor:
+    """`||U_c^T X||^2 - ||V_c^T X||^2 + b_c` with X = `features_Nm`^T, class by class and column by column."""
+    x_mN = features_Nm.double().T
+    scores = []
+    parameters = (parameter.detach().double() for parameter in (positive_Cmh, negative_Cmh, bias_C))
+    for up, down, bias in zip(*parameters, strict=True):
+        energy = [sum(float((column @ x_mN).square().sum()) for column in basis.T) for basis in (up, down)]
+        scores.append(energy[0] - energy[1] + float(bias))
+    return torch.tensor(scores, dtype=torch.float64)

@@ -15,5 +15,6 @@ EMBEDDING = {torch.float64: 1e-6, torch.float32: 1e-3}
 def relative_error(found: Tensor, expected: Tensor) -> float:
     """`||found - expected|| / ||expected||` in float64; for a zero reference, the norm of what was found."""
     assert found.shape == expected.shape, f"{tuple(found.shape)} is not {tuple(expected.shape)}"
-    scale = expected.double().norm()
-    return float((found.double() - expected.double()).norm() / (scale if scale > 0 else 1))
+    found, expected = found.detach().double(), expected.detach().double()
+    scale = expected.norm()
+    return float((found - expected).norm() / (scale if scale > 0 else 1))

@@ -1,4 +1,4 @@
-"""Embeddings of images on disk by a network that is not being trained."""
+"""Images on disk as a network that is not being trained represents them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH_SIZE = 16
 
 
 @torch.no_grad()
-def embed(
+def represent(
     network: Network,
     paths: Sequence[Path],
     spec: Preprocessing,
@@ -33,7 +33,9 @@ def embed(
     kept: Path | None = None,
     description: str = "embedding",
 ) -> Tensor:
-    """The embeddings of the images in `paths`, (n, d) on `device`; of their mirror images with `mirror`.
+    """What the classifier reads of the images in `paths`, (n, d) on `device`; of their mirror images with `mirror`.
+
+    `network.embedding_of` makes embeddings of it.
 
     With a directory `kept`, every batch is kept there as it is done, and those that are there are not computed again.
 
@@ -50,7 +52,7 @@ def embed(
     for number, images in progress:
         if stop:
             raise Interrupted("stopped while embedding")
-        done[number] = network.embed((mirrored(images) if mirror else images).to(device)).cpu()
+        done[number] = network.represent((mirrored(images) if mirror else images).to(device)).cpu()
         _keep(kept, number, done[number])
     return torch.cat([torch.empty(0, network.pooling.out_dim), *(done[number] for number in range(len(groups)))]).to(
         device

@@ -33,10 +33,9 @@ from model.bundle import (
     seal,
     staged,
 )
-from model.catalogue import resolve
 from model.errors import RankoneError
 from model.network import Network
-from training.recipe import Recipe
+from training.recipe import Pooling, Recipe
 
 BATCH_SIZES: Final = (1, 2, 3, 7)
 MIN_COSINE: Final = 0.99999
@@ -93,6 +92,7 @@ def export(
     """
     if len(images) < MIN_IMAGES:
         raise ExportError(f"an export is checked on at least {MIN_IMAGES} images, got {len(images)}")
+    check_exportable(recipe.pooling)
     network = network.cpu().float().eval()
     exported = network if network.classifier else _EmbeddingOnly(network).eval()
     example = torch.from_numpy(images[:2])
@@ -193,6 +193,18 @@ def _cosine(found: npt.NDArray[np.floating], expected: npt.NDArray[np.floating])
         return float(np.where(both_zero, 1.0, products / lengths).min())
 
 
+def check_exportable(pooling: Pooling) -> None:
+    """Raises ExportError where no graph can hold the pooling, naming what to train instead."""
+    parts = pooling.composition
+    if not parts.needs_eigendecomposition:
+        return
+    named = f"{pooling.sibling}, or " if pooling.sibling else ""
+    raise ExportError(
+        f"{pooling.name} needs an eigendecomposition, which no exported graph can hold; train {named}"
+        f"the same parts with normalization newton-schulz in place of {parts.normalization.name}, and export that"
+    )
+
+
 class _EmbeddingOnly(nn.Module):
     """A network without classes, with one output: neither format can return None."""
 
@@ -243,22 +255,27 @@ def _ignore_torchscript_warnings() -> None:
 
 
 def _manifest(network: Network, recipe: Recipe, description: Description, parity: dict[str, ParityRecord]) -> Manifest:
-    pooling = recipe.pooling
+    parts = recipe.pooling.composition
     return Manifest(
         name=description.name,
         version=description.version,
         created=datetime.now(UTC),
         classes=description.classes,
         dim=network.pooling.out_dim,
-        pooling=PoolingRecord(system=pooling.system, options=resolve(pooling.system, pooling.options)),
+        pooling=PoolingRecord(system=recipe.pooling.name, options=parts.options, parts=parts.describe()),
         backbone=BackboneRecord(name=recipe.backbone, weights=recipe.weights),
         preprocessing=recipe.preprocessing,
         metrics=dict(description.metrics),
         recipe=recipe.model_dump(mode="json"),
         dataset=description.dataset,
-        libraries={name: version(name) for name in _LIBRARIES},
+        libraries=library_versions(),
         parity=parity,
     )
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of what decides the numbers."""
+    return {name: version(name) for name in _LIBRARIES}
 
 
 def spread(paths: Sequence[Path], count: int) -> list[Path]:

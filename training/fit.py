@@ -17,9 +17,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from model.errors import Interrupted
 from model.network import Network
+from model.projection import LowRank
 from training.datasets import Split
-from training.embed import embed
-from training.images import batches, mirrored
+from training.embed import BATCH_SIZE, represent
+from training.images import batches, in_order, mirrored
 from training.interrupt import StopRequest
 from training.recipe import Phase
 from training.run import Progress, Run
@@ -72,6 +73,8 @@ class _Fitting:
         """Embeds every image once, and its mirror image where the recipe flips; fits the classifier to that."""
         phase = self.recipe.phase1
         with self._optimization(self.classifier, phase) as (optimizer, schedule):
+            if self.progress.epoch == 0:
+                self._start_at_principal_axes()
             mirrors = (False, True) if self.recipe.flip else (False,)
             embeddings, labels = self._embed(self.fitted, mirrors, kept=self.run.path / KEPT / "fitted")
             validation = self._embed(self.held_out, kept=self.run.path / KEPT / "held-out")
@@ -102,7 +105,7 @@ class _Fitting:
     ) -> tuple[Tensor, Tensor]:
         paths = [self.split.paths[index] for index in indices]
         rounds = [
-            embed(
+            represent(
                 self.network,
                 paths,
                 self.recipe.preprocessing,
@@ -116,6 +119,21 @@ class _Fitting:
             for mirror in mirrors
         ]
         return torch.cat(rounds), self.labels[list(indices)].repeat(len(rounds)).to(self.device)
+
+    @torch.no_grad()
+    def _start_at_principal_axes(self) -> None:
+        """Where a low-rank projection asks for it: from the mean matrix of the images that are fitted."""
+        pooling = self.network.pooling
+        if not (isinstance(pooling.projection, LowRank) and pooling.projection.pca):
+            return
+        self.network.eval()
+        total = torch.zeros((), device=self.device)
+        paths, groups = [self.split.paths[index] for index in self.fitted], in_order(len(self.fitted), BATCH_SIZE)
+        loaded = batches(paths, self.recipe.preprocessing, groups, workers=self.workers)
+        for images in track(loaded, description="principal axes", total=len(groups)):
+            self._check_stop()
+            total = total + pooling.matrix(self.network.backbone(images.to(self.device))).sum(dim=0)
+        pooling.projection.start_at_principal_axes(total / len(paths))
 
     def _batches(self, phase: Phase) -> Iterable[tuple[Tensor, Tensor]]:
         """What is left of the epoch in work. Order, mirroring and v_0 depend on seed, epoch and step alone."""

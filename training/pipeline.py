@@ -10,7 +10,7 @@ import torch
 from model.bundle import Bundle, DatasetRecord
 from model.network import Network, build_network
 from training.datasets import DataSet
-from training.embed import embed
+from training.embed import represent
 from training.evaluate import Report
 from training.evaluate import evaluate as measure
 from training.export import MIN_IMAGES, Description, spread
@@ -45,20 +45,25 @@ def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0
     """Measures the network of the run in `path` on the test images, and writes the report beside it."""
     check_device(device)
     run, network = trained(path, data)
-    embeddings = embed(
+    report = measured(network, run.recipe, data, device=device, workers=workers)
+    (path / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+@torch.no_grad()
+def measured(network: Network, recipe: Recipe, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
+    """The report of a trained network on the test images."""
+    assert network.classifier is not None
+    represented = represent(
         network.to(device),
         data.test.paths,
-        run.recipe.preprocessing,
+        recipe.preprocessing,
         device=device,
         workers=workers,
         description="testing",
     )
-    assert network.classifier is not None
-    with torch.no_grad():
-        logits = network.classifier(embeddings)
-    report = measure(embeddings.cpu().numpy(), logits.cpu().numpy(), np.array(data.test.labels), data.classes)
-    (path / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return report
+    logits, embeddings = network.classifier(represented), network.embedding_of(represented)
+    return measure(embeddings.cpu().numpy(), logits.cpu().numpy(), np.array(data.test.labels), data.classes)
 
 
 def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, version: str = "1") -> Bundle:
@@ -73,7 +78,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
     metrics = Report.model_validate_json(report.read_bytes()).metrics if report.exists() else {}
     record = run.data
     description = Description(
-        name=name or f"{record.name}-{run.recipe.pooling.system}",
+        name=name or f"{record.name}-{run.recipe.pooling.name}",
         version=version,
         classes=record.classes,
         metrics=metrics,
@@ -91,9 +96,9 @@ def network_of(recipe: Recipe, num_classes: int, weights: str = "random") -> Net
     return build_network(
         backbone=recipe.backbone,
         weights=weights,
-        system=recipe.pooling.system,
-        options=recipe.pooling.options,
+        pooling=recipe.pooling.composition,
         num_classes=num_classes,
+        classifier_rank=recipe.classifier_rank,
         seed=recipe.seed,
     )
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
-from model.catalogue import Option, build
+from model.catalogue import SYSTEMS, composition
+from model.composition import Composition, Option, compose
 from model.errors import RankoneError
+from model.network import build_classifier
 from model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+
+_DEFAULT_SYSTEM: Final = "cbp-run"
 
 
 class RecipeError(RankoneError, ValueError):
@@ -22,18 +26,56 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Pooling(_Frozen):
-    """Which pooling system, and its options where they differ from the catalogue's."""
+PartFields = dict[str, Option | str]
 
-    system: str = "cbp-run"
-    """A name of `model.catalogue.SYSTEMS`."""
+
+class Pooling(_Frozen):
+    """A pooling system by its name, or put together by hand from `statistic`, `normalization` and `projection`."""
+
+    system: str | None = None
+    """A name of `model.catalogue.SYSTEMS`; cbp-run if neither a system nor a part is given."""
     options: dict[str, Option] = Field(default_factory=dict)
-    """For instance `{eta: 0.5, dim: 8192}`; unknown ones are errors."""
+    """Of the system, for instance `{eta: 0.5, dim: 8192}`; unknown ones are errors."""
+    statistic: str | None = None
+    """gram, covariance, moment, gaussian, max or sum; gram if another part is given."""
+    normalization: str | PartFields | None = None
+    """A name, or name and options: `{name: newton-schulz, iterations: 5}`; none if another part is given."""
+    projection: str | PartFields | None = None
+    """A name, or name and options: `{name: tensor-sketch, dim: 8192}`; flatten if another part is given."""
+    root_features: bool | None = None
+    """By hand: take the signed square root of the local features first; not if not given."""
+    elementwise: bool | None = None
+    """By hand: end with ssqrt and l2; so it does if not given."""
 
     @model_validator(mode="after")
     def _known(self) -> Pooling:
-        build(self.system, channels=2, **self.options)  # its parts know best which values they take
+        if self._parts and (self.system is not None or self.options):
+            raise ValueError(f"give a system with its options, or parts ({', '.join(self._parts)}), not both")
+        self.composition.build()  # its parts know best which values they take
         return self
+
+    @property
+    def name(self) -> str:
+        """The name of the system, or those of its parts."""
+        parts = self.composition
+        composed = (parts.statistic.name, parts.normalization.name, parts.projection.name)
+        return "-".join(composed) if self._parts else self.system or _DEFAULT_SYSTEM
+
+    @property
+    def sibling(self) -> str | None:
+        """The name of the system to train instead where one that cannot be exported is to be."""
+        return SYSTEMS[self.name].sibling if not self._parts else None
+
+    @property
+    def composition(self) -> Composition:
+        """Its parts, every option spelled out."""
+        if self._parts:
+            return compose(**self._parts)
+        return composition(self.system or _DEFAULT_SYSTEM, **self.options)
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"system", "options"}, exclude_none=True)
 
 
 class Phase(_Frozen):
@@ -62,6 +104,8 @@ class Recipe(_Frozen):
     """`imagenet`, `random`, or the path of a .safetensors file or state dict."""
     pooling: Pooling = Pooling()
     """The pooling system."""
+    classifier_rank: PositiveInt | None = None
+    """Even; the rank of LRBP's low-rank classifier, for a low-rank projection. A linear classifier if not given."""
     size: int = Field(default=448, ge=16)
     """Side of the network's input in pixels."""
     short_side: PositiveInt | None = None
@@ -91,6 +135,8 @@ class Recipe(_Frozen):
     @model_validator(mode="after")
     def _possible(self) -> Recipe:
         assert self.preprocessing
+        if self.classifier_rank is not None:
+            build_classifier(self.pooling.composition.build(), 2, self.classifier_rank, self.seed)
         return self
 
     @property

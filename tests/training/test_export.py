@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ import torch
 from onnx import TensorProto, helper
 
 from model.bundle import ONNX, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
-from model.catalogue import SYSTEMS
+from model.catalogue import composition
+from model.composition import compose
 from model.network import Network, build_network
 from model.preprocessing import preprocess
 from service.engine import Engine, load_engine
@@ -112,15 +112,6 @@ def test_logits_that_differ_are_refused(pixels: npt.NDArray[np.float32], error: 
         check_parity(forward, (embedding, expected), pixels)
 
 
-@pytest.mark.parametrize("system", sorted(set(SYSTEMS) - {"cbp-run", "cbp-run-rm"}))
-def test_every_system_exports(system: str, pixels: npt.NDArray[np.float32], tmp_path: Path) -> None:
-    """At full size; a bundle is only written where both forms agree with float64. The other two are in the other tests."""
-    recipe = RECIPE.model_copy(update={"pooling": Pooling(system=system)})
-    network = build_network(weights="random", system=system, num_classes=2)
-    written = export(network, recipe, pixels[:7], tmp_path / "bundle", replace(ALONE, classes=("a", "b")))
-    assert written.manifest.dim == network.pooling.out_dim
-
-
 def test_weights_build_the_same_network_again(
     bundle: Bundle, network: Network, pixels: npt.NDArray[np.float32]
 ) -> None:
@@ -130,8 +121,7 @@ def test_weights_build_the_same_network_again(
     again = build_network(
         weights="random",
         seed=9,
-        system=manifest.pooling.system,
-        options={**manifest.pooling.options, "seed": 9},
+        pooling=compose(**manifest.pooling.parts).with_options(seed=9),
         num_classes=4,
     ).eval()
     again.load_state_dict(load_file(bundle.file(WEIGHTS)))
@@ -144,7 +134,7 @@ def test_a_network_without_classes_makes_a_bundle_that_only_embeds(
     pixels: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
     recipe = RECIPE.model_copy(update={"pooling": Pooling(system="cbp-run-rm", options={"dim": 500})})
-    network = build_network(weights="random", system="cbp-run-rm", options={"dim": 500})
+    network = build_network(weights="random", pooling=composition("cbp-run-rm", dim=500))
     written = export(network, recipe, pixels, tmp_path / "bundle", ALONE)
     assert written.manifest.classes is None
     assert written.manifest.dim == 500
@@ -155,7 +145,7 @@ def test_a_network_without_classes_makes_a_bundle_that_only_embeds(
 
 
 def test_a_refused_export_leaves_nothing(bundle: Bundle, tmp_path: Path, pixels: npt.NDArray[np.float32]) -> None:
-    network = build_network(weights="random", options={"dim": 100})
+    network = build_network(weights="random", pooling=composition("cbp-run", dim=100))
     with pytest.raises(ExportError, match="at least 7 images, got 3"):
         export(network, RECIPE, pixels[:3], tmp_path / "bundle", ALONE)
     with pytest.raises(BundleError, match="exists already"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -56,6 +57,23 @@ def load_folder(root: Path) -> DataSet:
 def images_in(folder: Path) -> list[Path]:
     """The JPEG, PNG and WebP files under `folder`, at any depth, in a stable order."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def limited(split: Split, count: int) -> Split:
+    """The first `count` images of every class.
+
+    Raises:
+        DataError: `count` is not positive.
+    """
+    if count < 1:
+        raise DataError(f"at least one image of every class is needed, not {count}")
+    seen: Counter[int] = Counter()
+    kept: list[int] = []
+    for index, label in enumerate(split.labels):
+        seen[label] += 1
+        if seen[label] <= count:
+            kept.append(index)
+    return Split(tuple(split.paths[i] for i in kept), tuple(split.labels[i] for i in kept))
 
 
 def _class_folders(split: Path) -> list[str]:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from model.projection import Flatten, RandomMaclaurin, TensorSketch
+from model.projection import RandomMaclaurin, TensorSketch
 from tests.oracles import random_maclaurin_by_locations, tensor_sketch_by_fft, tensor_sketch_by_loops
 from tests.tolerances import RELATIVE, relative_error
 
@@ -55,18 +57,34 @@ def test_inner_products_are_unbiased_over_seeds(kind: type[nn.Module]) -> None:
     assert abs(float(products.mean() - (a * b).sum())) < 4 * float(error)
 
 
-@pytest.mark.parametrize("layer", [Flatten(5), TensorSketch(5, 9), RandomMaclaurin(5, 9)])
+@pytest.mark.parametrize("kind", [TensorSketch, RandomMaclaurin])
+def test_their_variance_falls_as_one_over_the_dimension(kind: Callable[..., nn.Module]) -> None:
+    a, b = torch.rand(2, 6, 6, dtype=torch.float64)
+    a, b = a + a.T, b + b.T
+    variances = [
+        torch.stack([kind(6, dim, seed)(torch.stack([a, b])).prod(dim=0).sum() for seed in range(400)]).var()
+        for dim in (20, 320)
+    ]
+    assert 8 < float(variances[0] / variances[1]) < 32
+
+
+@pytest.mark.parametrize("layer", [TensorSketch(5, 9), RandomMaclaurin(5, 9)])
+def test_a_black_image_is_zero(layer: nn.Module) -> None:
+    assert torch.equal(layer(torch.zeros(2, 5, 5)), torch.zeros(2, 9))
+
+
+@pytest.mark.parametrize("layer", [TensorSketch(5, 9), RandomMaclaurin(5, 9)])
 def test_the_gradient_is_right(layer: nn.Module) -> None:
     assert torch.autograd.gradcheck(layer, torch.randn(2, 5, 5, dtype=torch.float64, requires_grad=True))
 
 
-@pytest.mark.parametrize("layer", [Flatten(5), TensorSketch(5, 9), RandomMaclaurin(5, 9)])
+@pytest.mark.parametrize("layer", [TensorSketch(5, 9), RandomMaclaurin(5, 9)])
 def test_a_batch_answers_as_its_images_alone(layer: nn.Module) -> None:
     matrices = torch.randn(7, 5, 5)
     assert relative_error(layer(matrices), torch.cat([layer(matrix[None]) for matrix in matrices])) < 1e-6
 
 
-@pytest.mark.parametrize("layer", [Flatten(5), TensorSketch(5, 9), RandomMaclaurin(5, 9)])
+@pytest.mark.parametrize("layer", [TensorSketch(5, 9), RandomMaclaurin(5, 9)])
 def test_other_shapes_are_refused(layer: nn.Module) -> None:
     with pytest.raises(ValueError, match=r"\(batch, 5, 5\), got shape \(2, 5, 6\)"):
         layer(torch.zeros(2, 5, 6))
@@ -97,5 +115,6 @@ def test_tables_are_drawn_once_from_the_seed_and_have_the_agreed_form() -> None:
 
 
 def test_sizes_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="must be positive"):
-        TensorSketch(8, 0)
+    for kind in (TensorSketch, RandomMaclaurin):
+        with pytest.raises(ValueError, match="must be positive, got 8 and 0"):
+            kind(8, 0)

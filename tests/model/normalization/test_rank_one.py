@@ -72,6 +72,55 @@ def test_backward_is_that_of_appendix_b() -> None:
     assert relative_error(f.grad[0], df) < 1e-9
 
 
+def naive_update(matrix_BDD: Tensor, v0: Tensor, eta: float, iterations: int) -> Tensor:
+    """RUN on a Gram matrix as math.md has it, for autograd to go through step by step."""
+    v = v0.expand(len(matrix_BDD), -1).unsqueeze(2)
+    for _ in range(iterations):
+        v = matrix_BDD @ v
+    u = v / v.norm(dim=1, keepdim=True)
+    w = matrix_BDD @ u
+    c = u.mT @ w
+    updated: Tensor = matrix_BDD - eta * (u @ w.mT + w @ u.mT) + eta**2 * c * (u @ u.mT)
+    return updated
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 4])
+@pytest.mark.parametrize("eta", [0.0, 0.6, 2.0])
+def test_the_backward_by_hand_is_that_of_autograd(eta: float, iterations: int) -> None:
+    """On matrices that are not symmetric too, and for gradients that are not: every transpose must be in its place."""
+    v0 = RankOneUpdate(16).v0.double()
+    gradient = torch.randn(3, 16, 16, dtype=torch.float64)
+    for matrix in (symmetric(torch.rand(3, 40, 16, dtype=torch.float64)), torch.rand(3, 16, 16, dtype=torch.float64)):
+        found = [
+            torch.autograd.grad(function(leaf, v0, eta, iterations), leaf, gradient)[0]
+            for leaf in [matrix.clone().requires_grad_()]
+            for function in (rank_one_update, naive_update)
+        ]
+        assert relative_error(found[0], found[1]) < 1e-9
+
+
+def test_the_gradient_in_float32_is_that_in_float64_at_any_scale() -> None:
+    layer, features, gradient = RankOneUpdate(64), torch.rand(3, 90, 64), torch.randn(3, 64, 64)
+    for scale in (1e-12, 1.0, 1e12):
+        found = []
+        for dtype in (torch.float32, torch.float64):
+            leaf = (symmetric(features) * scale).to(dtype).requires_grad_()
+            found.append(torch.autograd.grad(layer(leaf), leaf, gradient.to(dtype))[0])
+        assert relative_error(found[0], found[1]) < RELATIVE[torch.float32]
+
+
+def test_with_and_without_a_gradient_the_update_is_the_same() -> None:
+    layer, matrix = RankOneUpdate(12), symmetric(torch.rand(2, 30, 12))
+    assert torch.equal(layer(matrix.clone().requires_grad_()).detach(), layer(matrix))
+
+
+@pytest.mark.parametrize("eta", [0.2, 0.6, 0.9])
+def test_eta_and_2_minus_eta_have_the_same_limit(eta: float) -> None:
+    features = with_spectrum([10.0, 4.0, 2.0, 1.0])
+    found = [spectrum(RankOneUpdate(4, eta=each, iterations=60).features(features)) for each in (eta, 2 - eta)]
+    assert torch.allclose(found[0], found[1], atol=1e-9)
+
+
 def test_the_limit_damps_the_first_singular_value_alone() -> None:
     """Many iterations: sigma_1 becomes (1 - eta) sigma_1, the others stay."""
     features = with_spectrum([10.0, 4.0, 2.0, 1.0])
@@ -84,6 +133,20 @@ def test_eta_0_and_2_leave_the_spectrum_as_it_was(eta: float) -> None:
     features = with_spectrum([10.0, 4.0, 2.0, 1.0])
     found = spectrum(RankOneUpdate(4, eta=eta, iterations=2).features(features))
     assert torch.allclose(found, spectrum(features), atol=1e-9)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_theorem_1_the_expectation_damps_every_singular_value_by_a_factor_within_0_and_1(iterations: int) -> None:
+    """And the more steps, the more of it falls on the first one."""
+    features = with_spectrum([3.0, 2.0, 1.5, 1.0])
+    left, sigma, right = torch.linalg.svd(features[0], full_matrices=False)
+    draws = torch.randn(3000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    mean = torch.stack([rank_one_update_features(features, v0, 0.6, iterations)[0] for v0 in draws]).mean(0)
+    beta = (1 - torch.diagonal(left.T @ mean @ right.T) / sigma) / 0.6
+    assert torch.all((beta > 0) & (beta < 1))
+    # E[v_i^2] of the power method: the share of sigma_i^(2 K) z_i in the squared length, for z ~ N(0, I)
+    squares = (draws * sigma ** (2 * iterations)).square()
+    assert torch.allclose(beta, (squares / squares.sum(1, keepdim=True)).mean(0), atol=0.03)
 
 
 def test_theorem_2_larger_singular_values_are_damped_more() -> None:
@@ -155,6 +218,15 @@ def test_resampling_happens_in_training_only() -> None:
     layer.eval()
     assert torch.equal(layer(matrix), layer(matrix))
     assert torch.equal(layer(matrix), RankOneUpdate(16).eval()(matrix))
+
+
+def test_it_stays_float32_under_autocast() -> None:
+    layer, features = RankOneUpdate(12), torch.rand(2, 30, 12)
+    matrix = symmetric(features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer(matrix), layer.features(features)
+    assert torch.equal(found[0], layer(matrix))
+    assert torch.equal(found[1], layer.features(features))
 
 
 def test_half_precision_comes_out_in_float32() -> None:

@@ -1,6 +1,6 @@
-"""Projections of a normalized matrix to the vector that becomes the embedding, (B, D, D) -> (B, d).
+"""Compact sketches of a matrix, (B, D, D) -> (B, d): random, drawn once from a seed, and unbiased in their inner products.
 
-Both compact sketches are linear in the Gram matrix, so they run behind any normalization and never see a location:
+Both are linear in the Gram matrix, so they run behind any normalization and never see a location:
 `sum_n TS(f_n)` is the count sketch of `vec(G)`, one signed scatter of D^2 numbers instead of two FFTs of length d a location.
 
 Sources: Pham and Pagh, Fast and Scalable Polynomial Kernels via Explicit Feature Maps, 2013; Kar and Karnick, Random
@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.checks import check_matrices
+
 
 def count_sketch(matrix_BDD: Tensor, bins_DD: Tensor, signs_DD: Tensor, out_dim: int) -> Tensor:
     """Entry (i, j) is added to bin `bins[i, j]` with sign `signs[i, j]`: (B, D, D) -> (B, out_dim).
@@ -30,18 +32,6 @@ def count_sketch(matrix_BDD: Tensor, bins_DD: Tensor, signs_DD: Tensor, out_dim:
 def random_maclaurin(matrix_BDD: Tensor, w1_dD: Tensor, w2_dD: Tensor) -> Tensor:
     """`z = rowsum((W1 G) * W2) / sqrt(d)`: (B, D, D) -> (B, d)."""
     return (torch.matmul(w1_dD, matrix_BDD) * w2_dD).sum(dim=2) * float(w1_dD.shape[0] ** -0.5)
-
-
-class Flatten(nn.Module):
-    """The matrix itself, row by row: (B, D, D) -> (B, D * D)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim, self.out_dim = dim, dim * dim
-
-    def forward(self, matrix_BDD: Tensor) -> Tensor:
-        _check_matrices(matrix_BDD, self.dim)
-        return matrix_BDD.flatten(1)
 
 
 class TensorSketch(nn.Module):
@@ -70,7 +60,7 @@ class TensorSketch(nn.Module):
         self.register_load_state_dict_post_hook(self._tabulate)  # type: ignore[no-untyped-call]
 
     def forward(self, matrix_BDD: Tensor) -> Tensor:
-        _check_matrices(matrix_BDD, self.dim)
+        check_matrices(matrix_BDD, self.dim)
         return count_sketch(matrix_BDD, self.bins, self.signs.to(matrix_BDD.dtype), self.out_dim)
 
     def extra_repr(self) -> str:
@@ -103,7 +93,7 @@ class RandomMaclaurin(nn.Module):
             self.register_buffer(name, _random_signs((out_dim, dim), generator))
 
     def forward(self, matrix_BDD: Tensor) -> Tensor:
-        _check_matrices(matrix_BDD, self.dim)
+        check_matrices(matrix_BDD, self.dim)
         return random_maclaurin(matrix_BDD, self.w1.to(matrix_BDD.dtype), self.w2.to(matrix_BDD.dtype))
 
     def extra_repr(self) -> str:
@@ -117,8 +107,3 @@ def _random_signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 def _check_sizes(dim: int, out_dim: int) -> None:
     if dim < 1 or out_dim < 1:
         raise ValueError(f"dim and out_dim must be positive, got {dim} and {out_dim}")
-
-
-def _check_matrices(matrix_BDD: Tensor, dim: int) -> None:
-    if matrix_BDD.dim() != 3 or matrix_BDD.shape[1:] != (dim, dim):
-        raise ValueError(f"expected matrices (batch, {dim}, {dim}), got shape {tuple(matrix_BDD.shape)}")

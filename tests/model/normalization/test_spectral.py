@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from model.normalization import MatrixLogarithm, MatrixPower, matrix_logarithm, matrix_power
+from model.statistics import gram
+from tests import oracles
+from tests.tolerances import RELATIVE, relative_error
+
+CASES: dict[str, tuple[Callable[[int], nn.Module], Callable[[float], float]]] = {
+    "root": (MatrixPower, math.sqrt),
+    "root of G2DeNet": (lambda dim: MatrixPower(dim, eps=1e-3), lambda x: math.sqrt(x + 1e-3)),
+    "power 0.3": (lambda dim: MatrixPower(dim, power=0.3), lambda x: x**0.3),
+    "power 0.7": (lambda dim: MatrixPower(dim, power=0.7, eps=1e-2), lambda x: (x + 1e-2) ** 0.7),
+    "power 1": (lambda dim: MatrixPower(dim, power=1.0), lambda x: x),
+    "logarithm": (MatrixLogarithm, lambda x: math.log(x + 1e-3)),
+}
+
+
+def with_eigenvalues(values: list[float]) -> Tensor:
+    """One matrix (1, D, D) with these eigenvalues, in float64."""
+    vectors = torch.linalg.qr(torch.randn(len(values), len(values), dtype=torch.float64))[0]
+    matrix = (vectors * torch.tensor(values, dtype=torch.float64)) @ vectors.T
+    symmetric: Tensor = (matrix + matrix.T) / 2
+    return symmetric[None]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("locations", [40, 5])
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_the_function_of_every_eigenvalue(name: str, locations: int, dtype: torch.dtype) -> None:
+    """Also of the zeros of rank-deficient matrices."""
+    build, function = CASES[name]
+    matrix = gram(torch.rand(3, locations, 12, dtype=torch.float64))
+    expected = torch.stack([oracles.spectral(one, function) for one in matrix])
+    found = build(12)(matrix.to(dtype))
+    assert found.dtype == dtype
+    # a root turns a rounding of 1e-7 at an eigenvalue of 0, which float32 input brings with it, into 3e-4
+    tolerance = 3e-3 if dtype == torch.float32 and locations < 12 else RELATIVE[dtype]
+    if name in {"power 0.3"} and tolerance > 1e-9:
+        tolerance = 3e-2 if locations < 12 else 1e-3
+    assert relative_error(found, expected) < tolerance
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("locations", [20, 3])
+def test_the_gradient_to_the_features_is_right_also_where_they_are_rank_deficient(name: str, locations: int) -> None:
+    layer = CASES[name][0](5)
+    features = torch.rand(2, locations, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda f: layer(gram(f)), features, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_gradient_is_right_at_repeated_eigenvalues(name: str) -> None:
+    layer = CASES[name][0](4)
+    matrix = with_eigenvalues([2.0, 2.0, 2.0, 0.5]).requires_grad_()
+    assert torch.autograd.gradcheck(lambda m: layer((m + m.mT) / 2), matrix, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("gap", [0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-5, 1e-4, 1e-3])
+def test_the_derivative_at_neighbouring_eigenvalues_is_their_divided_difference(name: str, gap: float) -> None:
+    """On a diagonal matrix the off-diagonal derivative is (f(a) - f(b)) / (a - b): here by its series."""
+    build, function = CASES[name]
+    a, b = 0.7 + gap, 0.7
+    matrix = torch.diag(torch.tensor([a, b], dtype=torch.float64))[None].requires_grad_()
+    build(2)(matrix)[0, 0, 1].backward()
+    assert matrix.grad is not None
+    middle, step = (a + b) / 2, 1e-3
+    # the divided difference over any small interval around the middle is f'(middle) + f'''(middle) (a - b)^2 / 24
+    outer = [(function(middle + k * step) - function(middle - k * step)) / (2 * k * step) for k in (1, 2)]
+    third = (outer[1] - outer[0]) / (3 * step**2 / 6)
+    slope = outer[0] - third * step**2 / 6
+    expected = slope + third * (a - b) ** 2 / 24
+    assert float(matrix.grad[0, 0, 1]) == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_black_image_is_what_the_formula_says_with_finite_gradients(name: str) -> None:
+    build, function = CASES[name]
+    features = torch.zeros(1, 9, 6, requires_grad=True)
+    out = build(6)(gram(features))
+    assert torch.allclose(out[0], function(0.0) * torch.eye(6), atol=1e-6)
+    out.sum().backward()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_answers_as_its_images_alone(name: str) -> None:
+    layer = CASES[name][0](8)
+    matrix = gram(torch.rand(7, 20, 8))
+    matrix[3] = 0
+    assert relative_error(layer(matrix), torch.cat([layer(one[None]) for one in matrix])) < 1e-6
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_stays_float32_under_autocast_and_for_bfloat16(name: str) -> None:
+    layer, matrix = CASES[name][0](8), gram(torch.rand(2, 20, 8))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer(matrix)
+    assert torch.equal(found, layer(matrix))
+    assert layer(matrix.to(torch.bfloat16)).dtype == torch.float32
+
+
+def test_the_gradient_in_float32_is_that_in_float64() -> None:
+    features, p = torch.rand(2, 40, 16), torch.randn(2, 16, 16)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = features.to(dtype, copy=True).requires_grad_()
+        (MatrixPower(16)(gram(leaf)) * p.to(dtype)).sum().backward()
+        assert leaf.grad is not None
+        gradients.append(leaf.grad)
+    assert relative_error(gradients[0], gradients[1]) < 1e-3
+
+
+def test_the_square_of_the_root_is_the_matrix_and_powers_multiply() -> None:
+    matrix = gram(torch.rand(2, 30, 10, dtype=torch.float64))
+    root = matrix_power(matrix)
+    assert relative_error(root @ root, matrix) < 1e-9
+    assert relative_error(matrix_power(matrix_power(matrix, 0.6), 0.5), matrix_power(matrix, 0.3)) < 1e-9
+
+
+def test_a_change_of_basis_passes_through() -> None:
+    matrix = gram(torch.rand(1, 30, 6, dtype=torch.float64))
+    basis = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))[0]
+    for function in (matrix_power, matrix_logarithm):
+        turned = function(basis @ matrix @ basis.T)
+        assert relative_error(turned, basis @ function(matrix) @ basis.T) < 1e-9
+
+
+def test_wrong_shapes_and_options_are_refused() -> None:
+    for layer in (MatrixPower(5), MatrixLogarithm(5)):
+        with pytest.raises(ValueError, match=r"\(batch, 5, 5\), got shape \(2, 5, 6\)"):
+            layer(torch.zeros(2, 5, 6))
+    for power in (0.0, 1.5):
+        with pytest.raises(ValueError, match=f"power must lie above 0 and be at most 1, got {power}"):
+            MatrixPower(5, power=power)
+    with pytest.raises(ValueError, match="eps must not be negative, got -1"):
+        MatrixPower(5, eps=-1)
+    with pytest.raises(ValueError, match="eps must be positive, got 0"):
+        MatrixLogarithm(5, eps=0)

@@ -1,0 +1,152 @@
+"""Every row of the catalogue through training and export, at its full size, behind a backbone of a single layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import nn
+
+import model.backbone
+from model.backbone import Backbone
+from model.bundle import ONNX
+from model.catalogue import SYSTEMS
+from model.composition import compose
+from model.network import build_network
+from model.preprocessing import preprocess
+from model.projection import LowRank
+from tests.conftest import RECIPE
+from tests.training.test_export import ALONE
+from training import pipeline
+from training.datasets import DataSet
+from training.export import ExportError, check_exportable, export, onnx_forward
+from training.recipe import Phase, Pooling, Recipe
+
+EXPORTED = sorted(name for name, system in SYSTEMS.items() if not system.composition.needs_eigendecomposition)
+REFUSED = {
+    "improved-bcnn": "train bcnn-ns, or the same parts with normalization newton-schulz in place of matrix-power",
+    "o2p": "train bcnn-ns, or the same parts with normalization newton-schulz in place of matrix-logarithm",
+    "mpn-cov": "train isqrt-cov, or",
+    "g2denet": "train isqrt-cov, or",
+    "monet-2": "train cbp-run, or",
+    "monet": "train cbp-run, or",
+}
+
+
+def one_layer() -> Backbone:
+    """512 channels at a stride of 16, as VGG16's, from one convolution."""
+    return Backbone(nn.Sequential(nn.Conv2d(3, 512, 16, stride=16), nn.ReLU()), channels=512, stride=16)
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[Pooling], Recipe]:
+    monkeypatch.setitem(model.backbone.BACKBONES, "vgg16", one_layer)
+    quick = {
+        "phase1": Phase(epochs=6, learning_rate=1, batch_size=8),
+        "phase2": Phase(epochs=1, learning_rate=1e-3, batch_size=8),
+    }
+    return lambda pooling: RECIPE.model_copy(update={**quick, "flip": False, "validation": 0.0, "pooling": pooling})
+
+
+@pytest.fixture(scope="module")
+def pixels(photos: DataSet) -> npt.NDArray[np.float32]:
+    return np.stack([preprocess(path.read_bytes(), RECIPE.preprocessing) for path in photos.test.paths])
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_trains_end_to_end(
+    system: str, recipe: Callable[[Pooling], Recipe], photos: DataSet, tmp_path: Path
+) -> None:
+    progress = pipeline.train(photos, recipe(Pooling(system=system)), tmp_path)
+    losses = [epoch.loss for epoch in progress.history]
+    assert np.isfinite(losses).all()
+    assert losses[5] < losses[0]
+    start = build_network(weights="random", seed=RECIPE.seed).backbone.state_dict()
+    end = pipeline.trained(tmp_path, photos)[1].backbone.state_dict()
+    assert all(not torch.equal(value, start[name]) and value.isfinite().all() for name, value in end.items())
+
+
+@pytest.mark.parametrize("system", EXPORTED)
+def test_every_system_without_an_eigendecomposition_exports(
+    system: str, recipe: Callable[[Pooling], Recipe], pixels: npt.NDArray[np.float32], tmp_path: Path
+) -> None:
+    """A bundle is only written where both forms agree with float64; ONNX then again and again: a race would show."""
+    pooling = Pooling(system=system)
+    network = build_network(weights="random", pooling=pooling.composition, num_classes=2)
+    nn.init.normal_(network.classifier.weight)  # type: ignore[union-attr, arg-type]
+    written = export(network, recipe(pooling), pixels[:7], tmp_path / "bundle", replace(ALONE, classes=("a", "b")))
+    assert written.manifest.dim == network.pooling.out_dim
+    assert compose(**written.manifest.pooling.parts) == SYSTEMS[system].composition
+    forward = onnx_forward(written.file(ONNX))
+    expected, _ = forward(pixels[:7])
+    assert np.allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-4)
+    for _ in range(5):
+        assert np.allclose(forward(pixels[:7])[0], expected, atol=1e-6)
+
+
+def test_a_pooling_by_hand_exports(
+    recipe: Callable[[Pooling], Recipe], pixels: npt.NDArray[np.float32], tmp_path: Path
+) -> None:
+    pooling = Pooling(
+        statistic="moment",
+        normalization={"name": "newton-schulz", "iterations": 2},
+        projection={"name": "random-maclaurin", "dim": 300},
+        root_features=True,
+    )
+    network = build_network(weights="random", pooling=pooling.composition)
+    written = export(network, recipe(pooling), pixels[:7], tmp_path / "bundle", ALONE)
+    assert written.manifest.pooling.system == "moment-newton-schulz-random-maclaurin"
+    assert written.manifest.pooling.parts["root_features"] is True
+
+
+@pytest.mark.parametrize("system", sorted(set(SYSTEMS) - set(EXPORTED)))
+def test_an_eigendecomposition_is_refused_with_what_to_train_instead(
+    system: str, recipe: Callable[[Pooling], Recipe], pixels: npt.NDArray[np.float32], tmp_path: Path
+) -> None:
+    pooling = Pooling(system=system)
+    network = build_network(weights="random", pooling=pooling.composition)
+    with pytest.raises(ExportError, match=f"{system} needs an eigendecomposition, .*; {REFUSED[system]}"):
+        export(network, recipe(pooling), pixels, tmp_path / "bundle", ALONE)
+    assert list(tmp_path.iterdir()) == []
+    sibling = SYSTEMS[system].sibling
+    assert sibling in EXPORTED
+
+
+def test_by_hand_an_eigendecomposition_is_refused_too() -> None:
+    with pytest.raises(ExportError, match="gram-matrix-power-upper-triangle needs .*; train the same parts with"):
+        check_exportable(Pooling(normalization="matrix-power", projection="upper-triangle"))
+
+
+def test_lrbps_own_classifier_trains_and_exports(
+    recipe: Callable[[Pooling], Recipe], photos: DataSet, pixels: npt.NDArray[np.float32], tmp_path: Path
+) -> None:
+    chosen = recipe(Pooling(system="lrbp", options={"pca": True})).model_copy(update={"classifier_rank": 4})
+    progress = pipeline.train(photos, chosen, tmp_path / "run")
+    assert progress.history[5].loss < progress.history[0].loss
+    report = pipeline.evaluate(tmp_path / "run", photos)
+    written = pipeline.export(tmp_path / "run", photos, tmp_path / "bundle")
+    assert written.manifest.metrics == report.metrics
+    assert 0 <= report.top1 <= 1
+
+
+def test_a_low_rank_projection_starts_at_the_principal_axes_of_the_training_images(
+    recipe: Callable[[Pooling], Recipe], photos: DataSet, tmp_path: Path
+) -> None:
+    chosen = recipe(Pooling(system="lrbp", options={"pca": True, "rank": 5}))
+    chosen = chosen.model_copy(update={"phase2": Phase(epochs=0, learning_rate=1)})
+    pipeline.train(photos, chosen, tmp_path)
+    network = pipeline.trained(tmp_path, photos)[1].eval()
+    images = torch.stack(
+        [torch.from_numpy(preprocess(p.read_bytes(), chosen.preprocessing)) for p in photos.train.paths]
+    )
+    with torch.no_grad():
+        mean = network.pooling.statistic(network.backbone(images)).mean(0).double()
+    assert isinstance(network.pooling.projection, LowRank)
+    found = network.pooling.projection.weight.double()
+    largest = torch.linalg.eigvalsh(mean).flip(0)[:5]
+    assert torch.allclose(torch.diagonal(found.T @ mean @ found), largest, rtol=1e-4)
