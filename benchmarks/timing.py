@@ -1,4 +1,9 @@
-"""How every benchmark measures: warm-up, then rivals in turn, so that a noisy machine is noisy for all of them."""
+"""How every benchmark measures: warm-up, then rivals in turn, so that a noisy machine is noisy for all of them.
+
+A turn is one call. One under 50 ms is followed by as many more as fill them, and their mean counts: what takes less
+than a millisecond is timed with its input in the cache, as it finds it behind the product that made it, and with its
+threads awake.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +20,9 @@ from rich.progress import track
 from rich.table import Table
 
 console = Console(highlight=False)
+_TURN_S = 0.05
+
+Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -26,37 +34,108 @@ class Timing:
     high: float
 
 
-def compare(contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 2) -> dict[str, Timing]:
-    """Times every contender once a round, in turn, after `warm_up` rounds that do not count."""
+@dataclass(frozen=True)
+class Goal:
+    """`fast` is to be at least `times` as fast as `slow`."""
+
+    fast: str
+    slow: str
+    times: float
+
+
+def devices() -> tuple[str, ...]:
+    """Where a benchmark runs: on the CPU, and on a GPU where there is one."""
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+def compare(contenders: Mapping[str, Call], rounds: int, warm_up: int = 2, device: str = "cpu") -> dict[str, Timing]:
+    """Times every contender once a round, in turn, after `warm_up` rounds that do not count.
+
+    On a GPU the clock is the device's own, between two events; a host too slow to keep it busy counts as well.
+    """
+    clock = _seconds_on_gpu if device == "cuda" else _seconds
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in track(range(warm_up + rounds), description="measuring", transient=True):
         for name, call in contenders.items():
-            started = time.perf_counter()
-            call()
+            elapsed = _turn(call, clock)
             if turn >= warm_up:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(elapsed)
     return {name: Timing(*statistics.quantiles(values, n=4, method="inclusive")) for name, values in seconds.items()}
 
 
-def print_table(title: str, timings: Mapping[str, Timing], rival: str, note: Callable[[float], str]) -> None:
-    """Milliseconds (median and quartiles) of everyone, and what `note` makes of the ratio to the rival's median."""
+def _turn(call: Call, clock: Callable[[Call, int], float]) -> float:
+    """Seconds of one call."""
+    once = clock(call, 1)
+    more = int(_TURN_S / once)
+    return clock(call, more) / more if more else once
+
+
+def _seconds(call: Call, count: int) -> float:
+    """Of `count` calls together."""
+    started = time.perf_counter()
+    for _ in range(count):
+        call()
+    return time.perf_counter() - started
+
+
+def _seconds_on_gpu(call: Call, count: int) -> float:
+    started, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    started.record()
+    for _ in range(count):
+        call()
+    ended.record()
+    torch.cuda.synchronize()
+    return float(started.elapsed_time(ended)) / 1e3
+
+
+def print_table(
+    title: str,
+    timings: Mapping[str, Timing],
+    rival: str,
+    note: Callable[[float], str],
+    more: Mapping[str, Mapping[str, str]] | None = None,
+) -> None:
+    """Milliseconds (median and quartiles), what `note` makes of the ratio to the rival's median, and `more` columns."""
+    more = more or {}
     table = Table(title=title, title_justify="left")
-    for column in ("", "ms", "quartiles", f"against {rival}"):
+    for column in ("", "ms", "quartiles", f"against {rival}", *more):
         table.add_column(column, justify="left" if not column else "right")
     for name, timing in timings.items():
         ratio = "" if name == rival else note(timing.median / timings[rival].median)
         quartiles = f"{1e3 * timing.low:.2f} - {1e3 * timing.high:.2f}"
-        table.add_row(name, f"{1e3 * timing.median:.2f}", quartiles, ratio)
+        cells = (column.get(name, "") for column in more.values())
+        table.add_row(name, f"{1e3 * timing.median:.2f}", quartiles, ratio, *cells)
     console.print(table)
 
 
-def machine() -> str:
-    """The processor, threads and versions that a figure belongs to."""
+def print_goals(timings: Mapping[str, Timing], *goals: Goal) -> None:
+    """What came of every goal, a line each."""
+    for goal in goals:
+        times = timings[goal.slow].median / timings[goal.fast].median
+        outcome = "met" if times >= goal.times else "missed"
+        console.print(f"{goal.fast}: {times:.1f} x faster than {goal.slow} (at least {goal.times:g} x: {outcome})")
+
+
+def faster(ratio: float) -> str:
+    """The ratio of two times in words."""
+    return f"{1 / ratio:.1f} x faster" if ratio < 1 else f"{ratio:.1f} x slower"
+
+
+def megabytes(memory: Mapping[str, float]) -> dict[str, str]:
+    """Bytes as megabytes, for a column."""
+    return {name: f"{held / 1e6:.2f}" for name, held in memory.items()}
+
+
+def machine(device: str = "cpu") -> str:
+    """The processor or card, threads and versions that a figure belongs to."""
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, {versions}"
     names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
     cpu = names[0] if names else platform.processor()
-    return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    return f"{cpu}, {torch.get_num_threads()} threads, {versions}"
 
 
 def _cpuinfo() -> list[str]:
     path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return path.read_text().splitlines() if path.exists() else []

@@ -13,6 +13,7 @@ from model.errors import RankoneError
 BENCHMARKS: Final = {
     "head": "benchmarks.head",
     "sketch": "benchmarks.sketch",
+    "normalization": "benchmarks.normalization",
 }
 
 
@@ -27,7 +28,7 @@ def bench(arguments: list[str]) -> None:
         """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
 
         Args:
-            names: benchmarks to run, all if none is named: head, sketch.
+            names: benchmarks to run, all if none is named: head, sketch, normalization.
         """
         for name in names:
             if name not in BENCHMARKS:

@@ -44,10 +44,26 @@ def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
         ("sise: 96", "sise: Extra inputs are not permitted"),
         ("phase1: {epochs: -1, learning_rate: 1}", r"phase1.epochs: Input should be greater than or equal to 0"),
         ("phase2: {epochs: 3}", "phase2.learning_rate: Field required"),
-        ("pooling: {system: cpb}", "pooling: Value error, unknown pooling system 'cpb'; known: bcnn"),
+        ("pooling: {system: cpb}", "pooling: Value error, unknown pooling system 'cpb'; known: max, sum, bcnn"),
         ("pooling: {options: {etha: 1}}", "cbp-run has no option etha; it has: eta"),
         ("pooling: {options: {eta: 5}}", r"pooling: Value error, eta must lie in \[0, 2\], got 5"),
         ("pooling: {options: {dim: 0}}", "dim and out_dim must be positive"),
+        (
+            "pooling: {system: bcnn, statistic: covariance}",
+            r"give a system with its options, or parts \(statistic\), not both",
+        ),
+        ("pooling: {options: {eta: 1}, projection: flatten}", r"give a system .* or parts \(projection\), not both"),
+        ("pooling: {statistic: gramm}", "unknown statistic 'gramm'; known: gram, covariance"),
+        (
+            "pooling: {normalization: {name: newton-schulz, steps: 5}}",
+            "newton-schulz has no option steps; it has: iterations",
+        ),
+        ("pooling: {normalization: {iterations: 5}}", "a part needs a name, got iterations"),
+        ("pooling: {options: {iterations: 2.5}}", "iterations must be a whole number, got 2.5"),
+        ("pooling: {statistic: max, projection: flatten}", "statistic max is a vector, which takes no projection"),
+        ("pooling: {system: lrbp, options: {rank: 600}}", r"rank must lie in \[1, 512\], got 600"),
+        ("classifier_rank: 8", "a low-rank classifier reads a low-rank projection: use system lrbp"),
+        ("{classifier_rank: 3, pooling: {system: lrbp}}", "rank of the classifier must be even and at least 2, got 3"),
         ("short_side: 64", r"size \(448\) must be positive and at most short_side \(64\)"),
         ("size: 8", "size: Input should be greater than or equal to 16"),
         ("weights: ''", "weights: Value error, must be 'imagenet', 'random' or a file"),
@@ -61,8 +77,36 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
         load_recipe(tmp_path / "recipe.yaml")
 
 
+def test_a_pooling_is_put_together_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "pooling: {statistic: covariance, normalization: {name: newton-schulz, iterations: 3}, "
+        "projection: {name: tensor-sketch, dim: 8192}, elementwise: false}"
+    )
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert recipe.pooling.name == "covariance-newton-schulz-tensor-sketch"
+    parts = recipe.pooling.composition
+    assert (parts.statistic.name, parts.normalization.options, parts.projection.options) == (
+        "covariance",
+        {"iterations": 3},
+        {"dim": 8192, "seed": 0},
+    )
+    assert (parts.elementwise, parts.root_features) == (False, False)
+    (tmp_path / "again.yaml").write_text(recipe.yaml())
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def test_one_part_alone_is_joined_by_the_plainest_others() -> None:
+    parts = Pooling(normalization="matrix-power").composition
+    assert (parts.statistic.name, parts.normalization.name, parts.projection.name) == (
+        "gram",
+        "matrix-power",
+        "flatten",
+    )
+    assert Pooling().composition == Pooling(system="cbp-run").composition
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="there is no recipe papers: give a YAML file, or one of default, demo"):
+    with pytest.raises(RecipeError, match="there is no recipe papers: give a YAML file, or one of default, demo, fast"):
         load_recipe("papers")
 
 

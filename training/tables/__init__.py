@@ -1,0 +1,1 @@
+"""The paper's tables and figures, measured again: plan -> measurements on disk -> Markdown and pictures."""

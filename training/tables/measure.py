@@ -1,0 +1,159 @@
+"""One network trained and measured for the tables, as plain data that is written when it is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+from model.backbone import Backbone
+from model.network import Network
+from model.normalization import RankOneUpdate
+from training import pipeline
+from training.datasets import DataSet
+from training.features import RememberedFeatures
+from training.fit import fit
+from training.images import batches, in_order
+from training.interrupt import StopRequest
+from training.recipe import Recipe
+from training.run import DataRecord, EpochRecord, Run
+from training.tables.plan import Row, Table
+
+_BATCH_SIZE = 8
+
+
+class Measured(BaseModel):
+    """A trained network: what it was trained by and on, and how it did on the test images."""
+
+    pooling: str
+    seed: int
+    recipe: dict[str, Any]
+    data: DataRecord
+    metrics: dict[str, float]
+    history: list[EpochRecord]
+    singular_values: list[tuple[float, float, float, float]] | None
+    """For every test image: the first two singular values of its local features, before and after RUN with its defaults."""
+    seconds: float
+    machine: str
+    libraries: dict[str, str]
+
+    @property
+    def mean_ratio(self) -> float:
+        """The mean of the first singular value over the second; images whose second one is 0 are left out."""
+        assert self.singular_values is not None
+        ratios = [first / second for first, second, *_ in self.singular_values if second > 0]
+        return sum(ratios) / len(ratios) if ratios else float("nan")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything a measurement depends on."""
+
+    recipe: Recipe
+    data: DataSet
+    singular_values: bool
+
+    @classmethod
+    def of(cls, table: Table, row: Row, recipe: Recipe, data: DataSet, seed: int, *, fast: bool) -> Setting:
+        """The row of the table at this seed, which draws weights, hashes, the start vector and the order of images."""
+        pooling = row.pooling
+        if "seed" in pooling.composition.options:
+            pooling = pooling.model_copy(update={"options": {**pooling.options, "seed": seed}})
+        fields = recipe.model_dump(mode="json")
+        for changes in (table.fast if fast else {}, row.changes, {"pooling": pooling.model_dump(), "seed": seed}):
+            fields = _merged(fields, changes)
+        return cls(Recipe.model_validate(fields), data, table.kind in {"ratio", "scatter"})
+
+    @property
+    def key(self) -> str:
+        """A file name: readable, and different for every setting."""
+        described = [self.recipe.model_dump(mode="json"), DataRecord.of(self.data).model_dump(), self.singular_values]
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:10]
+        options = "".join(f"-{name}-{value}" for name, value in self.recipe.pooling.options.items() if name != "seed")
+        return f"{self.recipe.pooling.name}{options}-seed-{self.recipe.seed}-{digest}"
+
+
+class Workshop:
+    """Where networks are trained one after the other; a backbone that none of them changes is run once an image."""
+
+    def __init__(self, path: Path, stop: StopRequest, *, device: str = "cpu", workers: int = 0) -> None:
+        self._path, self._stop, self._device, self._workers = path, stop, device, workers
+        self._frozen: tuple[tuple[object, ...], Backbone] | None = None
+
+    def measure(self, setting: Setting, machine: str, libraries: Mapping[str, str]) -> Measured:
+        """Trains and measures; killed on the way, the same call goes on from its checkpoint.
+
+        Raises:
+            Interrupted: the checkpoint is saved.
+        """
+        started = time.perf_counter()
+        recipe, data, path = setting.recipe, setting.data, self._path / setting.key
+        network = self._network(recipe, len(data.classes))
+        progress = fit(
+            network,
+            data.train,
+            Run.start(path, recipe, data),
+            stop=self._stop,
+            device=self._device,
+            workers=self._workers,
+        )
+        report = pipeline.measured(network, recipe, data, device=self._device, workers=self._workers)
+        values = singular_values(network, recipe, data) if setting.singular_values else None
+        shutil.rmtree(path)
+        return Measured(
+            pooling=recipe.pooling.name,
+            seed=recipe.seed,
+            recipe=recipe.model_dump(mode="json"),
+            data=DataRecord.of(data),
+            metrics=report.metrics,
+            history=progress.history,
+            singular_values=values,
+            seconds=time.perf_counter() - started,
+            machine=machine,
+            libraries=dict(libraries),
+        )
+
+    def _network(self, recipe: Recipe, num_classes: int) -> Network:
+        network = pipeline.network_of(recipe, num_classes, weights=recipe.weights)
+        if recipe.phase2.epochs == 0:
+            key = (recipe.backbone, recipe.weights, recipe.seed, recipe.preprocessing)
+            if self._frozen is None or self._frozen[0] != key:
+                self._frozen = (key, RememberedFeatures(network.backbone))
+            network.backbone = self._frozen[1]
+        return network
+
+
+@torch.no_grad()
+def singular_values(network: Network, recipe: Recipe, data: DataSet) -> list[tuple[float, float, float, float]]:
+    """The first two singular values of every test image's local features `F / sqrt(N)`, before and after RUN."""
+    network.cpu().eval()
+    update = RankOneUpdate(network.backbone.channels, seed=recipe.seed).eval()
+    found: list[tuple[float, float, float, float]] = []
+    for images in batches(data.test.paths, recipe.preprocessing, in_order(len(data.test), _BATCH_SIZE)):
+        features = network.backbone(images)
+        features = features * features.shape[1] ** -0.5
+        before, after = (
+            torch.linalg.svdvals(features.double()),
+            torch.linalg.svdvals(update.features(features).double()),
+        )
+        rows = torch.cat([before[:, :2], after[:, :2]], dim=1).tolist()
+        found += [(row[0], row[1], row[2], row[3]) for row in rows]
+    return found
+
+
+def _merged(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **fields,
+        **{
+            name: _merged(fields[name], value) if name != "pooling" and isinstance(value, Mapping) else value
+            for name, value in changes.items()
+        },
+    }
