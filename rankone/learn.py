@@ -56,6 +56,7 @@ def train(arguments: list[str]) -> None:
             fields: the recipe.
             machine: where it runs.
         """
+        show.exportable(fields.pooling)
         progress = pipeline.train(load(data), fields, run, device=machine.device, workers=machine.workers)
         show.training(progress, run)
 

@@ -13,6 +13,7 @@ from model.bundle import Bundle, summary
 
 if TYPE_CHECKING:  # the commands that only talk to a service start without torch
     from training.evaluate import Report
+    from training.recipe import Pooling
     from training.run import Progress
 
 console = Console(highlight=False)
@@ -21,6 +22,16 @@ console = Console(highlight=False)
 def step(name: str, text: str) -> None:
     """A step of the work, and what came of it."""
     console.print(f"[bold]{name}[/bold]: {escape(text)}")
+
+
+def exportable(pooling: Pooling) -> None:
+    """Says before hours of training what an export would refuse after them."""
+    from training.export import ExportError, check_exportable
+
+    try:
+        check_exportable(pooling)
+    except ExportError as error:
+        step("note", f"this network can be trained and measured, not exported: {error}")
 
 
 def training(progress: Progress, run: Path) -> None:
