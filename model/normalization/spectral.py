@@ -34,11 +34,11 @@ def matrix_power(matrix_BDD: Tensor, power: float = 0.5, eps: float = 0.0) -> Te
         return (values + eps) ** power
 
     def divided(a: Tensor, b: Tensor) -> Tensor:
+        a, b = a + eps, b + eps
         if power == 0.5:  # exactly, also for neighbours: no difference of nearly equal numbers
-            total = (a + eps).sqrt() + (b + eps).sqrt()
+            total = a.sqrt() + b.sqrt()
             return torch.where(total > 0, 1 / total, 0.0)
-        slope = power * torch.where(a + eps > 0, a + eps, torch.inf) ** (power - 1)
-        return _divided(function, slope, a, b)
+        return _divided_power(power, a, b)
 
     return _apply(matrix_BDD, function, divided)
 
@@ -149,9 +149,10 @@ def _without_rounding(values_BD: Tensor) -> Tensor:
     return torch.where(values_BD > smallest_B1, values_BD, 0.0)
 
 
-def _divided(function: Callable[[Tensor], Tensor], slope: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Divided differences; neighbours so near that their difference is mostly rounding get the slope."""
+def _divided_power(power: float, a: Tensor, b: Tensor) -> Tensor:
+    """Divided differences of `x^power`; neighbours so near that their difference is mostly rounding get the slope."""
+    slope = power * torch.where(a > 0, a, torch.inf) ** (power - 1)
     difference = a - b
     near = difference.abs() <= 1e-5 * torch.maximum(a, b)
-    quotient = (function(a) - function(b)) / torch.where(near, 1.0, difference)
+    quotient = (a**power - b**power) / torch.where(near, 1.0, difference)
     return torch.where(near, (slope + slope.transpose(1, 2)) / 2, quotient)

@@ -58,11 +58,14 @@ def damped(pooling: Pooling, features: Tensor) -> Tensor:
     return oracles.run_on_features(scaled, pooling.normalization.v0, 0.6, 2)
 
 
-def sketched(pooling: Pooling, matrix: Tensor) -> Tensor:
+def tensor_sketch(pooling: Pooling, matrix: Tensor) -> Tensor:
     sketch = pooling.projection
-    if isinstance(sketch, TensorSketch):
-        hashes, signs = (sketch.h1, sketch.h2), (sketch.s1, sketch.s2)
-        return oracles.tensor_sketch_by_loops(matrix, hashes, signs, sketch.out_dim)
+    assert isinstance(sketch, TensorSketch)
+    return oracles.tensor_sketch_by_loops(matrix, (sketch.h1, sketch.h2), (sketch.s1, sketch.s2), sketch.out_dim)
+
+
+def random_maclaurin(pooling: Pooling, matrix: Tensor) -> Tensor:
+    sketch = pooling.projection
     assert isinstance(sketch, RandomMaclaurin)
     return torch.stack(
         [a @ matrix @ b for a, b in zip(sketch.w1.double(), sketch.w2.double(), strict=True)]
@@ -92,14 +95,14 @@ REFERENCES: dict[str, Callable[[Pooling, Tensor], Tensor]] = {
     "g2denet": lambda _, f: oracles.spectral(
         oracles.bordered(f.double().sqrt()[None], first=False)[0], lambda x: math.sqrt(x + 1e-3)
     ).flatten(),
-    "cbp-ts": lambda p, f: sketched(p, gram(f)),
-    "cbp-rm": lambda p, f: sketched(p, gram(f)),
+    "cbp-ts": lambda p, f: tensor_sketch(p, gram(f)),
+    "cbp-rm": lambda p, f: random_maclaurin(p, gram(f)),
     "lrbp": lambda p, f: projected(p, gram(f)),
-    "monet-2": lambda p, f: sketched(p, root(gram(f))),
-    "monet": lambda p, f: sketched(p, root(oracles.bordered(f.double().sqrt()[None], first=True)[0])),
+    "monet-2": lambda p, f: tensor_sketch(p, root(gram(f))),
+    "monet": lambda p, f: tensor_sketch(p, root(oracles.bordered(f.double().sqrt()[None], first=True)[0])),
     "bp-run": lambda p, f: (damped(p, f).T @ damped(p, f)).flatten(),
-    "cbp-run": lambda p, f: sketched(p, damped(p, f).T @ damped(p, f)),
-    "cbp-run-rm": lambda p, f: sketched(p, damped(p, f).T @ damped(p, f)),
+    "cbp-run": lambda p, f: tensor_sketch(p, damped(p, f).T @ damped(p, f)),
+    "cbp-run-rm": lambda p, f: random_maclaurin(p, damped(p, f).T @ damped(p, f)),
 }
 """From the features of one image, not negative, to its pooled vector: the formulas, with the tables of the layer."""
 

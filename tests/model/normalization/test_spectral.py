@@ -80,6 +80,17 @@ def test_the_derivative_at_neighbouring_eigenvalues_is_their_divided_difference(
     assert float(matrix.grad[0, 0, 1]) == pytest.approx(expected, rel=1e-7)
 
 
+@pytest.mark.parametrize("eps", [1e-3, 1e-2])
+@pytest.mark.parametrize("power", [0.3, 0.5, 0.7])
+def test_the_derivative_between_eigenvalues_far_below_eps_is_the_slope_at_eps(power: float, eps: float) -> None:
+    """There the difference of two powers is rounding alone, however far apart the eigenvalues are beside each other."""
+    matrix = torch.diag(torch.tensor([1e-15, 2e-15, 1e-9], dtype=torch.float64))[None].requires_grad_()
+    MatrixPower(3, power=power, eps=eps)(matrix).sum().backward()
+    assert matrix.grad is not None
+    slope = torch.full((3, 3), power * eps ** (power - 1), dtype=torch.float64)
+    assert relative_error(matrix.grad[0], slope) < 1e-6
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_black_image_is_what_the_formula_says_with_finite_gradients(name: str) -> None:
     build, function = CASES[name]
