@@ -85,6 +85,29 @@ class ParityRecord(_Frozen):
     num_images: int
 
 
+class EpochRecord(_Frozen):
+    """One epoch of training, as it ended. Errors are parts of the images, in [0, 1]."""
+
+    phase: int
+    epoch: int
+    """Within its phase, from 0."""
+    loss: float
+    train_error: float
+    validation_error: float | None
+    """Of the images that steer; none where there are none."""
+    learning_rate: float
+
+
+class TrainingRecord(_Frozen):
+    """How the network came to be."""
+
+    steered_by: str
+    """Which images drove the learning rate and the choice of epoch, in words."""
+    chosen: tuple[int, int] | None
+    """Phase and epoch whose network this is; none where it is the one that the last epoch left."""
+    history: tuple[EpochRecord, ...]
+
+
 class Manifest(_Frozen):
     """Everything a service or a reader needs to know of a network without opening it."""
 
@@ -100,6 +123,7 @@ class Manifest(_Frozen):
     metrics: dict[str, float]
     recipe: dict[str, Any]
     dataset: DatasetRecord | None
+    training: TrainingRecord | None = None
     libraries: dict[str, str]
     parity: dict[str, ParityRecord]
     files: dict[str, FileRecord] = Field(default_factory=dict)

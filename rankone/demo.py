@@ -71,7 +71,7 @@ def prepare(home: Path, recipe: Recipe) -> Bundle:
         from training import pipeline
         from training.datasets import load
 
-        data = load("photos", DATA)
+        data = load("photos", root=DATA)
         show.step(
             "photographs", f"{len(data.train)} to train on, {len(data.test)} to test, {len(data.classes)} classes"
         )

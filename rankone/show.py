@@ -13,7 +13,7 @@ from model.bundle import Bundle, summary
 
 if TYPE_CHECKING:  # the commands that only talk to a service start without torch
     from training.evaluate import Report
-    from training.recipe import Pooling
+    from training.pooling import Pooling
     from training.run import Progress
 
 console = Console(highlight=False)

@@ -11,8 +11,7 @@ from tyro.conf import Positional, arg
 
 from rankone import show
 from rankone.learn import Machine
-from training.datasets import DataSet, load
-from training.datasets.folder import limited
+from training.datasets import DataSet, limited, load
 from training.interrupt import stop_on_signal
 from training.pipeline import check_device
 from training.recipe import load_recipe

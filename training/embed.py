@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from model.errors import Interrupted
 from model.network import Network
 from model.preprocessing import Preprocessing
+from training.datasets import Split
 from training.images import batches, in_order, mirrored
 from training.interrupt import StopRequest
 
@@ -23,7 +23,7 @@ BATCH_SIZE = 16
 @torch.no_grad()
 def represent(
     network: Network,
-    paths: Sequence[Path],
+    split: Split,
     spec: Preprocessing,
     *,
     mirror: bool = False,
@@ -33,7 +33,7 @@ def represent(
     kept: Path | None = None,
     description: str = "embedding",
 ) -> Tensor:
-    """What the classifier reads of the images in `paths`, (n, d) on `device`; of their mirror images with `mirror`.
+    """What the classifier reads of the images of `split`, (n, d) on `device`; of their mirror images with `mirror`.
 
     `network.embedding_of` makes embeddings of it.
 
@@ -44,10 +44,10 @@ def represent(
         Interrupted: `stop` was requested.
     """
     network.eval()
-    groups = in_order(len(paths), BATCH_SIZE)
+    groups = in_order(len(split), BATCH_SIZE)
     done = {number: rows for number in range(len(groups)) if (rows := _kept(kept, number)) is not None}
     missing = [number for number in range(len(groups)) if number not in done]
-    loaded = batches(paths, spec, [groups[number] for number in missing], workers=workers)
+    loaded = batches(split, spec, [groups[number] for number in missing], workers=workers)
     progress = track(zip(missing, loaded, strict=True), description=description, total=len(groups), completed=len(done))
     for number, images in progress:
         if stop:

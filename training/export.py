@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -35,7 +35,8 @@ from model.bundle import (
 )
 from model.errors import RankoneError
 from model.network import Network
-from training.recipe import Pooling, Recipe
+from training.pooling import Pooling
+from training.recipe import Recipe
 
 BATCH_SIZES: Final = (1, 2, 3, 7)
 MIN_COSINE: Final = 0.99999
@@ -278,6 +279,6 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in _LIBRARIES}
 
 
-def spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """`count` of the paths, evenly over all of them, so that an export is checked on every sort of image."""
-    return [paths[round(i)] for i in np.linspace(0, len(paths) - 1, min(count, len(paths)))]
+def spread(total: int, count: int) -> list[int]:
+    """`count` of `total` indices, evenly over all of them, so that an export is checked on every sort of image."""
+    return [round(i) for i in np.linspace(0, total - 1, min(count, total))]

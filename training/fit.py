@@ -103,11 +103,10 @@ class _Fitting:
     def _embed(
         self, indices: Sequence[int], mirrors: Iterable[bool] = (False,), kept: Path | None = None
     ) -> tuple[Tensor, Tensor]:
-        paths = [self.split.paths[index] for index in indices]
         rounds = [
             represent(
                 self.network,
-                paths,
+                self.split.at(indices),
                 self.recipe.preprocessing,
                 mirror=mirror,
                 device=self.device,
@@ -128,12 +127,12 @@ class _Fitting:
             return
         self.network.eval()
         total = torch.zeros((), device=self.device)
-        paths, groups = [self.split.paths[index] for index in self.fitted], in_order(len(self.fitted), BATCH_SIZE)
-        loaded = batches(paths, self.recipe.preprocessing, groups, workers=self.workers)
+        split, groups = self.split.at(self.fitted), in_order(len(self.fitted), BATCH_SIZE)
+        loaded = batches(split, self.recipe.preprocessing, groups, workers=self.workers)
         for images in track(loaded, description="principal axes", total=len(groups)):
             self._check_stop()
             total = total + pooling.matrix(self.network.backbone(images.to(self.device))).sum(dim=0)
-        pooling.projection.start_at_principal_axes(total / len(paths))
+        pooling.projection.start_at_principal_axes(total / len(split))
 
     def _batches(self, phase: Phase) -> Iterable[tuple[Tensor, Tensor]]:
         """What is left of the epoch in work. Order, mirroring and v_0 depend on seed, epoch and step alone."""
@@ -143,7 +142,7 @@ class _Fitting:
         mirror = torch.rand(len(self.split), generator=_generator(seed, progress.epoch)) < (
             0.5 if self.recipe.flip else 0
         )
-        loaded = batches(self.split.paths, self.recipe.preprocessing, groups[progress.step :], workers=self.workers)
+        loaded = batches(self.split, self.recipe.preprocessing, groups[progress.step :], workers=self.workers)
         title = f"phase 2: all layers, epoch {progress.epoch + 1} of {phase.epochs}"
         for stored in track(loaded, description=title, total=len(groups), completed=progress.step):
             group = groups[progress.step]

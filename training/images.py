@@ -5,41 +5,50 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from model.preprocessing import ImageRejected, Limits, Preprocessing, preprocess
-from training.datasets import DataError
-
-_OWN_IMAGES = Limits(max_bytes=1 << 30, max_pixels=1 << 30, max_side=1 << 16)
-"""The user's own files on disk: only what no photograph can be is refused."""
+from model.preprocessing import ImageRejected, Preprocessing, decode, resize_and_crop, to_array
+from training.datasets.dataset import OWN_IMAGES, DataError, Split
 
 
 class _Files(Dataset[Tensor]):
-    def __init__(self, paths: Sequence[Path], spec: Preprocessing) -> None:
-        self._paths, self._spec = paths, spec
+    def __init__(self, split: Split, spec: Preprocessing) -> None:
+        self._split, self._spec = split, spec
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._split)
 
     def __getitem__(self, index: int) -> Tensor:
-        path = self._paths[index]
-        try:
-            return torch.from_numpy(preprocess(path.read_bytes(), self._spec, _OWN_IMAGES))
-        except (ImageRejected, OSError) as error:
-            raise DataError(f"{path}: {error}") from error
+        return torch.from_numpy(pixels(self._split.paths[index], self._spec, self._split.banner))
 
 
-def batches(
-    paths: Sequence[Path], spec: Preprocessing, groups: Sequence[list[int]], *, workers: int = 0
-) -> Iterator[Tensor]:
-    """For every group of indices into `paths`, the images of that group, (len(group), 3, size, size) float32.
+def pixels(path: Path, spec: Preprocessing, banner: int = 0) -> npt.NDArray[np.float32]:
+    """The network's input of the image in a file, (3, size, size), without the `banner` lowest rows of its pixels.
 
     Raises:
         DataError: a file that cannot be read as an image; the message names it.
     """
-    return iter(DataLoader(_Files(paths, spec), batch_sampler=list(groups), num_workers=workers))
+    try:
+        image = decode(path.read_bytes(), OWN_IMAGES)
+    except (ImageRejected, OSError) as error:
+        raise DataError(f"{path}: {error}") from error
+    if banner >= image.height:
+        raise DataError(f"{path}: {image.height} rows of pixels, of which {banner} are to be cut off as its banner")
+    picture = image.crop((0, 0, image.width, image.height - banner)) if banner else image
+    return to_array(resize_and_crop(picture, spec), spec)
+
+
+def batches(split: Split, spec: Preprocessing, groups: Sequence[list[int]], *, workers: int = 0) -> Iterator[Tensor]:
+    """For every group of indices into `split`, the images of that group, (len(group), 3, size, size) float32.
+
+    Raises:
+        DataError: a file that cannot be read as an image; the message names it.
+    """
+    return iter(DataLoader(_Files(split, spec), batch_sampler=list(groups), num_workers=workers))
 
 
 def in_order(count: int, batch_size: int) -> list[list[int]]:

@@ -56,7 +56,7 @@ def measured(network: Network, recipe: Recipe, data: DataSet, *, device: str = "
     assert network.classifier is not None
     represented = represent(
         network.to(device),
-        data.test.paths,
+        data.test,
         recipe.preprocessing,
         device=device,
         workers=workers,
@@ -86,8 +86,8 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
             name=record.name, num_train=record.num_train, num_test=record.num_test, split="train/ and test/ folders"
         ),
     )
-    paths = spread(data.test.paths, MIN_IMAGES * 2)
-    images = next(batches(paths, run.recipe.preprocessing, [list(range(len(paths)))])).numpy()
+    chosen = spread(len(data.test), MIN_IMAGES * 2)
+    images = next(batches(data.test, run.recipe.preprocessing, [chosen])).numpy()
     return write_bundle(network, run.recipe, images, out, description)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from model.bundle import EpochRecord
 from model.errors import RankoneError
 from training.datasets import DataSet
 from training.recipe import Recipe, load_recipe
@@ -26,17 +27,6 @@ CHECKPOINT_SCHEMA: Final = 1
 
 class RunError(RankoneError, ValueError):
     """A run directory that does not fit what is asked of it; the message says what to do."""
-
-
-class EpochRecord(BaseModel):
-    """One epoch, as it ended."""
-
-    phase: int
-    epoch: int
-    loss: float
-    train_error: float
-    validation_error: float | None
-    learning_rate: float
 
 
 class Progress(BaseModel):

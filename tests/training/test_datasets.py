@@ -63,7 +63,14 @@ def test_no_pixel_of_a_photograph_is_in_two_sets(photos_root: Path) -> None:
 
 
 def test_any_folder_of_class_folders_is_a_data_set(tmp_path: Path) -> None:
-    for path in ("train/b/1.png", "train/a/sub/2.JPG", "test/a/3.webp", "train/a/notes.txt", "train/.hidden/4.png"):
+    for path in (
+        "train/b/1.png",
+        "train/a/sub/2.JPG",
+        "test/a/3.webp",
+        "test/b/5.png",
+        "train/a/notes.txt",
+        "train/.hidden/4.png",
+    ):
         if path.endswith(("txt", "JPG", "webp")):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_bytes(b"")
@@ -73,7 +80,7 @@ def test_any_folder_of_class_folders_is_a_data_set(tmp_path: Path) -> None:
     assert data.classes == ("a", "b")
     assert data.train.paths == (tmp_path / "train/a/sub/2.JPG", tmp_path / "train/b/1.png")
     assert data.train.labels == (0, 1)
-    assert (data.test.paths, data.test.labels) == ((tmp_path / "test/a/3.webp",), (0,))
+    assert (data.test.paths, data.test.labels) == ((tmp_path / "test/a/3.webp", tmp_path / "test/b/5.png"), (0, 1))
 
 
 def test_folders_that_are_no_data_set_say_what_is_missing(tmp_path: Path) -> None:

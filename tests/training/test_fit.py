@@ -18,7 +18,8 @@ from training import pipeline
 from training.datasets import DataSet, Split
 from training.fit import fit, hold_out
 from training.interrupt import StopRequest, stop_on_signal
-from training.recipe import Phase, Pooling, Recipe
+from training.pooling import Pooling
+from training.recipe import Phase, Recipe
 from training.run import Run, RunError
 
 SMALL = RECIPE.model_copy(

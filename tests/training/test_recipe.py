@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from training.recipe import Phase, Pooling, Recipe, RecipeError, load_recipe
+from training.pooling import Pooling
+from training.recipe import Phase, Recipe, RecipeError, load_recipe
 
 
 def test_the_default_recipe_is_the_papers() -> None:

@@ -25,7 +25,8 @@ from tests.training.test_export import ALONE
 from training import pipeline
 from training.datasets import DataSet
 from training.export import ExportError, check_exportable, export, onnx_forward
-from training.recipe import Phase, Pooling, Recipe
+from training.pooling import Pooling
+from training.recipe import Phase, Recipe
 
 EXPORTED = sorted(name for name, system in SYSTEMS.items() if not system.composition.needs_eigendecomposition)
 REFUSED = {

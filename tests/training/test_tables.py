@@ -12,10 +12,11 @@ from model.backbone import build_backbone
 from model.errors import Interrupted
 from tests.conftest import RECIPE
 from training.datasets import DataSet
-from training.datasets.folder import DataError, limited
+from training.datasets.dataset import DataError, limited
 from training.features import RememberedFeatures
 from training.interrupt import StopRequest
-from training.recipe import Phase, Pooling, load_recipe
+from training.pooling import Pooling
+from training.recipe import Phase, load_recipe
 from training.tables.book import Book, Filled, Plan, TableError, check_names
 from training.tables.markdown import human, markdown, spread
 from training.tables.measure import Setting, Workshop

@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from model.errors import RankoneError
+from training.datasets.dataset import DataError, DataSet, Split
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-
-
-class DataError(RankoneError, ValueError):
-    """A data set that cannot be used; the message says what is missing and where."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images and their classes: `labels[i]` is the class of `paths[i]`."""
-
-    paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """Named classes, images to train on and images to measure with."""
-
-    name: str
-    classes: tuple[str, ...]
-    train: Split
-    test: Split
 
 
 def load_folder(root: Path) -> DataSet:
     """The data set in `root`; classes are the folders of `train/`, in alphabetical order.
 
     Raises:
-        DataError: `train/` or `test/` is missing or empty, or `test/` has a class that `train/` lacks.
+        DataError: `train/` or `test/` is missing, they have other classes, or a class has no images in one of them.
     """
-    classes = tuple(_class_folders(root / "train"))
-    if strangers := set(_class_folders(root / "test")) - set(classes):
-        raise DataError(f"{root / 'test'} has classes that train/ lacks: {', '.join(sorted(strangers))}")
+    classes, tested = _class_folders(root / "train"), _class_folders(root / "test")
+    for split, names, others in (("test", tested, classes), ("train", classes, tested)):
+        if strangers := sorted(set(names) - set(others)):
+            lacking = "train" if split == "test" else "test"
+            raise DataError(f"{root / split} has classes that {lacking}/ lacks: {', '.join(strangers)}")
     return DataSet(
         name=root.name,
-        classes=classes,
+        classes=tuple(classes),
         train=_split(root / "train", classes),
         test=_split(root / "test", classes),
     )
@@ -57,23 +32,6 @@ def load_folder(root: Path) -> DataSet:
 def images_in(folder: Path) -> list[Path]:
     """The JPEG, PNG and WebP files under `folder`, at any depth, in a stable order."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def limited(split: Split, count: int) -> Split:
-    """The first `count` images of every class.
-
-    Raises:
-        DataError: `count` is not positive.
-    """
-    if count < 1:
-        raise DataError(f"at least one image of every class is needed, not {count}")
-    seen: Counter[int] = Counter()
-    kept: list[int] = []
-    for index, label in enumerate(split.labels):
-        seen[label] += 1
-        if seen[label] <= count:
-            kept.append(index)
-    return Split(tuple(split.paths[i] for i in kept), tuple(split.labels[i] for i in kept))
 
 
 def _class_folders(split: Path) -> list[str]:
@@ -85,9 +43,9 @@ def _class_folders(split: Path) -> list[str]:
     return names
 
 
-def _split(root: Path, classes: tuple[str, ...]) -> Split:
-    found = [(path, label) for label, name in enumerate(classes) for path in images_in(root / name)]
-    if not found:
-        raise DataError(f"{root} has no JPEG, PNG or WebP images in its class folders")
-    paths, labels = zip(*found, strict=True)
-    return Split(paths, labels)
+def _split(root: Path, classes: list[str]) -> Split:
+    images = [images_in(root / name) for name in classes]
+    if empty := [name for name, paths in zip(classes, images, strict=True) if not paths]:
+        raise DataError(f"{root} has no JPEG, PNG or WebP images of: {', '.join(empty)}")
+    found = [(path, label) for label, paths in enumerate(images) for path in paths]
+    return Split(tuple(path for path, _ in found), tuple(label for _, label in found))

@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel
 
 from model.backbone import Backbone
+from model.bundle import EpochRecord
 from model.network import Network
 from model.normalization import RankOneUpdate
 from training import pipeline
@@ -24,7 +25,7 @@ from training.fit import fit
 from training.images import batches, in_order
 from training.interrupt import StopRequest
 from training.recipe import Recipe
-from training.run import DataRecord, EpochRecord, Run
+from training.run import DataRecord, Run
 from training.tables.plan import Row, Table
 
 _BATCH_SIZE = 8
@@ -137,7 +138,7 @@ def singular_values(network: Network, recipe: Recipe, data: DataSet) -> list[tup
     network.cpu().eval()
     update = RankOneUpdate(network.backbone.channels, seed=recipe.seed).eval()
     found: list[tuple[float, float, float, float]] = []
-    for images in batches(data.test.paths, recipe.preprocessing, in_order(len(data.test), _BATCH_SIZE)):
+    for images in batches(data.test, recipe.preprocessing, in_order(len(data.test), _BATCH_SIZE)):
         features = network.backbone(images)
         features = features * features.shape[1] ** -0.5
         before, after = (
