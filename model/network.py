@@ -35,7 +35,11 @@ class Network(nn.Module):
 
     def represent(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) normalized images -> (B, d), what the classifier reads."""
-        pooled = self.pooling.pool(self.backbone(images))
+        return self.represent_features(self.backbone(images))
+
+    def represent_features(self, features_BND: Tensor) -> Tensor:
+        """(B, N, D) local features, as the backbone gives them -> (B, d), what the classifier reads."""
+        pooled = self.pooling.pool(features_BND)
         return l2_normalize(pooled) if self._reads_matrices else self.pooling.finish(pooled)
 
     def embedding_of(self, represented: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from rankone import show
 from training import pipeline
 from training.datasets import load
 from training.recipe import Recipe, load_recipe
+from training.world import leading
 
 
 class Machine(BaseModel):
@@ -26,7 +27,19 @@ class Machine(BaseModel):
     """Processes that load images; 0 loads them in this one."""
 
 
+class Keeping(BaseModel):
+    """What a training leaves on disk beside its run; changes no result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    cache: Path | None = None
+    """Folder for the embeddings of phase 1, kept for other runs; in the run, and removed after phase 1, if not given."""
+    tensorboard: bool = False
+    """Write for TensorBoard too, into the run; needs rankone[tensorboard]."""
+
+
 _HERE = Machine()
+_NOTHING = Keeping()
 
 
 def train(arguments: list[str]) -> None:
@@ -44,21 +57,36 @@ def train(arguments: list[str]) -> None:
         recipe: str = "default",  # noqa: ARG001 - read above; here so that it is listed
         fields: Annotated[Recipe, arg(name="")] = defaults,
         machine: Annotated[Machine, arg(name="")] = _HERE,
+        keeping: Annotated[Keeping, arg(name="")] = _NOTHING,
     ) -> None:
-        """Fine-tunes a network: phase 1 the classifier alone, phase 2 all layers.
+        """Fine-tunes a network: phase 1 the classifier alone, phase 2 all layers; then measures it on the test images.
 
-        Ctrl-C leaves a checkpoint, and the same command resumes it.
+        Ctrl-C leaves a checkpoint, and the same command resumes it. Several GPUs:
+        torchrun --nproc-per-node 4 -m rankone train …
 
         Args:
-            data: `photos`, or a folder with train/<class>/ and test/<class>/.
+            data: photos, cub, aircraft, mit67, dtd, the folder of one, or one with train/<class>/ and test/<class>/.
             run: directory of the run.
-            recipe: `default`, `demo` or a YAML file; the other flags override its fields.
+            recipe: default, demo, cub, aircraft, mit67, dtd or a YAML file; the other flags override its fields.
             fields: the recipe.
             machine: where it runs.
+            keeping: what is kept.
         """
-        show.exportable(fields.pooling)
-        progress = pipeline.train(load(data), fields, run, device=machine.device, workers=machine.workers)
-        show.training(progress, run)
+        if leading():
+            show.exportable(fields.pooling)
+        loaded = load(data, fields.reader)
+        progress = pipeline.train(
+            loaded,
+            fields,
+            run,
+            device=machine.device,
+            workers=machine.workers,
+            cache=keeping.cache,
+            board=keeping.tensorboard,
+        )
+        if leading():
+            show.training(progress, run)
+            show.report(pipeline.evaluate(run, loaded, device=machine.device, workers=machine.workers))
 
     tyro.cli(command, prog="rankone train", args=arguments)
 

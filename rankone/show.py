@@ -14,7 +14,7 @@ from model.bundle import Bundle, summary
 if TYPE_CHECKING:  # the commands that only talk to a service start without torch
     from training.evaluate import Report
     from training.pooling import Pooling
-    from training.run import Progress
+    from training.progress import Progress
 
 console = Console(highlight=False)
 
@@ -43,7 +43,10 @@ def training(progress: Progress, run: Path) -> None:
             held_out = "" if last.validation_error is None else f", held-out {1 - last.validation_error:.3f}"
             accuracy = f"training accuracy {1 - last.train_error:.3f}{held_out}"
             console.print(f"phase {phase}: {len(epochs)} epochs, loss {last.loss:.3f}, {accuracy}")
-    console.print(escape(f"checkpoint: {run}/checkpoint.pt"))
+    if progress.chosen is not None:
+        phase, epoch = progress.chosen
+        console.print(f"chosen: epoch {epoch + 1} of phase {phase}, the best on the images that steer")
+    console.print(escape(f"run: {run}"))
 
 
 def report(measured: Report) -> None:

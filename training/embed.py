@@ -1,74 +1,138 @@
-"""Images on disk as a network that is not being trained represents them."""
+"""Images on disk as a network that is not being trained represents them; in phase 1 once, and then from disk."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from model.errors import Interrupted
-from model.network import Network
 from model.preprocessing import Preprocessing
 from training.datasets import Split
+from training.forward import Forward
 from training.images import batches, in_order, mirrored
 from training.interrupt import StopRequest
+from training.recipe import Recipe
+from training.watch import watched
+from training.world import World
 
-BATCH_SIZE = 16
+BATCH_SIZE: Final = 16
 """Images a forward without gradients: fills two cores or a GPU, and fits either's memory at 448 x 448."""
+
+_ALONE: Final = World(torch.device("cpu"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """How images are gone through; changes no result."""
+
+    workers: int = 0
+    """Processes that load images; 0 loads them in this one."""
+    stop: StopRequest | None = None
+    """Heard between two batches."""
+    world: World = _ALONE
+    """Only its first process says how far it is."""
 
 
 @torch.no_grad()
-def represent(
-    network: Network,
-    split: Split,
-    spec: Preprocessing,
-    *,
-    mirror: bool = False,
-    device: str = "cpu",
-    workers: int = 0,
-    stop: StopRequest | None = None,
-    kept: Path | None = None,
-    description: str = "embedding",
-) -> Tensor:
-    """What the classifier reads of the images of `split`, (n, d) on `device`; of their mirror images with `mirror`.
+def represented(
+    forward: Forward, split: Split, spec: Preprocessing, work: Work, title: str, *, mirror: bool = False, start: int = 0
+) -> Iterator[Tensor]:
+    """What the classifier reads of the images of `split` from number `start` on, batch by batch, (b, d) on the device.
 
-    `network.embedding_of` makes embeddings of it.
-
-    With a directory `kept`, every batch is kept there as it is done, and those that are there are not computed again.
+    With `mirror`, of their mirror images. `network.embedding_of` makes embeddings of it.
 
     Raises:
         DataError: a file that cannot be read as an image.
-        Interrupted: `stop` was requested.
+        Interrupted: a stop was requested.
     """
-    network.eval()
-    groups = in_order(len(split), BATCH_SIZE)
-    done = {number: rows for number in range(len(groups)) if (rows := _kept(kept, number)) is not None}
-    missing = [number for number in range(len(groups)) if number not in done]
-    loaded = batches(split, spec, [groups[number] for number in missing], workers=workers)
-    progress = track(zip(missing, loaded, strict=True), description=description, total=len(groups), completed=len(done))
-    for number, images in progress:
-        if stop:
+    forward.network.eval()
+    groups = in_order(len(split), BATCH_SIZE)[start // BATCH_SIZE :]
+    loaded = batches(split, spec, groups, workers=work.workers)
+    counts = [len(group) for group in groups]
+    for images in watched(loaded, counts, title, done=start, shown=work.world.leads):
+        if work.stop:
             raise Interrupted("stopped while embedding")
-        done[number] = network.represent((mirrored(images) if mirror else images).to(device)).cpu()
-        _keep(kept, number, done[number])
-    return torch.cat([torch.empty(0, network.pooling.out_dim), *(done[number] for number in range(len(groups)))]).to(
-        device
-    )
+        yield forward(mirrored(images) if mirror else images)
 
 
-def _kept(kept: Path | None, number: int) -> Tensor | None:
-    path = None if kept is None else kept / f"{number:06d}.npy"
-    return torch.from_numpy(np.load(path, allow_pickle=False)) if path is not None and path.exists() else None
+class Rows:
+    """Rows on disk, memory-mapped: `rows[[3, 1]]` reads two of them, (2, d). Sums of rows follow each other."""
+
+    def __init__(self, places: Sequence[npt.NDArray[np.float32]]) -> None:
+        self._places = places
+
+    @classmethod
+    def dealt(cls, files: Sequence[npt.NDArray[np.float32]]) -> Rows:
+        """The rows of several files that were dealt out in turn: the first of each, the second of each, …"""
+        return cls([file[row] for row in range(max(map(len, files))) for file in files if row < len(file)])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __add__(self, other: Rows) -> Rows:
+        return Rows([*self._places, *other._places])
+
+    def place(self, index: int) -> npt.NDArray[np.float32]:
+        """One row, still on disk."""
+        return self._places[index]
+
+    def __getitem__(self, indices: Sequence[int]) -> Tensor:
+        return torch.from_numpy(np.stack([self._places[index] for index in indices]))
 
 
-def _keep(kept: Path | None, number: int, rows: Tensor) -> None:
-    if kept is None:
-        return
-    kept.mkdir(parents=True, exist_ok=True)
-    partial = kept / f"{number:06d}.partial"
-    with partial.open("wb") as file:
-        np.save(file, rows.numpy())
-    partial.replace(kept / f"{number:06d}.npy")
+def stored(
+    forward: Forward, split: Split, recipe: Recipe, work: Work, folder: Path, title: str, *, mirror: bool = False
+) -> Rows:
+    """What `represented` gives, on disk in `folder`: computed once, and streamed there, so memory does not bound it.
+
+    The file's name is a digest of all that decides its content: weights, precision, preprocessing, images. What a killed
+    process has left of it is gone on from. Of several processes each computes its share of the images.
+    """
+    world = work.world
+    name = _digest(forward, split, recipe, mirror=mirror)
+    paths = [folder / f"{name}-{rank}-of-{world.size}.f32" for rank in range(world.size)]
+    share = split.at(world.share(range(len(split))))
+    dim = forward.network.pooling.out_dim
+    if not paths[world.rank].exists():
+        partial = paths[world.rank].with_suffix(".partial")
+        _compute(forward, share, recipe.preprocessing, work, partial, dim, title, mirror=mirror)
+        partial.replace(paths[world.rank])
+    world.wait()
+    return Rows.dealt([_mapped(path, dim) for path in paths])
+
+
+def _compute(
+    forward: Forward, split: Split, spec: Preprocessing, work: Work, path: Path, dim: int, title: str, *, mirror: bool
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    batch_bytes = BATCH_SIZE * dim * np.dtype(np.float32).itemsize
+    with path.open("ab") as file:
+        done = (
+            file.tell() // batch_bytes
+        )  # whole batches: a row's last digit may depend on the batch it was computed in
+        file.truncate(done * batch_bytes)
+        for rows in represented(forward, split, spec, work, title, mirror=mirror, start=done * BATCH_SIZE):
+            file.write(rows.cpu().numpy().tobytes())
+
+
+def _mapped(path: Path, dim: int) -> npt.NDArray[np.float32]:
+    if not path.stat().st_size:
+        return np.empty((0, dim), np.float32)
+    return np.memmap(path, np.float32, mode="r").reshape(-1, dim)
+
+
+def _digest(forward: Forward, split: Split, recipe: Recipe, *, mirror: bool) -> str:
+    described = (recipe.preprocessing, recipe.pooling.composition, recipe.classifier_rank, forward.precision, mirror)
+    digest = hashlib.sha256(repr((*described, split.fingerprint)).encode())
+    for part in (forward.network.backbone, forward.network.pooling):
+        for name, value in part.state_dict().items():
+            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

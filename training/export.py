@@ -30,6 +30,7 @@ from model.bundle import (
     Manifest,
     ParityRecord,
     PoolingRecord,
+    TrainingRecord,
     seal,
     staged,
 )
@@ -73,6 +74,7 @@ class Description:
     classes: tuple[str, ...] | None
     metrics: Mapping[str, float]
     dataset: DatasetRecord | None
+    training: TrainingRecord | None = None
 
 
 def export(
@@ -269,6 +271,7 @@ def _manifest(network: Network, recipe: Recipe, description: Description, parity
         metrics=dict(description.metrics),
         recipe=recipe.model_dump(mode="json"),
         dataset=description.dataset,
+        training=description.training,
         libraries=library_versions(),
         parity=parity,
     )

@@ -7,25 +7,39 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.bundle import Bundle, DatasetRecord
+from model.bundle import Bundle, DatasetRecord, TrainingRecord
 from model.network import Network, build_network
+from training.checkpoint import latest
 from training.datasets import DataSet
-from training.embed import represent
+from training.embed import Work, represented
 from training.evaluate import Report
 from training.evaluate import evaluate as measure
 from training.export import MIN_IMAGES, Description, spread
 from training.export import export as write_bundle
 from training.fit import fit
+from training.forward import Forward
 from training.images import batches
 from training.interrupt import stop_on_signal
+from training.progress import Progress
 from training.recipe import Recipe
-from training.run import CHECKPOINT, Progress, Run, RunError
+from training.run import Run, RunError
+from training.steering import steering_of
+from training.world import World, joined
 
 REPORT = "report.json"
 
 
-def train(data: DataSet, recipe: Recipe, path: Path, *, device: str = "cpu", workers: int = 0) -> Progress:
-    """Trains in the run directory `path`, from where it is to the end of both phases.
+def train(
+    data: DataSet,
+    recipe: Recipe,
+    path: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 0,
+    cache: Path | None = None,
+    board: bool = False,
+) -> Progress:
+    """Trains in the run directory `path`, from where it is to the end of both phases; see `training.fit`.
 
     Raises:
         RunError: `path` holds another run.
@@ -33,18 +47,20 @@ def train(data: DataSet, recipe: Recipe, path: Path, *, device: str = "cpu", wor
         Interrupted: stopped by a signal; the checkpoint is saved.
     """
     check_device(device)
-    resumed = (path / CHECKPOINT).exists()
-    network = network_of(recipe, len(data.classes), weights="random" if resumed else recipe.weights)
-    run = Run.start(path, recipe, data)  # only now: weights that cannot be had leave nothing behind
-    (path / REPORT).unlink(missing_ok=True)  # it measured what is about to change
-    with stop_on_signal() as stop:
-        return fit(network, data.train, run, stop=stop, device=device, workers=workers)
+    with joined(device) as world, stop_on_signal() as stop:
+        resumed = latest(path) is not None
+        network = network_of(recipe, len(data.classes), weights="random" if resumed else recipe.weights)
+        if world.leads:
+            Run.start(path, recipe, data)  # only now: weights that cannot be had leave nothing behind
+        world.wait()
+        work = Work(workers=workers, stop=stop, world=world)
+        return fit(network, data, Run.open(path), work, cache=cache, board=board)
 
 
 def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
     """Measures the network of the run in `path` on the test images, and writes the report beside it."""
     check_device(device)
-    run, network = trained(path, data)
+    run, network, _ = trained(path, data)
     report = measured(network, run.recipe, data, device=device, workers=workers)
     (path / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return report
@@ -54,16 +70,13 @@ def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0
 def measured(network: Network, recipe: Recipe, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
     """The report of a trained network on the test images."""
     assert network.classifier is not None
-    represented = represent(
-        network.to(device),
-        data.test,
-        recipe.preprocessing,
-        device=device,
-        workers=workers,
-        description="testing",
-    )
-    logits, embeddings = network.classifier(represented), network.embedding_of(represented)
-    return measure(embeddings.cpu().numpy(), logits.cpu().numpy(), np.array(data.test.labels), data.classes)
+    forward = Forward(network, torch.device(device))  # in float32, as the bundle will run
+    work = Work(workers=workers, world=World(torch.device(device)))
+    embeddings, logits = [], []
+    for rows in represented(forward, data.test, recipe.preprocessing, work, "testing"):
+        embeddings.append(network.embedding_of(rows).cpu().numpy())
+        logits.append(network.classifier(rows).cpu().numpy())
+    return measure(np.concatenate(embeddings), np.concatenate(logits), np.array(data.test.labels), data.classes)
 
 
 def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, version: str = "1") -> Bundle:
@@ -73,7 +86,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         ExportError: an exported form does not agree with the network.
         BundleError: `out` exists.
     """
-    run, network = trained(path, data)
+    run, network, progress = trained(path, data)
     report = path / REPORT
     metrics = Report.model_validate_json(report.read_bytes()).metrics if report.exists() else {}
     record = run.data
@@ -83,8 +96,9 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         classes=record.classes,
         metrics=metrics,
         dataset=DatasetRecord(
-            name=record.name, num_train=record.num_train, num_test=record.num_test, split="train/ and test/ folders"
+            name=record.name, num_train=record.num_train, num_test=record.num_test, split=record.protocol
         ),
+        training=training_record(run, data, progress),
     )
     chosen = spread(len(data.test), MIN_IMAGES * 2)
     images = next(batches(data.test, run.recipe.preprocessing, [chosen])).numpy()
@@ -103,8 +117,8 @@ def network_of(recipe: Recipe, num_classes: int, weights: str = "random") -> Net
     )
 
 
-def trained(path: Path, data: DataSet) -> tuple[Run, Network]:
-    """The run in `path` with its network as the checkpoint has it; `data` must have the classes it was trained on.
+def trained(path: Path, data: DataSet) -> tuple[Run, Network, Progress]:
+    """The run in `path`, with its network as chosen so far and how far it is; `data` must be what it was trained on.
 
     Raises:
         RunError: no run, no checkpoint, or other classes.
@@ -112,11 +126,19 @@ def trained(path: Path, data: DataSet) -> tuple[Run, Network]:
     run = Run.open(path)
     if run.data.classes != data.classes:
         raise RunError(f"{path} was trained on the classes of {run.data.name!r}; {data.name!r} has others")
-    if not run.checkpoint_path.exists():
-        raise RunError(f"{path} has no checkpoint yet; train it first")
     network = network_of(run.recipe, len(run.data.classes))
-    run.load(network)
-    return run, network
+    state = run.load(network)
+    if state is None:
+        raise RunError(f"{path} has no checkpoint yet; train it first")
+    network.load_state_dict({**network.state_dict(), **state.tensors.get("best", {})})
+    return run, network, state.progress
+
+
+def training_record(run: Run, data: DataSet, progress: Progress) -> TrainingRecord:
+    """How the network of a run came to be, for its bundle and its report."""
+    return TrainingRecord(
+        steered_by=steering_of(data, run.recipe).words, chosen=progress.chosen, history=tuple(progress.history)
+    )
 
 
 def check_device(device: str) -> None:

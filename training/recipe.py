@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from tyro.conf import Suppress
 
+from model.composition import Option
 from model.errors import RankoneError
 from model.network import build_classifier
 from model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -20,7 +22,7 @@ class RecipeError(RankoneError, ValueError):
 
 
 class Phase(Frozen):
-    """One phase of training by SGD; the rate falls to a tenth when the error has not dropped for `patience` epochs."""
+    """One phase of training by SGD."""
 
     epochs: int = Field(ge=0)
     """Passes over the training images; 0 skips the phase."""
@@ -29,11 +31,7 @@ class Phase(Frozen):
     weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty on all parameters that the phase trains."""
     batch_size: PositiveInt = 32
-    """Images a step."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Momentum of SGD."""
-    patience: PositiveInt = 5
-    """Epochs without a lower error until the learning rate falls to a tenth."""
+    """Images a step, over all GPUs."""
 
 
 class Recipe(Frozen):
@@ -51,20 +49,42 @@ class Recipe(Frozen):
     """Side of the network's input in pixels."""
     short_side: PositiveInt | None = None
     """Length to which the short side is resized before the centre crop; the input's side when not given."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Mean by channel that the weights expect, of values in [0, 1]."""
-    std: tuple[float, float, float] = IMAGENET_STD
-    """Standard deviation by channel that the weights expect."""
+    mean: Suppress[tuple[float, float, float]] = IMAGENET_MEAN
+    """In YAML: mean by channel that the weights expect, of values in [0, 1]."""
+    std: Suppress[tuple[float, float, float]] = IMAGENET_STD
+    """In YAML: standard deviation by channel that the weights expect."""
+    reader: dict[str, Option | str] = Field(default_factory=dict)
+    """Options of the data set's reader, for instance `{partition: 3}` of dtd."""
     flip: bool = True
     """Train on mirrored images too: both ways in phase 1, at random in phase 2."""
+    protocol: Literal["holdout", "paper"] = "holdout"
+    """What steers: images held out of the training set, or (paper) the test set, as is common, which flatters the result."""
     validation: float = Field(default=0.1, ge=0, lt=1)
-    """Part of every class's training images held out to steer the learning rate; with 0 the training error steers it."""
+    """Part of every class held out, where the data set has no validation images; with 0 the training error steers."""
     seed: int = 0
     """Draws random weights, held-out images, the order of the images and their mirroring."""
     phase1: Phase = Phase(epochs=50, learning_rate=1.0, weight_decay=1e-8, batch_size=64)
     """Only the classifier, on embeddings computed once."""
     phase2: Phase = Phase(epochs=40, learning_rate=0.01, weight_decay=1e-5, batch_size=16)
     """All layers."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
+    schedule: Literal["plateau", "step", "cosine"] = "plateau"
+    """The rate falls to a tenth when the error has not dropped for `patience` epochs; to a tenth every `patience`; to 0."""
+    patience: PositiveInt = 5
+    """Epochs, see `schedule`."""
+    accumulate: PositiveInt = 1
+    """Parts in which a batch of phase 2 goes through the network, one after the other, where it does not fit at once."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Scales a gradient down that is longer than this."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Part of the target that is spread over all classes."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the backbone; everything behind it is float32 whatever this is."""
+    compile: bool = False
+    """Run the backbone through torch.compile: minutes at the start, faster steps on a GPU."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of a moving average of phase 2's weights, 0.999 for instance, which becomes the network; 0 for none."""
 
     @field_validator("weights")
     @classmethod
@@ -78,6 +98,8 @@ class Recipe(Frozen):
         assert self.preprocessing
         if self.classifier_rank is not None:
             build_classifier(self.pooling.composition.build(), 2, self.classifier_rank, self.seed)
+        if self.accumulate > self.phase2.batch_size:
+            raise ValueError(f"a batch of {self.phase2.batch_size} images cannot be cut into {self.accumulate} parts")
         return self
 
     @property
@@ -91,7 +113,7 @@ class Recipe(Frozen):
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """A recipe that comes with the package (`default`, `demo`), or a YAML file.
+    """A recipe that comes with the package (`default`, `demo`, `cub`, `aircraft`, `mit67`, `dtd`), or a YAML file.
 
     Raises:
         RecipeError: no such recipe, not YAML, or fields that are unknown or out of range.

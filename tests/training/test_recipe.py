@@ -19,7 +19,27 @@ def test_the_default_recipe_is_the_papers() -> None:
     )
     assert (recipe.phase1.epochs, recipe.phase1.learning_rate, recipe.phase1.weight_decay) == (50, 1.0, 1e-8)
     assert (recipe.phase2.epochs, recipe.phase2.learning_rate, recipe.phase2.weight_decay) == (40, 0.01, 1e-5)
-    assert recipe.phase1.patience == recipe.phase2.patience == 5
+    assert (recipe.schedule, recipe.patience, recipe.protocol, recipe.validation) == ("plateau", 5, "holdout", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second", "reader"),
+    [
+        ("cub", 1.0, 0.02, {}),
+        ("aircraft", 0.2, 0.01, {"train": "train+val", "banner": "keep"}),
+        ("mit67", 1.0, 0.01, {}),
+        ("dtd", 1.0, 0.01, {"partition": 1, "train": "train", "test": "val+test"}),
+    ],
+)
+def test_every_benchmark_has_the_papers_recipe(name: str, first: float, second: float, reader: object) -> None:
+    recipe = load_recipe(name)
+    assert (recipe.phase1.learning_rate, recipe.phase2.learning_rate, recipe.reader) == (first, second, reader)
+    assert recipe == Recipe(
+        pooling=Pooling(system="cbp-run"),
+        reader=recipe.reader,
+        phase1=Phase(epochs=50, learning_rate=first, weight_decay=1e-8, batch_size=64),
+        phase2=Phase(epochs=40, learning_rate=second, weight_decay=1e-5, batch_size=16),
+    )
 
 
 def test_the_demos_recipe_needs_no_download() -> None:
@@ -63,6 +83,8 @@ def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
         ("pooling: {options: {iterations: 2.5}}", "iterations must be a whole number, got 2.5"),
         ("pooling: {statistic: max, projection: flatten}", "statistic max is a vector, which takes no projection"),
         ("pooling: {system: lrbp, options: {rank: 600}}", r"rank must lie in \[1, 512\], got 600"),
+        ("{accumulate: 20, phase2: {epochs: 1, learning_rate: 1, batch_size: 16}}", "16 images cannot be cut into 20"),
+        ("protocol: papers", "protocol: Input should be 'holdout' or 'paper'"),
         ("classifier_rank: 8", "a low-rank classifier reads a low-rank projection: use system lrbp"),
         ("{classifier_rank: 3, pooling: {system: lrbp}}", "rank of the classifier must be even and at least 2, got 3"),
         ("short_side: 64", r"size \(448\) must be positive and at most short_side \(64\)"),
@@ -107,7 +129,7 @@ def test_one_part_alone_is_joined_by_the_plainest_others() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="there is no recipe papers: give a YAML file, or one of default, demo, fast"):
+    with pytest.raises(RecipeError, match="no recipe papers: give a YAML file, or one of aircraft, cub, default"):
         load_recipe("papers")
 
 

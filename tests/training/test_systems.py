@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 import model.backbone
-from model.backbone import Backbone
 from model.bundle import ONNX
 from model.catalogue import SYSTEMS
 from model.composition import compose
@@ -21,6 +20,7 @@ from model.network import build_network
 from model.preprocessing import preprocess
 from model.projection import LowRank
 from tests.conftest import RECIPE
+from tests.training.conftest import one_layer
 from tests.training.test_export import ALONE
 from training import pipeline
 from training.datasets import DataSet
@@ -37,11 +37,6 @@ REFUSED = {
     "monet-2": "train cbp-run, or",
     "monet": "train cbp-run, or",
 }
-
-
-def one_layer() -> Backbone:
-    """512 channels at a stride of 16, as VGG16's, from one convolution."""
-    return Backbone(nn.Sequential(nn.Conv2d(3, 512, 16, stride=16), nn.ReLU()), channels=512, stride=16)
 
 
 @pytest.fixture

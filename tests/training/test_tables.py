@@ -91,7 +91,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_figures(plan: Plan, tmp_path
 def test_a_frozen_backbone_that_is_remembered_changes_no_figure(photos: DataSet, tmp_path: Path) -> None:
     """With a phase 2 of a learning rate so small that it changes nothing the backbone is run anew for every batch."""
     frozen = Setting.of(SMALL, SMALL.rows[1], QUICK, photos, 0, fast=False)
-    phases = {"phase2": Phase(epochs=1, learning_rate=1e-30, momentum=0)}
+    phases = {"phase2": Phase(epochs=1, learning_rate=1e-30), "momentum": 0.0}
     moving = replace(frozen, recipe=frozen.recipe.model_copy(update=phases))
     workshop = Workshop(tmp_path, StopRequest())
     metrics = [workshop.measure(setting, "", {}).metrics for setting in (frozen, moving, frozen)]

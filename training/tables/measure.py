@@ -20,6 +20,7 @@ from model.network import Network
 from model.normalization import RankOneUpdate
 from training import pipeline
 from training.datasets import DataSet
+from training.embed import Work
 from training.features import RememberedFeatures
 from training.fit import fit
 from training.images import batches, in_order
@@ -27,6 +28,7 @@ from training.interrupt import StopRequest
 from training.recipe import Recipe
 from training.run import DataRecord, Run
 from training.tables.plan import Row, Table
+from training.world import World
 
 _BATCH_SIZE = 8
 
@@ -98,14 +100,8 @@ class Workshop:
         started = time.perf_counter()
         recipe, data, path = setting.recipe, setting.data, self._path / setting.key
         network = self._network(recipe, len(data.classes))
-        progress = fit(
-            network,
-            data.train,
-            Run.start(path, recipe, data),
-            stop=self._stop,
-            device=self._device,
-            workers=self._workers,
-        )
+        work = Work(workers=self._workers, stop=self._stop, world=World(torch.device(self._device)))
+        progress = fit(network, data, Run.start(path, recipe, data), work)
         report = pipeline.measured(network, recipe, data, device=self._device, workers=self._workers)
         values = singular_values(network, recipe, data) if setting.singular_values else None
         shutil.rmtree(path)

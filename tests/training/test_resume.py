@@ -1,0 +1,106 @@
+"""Killed by SIGKILL within a phase, and gone on with: the losses and weights of a run that was never killed, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import backbone
+from model.errors import Interrupted
+from tests.training.conftest import one_layer
+from tests.training.test_fit import SMALL, weights
+from training import pipeline
+from training.checkpoint import latest
+from training.datasets import DataSet
+from training.embed import Work
+from training.fit import fit
+from training.interrupt import StopRequest
+from training.run import Run
+
+pytestmark = pytest.mark.usefixtures("light_backbone")
+
+EMBEDDING, PHASE_1, PHASE_2 = 3, 8, 23
+"""Batches and steps, each of which looks at the stop request once, until the kill: 5 batches, 15 steps, 1 batch, 6 steps."""
+
+
+class KillAfter(StopRequest):
+    """Kills its own process, as a power cut would, when it was looked at `looks` times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def __bool__(self) -> bool:
+        self.looks -= 1
+        if self.looks < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+
+def train_until_killed(data: DataSet, path: Path, looks: int, save_every_s: float) -> None:
+    vars(backbone)["BACKBONES"] = {"vgg16": one_layer}  # this process is its own
+    network = pipeline.network_of(SMALL, len(data.classes))
+    fit(network, data, Run.start(path, SMALL, data), Work(stop=KillAfter(looks)), save_every_s=save_every_s)
+
+
+def killed(data: DataSet, path: Path, looks: int, save_every_s: float) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=train_until_killed, args=(data, path, looks, save_every_s)
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def losses(path: Path) -> list[tuple[int, int, int, float]]:
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [(line["phase"], line["epoch"], line["step"], line["loss"]) for line in lines if line["kind"] == "step"]
+
+
+@pytest.fixture(scope="module")
+def whole(light_backbone: None, photos: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    pipeline.train(photos, SMALL, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("looks", "save_every_s", "position"),
+    [(PHASE_1, 0.0, (1, 0, 3)), (PHASE_1, 600.0, None), (PHASE_2, 0.0, (2, 0, 2)), (PHASE_2 + 4, 600.0, (2, 1, 0))],
+)
+def test_a_killed_run_goes_on_to_the_same_losses_and_weights(
+    photos: DataSet, whole: Path, tmp_path: Path, looks: int, save_every_s: float, position: tuple[int, int, int] | None
+) -> None:
+    """From a checkpoint within the epoch, which is there after every step, or from the last one before."""
+    killed(photos, tmp_path, looks, save_every_s)
+    if position is None:
+        assert latest(tmp_path) is None
+    else:
+        assert pipeline.trained(tmp_path, photos)[2].position == position
+    assert pipeline.train(photos, SMALL, tmp_path).finished
+    assert losses(tmp_path) == losses(whole)
+    expected, found = weights(whole, photos), weights(tmp_path, photos)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_run_killed_while_it_embeds_embeds_no_image_twice(photos: DataSet, whole: Path, tmp_path: Path) -> None:
+    killed(photos, tmp_path, EMBEDDING, 600.0)
+    files = {path.name: path.stat() for path in (tmp_path / "embeddings").iterdir()}
+    assert sorted(name.rpartition(".")[2] for name in files) == ["f32", "f32", "partial"]
+    stop = StopRequest()
+    stop.requested = True
+    network = pipeline.network_of(SMALL, len(photos.classes))
+    with pytest.raises(Interrupted):
+        fit(network, photos, Run.open(tmp_path), Work(stop=stop))
+    for name, before in files.items():
+        after = (tmp_path / "embeddings" / name).stat()
+        assert (after.st_size, after.st_ino) == (before.st_size, before.st_ino)
+    pipeline.train(photos, SMALL, tmp_path)
+    assert losses(tmp_path) == losses(whole)
+    assert not (tmp_path / "embeddings").exists()

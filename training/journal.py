@@ -1,0 +1,95 @@
+"""`metrics.jsonl`: every step and epoch of a run as a line of JSON; and TensorBoard, where it is asked for.
+
+A run that goes on from a checkpoint repeats the steps that came after it: their lines are removed first, so that a step is
+there once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+from model.errors import RankoneError
+from training.progress import Progress
+
+METRICS: Final = "metrics.jsonl"
+BOARD: Final = "tensorboard"
+
+
+class ExtraMissing(RankoneError, ImportError):
+    """An optional package that is not installed."""
+
+
+class _Board(Protocol):
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Journal:
+    """Opened where `progress` is; `step` and `epoch` write what has just ended. Without a folder, it writes nothing."""
+
+    def __init__(self, folder: Path | None, progress: Progress, *, board: bool = False) -> None:
+        self._board = _open_board(folder / BOARD) if board and folder else None
+        self._file = None
+        if folder:
+            _keep_until(folder / METRICS, progress)
+            self._file = (folder / METRICS).open("a", buffering=1, encoding="utf-8")
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file:
+            self._file.close()
+        if self._board:
+            self._board.close()
+
+    def step(self, progress: Progress, **values: float) -> None:
+        """A step that is about to be counted."""
+        phase, epoch, step = progress.position
+        self._write({"kind": "step", "phase": phase, "epoch": epoch, "step": step, **values})
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """An epoch that has ended."""
+        self._write({"kind": "epoch", **record})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._file:
+            self._file.write(json.dumps(line) + "\n")
+        if self._board and line["kind"] == "epoch":
+            for name, value in line.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(f"phase {line['phase']}/{name}", value, line["epoch"])
+
+
+def _keep_until(path: Path, progress: Progress) -> None:
+    """Leaves the lines of what comes before `progress`; a last line that was cut off is none of them."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            continue
+        step = fields.get("step", -1) if fields["kind"] == "step" else -1
+        epoch = fields["epoch"] + (fields["kind"] == "epoch")  # the line of an epoch ends it
+        if (fields["phase"], epoch, step) < progress.position:
+            kept.append(line)
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    partial.replace(path)
+
+
+def _open_board(folder: Path) -> _Board:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ExtraMissing("--tensorboard needs the package tensorboard: pip install 'rankone[tensorboard]'") from error
+    return SummaryWriter(folder)

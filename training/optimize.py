@@ -1,0 +1,91 @@
+"""One step of SGD, and the learning rate over the epochs; a step that cannot be taken stops the run instead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
+
+from model.errors import RankoneError
+from training.recipe import Phase, Recipe
+
+_FACTOR: Final = 0.1
+
+
+class Diverged(RankoneError, ArithmeticError):
+    """A loss or a gradient that is no number any more; the message names the images of the step."""
+
+
+class Optimization:
+    """SGD with momentum, weight decay, clipping and a schedule, as the recipe says, on the parameters of one phase."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], phase: Phase, recipe: Recipe) -> None:
+        self.parameters = list(parameters)
+        self.optimizer = SGD(
+            self.parameters, lr=phase.learning_rate, momentum=recipe.momentum, weight_decay=phase.weight_decay
+        )
+        self.schedule = _schedule(self.optimizer, phase, recipe)
+        self._longest = recipe.clip_norm or math.inf
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def step(self, loss: float, where: str, images: Sequence[Path]) -> float:
+        """Moves the parameters by the gradients that are there; returns the length of these, before it is clipped.
+
+        Args:
+            loss: that the gradients belong to.
+            where: phase, epoch and step, in words.
+            images: of the step.
+
+        Raises:
+            Diverged: the loss or the length is not finite; no parameter was moved.
+        """
+        length = float(clip_grad_norm_(self.parameters, self._longest))
+        if not (math.isfinite(loss) and math.isfinite(length)):
+            raise Diverged(_sentence(loss, length, where, images, self.learning_rate))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return length
+
+    def end_epoch(self, error: float) -> None:
+        """Moves the schedule on; `error` is what a plateau is seen in."""
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(error)
+        else:
+            self.schedule.step()
+
+    def state(self) -> dict[str, Any]:
+        """What `load` goes on from."""
+        return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Goes on from a `state`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+
+
+def _schedule(optimizer: SGD, phase: Phase, recipe: Recipe) -> ReduceLROnPlateau | LRScheduler:
+    if recipe.schedule == "step":
+        return StepLR(optimizer, step_size=recipe.patience, gamma=_FACTOR)
+    if recipe.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=max(1, phase.epochs))
+    # `patience` epochs without a lower error, where torch counts the ones it tolerates before it acts
+    return ReduceLROnPlateau(optimizer, factor=_FACTOR, patience=recipe.patience - 1, threshold=0.0)
+
+
+def _sentence(loss: float, length: float, where: str, images: Sequence[Path], learning_rate: float) -> str:
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the loss is {loss:.4g}, but its gradient is {length}"
+    names = "\n  ".join(map(str, images))
+    return (
+        f"{where}: {what}. Nothing was moved, and the last checkpoint is as it was. Lower the learning rate "
+        f"(now {learning_rate:g}) or set clip_norm, and train into another directory. The images of this step:\n  {names}"
+    )

@@ -1,0 +1,171 @@
+"""What both phases do alike: take a step, end an epoch, choose the best one, save, stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.errors import Interrupted
+from model.network import Network
+from training.checkpoint import State
+from training.datasets import Split
+from training.embed import Work, represented
+from training.forward import Forward
+from training.journal import Journal
+from training.optimize import Optimization
+from training.progress import Progress
+from training.recipe import Phase
+from training.run import Run
+from training.steering import Steering
+
+Steered = tuple[float, float] | None
+"""Error and loss on the images that steer, where there are any."""
+
+
+class Trainer:
+    """A network in training with its images and its run on disk, from where the run's checkpoint is.
+
+    Args:
+        network: gets the checkpoint's weights, where there is one.
+        steering: the images by their use.
+        run: the directory.
+        work: how images are gone through.
+        save_every_s: seconds after which the checkpoint is renewed within an epoch.
+    """
+
+    def __init__(self, network: Network, steering: Steering, run: Run, work: Work, save_every_s: float) -> None:
+        assert network.classifier is not None, "training needs classes"
+        self.network, self.classifier = network, network.classifier
+        self.steering, self.run, self.recipe, self.work = steering, run, run.recipe, work
+        self.forward = Forward(network, work.world.device, run.recipe.precision, compile=run.recipe.compile)
+        self.labels = torch.tensor(steering.fitted.labels)
+        self.journal = Journal(None, Progress())
+        self.average: nn.Module | None = None
+        self.stopping = False
+        self._save_every_s, self._saved, self._epoch_began = save_every_s, time.monotonic(), time.monotonic()
+        self.load()
+
+    def load(self) -> None:
+        """Goes back to the checkpoint, or to the start where there is none."""
+        state = self.run.load(self.network) or State(Progress(), {})
+        self.progress, self.best = state.progress, dict(state.tensors.get("best", {}))
+        self.averaged, self._optimizer = dict(state.tensors.get("average", {})), state.optimizer
+
+    @contextmanager
+    def optimization(self, module: nn.Module, phase: Phase) -> Iterator[Optimization]:
+        """As the checkpoint left it; an interruption within the block saves where it is."""
+        optimization = Optimization(module.parameters(), phase, self.recipe)
+        if self._optimizer:
+            optimization.load(self._optimizer)
+        self._saved = self._epoch_began = time.monotonic()
+        try:
+            yield optimization
+        except Interrupted:
+            self.save(optimization)
+            raise
+
+    def step(self, optimization: Optimization, loss: float, num_wrong: int, images: Sequence[Path]) -> None:
+        """Moves the parameters by the gradients of a step whose mean loss over `images` is `loss`.
+
+        Raises:
+            Diverged: it is no number.
+        """
+        rate, place = optimization.learning_rate, self.progress
+        where = f"phase {place.phase}, epoch {place.epoch + 1}, step {place.step + 1}"
+        length = optimization.step(loss, where, images)
+        self.journal.step(place, loss=loss, gradient=length, learning_rate=rate)
+        place.count(loss, num_wrong, len(images))
+
+    def pause(self, optimization: Optimization, stop: bool) -> None:
+        """Between two steps: renews the checkpoint if it is due, and stops if that was asked for.
+
+        Raises:
+            Interrupted: it was.
+        """
+        if time.monotonic() - self._saved >= self._save_every_s:
+            self.save(optimization)
+        self.check_stop(stop)
+
+    def check_stop(self, stop: bool | None = None) -> None:
+        """Raises Interrupted if a stop was asked for: of this process, or as `stop` says for all."""
+        if bool(self.work.stop) if stop is None else stop:
+            raise Interrupted(f"stopped; what is done is in {self.run.path}, and the same command goes on from there")
+
+    def end_epoch(self, optimization: Optimization, steered: Steered, network: Network) -> None:
+        """Notes the epoch, moves the schedule on, and keeps the weights of `network` if they are the best so far."""
+        seconds, num_images = time.monotonic() - self._epoch_began, self.progress.num_seen
+        record = self.progress.end_epoch(steered, optimization.learning_rate)
+        optimization.end_epoch(record.train_error if steered is None else steered[0])
+        if self.progress.choose(steered):
+            self.best = _copy(network, "classifier." if self.progress.phase == 1 else "")
+        self.journal.epoch({**record.model_dump(), "seconds": seconds, "images_per_s": num_images / seconds})
+        self._epoch_began = time.monotonic()
+
+    def end_phase(self) -> None:
+        """Makes the chosen weights the network's, and opens the next phase."""
+        self.network.load_state_dict({**self.network.state_dict(), **self.best})
+        if self.best:
+            self.best = _copy(self.network)
+        self.progress.next_phase()
+        self._optimizer, self.averaged, self.average = {}, {}, None
+        self.save(None)
+
+    def save(self, optimization: Optimization | None) -> None:
+        """Renews the checkpoint; of several processes, the first one does."""
+        self._saved = time.monotonic()
+        if not self.work.world.leads:
+            return
+        tensors = {"network": self.network.state_dict(), "best": self.best}
+        if self.average is not None:
+            tensors["average"] = self.average.state_dict()
+        states: dict[str, Any] = {} if optimization is None else optimization.state()
+        self.run.save(State(self.progress, {name: found for name, found in tensors.items() if found}, states))
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What is minimized."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+
+    def measure(self, forward: Forward, split: Split, title: str) -> tuple[float, float]:
+        """Error and loss of the network behind `forward` on the images of `split`."""
+        world = self.work.world
+        own = split.at(world.share(range(len(split))))
+        labels, scores = torch.tensor(own.labels, device=world.device), []
+        for rows in represented(forward, own, self.recipe.preprocessing, self.work, title):
+            assert forward.network.classifier is not None
+            scores.append(forward.network.classifier(rows))
+        sums = counted(torch.cat(scores), labels) if scores else (0.0, 0.0)
+        num_wrong, loss = world.sum(*sums)
+        return num_wrong / len(split), loss / len(split)
+
+
+@torch.no_grad()
+def counted(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """How many are wrong, and the sum of the cross entropies."""
+    return float((logits.argmax(1) != labels).sum()), float(F.cross_entropy(logits, labels, reduction="sum"))
+
+
+def generator(*numbers: int) -> torch.Generator:
+    """A generator for this combination of numbers: (0, 1) and (1, 0) draw differently."""
+    seed = 0
+    for number in numbers:
+        seed = (seed * 1_000_003 + number + 1) % (1 << 63)
+    return torch.Generator().manual_seed(seed)
+
+
+def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """All indices below `count`, in the order of this epoch, in groups of a batch."""
+    order = torch.randperm(count, generator=generator(seed, epoch)).tolist()
+    return [order[start : start + batch_size] for start in range(0, count, batch_size)]
+
+
+def _copy(network: Network, prefix: str = "") -> dict[str, Tensor]:
+    """The weights whose names begin with `prefix`, as they are now."""
+    found = network.state_dict().items()
+    return {name: value.detach().cpu().clone() for name, value in found if name.startswith(prefix)}

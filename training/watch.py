@@ -1,0 +1,78 @@
+"""Progress of work on images: a bar on a terminal, a line every half minute where the output is a file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+Item = TypeVar("Item")
+
+_EVERY_S: Final = 30.0
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f} images/s")
+
+
+def watched(
+    items: Iterable[Item], counts: Sequence[int], title: str, *, done: int = 0, shown: bool = True
+) -> Iterator[Item]:
+    """The items as they come, each being `counts[i]` images of work; says how fast it goes and how long it will take.
+
+    Args:
+        items: one an entry of `counts`.
+        counts: images of each.
+        title: what is done.
+        done: images that were done before.
+        shown: whether to say anything; of several processes only one does.
+    """
+    console = Console(highlight=False)
+    if not shown or not counts:
+        yield from items
+    elif console.is_terminal:
+        yield from _bar(items, counts, title, done, console)
+    else:
+        yield from _lines(items, counts, title, done, console)
+
+
+def say(text: str) -> None:
+    """A line for the person who waits."""
+    Console(highlight=False).print(text, soft_wrap=True, markup=False)
+
+
+def _bar(items: Iterable[Item], counts: Sequence[int], title: str, done: int, console: Console) -> Iterator[Item]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        _Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=done + sum(counts), completed=done)
+        for item, count in zip(items, counts, strict=True):
+            yield item
+            bar.advance(task, count)
+
+
+def _lines(items: Iterable[Item], counts: Sequence[int], title: str, done: int, console: Console) -> Iterator[Item]:
+    total, started, seen, told = done + sum(counts), time.monotonic(), 0, time.monotonic()
+    for item, count in zip(items, counts, strict=True):
+        yield item
+        seen += count
+        now = time.monotonic()
+        if now - told >= _EVERY_S:
+            told = now
+            console.print(_line(title, done + seen, total, seen / (now - started)), soft_wrap=True, markup=False)
+
+
+def _line(title: str, done: int, total: int, speed: float) -> str:
+    minutes, seconds = divmod(round((total - done) / speed), 60)
+    return f"{title}: {done:,} of {total:,} images, {speed:.1f} images/s, {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"
