@@ -14,6 +14,7 @@ BENCHMARKS: Final = {
     "head": "benchmarks.head",
     "sketch": "benchmarks.sketch",
     "normalization": "benchmarks.normalization",
+    "phase1": "benchmarks.phase1",
 }
 
 
@@ -28,7 +29,7 @@ def bench(arguments: list[str]) -> None:
         """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
 
         Args:
-            names: benchmarks to run, all if none is named: head, sketch, normalization.
+            names: benchmarks to run, all if none is named: head, sketch, normalization, phase1.
         """
         for name in names:
             if name not in BENCHMARKS:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+import model.backbone
 from model.bundle import Bundle
+from tests.light import one_layer
 from training import pipeline
 from training.datasets import DataSet, load_folder, write_photos
 from training.datasets.folder import images_in
@@ -34,6 +37,14 @@ def _seed() -> None:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def light_backbone() -> Iterator[None]:
+    """Within the module, `vgg16` is a single layer. Not for modules that use a run or bundle of the whole session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(model.backbone.BACKBONES, "vgg16", one_layer)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import torch
 
 from model import backbone
 from model.errors import Interrupted
-from tests.training.conftest import one_layer
+from tests.light import one_layer
 from tests.training.test_fit import SMALL, weights
 from training import pipeline
 from training.checkpoint import latest

@@ -20,7 +20,7 @@ from model.network import build_network
 from model.preprocessing import preprocess
 from model.projection import LowRank
 from tests.conftest import RECIPE
-from tests.training.conftest import one_layer
+from tests.light import one_layer
 from tests.training.test_export import ALONE
 from training import pipeline
 from training.datasets import DataSet
