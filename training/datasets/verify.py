@@ -57,7 +57,12 @@ def verify(data: DataSet, published: Published | None = None, threads: int = 2) 
         data: as its reader found it.
         published: what there should be, where that is known.
         threads: how many files are decoded at once.
+
+    Raises:
+        DataError: no threads.
     """
+    if threads < 1:
+        raise DataError(f"at least one thread is needed, not {threads}")
     counts = {name: (len(split), len(set(split.labels))) for name, split in data.splits.items()}
     places = _places(data)
     looks = _looked_at(data, sorted(places), threads)

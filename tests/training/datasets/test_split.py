@@ -126,7 +126,8 @@ def test_folders_within_a_class_are_kept(tmp_path: Path) -> None:
 
 
 def test_half_of_it_is_never_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, placed = folder(tmp_path / "birds", a=6), []
+    source = folder(tmp_path / "birds", a=6)
+    placed: list[Path] = []
     original = module._place
 
     def full(path: Path, target: Path) -> None:

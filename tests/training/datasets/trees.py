@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from PIL import Image
 
@@ -71,7 +71,7 @@ def mit67(lists: Path, images: Path, end: str = "\n") -> Path:
         ],
         "TestImages.txt": [f"{scene}/{scene}_3_flickr.jpg" for scene in SCENES],
     }
-    odd = {
+    odd: dict[str, dict[str, Any]] = {
         "mall/mall_0_google.jpg": {"form": "GIF", "mode": "P"},
         "mall/mall_1_google.jpg": {"mode": "CMYK"},
         "winecellar/winecellar_0_google.jpg": {"mode": "L"},
