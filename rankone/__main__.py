@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "train": ("rankone.learn", "fine-tune a network on a data set, in two phases"),
     "evaluate": ("rankone.learn", "measure a trained network on the test images"),
     "export": ("rankone.learn", "write a trained network as a bundle"),
+    "data": ("rankone.data", "verify, download or split a data set"),
     "tables": ("rankone.tables", "measure the paper's tables again, on any data set"),
     "serve": ("rankone.serve", "serve a bundle over HTTP"),
     "embed": ("rankone.query", "images to embeddings, by a running service"),

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from model.preprocessing import ImageRejected, Preprocessing, decode, resize_and_crop, to_array
-from training.datasets.dataset import OWN_IMAGES, DataError, Split
+from model.preprocessing import Preprocessing, resize_and_crop, to_array
+from training.datasets.dataset import Split
+from training.datasets.picture import picture
 
 
 class _Files(Dataset[Tensor]):
@@ -32,14 +33,7 @@ def pixels(path: Path, spec: Preprocessing, banner: int = 0) -> npt.NDArray[np.f
     Raises:
         DataError: a file that cannot be read as an image; the message names it.
     """
-    try:
-        image = decode(path.read_bytes(), OWN_IMAGES)
-    except (ImageRejected, OSError) as error:
-        raise DataError(f"{path}: {error}") from error
-    if banner >= image.height:
-        raise DataError(f"{path}: {image.height} rows of pixels, of which {banner} are to be cut off as its banner")
-    picture = image.crop((0, 0, image.width, image.height - banner)) if banner else image
-    return to_array(resize_and_crop(picture, spec), spec)
+    return to_array(resize_and_crop(picture(path, banner), spec), spec)
 
 
 def batches(split: Split, spec: Preprocessing, groups: Sequence[list[int]], *, workers: int = 0) -> Iterator[Tensor]:

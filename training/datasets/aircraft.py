@@ -1,7 +1,7 @@
 """FGVC-Aircraft 2013b: 100 variants; 3,334 images to train on, 3,333 for validation, 3,333 to test with.
 
 As distributed: `images_variant_{train,val,test}.txt` in `data/`, a line an image: its number, a space, its variant. Variants
-hold spaces and slashes (`F/A-18`, `Boeing 707-320`, `DHC-8-100`), so only the first space divides. `variants.txt` gives the
+hold spaces and slashes (`F/A-18`, `Boeing 717`, `DHC-8-100`), so only the first space divides. `variants.txt` gives the
 order of the classes. The lowest 20 rows of every photograph are a banner with its copyright: no part of an aircraft, but
 the same photographer's often hang together, so a network can read it.
 

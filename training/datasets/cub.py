@@ -1,7 +1,8 @@
 """Caltech-UCSD Birds-200-2011: 200 species, 5,994 images to train on and 5,794 to test with.
 
 As distributed: `images.txt`, `image_class_labels.txt` and `train_test_split.txt` number the images from 1, `classes.txt` the
-classes. A few images are gray. No validation split.
+classes. A few images are gray. The archive also holds attributes, parts and boxes; nothing here needs them. No validation
+split.
 
 Source: Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011.
 """
@@ -9,9 +10,13 @@ Source: Wah et al., The Caltech-UCSD Birds-200-2011 Dataset, 2011.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from training.datasets.dataset import DataError, DataSet, Split
 from training.datasets.lists import index_of, inside, numbered
+
+_LABELS: Final = "image_class_labels.txt"
+_USES: Final = "train_test_split.txt"
 
 
 def read_cub(root: Path) -> DataSet:
@@ -20,22 +25,28 @@ def read_cub(root: Path) -> DataSet:
     Raises:
         DataError: a list is missing, or two lists do not go together.
     """
-    root = inside(root, "train_test_split.txt", "CUB_200_2011")
+    root = inside(root, _USES, "CUB_200_2011")
     names = numbered(root / "classes.txt")
     index = {number: i for i, number in enumerate(names)}
-    files, labels, uses = (
-        numbered(root / name) for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")
-    )
-    for name, numbers in (("image_class_labels.txt", labels), ("train_test_split.txt", uses)):
-        if numbers.keys() != files.keys():
-            stray = min(numbers.keys() ^ files.keys(), key=int)
-            raise DataError(f"{root}: image {stray} is in only one of images.txt and {name}")
+    files, labels, uses = _lists(root)
 
     def split(use: str) -> Split:
         chosen = [number for number in files if uses[number] == use]
         return Split(
             paths=tuple(root / "images" / files[number] for number in chosen),
-            labels=tuple(index_of(labels[number], index, root / "image_class_labels.txt") for number in chosen),
+            labels=tuple(index_of(labels[number], index, root / _LABELS) for number in chosen),
         )
 
-    return DataSet("cub", tuple(names.values()), split("1"), split("0"), protocol="train_test_split.txt")
+    return DataSet("cub", tuple(names.values()), split("1"), split("0"), protocol=_USES)
+
+
+def _lists(root: Path) -> tuple[dict[str, str], ...]:
+    """File, class and use of every image by its number."""
+    files, labels, uses = (numbered(root / name) for name in ("images.txt", _LABELS, _USES))
+    for name, numbers in ((_LABELS, labels), (_USES, uses)):
+        if strays := numbers.keys() ^ files.keys():
+            raise DataError(f"{root}: image {min(strays, key=int)} is in only one of images.txt and {name}")
+    for number, use in uses.items():
+        if use not in ("0", "1"):
+            raise DataError(f"{root / _USES}: image {number} has {use!r}; 1 is for training, 0 for testing")
+    return files, labels, uses

@@ -1,79 +1,44 @@
-"""`rankone data download`: archives from their official addresses, resumed where a download broke off, checked, unpacked."""
+"""`rankone data download`: files from their official addresses, resumed where a download broke off, and checked."""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tarfile
-import tempfile
-import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Mapping
+from email.message import Message
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, Final
+from urllib.error import HTTPError
 
+from rich.console import Console
 from rich.progress import Progress
 
 from training.datasets.dataset import DataError
+from training.datasets.sources import SOURCES, Source
+from training.datasets.unpack import is_unpacked, unpack
 
 _CHUNK: Final = 1 << 20
 _PATIENCE_S: Final = 30
+_PARTIAL_CONTENT: Final = 206
 _NOT_SATISFIABLE: Final = 416
 
 
-@dataclass(frozen=True)
-class Source:
-    """A file of a data set: where it is published, and its md5 where that is published too."""
-
-    url: str
-    md5: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Of the file."""
-        return self.url.rpartition("/")[2]
-
-
-SOURCES: Final[dict[str, tuple[Source, ...]]] = {
-    "cub": (
-        Source(
-            "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz", "97eceeb196236b17998738112f37df78"
-        ),
-    ),
-    "aircraft": (
-        Source(
-            "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
-            "d4acdd33327262359767eeaa97a4f732",
-        ),
-    ),
-    "mit67": (
-        Source("http://groups.csail.mit.edu/vision/LabelMe/NewImages/indoorCVPR_09.tar"),
-        Source("http://web.mit.edu/torralba/www/TrainImages.txt"),
-        Source("http://web.mit.edu/torralba/www/TestImages.txt"),
-    ),
-    "dtd": (
-        Source(
-            "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz", "fff73e5086ae6bdbea199a49dfb8a4c1"
-        ),
-    ),
-}
-"""The checksums are those the publishers or torchvision state; MIT states none."""
-
-
-def download(name: str, home: Path) -> None:
+def download(name: str, home: Path, sources: Mapping[str, tuple[Source, ...]] = SOURCES) -> None:
     """Fetches and unpacks the data set `name` into `home`; what is there already is not fetched again.
 
     Raises:
         DataError: no such data set, no network, or an archive that is not what was published.
     """
-    if name not in SOURCES:
-        raise DataError(f"{name} cannot be downloaded; these can: {', '.join(SOURCES)}")
+    if name not in sources:
+        raise DataError(f"{name} cannot be downloaded; these can: {', '.join(sources)}")
     home.mkdir(parents=True, exist_ok=True)
-    for source in SOURCES[name]:
-        fetch(source, home)
-    for source in SOURCES[name]:
-        if tarfile.is_tarfile(home / source.name):
-            unpack(home / source.name, home)
+    for source in sources[name]:
+        if source.is_archive and is_unpacked(home / source.name):
+            continue
+        path = fetch(source, home)
+        if source.is_archive:
+            unpack(path)
 
 
 def fetch(source: Source, home: Path) -> Path:
@@ -83,57 +48,47 @@ def fetch(source: Source, home: Path) -> Path:
         DataError: it cannot be had, with what to do; or its checksum is another one.
     """
     path, partial = home / source.name, home / f"{source.name}.part"
-    if not path.exists():
-        try:
-            _continue(source.url, partial)
-        except (OSError, urllib.error.URLError) as error:
-            raise DataError(
-                f"{source.url} cannot be fetched: {error}. The same command goes on where this one ended; without a "
-                f"network, put {source.name} into {home} by hand and repeat it"
-            ) from error
-        _check(partial, source)
-        partial.replace(path)
-    return path
-
-
-def unpack(archive: Path, home: Path) -> None:
-    """The folders and files at the top of the archive, in `home`; each whole or not there, none that is there replaced.
-
-    Raises:
-        DataError: it cannot be unpacked.
-    """
-    stage = Path(tempfile.mkdtemp(prefix=".unpacking.", dir=home))
+    if path.exists():  # put there by hand, perhaps: ours to check, not to remove
+        if fault := _fault(path, source):
+            raise DataError(f"{path}: {fault}; replace it, or remove it and it is fetched from {source.url}")
+        return path
     try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(stage, filter="data")
-        for entry in stage.iterdir():
-            if not (home / entry.name).exists():
-                entry.rename(home / entry.name)
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise DataError(f"{archive} cannot be unpacked: {error}; remove it and download again") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+        _complete(source.url, partial)
+    except (OSError, HTTPException) as error:
+        raise DataError(
+            f"{source.url} cannot be fetched: {error}. The same command goes on where this one ended; without a "
+            f"network, put {source.name} into {home} by hand and repeat it"
+        ) from error
+    if fault := _fault(partial, source):
+        partial.unlink()
+        raise DataError(f"{source.url}: {fault}; it was removed, fetch it again")
+    return partial.replace(path)
 
 
-def _continue(url: str, partial: Path) -> None:
+def _complete(url: str, partial: Path) -> None:
+    """Fetches what `partial` lacks; all of it, if the server cannot start in the middle."""
     done = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})  # noqa: S310
+    headers = {"User-Agent": "rankone", **({"Range": f"bytes={done}-"} if done else {})}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - only addresses of ours
     try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310 - only addresses above
-            resumed = answer.status == 206
-            with partial.open("ab" if resumed else "wb") as file:
-                _copy(answer, file, done if resumed else 0, url.rpartition("/")[2])
-    except urllib.error.HTTPError as error:
+        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310
+            start = done if answer.status == _PARTIAL_CONTENT else 0
+            with partial.open("ab" if start else "wb") as file:
+                _copy(answer, file, start, url.rpartition("/")[2])
+    except HTTPError as error:
         if error.code != _NOT_SATISFIABLE or not done:
-            raise  # otherwise all of it was there before
+            raise
+        if _length(error.headers) != done:  # what is here was another file: nothing of it can be kept
+            partial.unlink()
+            _complete(url, partial)
 
 
 def _copy(answer: Any, file: IO[bytes], done: int, name: str) -> None:
     length = answer.headers.get("Content-Length")
     total = None if length is None else done + int(length)
-    with Progress() as bar:
+    with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=total, completed=done)
-        while block := answer.read(_CHUNK):
+        while block := answer.read1(_CHUNK):  # what came before a break is kept
             file.write(block)
             done += len(block)
             bar.advance(task, len(block))
@@ -141,11 +96,15 @@ def _copy(answer: Any, file: IO[bytes], done: int, name: str) -> None:
         raise OSError(f"the connection broke off after {done:,} of {total:,} bytes")
 
 
-def _check(partial: Path, source: Source) -> None:
+def _length(headers: Message) -> int | None:
+    """Of the whole file, from the `Content-Range: bytes */LENGTH` of a refused range."""
+    _, _, length = headers.get("Content-Range", "").rpartition("/")
+    return int(length) if length.isdecimal() else None
+
+
+def _fault(path: Path, source: Source) -> str | None:
     if source.md5 is None:
-        return
-    with partial.open("rb") as file:
+        return None
+    with path.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != source.md5:
-        partial.unlink()
-        raise DataError(f"{source.url}: its md5 is {found}, published is {source.md5}; it was removed, fetch it again")
+    return None if found == source.md5 else f"its md5 is {found}, published is {source.md5}"

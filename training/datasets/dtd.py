@@ -1,6 +1,7 @@
 """Describable Textures, r1.0.1: 47 textures; in each of 10 partitions 1,880 images to train on, for validation and to test.
 
-As distributed: `labels/{train,val,test}{1..10}.txt`, a line an image, `<class>/<file>`, and `images/<class>/`.
+As distributed: `labels/{train,val,test}{1..10}.txt`, a line an image, `<class>/<file>`, and `images/<class>/`. A few images are
+there under two names, in different splits of some partitions; `rankone data verify` names them.
 
 Source: Cimpoi et al., Describing Textures in the Wild, 2014.
 """
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from training.datasets.dataset import DataError, DataSet, Split
-from training.datasets.lists import index_of, inside, lines
+from training.datasets.lists import by_class, index_of, inside
 
 PARTITIONS: Final = range(1, 11)
 
@@ -41,15 +42,15 @@ def read_dtd(
         raise DataError("DTD: images for validation cannot be trained on and tested with; choose one")
     root = inside(root, "labels", "dtd")
     sources = {use: root / "labels" / f"{use}{partition}.txt" for use in ("train", "val", "test")}
-    entries = {use: lines(source) for use, source in sources.items()}
-    classes = sorted({entry.partition("/")[0] for entry in entries["train"]})
+    entries = {use: by_class(source) for use, source in sources.items()}
+    classes = sorted({name for name, _ in entries["train"]})
     index = {name: i for i, name in enumerate(classes)}
 
     def split(uses: str) -> Split:
-        found = [(entry, sources[use]) for use in uses.split("+") for entry in entries[use]]
+        found = [(name, file, sources[use]) for use in uses.split("+") for name, file in entries[use]]
         return Split(
-            paths=tuple(root / "images" / entry for entry, _ in found),
-            labels=tuple(index_of(entry.partition("/")[0], index, source) for entry, source in found),
+            paths=tuple(root / "images" / name / file for name, file, _ in found),
+            labels=tuple(index_of(name, index, source) for name, _, source in found),
         )
 
     return DataSet(

@@ -14,10 +14,12 @@ def lines(path: Path) -> list[str]:
         DataError: there is no such file, or it is not text.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+        text = path.read_text(encoding="utf-8-sig")  # an editor may have put a mark before the first line
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text: {error}") from error
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def pairs(path: Path) -> list[tuple[str, str]]:
@@ -39,13 +41,30 @@ def numbered(path: Path) -> dict[str, str]:
     """Number -> value, of a file whose lines are `number value`.
 
     Raises:
-        DataError: no such file, a line without a value, or a number that is there twice.
+        DataError: no such file, a line without a number or a value, or a number that is there twice.
     """
     found: dict[str, str] = {}
     for number, value in pairs(path):
+        if not number.isdecimal():
+            raise DataError(f"{path}: expected a number and a value, got '{number} {value}'")
         if number in found:
             raise DataError(f"{path}: {number} is there twice")
         found[number] = value
+    return found
+
+
+def by_class(path: Path) -> list[tuple[str, str]]:
+    """The class and the file of every line, of a file whose lines are `<class>/<file>`; either may hold spaces.
+
+    Raises:
+        DataError: no such file, or a line without a class or a file.
+    """
+    found = []
+    for number, line in enumerate(lines(path), start=1):
+        name, _, file = line.partition("/")
+        if not (name and file):
+            raise DataError(f"{path}, line {number}: expected <class>/<file>, got {line!r}")
+        found.append((name, file))
     return found
 
 

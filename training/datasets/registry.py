@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,11 +14,14 @@ from training.datasets.aircraft import read_aircraft
 from training.datasets.cub import read_cub
 from training.datasets.dataset import DataError, DataSet
 from training.datasets.dtd import read_dtd
-from training.datasets.folder import load_folder
+from training.datasets.folder import load_folder, read_folder
 from training.datasets.mit67 import read_mit67
 from training.datasets.photos import write_photos
 
 Options = Mapping[str, Any]
+
+FOLDER: Final = "folder"
+"""The layout of class folders."""
 
 
 @dataclass(frozen=True)
@@ -27,24 +31,32 @@ class Reader:
     read: Callable[..., DataSet]
     marks: tuple[str, ...]
     """Files of which a folder of this layout has one."""
+    num_classes: int
     published: Mapping[str, int]
-    """Images by split, when every split is read by itself."""
-    apart: Options = field(default_factory=dict)
-    """Options with which every split is read by itself."""
+    """Images by the use they are published for: train, val or test."""
+
+    def expected(self, options: Options) -> dict[str, int]:
+        """Images by split, as published; `options` may join what is published apart."""
+        named = inspect.signature(self.read).parameters
+        uses = {
+            split: options.get(split, named[split].default if split in named else split) for split in ("train", "test")
+        }
+        counts = {split: sum(self.published[use] for use in joined.split("+")) for split, joined in uses.items()}
+        if "val" in self.published and not any("val" in joined for joined in uses.values()):
+            counts["validation"] = self.published["val"]
+        return counts
 
 
 READERS: Final[Mapping[str, Reader]] = {
-    "cub": Reader(read_cub, ("train_test_split.txt", "CUB_200_2011"), {"train": 5994, "test": 5794}),
+    "cub": Reader(read_cub, ("train_test_split.txt", "CUB_200_2011"), 200, {"train": 5994, "test": 5794}),
     "aircraft": Reader(
         read_aircraft,
         ("variants.txt", "data/variants.txt", "fgvc-aircraft-2013b"),
-        {"train": 3334, "validation": 3333, "test": 3333},
-        {"train": "train"},
+        100,
+        {"train": 3334, "val": 3333, "test": 3333},
     ),
-    "mit67": Reader(read_mit67, ("TrainImages.txt", "indoorCVPR_09"), {"train": 5360, "test": 1340}),
-    "dtd": Reader(
-        read_dtd, ("labels/train1.txt", "dtd"), {"train": 1880, "validation": 1880, "test": 1880}, {"train": "train"}
-    ),
+    "mit67": Reader(read_mit67, ("TrainImages.txt", "indoorCVPR_09"), 67, {"train": 5360, "test": 1340}),
+    "dtd": Reader(read_dtd, ("labels/train1.txt", "dtd"), 47, {"train": 1880, "val": 1880, "test": 1880}),
 }
 
 WRITERS: Final[Mapping[str, Callable[[Path], None]]] = {"photos": write_photos}
@@ -64,12 +76,16 @@ def load(name_or_path: str, options: Options | None = None, root: Path = Path("d
     Raises:
         DataError: there is none, it lacks files, or it has no such options.
     """
-    data = _read(name_or_path, options or {}, root)
-    missing = [path for split in data.splits.values() for path in split.paths if not path.is_file()]
+    name, path = _found(name_or_path, root)
+    if is_folder(name):
+        check_no_options(options or {})
+        return load_folder(path)
+    data = read(name, path, options or {})
+    missing = [file for split in data.splits.values() for file in split.paths if not file.is_file()]
     if missing:
         raise DataError(
             f"{len(missing):,} files of {name_or_path} are missing, the first is {missing[0]}; "
-            f"`rankone data verify` names all of them"
+            f"`rankone data verify {name} {path}` names all of them"
         )
     return data
 
@@ -80,12 +96,11 @@ def read(name: str, path: Path, options: Options) -> DataSet:
     Raises:
         DataError: no such layout or options, or lists that are missing or wrong.
     """
-    if name == "folder" or name in WRITERS:
-        if options:
-            raise DataError(f"a folder of class folders has no options, got {', '.join(options)}")
-        return load_folder(path)
+    if is_folder(name):
+        check_no_options(options)
+        return read_folder(path)
     if name not in READERS:
-        raise DataError(f"there is no layout {name!r}; known are folder, {', '.join(NAMES)}")
+        raise DataError(f"there is no layout {name!r}; known are {', '.join((FOLDER, *NAMES))}")
     try:
         return validate_call(READERS[name].read)(path, **options)
     except ValidationError as error:
@@ -93,21 +108,33 @@ def read(name: str, path: Path, options: Options) -> DataSet:
         raise DataError(f"options of {name}: {faults}") from error
 
 
-def _read(name_or_path: str, options: Options, root: Path) -> DataSet:
+def is_folder(name: str) -> bool:
+    """Whether the layout is that of class folders."""
+    return name == FOLDER or name in WRITERS
+
+
+def check_no_options(options: Options) -> None:
+    """Raises DataError if there are any."""
+    if options:
+        raise DataError(f"a folder of class folders has no options, got {', '.join(options)}")
+
+
+def _found(name_or_path: str, root: Path) -> tuple[str, Path]:
+    """The layout and the folder of a data set."""
     path = root / name_or_path
     if name_or_path in WRITERS:
         if not path.exists():
             WRITERS[name_or_path](path)
-        return read(name_or_path, path, options)
+        return name_or_path, path
     if name_or_path in READERS:
         if not path.is_dir():
             raise DataError(
                 f"there is no {path}: `rankone data download {name_or_path}` fetches it, or give its folder"
             )
-        return read(name_or_path, path, options)
+        return name_or_path, path
     if not Path(name_or_path).is_dir():
         raise DataError(f"{name_or_path} is neither a directory nor one of: {', '.join(NAMES)}")
-    return read(_layout_of(Path(name_or_path)), Path(name_or_path), options)
+    return _layout_of(Path(name_or_path)), Path(name_or_path)
 
 
 def _layout_of(path: Path) -> str:
@@ -115,4 +142,4 @@ def _layout_of(path: Path) -> str:
     for name, reader in READERS.items():
         if not (path / "train").is_dir() and any((path / mark).exists() for mark in reader.marks):
             return name
-    return "folder"
+    return FOLDER

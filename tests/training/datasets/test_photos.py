@@ -6,13 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from training.datasets import DataError, load, load_folder, write_photos
+from training.datasets import write_photos
 from training.datasets.photos import COUNTS, PHOTOGRAPHS, Box, tiles
-
-
-def image(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (4, 4)).save(path)
 
 
 def test_photos_has_every_class_in_every_set(photos_root: Path) -> None:
@@ -60,44 +55,3 @@ def test_no_pixel_of_a_photograph_is_in_two_sets(photos_root: Path) -> None:
             area = owner[place[0] : place[0] + side, place[1] : place[1] + side]
             assert set(area.flatten()) <= {"", name}
             area[:] = name
-
-
-def test_any_folder_of_class_folders_is_a_data_set(tmp_path: Path) -> None:
-    for path in (
-        "train/b/1.png",
-        "train/a/sub/2.JPG",
-        "test/a/3.webp",
-        "test/b/5.png",
-        "train/a/notes.txt",
-        "train/.hidden/4.png",
-    ):
-        if path.endswith(("txt", "JPG", "webp")):
-            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / path).write_bytes(b"")
-        else:
-            image(tmp_path / path)
-    data = load(str(tmp_path))
-    assert data.classes == ("a", "b")
-    assert data.train.paths == (tmp_path / "train/a/sub/2.JPG", tmp_path / "train/b/1.png")
-    assert data.train.labels == (0, 1)
-    assert (data.test.paths, data.test.labels) == ((tmp_path / "test/a/3.webp", tmp_path / "test/b/5.png"), (0, 1))
-
-
-def test_folders_that_are_no_data_set_say_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="train is missing; a data set is a folder with train/<class>/"):
-        load_folder(tmp_path)
-    image(tmp_path / "train/a/1.png")
-    with pytest.raises(DataError, match="test is missing"):
-        load_folder(tmp_path)
-    image(tmp_path / "test/zebra/1.png")
-    with pytest.raises(DataError, match="test has classes that train/ lacks: zebra"):
-        load_folder(tmp_path)
-    with pytest.raises(DataError, match="is neither a directory nor one of: photos"):
-        load(str(tmp_path / "nowhere"))
-
-
-def test_class_folders_without_images_are_refused(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        (tmp_path / split / "a").mkdir(parents=True)
-    with pytest.raises(DataError, match="train has no JPEG, PNG or WebP images"):
-        load_folder(tmp_path)
