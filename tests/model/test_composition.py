@@ -67,6 +67,15 @@ def test_the_root_of_negative_features_keeps_their_sign_and_learns() -> None:
     assert torch.autograd.gradcheck(pooling, features.detach().sign().mul(features.detach().abs() + 1).requires_grad_())
 
 
+def test_the_slope_of_the_root_of_the_features_is_bounded_over_the_whole_image() -> None:
+    """A dark location among bright ones has the bound of the bright ones, not one of its own."""
+    features = torch.tensor([[[4.0, 4.0], [1e-6, 0.0]]], requires_grad=True)
+    compose("sum", elementwise=False, root_features=True).build(2)(features).sum().backward()
+    bound = 1 / (2 * 0.1 * 2**0.5)  # the root mean square of the four roots is sqrt(2)
+    assert features.grad is not None
+    assert torch.allclose(features.grad, torch.tensor([[[0.25, 0.25], [bound, bound]]]))
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [

@@ -151,6 +151,19 @@ def test_the_gradient_in_float32_is_that_in_float64(name: str, locations: int, t
     assert relative_error(gradients[0], gradients[1]) < tolerance
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_it_works_in_float64_whatever_comes_in(name: str) -> None:
+    layer, matrix, p = CASES[name][0](8), gram(torch.rand(2, 20, 8)), torch.randn(2, 8, 8)
+    leaf, exact = matrix.clone().requires_grad_(), matrix.double().requires_grad_()
+    out, expected = layer(leaf), layer(exact)
+    assert torch.equal(out, expected.float())
+    out.backward(p)
+    expected.backward(p.double())
+    assert leaf.grad is not None
+    assert exact.grad is not None
+    assert torch.equal(leaf.grad, exact.grad.float())
+
+
 def test_the_derivative_of_the_logarithm_is_exact_between_eigenvalues_far_apart() -> None:
     """From either of the two: the smaller one divides, or `1 + (a - b) / b` would lose its digits."""
     matrix = torch.diag(torch.tensor([1e11, 0.0], dtype=torch.float64))[None].requires_grad_()
