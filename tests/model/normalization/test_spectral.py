@@ -188,6 +188,11 @@ def test_the_square_of_the_root_is_the_matrix_and_powers_multiply() -> None:
     assert relative_error(matrix_power(matrix_power(matrix, 0.6), 0.5), matrix_power(matrix, 0.3)) < 1e-9
 
 
+def test_a_small_eigenvalue_is_not_taken_for_0() -> None:
+    values = torch.linalg.eigvalsh(matrix_power(with_eigenvalues([1.0, 0.5, 1e-12])))
+    assert torch.allclose(values[0], torch.tensor([1e-6, 0.5**0.5, 1.0], dtype=torch.float64), atol=1e-9)
+
+
 def test_a_change_of_basis_passes_through() -> None:
     matrix = gram(torch.rand(1, 30, 6, dtype=torch.float64))
     basis = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))[0]
