@@ -52,6 +52,7 @@ def test_newton_schulz_takes_12_of_the_papers_15_products(matrix: torch.Tensor) 
 def test_decompositions_count_by_the_textbook(matrix: torch.Tensor) -> None:
     assert count_flops(lambda: torch.linalg.svd(FEATURES, full_matrices=False)) == 6 * N * D**2 + 20 * D**3
     assert svd_flops(D, N) == svd_flops(N, D)
+    assert count_flops(lambda: torch.linalg.svd(torch.ones(3, 9, 5))) == 3 * svd_flops(9, 5)
     assert count_flops(lambda: MatrixPower(D)(matrix)) == eigh_flops(D) + 2 * D**3 == 9 * D**3 + 2 * D**3
     assert count_flops(lambda: torch.linalg.eigh(matrix.expand(4, -1, -1))) == 4 * 9 * D**3
 
