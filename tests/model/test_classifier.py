@@ -80,6 +80,7 @@ def test_it_never_holds_more_than_rank_numbers_a_direction() -> None:
     assert sum(parameter.numel() for parameter in layer.parameters()) == 14 * (100 * 8 + 1)
     again = LowRankClassifier(100, 14)
     assert torch.equal(layer.positive, again.positive)
+    assert float(layer.positive.detach().std()) == pytest.approx(1 / 100**0.5, rel=0.05)  # columns of length 1 or so
 
 
 @pytest.mark.parametrize("rank", [0, 1, 3])

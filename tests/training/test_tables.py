@@ -293,8 +293,10 @@ def test_every_kind_is_written_and_drawn(
 ) -> None:
     contenders = ("RUN on F", "RUN on G") if kind == "cost" else (None, None)
     rows = tuple(replace(row, contender=name) for row, name in zip(SMALL.rows, contenders, strict=True))
-    monkeypatch.setitem(TABLES, "6", replace(SMALL, kind=kind, rows=rows, axis=None))
+    shorter = {"phase1": {"epochs": 2}}
+    monkeypatch.setitem(TABLES, "6", replace(SMALL, kind=kind, rows=rows, axis=None, fast=shorter))
     filled = fill(tmp_path, replace(plan, seeds=(0,)), name="6")
+    assert [one.recipe["phase1"]["epochs"] for (one,) in filled.measured.values()] == [2, 2]
     plot(filled, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 5_000
     columns = {
@@ -309,6 +311,10 @@ def test_every_kind_is_written_and_drawn(
         assert filled.costs["RUN on F"].flops == steps + update
         assert filled.costs["RUN on G"].flops == 3 * 2 * 512**2
         assert "| 4.8 M | " in markdown(filled)
+        (path,) = (tmp_path / "costs").iterdir()
+        measured = path.stat().st_mtime_ns
+        assert fill(tmp_path, replace(plan, seeds=(0,)), name="6").costs == filled.costs
+        assert path.stat().st_mtime_ns == measured
     if kind == "curve":
         shown = markdown(filled).splitlines()[6].split(" | ")[1]
         assert shown == spread([1 - (filled.measured["0"][0].history[-1].validation_error or 0)])
@@ -333,6 +339,12 @@ def test_tables_and_figures_of_the_paper_are_all_there() -> None:
         assert {row.contender for row in table.rows} <= {None, *contenders(1, "cpu", locations=4, channels=4)}
     with pytest.raises(TableError, match="there is no table '10'; there are: 3, 4"):
         check_names(["4", "10"])
+
+
+def test_a_table_that_is_not_there_is_refused_before_anything_is_measured(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="there is no table '10'"):
+        Book(tmp_path, plan, StopRequest()).fill(["4", "10"], lambda _: None)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

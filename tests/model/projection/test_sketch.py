@@ -116,7 +116,8 @@ def test_tables_are_drawn_once_from_the_seed_and_have_the_agreed_form() -> None:
     for hashed in (sketch.h1, sketch.h2):
         assert hashed.dtype == torch.int64
         assert hashed.shape == (512,)
-        assert 0 <= int(hashed.min()) <= int(hashed.max()) < 10_000
+        assert 0 <= int(hashed.min()) < 500
+        assert 9_500 < int(hashed.max()) < 10_000
     assert set(torch.cat([sketch.s1, sketch.s2]).tolist()) == {-1.0, 1.0}
     assert sketch.state_dict().keys() == {"h1", "h2", "s1", "s2"}
     assert torch.equal(sketch.h1, TensorSketch(512, seed=7).h1)
