@@ -168,6 +168,12 @@ def test_a_seed_draws_the_weights_and_the_tables_of_the_pooling(photos: DataSet)
     assert Setting.of(plain, plain.rows[0], QUICK, photos, 7, fast=False).recipe.pooling.options == {}
 
 
+def test_nothing_of_the_recipes_own_pooling_is_left_in_a_row(photos: DataSet) -> None:
+    recipe = QUICK.model_copy(update={"pooling": Pooling(system="bcnn-ns", options={"iterations": 7})})
+    pooling = Setting.of(SMALL, SMALL.rows[0], recipe, photos, 0, fast=False).recipe.pooling
+    assert pooling == Pooling(options={"dim": 100, "eta": 0, "seed": 0})
+
+
 @pytest.mark.parametrize(("name", "last"), [("default", 40), ("fast", 3)])
 def test_table_3_holds_the_first_epoch_against_the_last_one(photos: DataSet, name: str, last: int) -> None:
     table, recipe = TABLES["3"], load_recipe(name)
@@ -275,13 +281,47 @@ def test_a_picture_of_epochs_has_the_held_out_accuracy_of_each(filled: Filled) -
         assert curves[row] == pytest.approx([1 - sum(each) / len(each) for each in errors])
 
 
-def test_a_picture_of_costs_has_our_medians_and_the_papers_milliseconds(filled: Filled) -> None:
+def cells(text: str) -> dict[str, list[str]]:
+    """The columns of the table in a page, by their heads."""
+    lines = [line[1:-1].split("|") for line in text.splitlines() if line.startswith("|")]
+    return {column[0].strip(): [cell.strip() for cell in column[2:]] for column in zip(*lines, strict=True)}
+
+
+def test_ratios_and_epochs_stand_in_their_columns(filled: Filled) -> None:
+    one = filled.measured["0.6"][0]
+    epochs = [(1, 0, 0.75), (1, 1, 0.5), (2, 0, 0.25), (2, 1, 0.125)]
+    history = [
+        one.history[0].model_copy(update={"phase": phase, "epoch": epoch, "validation_error": error})
+        for phase, epoch, error in epochs
+    ]
+    values = [(6.0, 2.0, 3.0, 2.0)]
+    longer = one.recipe | {"phase1": one.recipe["phase1"] | {"epochs": 9}}
+    other = one.model_copy(update={"history": history, "singular_values": values, "recipe": longer})
+    both = {"0": [one.model_copy(update={"singular_values": values})], "0.6": [other]}
+    curve = cells(markdown(replace(filled, measured=both, table=replace(SMALL, kind="curve"))))
+    assert curve["after phase 1"][1] == spread([0.5])
+    assert (curve["after phase 2"][0], curve["after phase 2"][1]) == ("", spread([0.875]))
+    text = markdown(replace(filled, measured=both, table=replace(SMALL, kind="scatter")))
+    assert (cells(text)["sigma1 / sigma2"][1], cells(text)["after RUN"][1]) == (
+        spread([3.0], "{:.2f}"),
+        spread([1.5], "{:.2f}"),
+    )
+    assert "3 or 9 epochs of phase 1 at 1, 0 of phase 2" in text
+
+
+def test_costs_stand_beside_the_papers_in_the_table_and_the_picture(filled: Filled) -> None:
     sizes = {"flops": 1, "batch": 2, "locations": 784, "channels": 512, "rounds": 2}
     costs = {
         name: Cost(contender=name, low_ms=k, median_ms=k + 1, high_ms=k + 3, device="cpu", machine="", **sizes)
-        for k, name in enumerate(contenders(1, "cpu", locations=4, channels=4), start=1)
+        for k, name in enumerate((str(row.contender) for row in TABLES["6"].rows), start=1)
     }
-    ours, paper = axes_of(replace(filled, name="6", table=TABLES["6"], costs=costs))
+    measured = {row.title: filled.measured["0.6"] for row in TABLES["6"].rows}
+    costly = replace(filled, name="6", table=TABLES["6"], costs=costs, measured=measured)
+    table = cells(markdown(costly))
+    assert table["times faster"] == ["3.0", "2.0", "1.5", "1.2", "1.0"]
+    assert table["ms, batch of 2 (quartiles)"][0] == "2.0 (1.0 - 4.0)"
+    assert table["paper: ms"] == ["6731", "", "833", "2.5", ""]
+    ours, paper = axes_of(costly)
     assert [bar.get_width() for bar in ours.patches] == [2, 3, 4, 5, 6]
     assert [bar.get_width() for bar in paper.patches] == [6731, 833, 2.5]
     assert [label.get_text() for label in paper.get_yticklabels()] == ["SVD", "Newton-Schulz", "RUN on F"]

@@ -49,12 +49,14 @@ class Measured(BaseModel):
     @property
     def mean_ratio(self) -> float:
         """The mean of the first singular value over the second; images whose second one is 0 are left out."""
-        return _mean_ratio([(first, second) for first, second, *_ in self.singular_values or ()])
+        assert self.singular_values is not None
+        return _mean_ratio([(first, second) for first, second, *_ in self.singular_values])
 
     @property
     def mean_ratio_after(self) -> float:
         """The same after RUN."""
-        return _mean_ratio([(first, second) for *_, first, second in self.singular_values or ()])
+        assert self.singular_values is not None
+        return _mean_ratio([(first, second) for *_, first, second in self.singular_values])
 
 
 @dataclass(frozen=True)
