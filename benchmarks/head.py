@@ -32,6 +32,6 @@ def main() -> None:
         print_table(
             f"batch {batch}",
             timings,
-            "backbone (VGG16)",
+            RIVAL,
             lambda ratio: f"{100 * ratio:.2f} % (at most {100 * TARGET} %)",
         )

@@ -10,13 +10,15 @@ import math
 import torch
 from torch import Tensor, nn
 
+from model.precision import at_least_float32, without_autocast
+
 
 class LowRankClassifier(nn.Module):
     """`s_c = ||U_c^T X||^2 - ||V_c^T X||^2 + b_c`, with U_c and V_c of rank / 2 columns each.
 
     `features` takes `X^T = F P` (B, N, m) and never forms a matrix: N m r multiply-adds a class. `forward` takes the flattened
     matrix (B, m * m) that a low-rank projection ends in, `X X^T`, and returns the same scores: m^2 r a class, which is less
-    where N > m.
+    where N > m. In float32 or float64 also under autocast: a score is a difference of two large energies.
 
     Source: Kong and Fowlkes, Low-rank Bilinear Pooling for Fine-Grained Classification, 2017, equation 7.
 
@@ -39,14 +41,17 @@ class LowRankClassifier(nn.Module):
     def forward(self, pooled_Bd: Tensor) -> Tensor:
         if pooled_Bd.dim() != 2 or pooled_Bd.shape[1] != self.dim**2:
             raise ValueError(f"expected flattened matrices (batch, {self.dim**2}), got shape {tuple(pooled_Bd.shape)}")
-        weight_Cmm = self.positive @ self.positive.transpose(1, 2) - self.negative @ self.negative.transpose(1, 2)
-        return pooled_Bd @ weight_Cmm.flatten(1).T + self.bias
+        with without_autocast(pooled_Bd):
+            weight_Cmm = self.positive @ self.positive.transpose(1, 2) - self.negative @ self.negative.transpose(1, 2)
+            return at_least_float32(pooled_Bd) @ weight_Cmm.flatten(1).T + self.bias
 
     def features(self, features_BNm: Tensor) -> Tensor:
         """The scores (B, C) of local features (B, N, m) in the basis, without their matrix."""
         if features_BNm.dim() != 3 or features_BNm.shape[2] != self.dim:
             raise ValueError(f"expected local features (batch, locations, {self.dim}), got {tuple(features_BNm.shape)}")
-        return self._energy(features_BNm, self.positive) - self._energy(features_BNm, self.negative) + self.bias
+        with without_autocast(features_BNm):
+            features_BNm = at_least_float32(features_BNm)
+            return self._energy(features_BNm, self.positive) - self._energy(features_BNm, self.negative) + self.bias
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, rank={self.rank}"

@@ -25,6 +25,7 @@ class _SignedSqrt(torch.autograd.Function):
         return torch.mul(x.sign(), root)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (root,) = ctx.saved_tensors
         rms = root.square().mean(dim=-1, keepdim=True).sqrt()

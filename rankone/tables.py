@@ -56,7 +56,7 @@ def tables(arguments: list[str]) -> None:
         check_device(machine.device)
         plan = Plan(
             recipe=load_recipe(recipe or ("fast" if fast else "default")),
-            data=_data(data, images or (_FAST_IMAGES if fast else None)),
+            data=_data(data, _FAST_IMAGES if fast and images is None else images),
             seeds=seeds,
             fast=fast,
             batch=batch,

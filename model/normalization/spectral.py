@@ -14,6 +14,7 @@ Precision: float64 inside whatever comes in, as a root turns rounding of 1e-7 in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -50,8 +51,9 @@ def matrix_logarithm(matrix_BDD: Tensor, eps: float = 1e-3) -> Tensor:
         return (values + eps).log()
 
     def divided(a: Tensor, b: Tensor) -> Tensor:
-        ratio = (a - b) / (b + eps)  # log1p(x) / x is exact where the difference of two logarithms is not
-        return torch.where(ratio == 0, 1.0, torch.log1p(ratio) / torch.where(ratio == 0, 1.0, ratio)) / (b + eps)
+        low = torch.minimum(a, b) + eps
+        ratio = (a - b).abs() / low  # log1p(x) / x is exact where the difference of two logarithms is not
+        return torch.where(ratio == 0, 1.0, torch.log1p(ratio) / torch.where(ratio == 0, 1.0, ratio)) / low
 
     return _apply(matrix_BDD, function, divided)
 
@@ -79,15 +81,15 @@ class MatrixPower(_Spectral):
     Args:
         dim: D.
         power: alpha, above 0 and at most 1.
-        eps: added to every eigenvalue, at least 0.
+        eps: added to every eigenvalue, at least 0, finite.
     """
 
     def __init__(self, dim: int, power: float = 0.5, eps: float = 0.0) -> None:
         super().__init__(dim)
         if not 0 < power <= 1:
             raise ValueError(f"power must lie above 0 and be at most 1, got {power}")
-        if eps < 0:
-            raise ValueError(f"eps must not be negative, got {eps}")
+        if not 0 <= eps < math.inf:
+            raise ValueError(f"eps must be finite and not negative, got {eps}")
         self.power, self.eps = power, eps
 
     def _function(self, matrix_BDD: Tensor) -> Tensor:
@@ -107,8 +109,8 @@ class MatrixLogarithm(_Spectral):
 
     def __init__(self, dim: int, eps: float = 1e-3) -> None:
         super().__init__(dim)
-        if eps <= 0:
-            raise ValueError(f"eps must be positive, got {eps}")
+        if not 0 < eps < math.inf:
+            raise ValueError(f"eps must be finite and positive, got {eps}")
         self.eps = eps
 
     def _function(self, matrix_BDD: Tensor) -> Tensor:
@@ -150,9 +152,9 @@ def _without_rounding(values_BD: Tensor) -> Tensor:
 
 
 def _divided_power(power: float, a: Tensor, b: Tensor) -> Tensor:
-    """Divided differences of `x^power`; neighbours so near that their difference is mostly rounding get the slope."""
-    slope = power * torch.where(a > 0, a, torch.inf) ** (power - 1)
-    difference = a - b
-    near = difference.abs() <= 1e-5 * torch.maximum(a, b)
+    """Divided differences of `x^power`; of neighbours, whose difference is mostly rounding, the slope between."""
+    difference, middle = a - b, (a + b) / 2
+    near = difference.abs() <= 1e-5 * middle
+    slope = power * torch.where(middle > 0, middle, torch.inf) ** (power - 1)
     quotient = (a**power - b**power) / torch.where(near, 1.0, difference)
-    return torch.where(near, (slope + slope.transpose(1, 2)) / 2, quotient)
+    return torch.where(near, slope, quotient)

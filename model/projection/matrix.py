@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.checks import check_matrices
+from model.precision import at_least_float32, without_autocast
 
 
 class Flatten(nn.Module):
@@ -67,8 +68,10 @@ class LowRank(nn.Module):
 
     def forward(self, matrix_BDD: Tensor) -> Tensor:
         check_matrices(matrix_BDD, self.dim)
-        weight_Dm = self.weight.to(matrix_BDD.dtype)
-        return (weight_Dm.T @ matrix_BDD @ weight_Dm).flatten(1)
+        with without_autocast(matrix_BDD):
+            matrix_BDD = at_least_float32(matrix_BDD)
+            weight_Dm = self.weight.to(matrix_BDD.dtype)
+            return (weight_Dm.T @ matrix_BDD @ weight_Dm).flatten(1)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, rank={self.rank}, pca={self.pca}"

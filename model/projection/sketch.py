@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model.checks import check_matrices
+from model.precision import at_least_float32, without_autocast
 
 
 def count_sketch(matrix_BDD: Tensor, bins_DD: Tensor, signs_DD: Tensor, out_dim: int) -> Tensor:
@@ -61,6 +62,7 @@ class TensorSketch(nn.Module):
 
     def forward(self, matrix_BDD: Tensor) -> Tensor:
         check_matrices(matrix_BDD, self.dim)
+        matrix_BDD = at_least_float32(matrix_BDD)
         return count_sketch(matrix_BDD, self.bins, self.signs.to(matrix_BDD.dtype), self.out_dim)
 
     def extra_repr(self) -> str:
@@ -94,7 +96,9 @@ class RandomMaclaurin(nn.Module):
 
     def forward(self, matrix_BDD: Tensor) -> Tensor:
         check_matrices(matrix_BDD, self.dim)
-        return random_maclaurin(matrix_BDD, self.w1.to(matrix_BDD.dtype), self.w2.to(matrix_BDD.dtype))
+        with without_autocast(matrix_BDD):
+            matrix_BDD = at_least_float32(matrix_BDD)
+            return random_maclaurin(matrix_BDD, self.w1.to(matrix_BDD.dtype), self.w2.to(matrix_BDD.dtype))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, out_dim={self.out_dim}"

@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks import head, normalization, sketch, timing
 from benchmarks.memory import highest, peak_bytes
 from benchmarks.normalization import contenders, svd_root
-from benchmarks.timing import Goal, Timing, compare, faster, print_goals, print_table
+from benchmarks.timing import Goal, Timing, compare, faster, megabytes, print_goals, print_table
 from model.normalization import MatrixPower
 from model.projection import RandomMaclaurin, TensorSketch
 from model.statistics import gram
@@ -56,8 +56,9 @@ def test_maclaurin_per_location_is_the_models(dtype: torch.dtype) -> None:
 def test_the_sketches_that_are_timed_agree() -> None:
     calls = sketch.contenders(locations=20, channels=12, bins=40)
     found = sketch.differences(calls)
-    assert found.keys() == calls.keys() - {"FFT per location", "Maclaurin per location"}
+    assert found.keys() == calls.keys() - {"FFT per location", "Maclaurin per location", "the whole head (cbp-run)"}
     assert max(found.values()) <= RELATIVE[torch.float32]
+    assert float(calls["the whole head (cbp-run)"]().norm()) == pytest.approx(1, abs=1e-6)
     calls["gather, Gram at hand"] = calls["Maclaurin, Gram at hand"]
     assert sketch.differences(calls)["gather, Gram at hand"] > 0.1
 
@@ -82,8 +83,10 @@ def test_contenders_have_their_names_and_run(backward: bool) -> None:
     assert list(calls) == [*decompositions, "MoNet-2", "CBP + RUN"]
     for call in calls.values():
         call()
-    for goal in normalization.goals(backward=backward):
-        assert {goal.fast, goal.slow} <= calls.keys()
+    wanted = {"Newton-Schulz": 40} if backward else {"Newton-Schulz": 60, "SVD of F": 90}
+    assert {(goal.fast, goal.slow, goal.times) for goal in normalization.goals(backward=backward)} == {
+        (fast, slow, times) for fast in ("RUN on F", "RUN on G") for slow, times in wanted.items()
+    }
 
 
 def test_backward_takes_more_memory_than_forward() -> None:
@@ -153,6 +156,7 @@ def test_everyone_is_called_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     found = compare(contenders, rounds=2, warm_up=1)
     assert called == ["slow", "fast"] + (["slow"] + ["fast"] * 5) * 2
     assert [found[name].median for name in ("slow", "fast")] == pytest.approx([2.0, 0.01])
+    assert (found["slow"].low, found["slow"].high) == pytest.approx((1.5, 2.5))
 
 
 def test_a_table_and_the_goals_say_who_won(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +172,7 @@ def test_a_table_and_the_goals_say_who_won(monkeypatch: pytest.MonkeyPatch) -> N
     assert "b: 10.0 x faster than a (at least 10 x: met)" in text
     assert "b: 10.0 x faster than a (at least 10.5 x: missed)" in text
     assert (faster(0.5), faster(4)) == ("2.0 x faster", "4.0 x slower")
+    assert megabytes({"a": 1_250_000}) == {"a": "1.25"}
 
 
 def test_the_command_knows_every_benchmark() -> None:

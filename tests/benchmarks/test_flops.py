@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.flops import count_flops, eigh_flops, svd_flops
-from model.catalogue import build
+from model.catalogue import SYSTEMS, build
 from model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate, rank_one_update_features
 from model.projection import RandomMaclaurin
 from model.statistics import gram
+from training.tables.markdown import human
 
 N, D = 784, 512
 FEATURES = torch.rand(1, N, D, generator=torch.Generator().manual_seed(0))
@@ -48,6 +52,7 @@ def test_newton_schulz_takes_12_of_the_papers_15_products(matrix: torch.Tensor) 
 def test_decompositions_count_by_the_textbook(matrix: torch.Tensor) -> None:
     assert count_flops(lambda: torch.linalg.svd(FEATURES, full_matrices=False)) == 6 * N * D**2 + 20 * D**3
     assert svd_flops(D, N) == svd_flops(N, D)
+    assert count_flops(lambda: torch.linalg.svd(torch.ones(3, 9, 5))) == 3 * svd_flops(9, 5)
     assert count_flops(lambda: MatrixPower(D)(matrix)) == eigh_flops(D) + 2 * D**3 == 9 * D**3 + 2 * D**3
     assert count_flops(lambda: torch.linalg.eigh(matrix.expand(4, -1, -1))) == 4 * 9 * D**3
 
@@ -63,3 +68,20 @@ def test_a_head_is_the_sum_of_its_parts(matrix: torch.Tensor) -> None:
     whole = count_flops(lambda: build("cbp-run").eval()(FEATURES))
     assert whole == 2 * N * D * D + 3 * 2 * D * D
     assert count_flops(lambda: RandomMaclaurin(D)(matrix)) == 2 * 10_000 * D * D
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_docs_give_every_system_its_dimension_cost_and_export(name: str) -> None:
+    """Counted at full size on tensors without data, which cost no time."""
+    docs = Path(__file__).parents[2] / "docs/systems.md"
+    (text,) = (each for each in docs.read_text(encoding="utf-8").split("\n\n") if each.startswith(f"`{name}`"))
+    text = " ".join(text.split())
+    system, pooling = SYSTEMS[name], build(name).eval()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        features = torch.empty(1, N, D)
+        flops = count_flops(lambda: pooling(features)) - count_flops(lambda: pooling.statistic(features))
+    cost = human(flops) if flops else "no products"
+    assert f" {pooling.out_dim:,} numbers, {cost}" in text
+    assert ("Does not export;" in text) is system.composition.needs_eigendecomposition
+    assert system.sibling is None or f"export; `{system.sibling}` does" in text
+    assert "Choose it" in text

@@ -156,6 +156,21 @@ def test_every_system_stays_float32_under_autocast_and_for_bfloat16(name: str) -
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
+def test_every_system_learns_from_bfloat16_under_autocast_as_in_float64(name: str) -> None:
+    """Before the element-wise step, whose bounded slope jumps from bin to bin."""
+    pooling, rounded = small(name), torch.rand(2, 40, CHANNELS).to(torch.bfloat16)
+    leaf, exact = rounded.clone().requires_grad_(), rounded.double().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pooled = pooling.pool(leaf)
+    gradient = torch.randn_like(pooled)
+    pooled.backward(gradient)
+    pooling.double().pool(exact).backward(gradient.double())
+    assert leaf.grad is not None
+    assert exact.grad is not None
+    assert relative_error(leaf.grad, exact.grad) < 2**-7  # a gradient comes out in the type that went in
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
 def test_every_system_answers_a_batch_as_its_images_alone(name: str) -> None:
     pooling = small(name)
     features = torch.rand(7, 40, CHANNELS)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from model.classifier import LowRankClassifier
 from tests.oracles import low_rank_scores
@@ -20,6 +21,49 @@ def test_both_forms_are_the_formula(dtype: torch.dtype, locations: int) -> None:
     assert relative_error(layer((features.mT @ features).flatten(1).to(dtype)), expected) < RELATIVE[dtype]
 
 
+def both_forms(layer: LowRankClassifier, features: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of local features (B, N, m), from them and from their matrix."""
+    return layer.features(features), layer((features.mT @ features).flatten(1))
+
+
+@pytest.mark.parametrize("locations", [5, 2])
+def test_the_gradient_of_every_parameter_is_right(locations: int) -> None:
+    """Also where the matrix is rank-deficient."""
+    layer, features = LowRankClassifier(4, 2, rank=2).double(), torch.randn(2, locations, 4, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda *_: both_forms(layer, features), tuple(layer.parameters()))
+
+
+def test_a_black_image_scores_the_bias_and_learns_on() -> None:
+    layer, features = LowRankClassifier(6, 3), torch.zeros(1, 9, 6, requires_grad=True)
+    torch.nn.init.normal_(layer.bias)
+    for scores in both_forms(layer, features):
+        assert torch.equal(scores[0], layer.bias)
+        (gradient,) = torch.autograd.grad(scores.sum(), features)
+        assert not gradient.any()
+
+
+def test_a_batch_answers_as_its_images_alone() -> None:
+    layer, features = LowRankClassifier(6, 3), torch.randn(7, 9, 6)
+    features[2] = 0
+    alone = [both_forms(layer, image[None]) for image in features]
+    for form, found in enumerate(both_forms(layer, features)):
+        assert relative_error(found, torch.cat([scores[form] for scores in alone])) < 1e-6
+
+
+def test_it_stays_float32_under_autocast_and_for_bfloat16() -> None:
+    """A score is a difference of energies: in bfloat16 nothing of it would be left."""
+    layer, features = LowRankClassifier(6, 3), torch.randn(4, 50, 6)
+    matrix = (features.mT @ features).flatten(1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer.features(features), layer(matrix)
+        rounded = layer.features(features.to(torch.bfloat16)), layer(matrix.to(torch.bfloat16))
+    layer.double()
+    expected = layer.features(features.double()), layer(matrix.double())
+    expected_rounded = layer.features(features.bfloat16().double()), layer(matrix.bfloat16().double())
+    for pair in zip(found + rounded, expected + expected_rounded, strict=True):
+        assert relative_error(*pair) < RELATIVE[torch.float32]
+
+
 def test_the_gradient_is_right_and_not_zero_at_the_start() -> None:
     layer = LowRankClassifier(4, 2, rank=2).double()
     features = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
@@ -36,6 +80,7 @@ def test_it_never_holds_more_than_rank_numbers_a_direction() -> None:
     assert sum(parameter.numel() for parameter in layer.parameters()) == 14 * (100 * 8 + 1)
     again = LowRankClassifier(100, 14)
     assert torch.equal(layer.positive, again.positive)
+    assert float(layer.positive.detach().std()) == pytest.approx(1 / 100**0.5, rel=0.05)  # columns of length 1 or so
 
 
 @pytest.mark.parametrize("rank", [0, 1, 3])

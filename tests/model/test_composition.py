@@ -9,6 +9,7 @@ import torch
 from model.composition import NORMALIZATIONS, PROJECTIONS, STATISTICS, compose
 from model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate
 from model.projection import LowRank, TensorSketch
+from tests.tolerances import RELATIVE, relative_error
 
 MATRICES = [name for name, statistic in STATISTICS.items() if statistic.order == 2]
 SMALL = {"tensor-sketch": {"dim": 30}, "random-maclaurin": {"dim": 30}, "low-rank": {"rank": 4}}
@@ -56,8 +57,15 @@ def test_the_root_of_the_features_and_the_element_wise_step_are_switches() -> No
     features = torch.rand(2, 9, 4)
     plain = compose(elementwise=False).build(4)(features)
     assert torch.allclose(plain, (features.mT @ features / 9).flatten(1), atol=1e-6)
-    rooted = compose(elementwise=False, root_features=True).build(4)(features)
-    assert torch.allclose(rooted, (features.sqrt().mT @ features.sqrt() / 9).flatten(1), atol=1e-6)
+    parts = compose(elementwise=False, root_features=True)
+    assert torch.allclose(parts.build(4)(features), (features.sqrt().mT @ features.sqrt() / 9).flatten(1), atol=1e-6)
+    assert compose(**parts.describe()) == parts != compose()
+
+
+def test_the_root_of_half_precision_features_is_taken_in_float32() -> None:
+    rounded = torch.rand(2, 3, 4).to(torch.bfloat16)
+    pooling = compose("sum", elementwise=False, root_features=True).build(4)
+    assert relative_error(pooling(rounded), rounded.double().sqrt().sum(1)) < RELATIVE[torch.float32]
 
 
 def test_the_root_of_negative_features_keeps_their_sign_and_learns() -> None:
@@ -65,6 +73,15 @@ def test_the_root_of_negative_features_keeps_their_sign_and_learns() -> None:
     pooling = compose("sum", elementwise=False, root_features=True).build(4)
     assert torch.allclose(pooling(features), (features.sign() * features.abs().sqrt()).sum(1))
     assert torch.autograd.gradcheck(pooling, features.detach().sign().mul(features.detach().abs() + 1).requires_grad_())
+
+
+def test_the_slope_of_the_root_of_the_features_is_bounded_over_the_whole_image() -> None:
+    """A dark location among bright ones has the bound of the bright ones, not one of its own."""
+    features = torch.tensor([[[4.0, 4.0], [1e-6, 0.0]]], requires_grad=True)
+    compose("sum", elementwise=False, root_features=True).build(2)(features).sum().backward()
+    bound = 1 / (2 * 0.1 * 2**0.5)  # the root mean square of the four roots is sqrt(2)
+    assert features.grad is not None
+    assert torch.allclose(features.grad, torch.tensor([[[0.25, 0.25], [bound, bound]]]))
 
 
 @pytest.mark.parametrize(

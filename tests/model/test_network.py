@@ -83,6 +83,23 @@ def test_every_embedding_has_length_1(system: str) -> None:
     assert torch.equal(logits, network.classifier(vector))
 
 
+@pytest.mark.parametrize("rank", [None, 2])
+def test_behind_a_backbone_in_bfloat16_the_embedding_and_lrbps_scores_are_float32(rank: int | None) -> None:
+    network, images = behind_one_layer(composition("lrbp", rank=4), rank=rank), torch.randn(2, 3, 24, 24)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = network.backbone(images)
+        embedding, logits = network(images)
+    assert features.dtype == torch.bfloat16
+    pooling = network.double().pooling
+    pooled = pooling.pool(features.double())
+    assert embedding.dtype == torch.float32
+    assert relative_error(embedding, pooling.finish(pooled)) < EMBEDDING[torch.float32]
+    if rank is not None:
+        assert network.classifier is not None
+        expected = network.classifier(pooled / pooled.norm(dim=1, keepdim=True))
+        assert relative_error(logits, expected) < EMBEDDING[torch.float32]
+
+
 def test_lrbps_classifier_reads_the_matrix_and_leaves_the_embedding_as_it_is() -> None:
     linear = behind_one_layer(composition("lrbp", rank=4))
     low_rank = behind_one_layer(composition("lrbp", rank=4), rank=2)

@@ -52,6 +52,25 @@ def test_every_statistic_answers_a_batch_as_its_images_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STATISTICS)
+def test_every_statistic_of_a_black_image_is_zero_but_for_the_constant_channel(name: str) -> None:
+    features = torch.zeros(2, 9, 4, requires_grad=True)
+    found = layer(name)(features)
+    assert torch.equal(found.double(), REFERENCES[name](features.detach()))
+    assert float(found.detach().abs().sum()) == pytest.approx(2.0 * STATISTICS[name].added)
+    found.sum().backward()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_every_statistic_of_bfloat16_is_that_of_the_rounded_features(name: str) -> None:
+    rounded = torch.randn(2, 50, 6).to(torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer(name)(rounded)
+    assert relative_error(found, REFERENCES[name](rounded.double())) < RELATIVE[torch.float32]
+
+
+@pytest.mark.parametrize("name", STATISTICS)
 def test_every_statistic_of_half_precision_is_summed_in_float32_also_under_autocast(name: str) -> None:
     """The entries of a bright image pass float16's 65,504."""
     features = torch.full((1, 784, 4), 300.0, dtype=torch.float16)

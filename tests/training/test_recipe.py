@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from model.catalogue import composition
+from model.composition import compose
 from training.pooling import Pooling
 from training.recipe import Phase, Recipe, RecipeError, load_recipe
 
@@ -116,6 +119,19 @@ def test_a_pooling_is_put_together_by_hand(tmp_path: Path) -> None:
     assert (parts.elementwise, parts.root_features) == (False, False)
     (tmp_path / "again.yaml").write_text(recipe.yaml())
     assert load_recipe(tmp_path / "again.yaml") == recipe
+
+
+def test_the_recipes_in_the_docs_are_recipes(tmp_path: Path) -> None:
+    docs = (Path(__file__).parents[2] / "docs/systems.md").read_text(encoding="utf-8")
+    found = re.findall(r"```yaml\n(.*?)```", docs, re.DOTALL)
+    assert len(found) == 2
+    for number, text in enumerate(found):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    named, by_hand = (load_recipe(tmp_path / f"{number}.yaml").pooling.composition for number in (0, 1))
+    assert named == composition("cbp-run", eta=0.5, dim=8192)
+    assert by_hand == compose(
+        "covariance", {"name": "newton-schulz", "iterations": 5}, {"name": "tensor-sketch", "dim": 8192}
+    )
 
 
 def test_one_part_alone_is_joined_by_the_plainest_others() -> None:

@@ -42,6 +42,11 @@ class Plan:
         fast: whether the tables' shortened recipes hold.
         batch: images a batch whose time is measured.
         rounds: times that it is measured.
+        device: where networks are trained and times are measured.
+        workers: processes that load images.
+
+    Raises:
+        TableError: no seed, or an empty batch.
     """
 
     recipe: Recipe
@@ -52,6 +57,12 @@ class Plan:
     rounds: int = 5
     device: str = "cpu"
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise TableError("at least one seed is needed")
+        if self.batch < 1:
+            raise TableError(f"a batch whose time is measured has at least one image, not {self.batch}")
 
 
 @dataclass(frozen=True)

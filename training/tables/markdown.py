@@ -54,7 +54,7 @@ def _cells(filled: Filled, row: Row) -> Cells:
     if filled.table.kind in {"ratio", "scatter"}:
         cells["sigma1 / sigma2"] = spread([one.mean_ratio for one in measured], "{:.2f}")
     if filled.table.kind == "scatter":
-        cells["after RUN"] = spread([_ratio_after(one) for one in measured], "{:.2f}")
+        cells["after RUN"] = spread([one.mean_ratio_after for one in measured], "{:.2f}")
     if filled.table.kind == "curve":
         cells |= {f"after phase {phase}": _held_out(measured, phase) for phase in (1, 2)}
     cells |= {"test accuracy": _metric(measured, "top1"), "recall@1": _metric(measured, "recall_at_1")}
@@ -72,10 +72,10 @@ def _held_out(measured: Sequence[Measured], phase: int) -> str:
     return spread(values) if values else ""
 
 
-def _ratio_after(measured: Measured) -> float:
-    assert measured.singular_values is not None
-    ratios = [first / second for *_, first, second in measured.singular_values if second > 0]
-    return mean(ratios)
+def _epochs(filled: Filled, phase: str) -> str:
+    """How many the rows were trained for; Table 3 holds two lengths against each other."""
+    counts = {one.recipe[phase]["epochs"] for measured in filled.measured.values() for one in measured}
+    return " or ".join(map(str, sorted(counts)))
 
 
 def footer(filled: Filled) -> str:
@@ -88,8 +88,8 @@ def footer(filled: Filled) -> str:
         f"Data: {one.data.name}, {len(one.data.classes)} classes, {one.data.num_train} images to train on, "
         f"{one.data.num_test} to test. Seeds: {', '.join(map(str, plan.seeds))}.",
         f"Recipe: {recipe.backbone} with {recipe.weights} weights, {recipe.size} x {recipe.size}, "
-        f"{one.recipe['phase1']['epochs']} epochs of phase 1 at {recipe.phase1.learning_rate:g}, "
-        f"{one.recipe['phase2']['epochs']} of phase 2 at {recipe.phase2.learning_rate:g}.",
+        f"{_epochs(filled, 'phase1')} epochs of phase 1 at {recipe.phase1.learning_rate:g}, "
+        f"{_epochs(filled, 'phase2')} of phase 2 at {recipe.phase2.learning_rate:g}.",
         f"Machine: {one.machine}.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in one.libraries.items()) + ".",
     ]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,13 @@ class Measured(BaseModel):
     def mean_ratio(self) -> float:
         """The mean of the first singular value over the second; images whose second one is 0 are left out."""
         assert self.singular_values is not None
-        ratios = [first / second for first, second, *_ in self.singular_values if second > 0]
-        return sum(ratios) / len(ratios) if ratios else float("nan")
+        return _mean_ratio([(first, second) for first, second, *_ in self.singular_values])
+
+    @property
+    def mean_ratio_after(self) -> float:
+        """The same after RUN."""
+        assert self.singular_values is not None
+        return _mean_ratio([(first, second) for *_, first, second in self.singular_values])
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Workshop:
         work = Work(workers=self._workers, stop=self._stop, world=World(torch.device(self._device)))
         progress = fit(network, data, Run.start(path, recipe, data), work)
         report = pipeline.measured(network, recipe, data, device=self._device, workers=self._workers)
-        values = singular_values(network, recipe, data) if setting.singular_values else None
+        values = singular_values(network, recipe, data, self._device) if setting.singular_values else None
         shutil.rmtree(path)
         return Measured(
             pooling=recipe.pooling.name,
@@ -129,21 +134,27 @@ class Workshop:
 
 
 @torch.no_grad()
-def singular_values(network: Network, recipe: Recipe, data: DataSet) -> list[tuple[float, float, float, float]]:
-    """The first two singular values of every test image's local features `F / sqrt(N)`, before and after RUN."""
-    network.cpu().eval()
-    update = RankOneUpdate(network.backbone.channels, seed=recipe.seed).eval()
+def singular_values(
+    network: Network, recipe: Recipe, data: DataSet, device: str = "cpu"
+) -> list[tuple[float, float, float, float]]:
+    """The first two singular values of every test image's local features `F / sqrt(N)`, before and after RUN.
+
+    On `device`, where remembered features are.
+    """
+    network.to(device).eval()
+    update = RankOneUpdate(network.backbone.channels, seed=recipe.seed).eval().to(device)
     found: list[tuple[float, float, float, float]] = []
     for images in batches(data.test, recipe.preprocessing, in_order(len(data.test), _BATCH_SIZE)):
-        features = network.backbone(images)
+        features = network.backbone(images.to(device)).double()
         features = features * features.shape[1] ** -0.5
-        before, after = (
-            torch.linalg.svdvals(features.double()),
-            torch.linalg.svdvals(update.features(features).double()),
-        )
-        rows = torch.cat([before[:, :2], after[:, :2]], dim=1).tolist()
-        found += [(row[0], row[1], row[2], row[3]) for row in rows]
+        leading = [torch.linalg.svdvals(each)[:, :2] for each in (features, update.features(features))]
+        found += [(row[0], row[1], row[2], row[3]) for row in torch.cat(leading, dim=1).tolist()]
     return found
+
+
+def _mean_ratio(pairs: Sequence[tuple[float, float]]) -> float:
+    ratios = [first / second for first, second in pairs if second > 0]
+    return sum(ratios) / len(ratios) if ratios else float("nan")
 
 
 def _merged(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,11 @@ from training.tables.plan import DATA_SETS
 
 def plot(filled: Filled, path: Path) -> None:
     """Writes the picture as PNG."""
+    draw(filled).savefig(path, dpi=110, metadata={"Software": None})
+
+
+def draw(filled: Filled) -> Figure:
+    """The picture, with a second half where the paper has figures."""
     papers = any(name in row.paper for row in filled.table.rows for name in (*DATA_SETS, "ms"))
     figure = Figure(figsize=(11 if papers else 6.5, 4.2), layout="constrained")
     ours, *rest = figure.subplots(1, 2 if papers else 1, squeeze=False)[0]
@@ -25,7 +30,7 @@ def plot(filled: Filled, path: Path) -> None:
         _paper(rest[0], filled)
         rest[0].set_title("the paper")
     figure.suptitle(f"{heading(filled)}: {filled.table.title}", fontsize=10)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    return figure
 
 
 def _accuracy(axes: Axes, filled: Filled) -> None:

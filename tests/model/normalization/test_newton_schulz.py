@@ -42,9 +42,20 @@ def test_the_gradient_is_right_also_for_rank_deficient_features(iterations: int,
     assert torch.autograd.gradcheck(lambda f: newton_schulz_root(gram(f), iterations), features)
 
 
-def test_the_gradient_is_right_at_repeated_eigenvalues() -> None:
-    matrix = torch.diag(torch.tensor([2.0, 2.0, 1.0, 0.0], dtype=torch.float64))[None].requires_grad_()
-    assert torch.autograd.gradcheck(lambda m: newton_schulz_root(m, 5), matrix)
+@pytest.mark.parametrize("iterations", [1, 2, 5])
+def test_the_gradient_is_right_at_repeated_and_zero_eigenvalues(iterations: int) -> None:
+    matrix = torch.diag(torch.tensor([2.0, 2.0, 1.0, 0.0, 0.0], dtype=torch.float64))[None].requires_grad_()
+    assert torch.autograd.gradcheck(lambda m: newton_schulz_root(m, iterations), matrix)
+
+
+@pytest.mark.parametrize("locations", [40, 10])
+def test_the_gradient_in_float32_is_that_in_float64(locations: int) -> None:
+    matrix, p = matrices(locations=locations), torch.randn(3, 12, 12, dtype=torch.float64)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = matrix.to(dtype).requires_grad_()
+        found.append(torch.autograd.grad(newton_schulz_root(leaf, 5), leaf, p.to(dtype))[0])
+    assert relative_error(found[0], found[1]) < RELATIVE[torch.float32]
 
 
 def test_a_black_image_stays_zero_among_others_with_finite_gradients() -> None:
@@ -70,9 +81,11 @@ def test_it_scales_as_a_root(scale: float) -> None:
 def test_it_stays_float32_under_autocast_and_for_bfloat16() -> None:
     matrix, layer = matrices().float(), NewtonSchulz(12)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(layer(matrix), layer(matrix.float()))
+        found = layer(matrix)
+    assert torch.equal(found, layer(matrix))
     rounded = matrix.to(torch.bfloat16)
-    assert torch.equal(layer(rounded), layer(rounded.float()))
+    assert layer(rounded).dtype == torch.float32
+    assert relative_error(layer(rounded), layer(rounded.double())) < RELATIVE[torch.float32]
 
 
 def test_wrong_shapes_and_options_are_refused() -> None:

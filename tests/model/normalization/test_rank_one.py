@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -49,9 +51,18 @@ def test_both_forms_have_the_right_gradient(locations: int) -> None:
     assert torch.autograd.gradcheck(lambda g: rank_one_update(g, v0, 0.6, 2), matrix)
 
 
-def test_backward_is_that_of_appendix_b() -> None:
+def test_the_gradient_is_right_at_repeated_and_zero_eigenvalues() -> None:
+    v0 = RankOneUpdate(5).v0.double()
+    features = with_spectrum([2.0, 2.0, 1.0, 0.0, 0.0]).requires_grad_()
+    matrix = symmetric(features).detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda f: rank_one_update_features(f, v0, 0.6, 2), features)
+    assert torch.autograd.gradcheck(lambda g: rank_one_update(g, v0, 0.6, 2), matrix)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_backward_is_that_of_appendix_b(iterations: int) -> None:
     """The explicit backward of math.md, with un-normalized iterates, against autograd through the layer."""
-    eta, iterations = 0.6, 3
+    eta = 0.6
     layer = RankOneUpdate(9, eta=eta, iterations=iterations).double()
     f = torch.randn(1, 14, 9, dtype=torch.float64, requires_grad=True)
     p_gradient = torch.randn(14, 9, dtype=torch.float64)
@@ -167,6 +178,21 @@ def test_theorem_2_larger_singular_values_are_damped_more() -> None:
     assert off_diagonal.abs().max() < 0.05
 
 
+def test_the_damping_grows_with_every_step_and_with_eta_up_to_1() -> None:
+    """From the same start: what is left of sigma_1 falls with K, and the leading eigenvalue of G_K with eta."""
+    features = with_spectrum([3.0, 2.0, 1.5, 1.0])
+    left, _, right = torch.linalg.svd(features[0], full_matrices=False)
+    v0 = torch.ones(4, dtype=torch.float64) @ right  # leans to no direction more than to another
+    kept = [left[:, 0] @ rank_one_update_features(features, v0, 0.6, k)[0] @ right[0] for k in (1, 2, 3, 4, 8)]
+    assert all(more > less for more, less in pairwise(kept))
+    largest = [
+        torch.linalg.eigvalsh(rank_one_update(symmetric(features), v0, eta, 30))[0].sort().values
+        for eta in (0.0, 0.1, 0.2, 0.3)
+    ]
+    assert torch.allclose(torch.stack(largest)[:, -1], torch.tensor([9.0, 7.29, 5.76, 4.41], dtype=torch.float64))
+    assert torch.allclose(torch.stack(largest)[:, :-1], torch.tensor([1.0, 2.25, 4.0], dtype=torch.float64))
+
+
 def test_k_8_does_not_overflow_float32() -> None:
     """Un-normalized, ||v_8||^2 of features of this size is about 1e70."""
     features = torch.rand(2, 784, 64) * 30
@@ -229,8 +255,19 @@ def test_it_stays_float32_under_autocast() -> None:
     assert torch.equal(found[1], layer.features(features))
 
 
-def test_half_precision_comes_out_in_float32() -> None:
-    assert RankOneUpdate(4)(symmetric(torch.rand(1, 9, 4)).to(torch.bfloat16)).dtype == torch.float32
+def test_half_precision_is_worked_on_and_comes_out_in_float32() -> None:
+    layer, features = RankOneUpdate(4), torch.rand(1, 9, 4).to(torch.bfloat16)
+    matrix = symmetric(features.float()).to(torch.bfloat16)
+    for function, rounded in ((layer, matrix), (layer.features, features)):
+        assert function(rounded).dtype == torch.float32
+        assert relative_error(function(rounded), function(rounded.double())) < RELATIVE[torch.float32]
+
+
+def test_there_is_no_second_derivative_rather_than_a_wrong_one() -> None:
+    leaf = symmetric(torch.rand(1, 9, 4)).requires_grad_()
+    (gradient,) = torch.autograd.grad(RankOneUpdate(4)(leaf).square().sum(), leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
 
 
 def test_unit_is_exact_where_squares_would_overflow_or_vanish() -> None:

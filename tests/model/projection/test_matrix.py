@@ -78,6 +78,15 @@ def test_a_batch_answers_as_its_images_alone_and_a_black_one_is_zero(layer: nn.M
 
 
 @pytest.mark.parametrize("layer", LAYERS)
+def test_autocast_changes_nothing(layer: nn.Module) -> None:
+    matrices = torch.randn(2, 5, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, rounded = layer(matrices), layer(matrices.to(torch.bfloat16))
+    assert torch.equal(found, layer(matrices))
+    assert relative_error(rounded, layer(matrices.to(torch.bfloat16).double())) < RELATIVE[torch.float32]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
 def test_other_shapes_are_refused(layer: nn.Module) -> None:
     with pytest.raises(ValueError, match=r"\(batch, 5, 5\), got shape \(2, 5, 6\)"):
         layer(torch.zeros(2, 5, 6))
