@@ -95,6 +95,7 @@ class EpochRecord(_Frozen):
     train_error: float
     validation_error: float | None
     """Of the images that steer; none where there are none."""
+    validation_loss: float | None = None
     learning_rate: float
 
 

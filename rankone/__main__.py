@@ -10,7 +10,7 @@ from rankone.errors import explained
 
 COMMANDS: Final = {
     "train": ("rankone.learn", "fine-tune a network on a data set, in two phases"),
-    "evaluate": ("rankone.learn", "measure a trained network on the test images"),
+    "evaluate": ("rankone.evaluate", "measure a bundle on the test images of a data set"),
     "export": ("rankone.learn", "write a trained network as a bundle"),
     "tables": ("rankone.tables", "measure the paper's tables again, on any data set"),
     "serve": ("rankone.serve", "serve a bundle over HTTP"),

@@ -1,4 +1,4 @@
-"""`rankone train`, `evaluate` and `export`: from images on disk to a bundle."""
+"""`rankone train` and `export`: from images on disk to a bundle."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def train(arguments: list[str]) -> None:
         fields: Annotated[Recipe, arg(name="")] = defaults,
         machine: Annotated[Machine, arg(name="")] = _HERE,
     ) -> None:
-        """Fine-tunes a network: phase 1 the classifier alone, phase 2 all layers.
+        """Fine-tunes a network: phase 1 the classifier alone, phase 2 all layers; then measures it on the test images.
 
         Ctrl-C leaves a checkpoint, and the same command resumes it.
 
@@ -57,36 +57,12 @@ def train(arguments: list[str]) -> None:
             machine: where it runs.
         """
         show.exportable(fields.pooling)
-        progress = pipeline.train(load(data), fields, run, device=machine.device, workers=machine.workers)
+        images = load(data)
+        progress = pipeline.train(images, fields, run, device=machine.device, workers=machine.workers)
         show.training(progress, run)
+        show.report(pipeline.evaluate(run, images, device=machine.device, workers=machine.workers), run)
 
     tyro.cli(command, prog="rankone train", args=arguments)
-
-
-def evaluate(arguments: list[str]) -> None:
-    """See `command`."""
-
-    def command(
-        run: Positional[Path],
-        data: Positional[str],
-        json: bool = False,
-        machine: Annotated[Machine, arg(name="")] = _HERE,
-    ) -> None:
-        """Measures a run's network on the test images of a data set; writes report.json into the run.
-
-        Args:
-            run: directory of the run.
-            data: `photos`, or a folder with train/<class>/ and test/<class>/.
-            json: print the whole report as JSON.
-            machine: where it runs.
-        """
-        report = pipeline.evaluate(run, load(data), device=machine.device, workers=machine.workers)
-        if json:
-            print(report.model_dump_json(indent=2))
-        else:
-            show.report(report)
-
-    tyro.cli(command, prog="rankone evaluate", args=arguments)
 
 
 def export(arguments: list[str]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -32,14 +33,22 @@ def pixels(path: Path, spec: Preprocessing, banner: int = 0) -> npt.NDArray[np.f
     Raises:
         DataError: a file that cannot be read as an image; the message names it.
     """
+    return to_array(resize_and_crop(picture(path, banner), spec), spec)
+
+
+def picture(path: Path, banner: int = 0) -> Image.Image:
+    """The image in a file, upright, without the `banner` lowest rows of its pixels.
+
+    Raises:
+        DataError: a file that cannot be read as an image; the message names it.
+    """
     try:
         image = decode(path.read_bytes(), OWN_IMAGES)
     except (ImageRejected, OSError) as error:
         raise DataError(f"{path}: {error}") from error
     if banner >= image.height:
         raise DataError(f"{path}: {image.height} rows of pixels, of which {banner} are to be cut off as its banner")
-    picture = image.crop((0, 0, image.width, image.height - banner)) if banner else image
-    return to_array(resize_and_crop(picture, spec), spec)
+    return image.crop((0, 0, image.width, image.height - banner)) if banner else image
 
 
 def batches(split: Split, spec: Preprocessing, groups: Sequence[list[int]], *, workers: int = 0) -> Iterator[Tensor]:

@@ -7,21 +7,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.bundle import Bundle, DatasetRecord
+from model.bundle import Bundle, DatasetRecord, TrainingRecord
 from model.network import Network, build_network
 from training.datasets import DataSet
 from training.embed import represent
 from training.evaluate import Report
 from training.evaluate import evaluate as measure
-from training.export import MIN_IMAGES, Description, spread
+from training.export import MIN_IMAGES, Description, library_versions, spread
 from training.export import export as write_bundle
 from training.fit import fit
 from training.images import batches
 from training.interrupt import stop_on_signal
+from training.metrics.arrays import Floats
 from training.recipe import Recipe
+from training.report import JSON, Facts, Findings, write_report
+from training.report.spectrum import spectrum
 from training.run import CHECKPOINT, Progress, Run, RunError
-
-REPORT = "report.json"
 
 
 def train(data: DataSet, recipe: Recipe, path: Path, *, device: str = "cpu", workers: int = 0) -> Progress:
@@ -36,23 +37,38 @@ def train(data: DataSet, recipe: Recipe, path: Path, *, device: str = "cpu", wor
     resumed = (path / CHECKPOINT).exists()
     network = network_of(recipe, len(data.classes), weights="random" if resumed else recipe.weights)
     run = Run.start(path, recipe, data)  # only now: weights that cannot be had leave nothing behind
-    (path / REPORT).unlink(missing_ok=True)  # it measured what is about to change
+    (path / JSON).unlink(missing_ok=True)  # it measured what is about to change
     with stop_on_signal() as stop:
         return fit(network, data.train, run, stop=stop, device=device, workers=workers)
 
 
 def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
-    """Measures the network of the run in `path` on the test images, and writes the report beside it."""
+    """Measures the network of the run in `path` on the test images, and writes the report into the run."""
     check_device(device)
     run, network = trained(path, data)
-    report = measured(network, run.recipe, data, device=device, workers=workers)
-    (path / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return report
+    embeddings, logits = outputs(network, run.recipe, data, device=device, workers=workers)
+    findings = Findings(
+        data=data,
+        embeddings=embeddings,
+        logits=logits,
+        facts=_facts(run, network, device),
+        training=_training_record(run, network),
+        spectrum=spectrum(network, data.test, run.recipe.preprocessing, device=device),
+    )
+    return write_report(findings, path)
+
+
+def measured(network: Network, recipe: Recipe, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
+    """The figures of a trained network on the test images."""
+    embeddings, logits = outputs(network, recipe, data, device=device, workers=workers)
+    return measure(embeddings, logits, np.array(data.test.labels), data.classes)
 
 
 @torch.no_grad()
-def measured(network: Network, recipe: Recipe, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
-    """The report of a trained network on the test images."""
+def outputs(
+    network: Network, recipe: Recipe, data: DataSet, *, device: str = "cpu", workers: int = 0
+) -> tuple[Floats, Floats]:
+    """Embeddings (n, d) and logits (n, classes) of the test images."""
     assert network.classifier is not None
     represented = represent(
         network.to(device),
@@ -63,7 +79,39 @@ def measured(network: Network, recipe: Recipe, data: DataSet, *, device: str = "
         description="testing",
     )
     logits, embeddings = network.classifier(represented), network.embedding_of(represented)
-    return measure(embeddings.cpu().numpy(), logits.cpu().numpy(), np.array(data.test.labels), data.classes)
+    return embeddings.cpu().numpy(), logits.cpu().numpy()
+
+
+def _facts(run: Run, network: Network, device: str) -> Facts:
+    recipe, parts = run.recipe, run.recipe.pooling.composition
+    return Facts(
+        name=f"{run.data.name}-{recipe.pooling.name}",
+        backbone=recipe.backbone,
+        weights=recipe.weights,
+        pooling=recipe.pooling.name,
+        parts=parts.describe(),
+        preprocessing=recipe.preprocessing,
+        dim=network.pooling.out_dim,
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        recipe=recipe.model_dump(mode="json"),
+        libraries=library_versions(),
+        measured_by=f"torch on {device}",
+        trained_on=_dataset_record(run),
+    )
+
+
+def _dataset_record(run: Run) -> DatasetRecord:
+    data = run.data
+    return DatasetRecord(
+        name=data.name, num_train=data.num_train, num_test=data.num_test, split="train/ and test/ folders"
+    )
+
+
+def _training_record(run: Run, network: Network) -> TrainingRecord:
+    progress, _ = run.load(network)
+    held_out = f"{100 * run.recipe.validation:g} % of every class, held out of the training images"
+    steered_by = held_out if run.recipe.validation else "the training error"
+    return TrainingRecord(steered_by=steered_by, chosen=None, history=tuple(progress.history))
 
 
 def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, version: str = "1") -> Bundle:
@@ -74,7 +122,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         BundleError: `out` exists.
     """
     run, network = trained(path, data)
-    report = path / REPORT
+    report = path / JSON
     metrics = Report.model_validate_json(report.read_bytes()).metrics if report.exists() else {}
     record = run.data
     description = Description(
@@ -82,9 +130,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         version=version,
         classes=record.classes,
         metrics=metrics,
-        dataset=DatasetRecord(
-            name=record.name, num_train=record.num_train, num_test=record.num_test, split="train/ and test/ folders"
-        ),
+        dataset=_dataset_record(run),
     )
     chosen = spread(len(data.test), MIN_IMAGES * 2)
     images = next(batches(data.test, run.recipe.preprocessing, [chosen])).numpy()

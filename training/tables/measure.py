@@ -25,6 +25,7 @@ from training.fit import fit
 from training.images import batches, in_order
 from training.interrupt import StopRequest
 from training.recipe import Recipe
+from training.report.spectrum import singular_values as spectra
 from training.run import DataRecord, Run
 from training.tables.plan import Row, Table
 
@@ -139,12 +140,7 @@ def singular_values(network: Network, recipe: Recipe, data: DataSet) -> list[tup
     update = RankOneUpdate(network.backbone.channels, seed=recipe.seed).eval()
     found: list[tuple[float, float, float, float]] = []
     for images in batches(data.test, recipe.preprocessing, in_order(len(data.test), _BATCH_SIZE)):
-        features = network.backbone(images)
-        features = features * features.shape[1] ** -0.5
-        before, after = (
-            torch.linalg.svdvals(features.double()),
-            torch.linalg.svdvals(update.features(features).double()),
-        )
+        before, after = spectra(network.backbone(images), update)
         rows = torch.cat([before[:, :2], after[:, :2]], dim=1).tolist()
         found += [(row[0], row[1], row[2], row[3]) for row in rows]
     return found

@@ -9,7 +9,7 @@ from training.metrics.calibration import NUM_BINS, expected_calibration_error, r
 def logits_of(*probabilities: float) -> np.ndarray:
     """Two classes; the first has these probabilities."""
     first = np.array(probabilities)
-    return np.log(np.stack([first, 1 - first], axis=1))
+    return np.asarray(np.log(np.stack([first, 1 - first], axis=1)))
 
 
 def test_the_error_by_hand() -> None:
