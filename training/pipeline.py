@@ -51,7 +51,7 @@ def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0
         data=data,
         embeddings=embeddings,
         logits=logits,
-        facts=_facts(run, network, device),
+        facts=_facts(run, network, data, device),
         training=_training_record(run, network),
         spectrum=spectrum(network, data.test, run.recipe.preprocessing, device=device),
     )
@@ -82,7 +82,7 @@ def outputs(
     return embeddings.cpu().numpy(), logits.cpu().numpy()
 
 
-def _facts(run: Run, network: Network, device: str) -> Facts:
+def _facts(run: Run, network: Network, data: DataSet, device: str) -> Facts:
     recipe, parts = run.recipe, run.recipe.pooling.composition
     return Facts(
         name=f"{run.data.name}-{recipe.pooling.name}",
@@ -96,15 +96,13 @@ def _facts(run: Run, network: Network, device: str) -> Facts:
         recipe=recipe.model_dump(mode="json"),
         libraries=library_versions(),
         measured_by=f"torch on {device}",
-        trained_on=_dataset_record(run),
+        trained_on=_dataset_record(run, data),
     )
 
 
-def _dataset_record(run: Run) -> DatasetRecord:
-    data = run.data
-    return DatasetRecord(
-        name=data.name, num_train=data.num_train, num_test=data.num_test, split="train/ and test/ folders"
-    )
+def _dataset_record(run: Run, data: DataSet) -> DatasetRecord:
+    record = run.data
+    return DatasetRecord(name=record.name, num_train=record.num_train, num_test=record.num_test, split=data.protocol)
 
 
 def _training_record(run: Run, network: Network) -> TrainingRecord:
@@ -130,7 +128,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         version=version,
         classes=record.classes,
         metrics=metrics,
-        dataset=_dataset_record(run),
+        dataset=_dataset_record(run, data),
     )
     chosen = spread(len(data.test), MIN_IMAGES * 2)
     images = next(batches(data.test, run.recipe.preprocessing, [chosen])).numpy()

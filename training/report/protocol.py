@@ -8,12 +8,12 @@ from training.report.findings import Findings
 
 def steering(findings: Findings) -> Text:
     """One paragraph; a warning where the test images steered, or may have been trained on."""
-    record, trained_on, name = findings.training, findings.facts.trained_on, findings.data.name
-    if trained_on is not None and trained_on.name != name:
+    record, trained_on, data = findings.training, findings.facts.trained_on, findings.data
+    if trained_on is not None and (trained_on.name, trained_on.split) != (data.name, data.protocol):
         return Text(
-            f"The network was trained on {trained_on.name}. This is {name}; whether images of it were among those it was "
-            "trained on is not known here.",
-            "note",
+            f"The network was trained on {trained_on.name} ({trained_on.split}). These images are of {data.name} "
+            f"({data.protocol}): whether some of them were among those it was trained on is not known here.",
+            "warning",
         )
     if findings.flattered:
         return Text(

@@ -29,7 +29,7 @@ FACTS = Facts(
     recipe={"backbone": "vgg16", "protocol": "holdout"},
     libraries={"torch": "2"},
     measured_by="torch on cpu",
-    trained_on=DatasetRecord(name="few", num_train=9, num_test=6, split="folders"),
+    trained_on=DatasetRecord(name="few", num_train=9, num_test=6, split="train/ and test/ folders"),
     measured=datetime(2026, 11, 25, tzinfo=UTC),
 )
 HISTORY = TrainingRecord(

@@ -98,7 +98,8 @@ def test_a_matrix_of_any_size_and_any_names(drawn: Callable[..., Figure], count:
     (axes,) = figure.axes
     numbers = {text.get_text() for text in axes.texts}
     assert numbers == ({str(n) for n in counts.flat if n} if count <= 20 else set())
-    right, wrong = (np.ma.filled(np.ma.asarray(image.get_array()), -1) for image in axes.images)
+    arrays: list[np.ma.MaskedArray] = [np.ma.asarray(image.get_array()) for image in axes.images]
+    right, wrong = (array.filled(-1) for array in arrays)
     assert (np.diag(wrong) == -1).all()
     assert count == 1 or (right[0, -1] == -1 and wrong[0, -1] == 1)
     if count == 5:

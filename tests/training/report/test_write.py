@@ -19,6 +19,7 @@ from training.evaluate import Report, evaluate
 from training.report import write_report
 
 CLASSES = ("brick", "coins", "grass")
+SPLIT = "train/ and test/ folders"
 LABELS, TAKEN = (0, 0, 1, 1, 2, 2), (0, 1, 1, 1, 2, 0)
 CHARTS = {"history", "per-class", "confusion", "calibration", "retrieval", "spectrum"}
 
@@ -232,8 +233,13 @@ def test_alone_images_are_told(make: Make, tmp_path: Path) -> None:
         ({}, "9 images held out. The test images steered nothing; they were looked at once, at the end.", "flatter"),
         ({"recipe": {"protocol": "paper"}}, "These figures flatter the network.", "looked at once"),
         (
-            {"trained_on": DatasetRecord(name="more", num_train=1, num_test=1, split="")},
-            "The network was trained on more. This is few;",
+            {"trained_on": DatasetRecord(name="more", num_train=1, num_test=1, split=SPLIT)},
+            "The network was trained on more (train/ and test/ folders). These images are of few",
+            "looked at once",
+        ),
+        (
+            {"trained_on": DatasetRecord(name="few", num_train=1, num_test=1, split="partition 3")},
+            "whether some of them were among those it was trained on is not known here",
             "looked at once",
         ),
     ],
