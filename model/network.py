@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from model.backbone import Backbone, build_backbone
+from model.bundle import WEIGHTS, Bundle
 from model.catalogue import DEFAULT
 from model.classifier import LowRankClassifier
-from model.composition import Composition
+from model.composition import Composition, compose
 from model.pooling import Pooling, l2_normalize
 from model.projection import LowRank
 
@@ -82,6 +84,24 @@ def build_network(
     body = build_backbone(backbone, weights, seed)
     pool = pooling.build(body.channels)
     return Network(body, pool, build_classifier(pool, num_classes, classifier_rank, seed) if num_classes else None)
+
+
+def open_network(bundle: Bundle) -> Network:
+    """The network of a bundle, by its manifest and weights, for what the exported forms do not give out.
+
+    Raises:
+        BundleError: the bundle has no weights.
+    """
+    manifest = bundle.manifest
+    network = build_network(
+        backbone=manifest.backbone.name,
+        weights="random",
+        pooling=compose(**manifest.pooling.parts),
+        num_classes=len(manifest.classes) if manifest.classes else None,
+        classifier_rank=manifest.recipe.get("classifier_rank"),
+    )
+    network.load_state_dict(load_file(bundle.file(WEIGHTS)))
+    return network.eval()
 
 
 def build_classifier(pooling: Pooling, num_classes: int, rank: int | None, seed: int) -> nn.Module:

@@ -10,7 +10,7 @@ from rankone.errors import explained
 
 COMMANDS: Final = {
     "train": ("rankone.learn", "fine-tune a network on a data set, in two phases"),
-    "evaluate": ("rankone.learn", "measure a trained network on the test images"),
+    "evaluate": ("rankone.evaluate", "measure a bundle on the test images of a data set"),
     "export": ("rankone.learn", "write a trained network as a bundle"),
     "data": ("rankone.data", "verify, download or split a data set"),
     "tables": ("rankone.tables", "measure the paper's tables again, on any data set"),

@@ -35,7 +35,7 @@ def data(arguments: list[str]) -> None:
 def verify(
     name: Named,
     path: Positional[Path],
-    options: dict[str, int | str] = _NO_OPTIONS,
+    reader: dict[str, int | str] = _NO_OPTIONS,
     threads: int = 2,
 ) -> None:
     """Counts classes and images, decodes every file as training does, and names every problem there is.
@@ -45,10 +45,10 @@ def verify(
     Args:
         name: folder (of train/<class>/ and test/<class>/), cub, aircraft, mit67 or dtd.
         path: the folder that it lies in.
-        options: of its reader, as in a recipe: `--options partition 3 train train+val`.
+        reader: options of its reader, as in a recipe: `--reader partition 3 train train+val`.
         threads: files decoded at once.
     """
-    found = verify_at(name, path, options, threads)
+    found = verify_at(name, path, reader, threads)
     _print(dict(found.counts))
     for problem in found.problems:
         print(problem)

@@ -78,7 +78,7 @@ def prepare(home: Path, recipe: Recipe) -> Bundle:
         show.step("training", "phase 1: the classifier on fixed embeddings; phase 2: all layers")
         show.training(pipeline.train(data, recipe, home / "run"), home / "run")
         show.step("evaluation", "test photographs, none of their pixels seen in training")
-        show.report(pipeline.evaluate(home / "run", data))
+        show.report(pipeline.evaluate(home / "run", data), home / "run")
         show.step("export", "ONNX and TorchScript, each held against the network in float64")
         show.bundle(pipeline.export(home / "run", data, path))
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""`rankone train`, `evaluate` and `export`: from images on disk to a bundle."""
+"""`rankone train` and `export`: from images on disk to a bundle."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rankone import show
 from training import pipeline
 from training.datasets import load
 from training.recipe import Recipe, load_recipe
+from training.run import Run
 from training.world import leading
 
 
@@ -74,9 +75,9 @@ def train(arguments: list[str]) -> None:
         """
         if leading():
             show.exportable(fields.pooling)
-        loaded = load(data, fields.reader)
+        images = load(data, fields.reader)
         progress = pipeline.train(
-            loaded,
+            images,
             fields,
             run,
             device=machine.device,
@@ -86,35 +87,9 @@ def train(arguments: list[str]) -> None:
         )
         if leading():
             show.training(progress, run)
-            show.report(pipeline.evaluate(run, loaded, device=machine.device, workers=machine.workers))
+            show.report(pipeline.evaluate(run, images, device=machine.device, workers=machine.workers), run)
 
     tyro.cli(command, prog="rankone train", args=arguments)
-
-
-def evaluate(arguments: list[str]) -> None:
-    """See `command`."""
-
-    def command(
-        run: Positional[Path],
-        data: Positional[str],
-        json: bool = False,
-        machine: Annotated[Machine, arg(name="")] = _HERE,
-    ) -> None:
-        """Measures a run's network on the test images of a data set; writes report.json into the run.
-
-        Args:
-            run: directory of the run.
-            data: `photos`, or a folder with train/<class>/ and test/<class>/.
-            json: print the whole report as JSON.
-            machine: where it runs.
-        """
-        report = pipeline.evaluate(run, load(data), device=machine.device, workers=machine.workers)
-        if json:
-            print(report.model_dump_json(indent=2))
-        else:
-            show.report(report)
-
-    tyro.cli(command, prog="rankone evaluate", args=arguments)
 
 
 def export(arguments: list[str]) -> None:
@@ -131,11 +106,11 @@ def export(arguments: list[str]) -> None:
 
         Args:
             run: directory of the run.
-            data: `photos`, or a folder with train/<class>/ and test/<class>/.
+            data: what it was trained on.
             bundle: directory to write; must not exist.
             name: name of the bundle; data set and pooling system if not given.
             version: version of the bundle.
         """
-        show.bundle(pipeline.export(run, load(data), bundle, name=name, version=version))
+        show.bundle(pipeline.export(run, load(data, Run.open(run).recipe.reader), bundle, name=name, version=version))
 
     tyro.cli(command, prog="rankone export", args=arguments)

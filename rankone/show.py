@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,11 +17,17 @@ if TYPE_CHECKING:  # the commands that only talk to a service start without torc
     from training.progress import Progress
 
 console = Console(highlight=False)
+_NUM_CLASSES: Final = 10
 
 
 def step(name: str, text: str) -> None:
     """A step of the work, and what came of it."""
     console.print(f"[bold]{name}[/bold]: {escape(text)}")
+
+
+def alarm(name: str, text: str) -> None:
+    """What must not be missed."""
+    console.print(f"[bold red]WARNING, {name}: {escape(text)}[/bold red]")
 
 
 def exportable(pooling: Pooling) -> None:
@@ -49,12 +55,21 @@ def training(progress: Progress, run: Path) -> None:
     console.print(escape(f"run: {run}"))
 
 
-def report(measured: Report) -> None:
-    """The figures, and the classes from worst to best."""
-    figures = {name: f"{value:.3f}" for name, value in measured.metrics.items()}
+def report(measured: Report, home: Path) -> None:
+    """The figures with their intervals, the classes that are worst, and where the whole report is."""
+    figures = {name: _figure(measured, name) for name in measured.metrics}
     lines({"test images": str(measured.num_images), **figures})
-    worst = sorted(measured.per_class.items(), key=lambda pair: pair[1])
-    console.print("per class: " + ", ".join(f"{name} {value:.2f}" for name, value in worst))
+    accuracies = {name: value for name, value in (measured.per_class or {}).items() if value is not None}
+    worst = sorted(accuracies.items(), key=lambda pair: pair[1])[:_NUM_CLASSES]
+    if worst:
+        listed = ", ".join(f"{name} {value:.2f}" for name, value in worst)
+        console.print(escape(f"lowest of {len(accuracies)} classes: {listed}"))
+    console.print(escape(f"report: {home}/report.html"))
+
+
+def _figure(measured: Report, name: str) -> str:
+    low, high = measured.intervals.get(name, (None, None))
+    return f"{measured.metrics[name]:.3f}" + ("" if low is None else f"  ({low:.3f} - {high:.3f})")
 
 
 def bundle(written: Bundle) -> None:

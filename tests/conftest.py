@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import model.backbone
 from model.bundle import Bundle
@@ -16,6 +18,7 @@ from training import pipeline
 from training.datasets import DataSet, load_folder, write_photos
 from training.datasets.folder import images_in
 from training.recipe import Phase, Recipe
+from training.report.pictures import canvas
 
 CLASSES = ("brick", "coins", "grass", "retina")
 RECIPE = Recipe(
@@ -32,6 +35,14 @@ RECIPE = Recipe(
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chart is one pixel, which takes no time."""
+    file = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(file, "png")
+    monkeypatch.setattr(canvas, "_png", lambda *_: file.getvalue())
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 def block(kind: str) -> str:
-    return re.findall(rf"```{kind}\n(.*?)```", TEXT, re.DOTALL)[0]
+    found: list[str] = re.findall(rf"```{kind}\n(.*?)```", TEXT, re.DOTALL)
+    return found[0]
 
 
 COMMANDS = [line.removeprefix("$ ") for line in block("console").splitlines()]

@@ -1,92 +1,106 @@
 """How good the embeddings and predictions are on images that were not trained on. Pure functions of arrays.
 
-Retrieval leaves one out: every image is a query against all the others, by cosine (Musgrave et al., A Metric Learning
-Reality Check, 2020, for mAP@R).
+The figures themselves, with their sources, are in `training.metrics`.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel
+from typing import Any, Final
 
-Floats = npt.NDArray[np.floating]
-Ints = npt.NDArray[np.integer]
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from training.metrics.arrays import Doubles, Floats, Ints
+from training.metrics.bootstrap import intervals
+from training.metrics.calibration import Bin, expected_calibration_error, reliability
+from training.metrics.classification import confusion_matrix, per_class_accuracy, rank_of_label
+from training.metrics.retrieval import retrieval_scores
+
+FIGURES: Final = (
+    "top1",
+    "top5",
+    "ece",
+    "recall_at_1",
+    "recall_at_2",
+    "recall_at_4",
+    "recall_at_8",
+    "r_precision",
+    "map_at_r",
+)
+"""The single figures of a report, in the order in which they are shown."""
 
 
 class Report(BaseModel):
-    """The figures of one network on one set of test images; all accuracies lie in [0, 1]."""
+    """The figures of one network on one set of test images, in [0, 1]; of one without a classifier, retrieval alone."""
+
+    model_config = ConfigDict(extra="forbid")
 
     num_images: int
-    top1: float
-    top5: float
+    num_alone: int
+    """Images that no other one shares its class with: in retrieval they have nothing to find, and count as misses."""
+    top1: float | None
+    top5: float | None
+    ece: float | None
+    """Expected calibration error: how far confidence and accuracy lie apart."""
     recall_at_1: float
-    recall_at_5: float
+    recall_at_2: float
+    recall_at_4: float
+    recall_at_8: float
+    r_precision: float
     map_at_r: float
-    per_class: dict[str, float]
-    confusion: list[list[int]]
+    intervals: dict[str, tuple[float, float]]
+    """95 % of each figure that is a mean over images. Not of `ece`: its absolute values would lie too high in resamples."""
+    per_class: dict[str, float | None] | None
+    """Accuracy by class; None for a class without test images."""
+    confusion: list[list[int]] | None
     """`confusion[i][j]`: images of class i that were taken for class j, in the order of `per_class`."""
+    reliability: list[Bin] | None
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The single figures by name."""
-        return self.model_dump(include={"top1", "top5", "recall_at_1", "recall_at_5", "map_at_r"})
+        """The single figures by name, those there are."""
+        found = {name: getattr(self, name) for name in FIGURES}
+        return {name: value for name, value in found.items() if value is not None}
 
 
-def evaluate(embeddings: Floats, logits: Floats, labels: Ints, classes: tuple[str, ...]) -> Report:
-    """Every figure of the report, from embeddings (n, d), logits (n, classes) and labels (n,).
+def evaluate(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tuple[str, ...]) -> Report:
+    """Every figure of the report, from embeddings (n, d), logits (n, classes) if there is a classifier, and labels (n,).
 
     Raises:
-        ValueError: no images, or arrays that do not go together.
+        ValueError: no images, arrays that do not go together, or numbers that are none.
     """
-    if not len(labels) or len(embeddings) != len(labels) or logits.shape != (len(labels), len(classes)):
-        raise ValueError(
-            f"{len(labels)} labels and {len(classes)} classes do not go together with "
-            f"embeddings {embeddings.shape} and logits {logits.shape}"
-        )
-    confusion = confusion_matrix(logits.argmax(1), labels, len(classes))
-    counts = np.maximum(confusion.sum(1), 1)
-    relevant = neighbour_relevance(embeddings, labels)
+    _check(embeddings, logits, labels, classes)
+    scores = retrieval_scores(embeddings, labels)
+    if logits is not None:
+        scores |= _classification_scores(logits, labels)
+    bins = None if logits is None else reliability(logits, labels)
+    confusion = None if logits is None else confusion_matrix(logits.argmax(1), labels, len(classes))
+    figures: dict[str, Any] = dict.fromkeys(FIGURES)
+    figures |= {name: float(values.mean()) for name, values in scores.items()}
+    figures["ece"] = None if bins is None else expected_calibration_error(bins)
     return Report(
         num_images=len(labels),
-        top1=topk_accuracy(logits, labels, 1),
-        top5=topk_accuracy(logits, labels, 5),
-        recall_at_1=recall_at_k(relevant, 1),
-        recall_at_5=recall_at_k(relevant, 5),
-        map_at_r=map_at_r(relevant),
-        per_class={name: float(confusion[i, i] / counts[i]) for i, name in enumerate(classes)},
-        confusion=confusion.tolist(),
+        num_alone=int((np.bincount(labels)[labels] == 1).sum()),
+        **figures,
+        intervals=intervals(scores),
+        per_class=None if confusion is None else dict(zip(classes, per_class_accuracy(confusion), strict=True)),
+        confusion=None if confusion is None else confusion.tolist(),
+        reliability=bins,
     )
 
 
-def topk_accuracy(logits: Floats, labels: Ints, k: int) -> float:
-    """The part of the images whose class is among the k highest logits."""
-    best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    return float((best == labels[:, None]).any(1).mean())
+def _classification_scores(logits: Floats, labels: Ints) -> dict[str, Doubles]:
+    ranks = rank_of_label(logits, labels)
+    return {f"top{k}": (ranks < k).astype(np.float64) for k in (1, 5)}
 
 
-def confusion_matrix(predictions: Ints, labels: Ints, num_classes: int) -> Ints:
-    """Counts (classes, classes): rows are the true class, columns the predicted one."""
-    cells = labels * num_classes + predictions
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def neighbour_relevance(embeddings: Floats, labels: Ints) -> npt.NDArray[np.bool_]:
-    """(n, n - 1): whether the 1st, 2nd … nearest other image is of the same class. Equal scores keep their order."""
-    scores = embeddings @ embeddings.T
-    np.fill_diagonal(scores, -np.inf)
-    nearest = np.argsort(-scores, axis=1, kind="stable")[:, :-1]
-    return np.asarray(labels[nearest] == labels[:, None])
-
-
-def recall_at_k(relevant: npt.NDArray[np.bool_], k: int) -> float:
-    """The part of the queries that find their class among the k nearest."""
-    return float(relevant[:, :k].any(1).mean())
-
-
-def map_at_r(relevant: npt.NDArray[np.bool_]) -> float:
-    """Mean over the queries of `1/R sum_{i<=R} P(i) rel(i)`, R the other images of the class; 0 where R is."""
-    num_relevant = relevant.sum(1)
-    precision = relevant.cumsum(1) / np.arange(1, relevant.shape[1] + 1)
-    within_r = np.arange(relevant.shape[1]) < num_relevant[:, None]
-    return float(((precision * relevant * within_r).sum(1) / np.maximum(num_relevant, 1)).mean())
+def _check(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tuple[str, ...]) -> None:
+    scored = (len(labels), len(classes)) if logits is None else logits.shape
+    if not len(labels) or len(embeddings) != len(labels) or scored != (len(labels), len(classes)):
+        raise ValueError(
+            f"{len(labels)} labels and {len(classes)} classes do not go together with "
+            f"embeddings {embeddings.shape} and logits {None if logits is None else logits.shape}"
+        )
+    # a NaN is neither higher nor lower than anything, and would count as a right answer
+    if not all(np.isfinite(array.sum(1)).all() for array in (embeddings, logits) if array is not None):
+        raise ValueError("embeddings or logits hold numbers that are not finite")

@@ -14,19 +14,20 @@ from training.datasets import DataSet
 from training.embed import Work, represented
 from training.evaluate import Report
 from training.evaluate import evaluate as measure
-from training.export import MIN_IMAGES, Description, spread
+from training.export import MIN_IMAGES, Description, library_versions, spread
 from training.export import export as write_bundle
 from training.fit import fit
 from training.forward import Forward
 from training.images import batches
 from training.interrupt import stop_on_signal
+from training.metrics.arrays import Floats
 from training.progress import Progress
 from training.recipe import Recipe
+from training.report import JSON, Facts, Findings, write_report
+from training.report.spectrum import spectrum
 from training.run import Run, RunError
 from training.steering import steering_of
 from training.world import World, joined
-
-REPORT = "report.json"
 
 
 def train(
@@ -52,23 +53,39 @@ def train(
         network = network_of(recipe, len(data.classes), weights="random" if resumed else recipe.weights)
         if world.leads:
             Run.start(path, recipe, data)  # only now: weights that cannot be had leave nothing behind
+            (path / JSON).unlink(missing_ok=True)  # it measured what is about to change
         world.wait()
         work = Work(workers=workers, stop=stop, world=world)
         return fit(network, data, Run.open(path), work, cache=cache, board=board)
 
 
 def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
-    """Measures the network of the run in `path` on the test images, and writes the report beside it."""
+    """Measures the network of the run in `path` on the test images, and writes the report into the run."""
     check_device(device)
-    run, network, _ = trained(path, data)
-    report = measured(network, run.recipe, data, device=device, workers=workers)
-    (path / REPORT).write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return report
+    run, network, progress = trained(path, data)
+    embeddings, logits = outputs(network, run.recipe, data, device=device, workers=workers)
+    findings = Findings(
+        data=data,
+        embeddings=embeddings,
+        logits=logits,
+        facts=_facts(run, network, device),
+        training=training_record(run, data, progress),
+        spectrum=spectrum(network, data.test, run.recipe.preprocessing, device=device),
+    )
+    return write_report(findings, path)
+
+
+def measured(network: Network, recipe: Recipe, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
+    """The figures of a trained network on the test images."""
+    embeddings, logits = outputs(network, recipe, data, device=device, workers=workers)
+    return measure(embeddings, logits, np.array(data.test.labels), data.classes)
 
 
 @torch.no_grad()
-def measured(network: Network, recipe: Recipe, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
-    """The report of a trained network on the test images."""
+def outputs(
+    network: Network, recipe: Recipe, data: DataSet, *, device: str = "cpu", workers: int = 0
+) -> tuple[Floats, Floats]:
+    """Embeddings (n, d) and logits (n, classes) of the test images."""
     assert network.classifier is not None
     forward = Forward(network, torch.device(device))  # in float32, as the bundle will run
     work = Work(workers=workers, world=World(torch.device(device)))
@@ -76,7 +93,30 @@ def measured(network: Network, recipe: Recipe, data: DataSet, *, device: str = "
     for rows in represented(forward, data.test, recipe.preprocessing, work, "testing"):
         embeddings.append(network.embedding_of(rows).cpu().numpy())
         logits.append(network.classifier(rows).cpu().numpy())
-    return measure(np.concatenate(embeddings), np.concatenate(logits), np.array(data.test.labels), data.classes)
+    return np.concatenate(embeddings), np.concatenate(logits)
+
+
+def _facts(run: Run, network: Network, device: str) -> Facts:
+    recipe, parts = run.recipe, run.recipe.pooling.composition
+    return Facts(
+        name=f"{run.data.name}-{recipe.pooling.name}",
+        backbone=recipe.backbone,
+        weights=recipe.weights,
+        pooling=recipe.pooling.name,
+        parts=parts.describe(),
+        preprocessing=recipe.preprocessing,
+        dim=network.pooling.out_dim,
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        recipe=recipe.model_dump(mode="json"),
+        libraries=library_versions(),
+        measured_by=f"torch on {device}",
+        trained_on=_dataset_record(run),
+    )
+
+
+def _dataset_record(run: Run) -> DatasetRecord:
+    record = run.data
+    return DatasetRecord(name=record.name, num_train=record.num_train, num_test=record.num_test, split=record.protocol)
 
 
 def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, version: str = "1") -> Bundle:
@@ -87,7 +127,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         BundleError: `out` exists.
     """
     run, network, progress = trained(path, data)
-    report = path / REPORT
+    report = path / JSON
     metrics = Report.model_validate_json(report.read_bytes()).metrics if report.exists() else {}
     record = run.data
     description = Description(
@@ -95,9 +135,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         version=version,
         classes=record.classes,
         metrics=metrics,
-        dataset=DatasetRecord(
-            name=record.name, num_train=record.num_train, num_test=record.num_test, split=record.protocol
-        ),
+        dataset=_dataset_record(run),
         training=training_record(run, data, progress),
     )
     chosen = spread(len(data.test), MIN_IMAGES * 2)

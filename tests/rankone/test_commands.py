@@ -84,7 +84,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(
         (("embed", image, "--url", "http://127.0.0.1:1"), "no service answers at http://127.0.0.1:1"),
         (("train", "nowhere", "run"), "nowhere is neither a directory nor one of: photos"),
         (("train", "photos", "run", "--recipe", "papers"), "there is no recipe papers"),
-        (("evaluate", "nowhere", "photos"), "nowhere is not a training run"),
+        (("evaluate", "nowhere", "--data", "photos"), "nowhere is not a bundle"),
         (("export", "nowhere", photos.train.paths[0].parents[2], "bundle"), "nowhere is not a training run"),
         (("serve", "--bundle", "nowhere"), "nowhere is not a bundle"),
         (("serve", "--host", "0.0.0.0"), "there are no keys"),
@@ -159,11 +159,13 @@ def test_train_evaluate_export_in_a_shell(photos: DataSet, tmp_path: Path) -> No
     flags = ("--recipe", "recipe.yaml", "--phase1.epochs", 5, "--phase2.epochs", 0, "--pooling.options", "dim", 300)
     trained = rankone("train", data, "run", *flags, cwd=tmp_path)
     assert "phase 1: 5 epochs" in trained.stdout, trained.stderr
-    measured = rankone("evaluate", "run", data, "--json", cwd=tmp_path)
-    assert json.loads(measured.stdout[measured.stdout.index("{") :])["num_images"] == 16
+    assert "test images  16" in trained.stdout
     exported = rankone("export", "run", data, "bundle", "--name", "few", "--version", "7", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
     manifest = open_bundle(tmp_path / "bundle").manifest
     assert (manifest.name, manifest.version, manifest.dim) == ("few", "7", 300)
     assert manifest.recipe["phase1"]["epochs"] == 5
     assert 0 <= manifest.metrics["top1"] <= 1
+    measured = rankone("evaluate", "bundle", "--data", data, cwd=tmp_path)
+    assert "9 figures agree" in " ".join(measured.stdout.split()), measured.stderr
+    assert (tmp_path / "bundle-report" / "report.html").exists()

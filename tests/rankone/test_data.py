@@ -79,15 +79,15 @@ def test_problems_are_printed_one_a_line_and_the_status_is_1(
 def test_options_of_the_reader_are_reachable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = str(dtd(tmp_path))
     (tmp_path / "labels" / "test3.txt").write_text("woven/1.jpg\n")
-    flags = ["--options", "partition", "2", "train", "train+val"]
+    flags = ["--reader", "partition", "2", "train", "train+val"]
     with pytest.raises(SystemExit):
         run("data", ["verify", "dtd", root, *flags])
     assert ["train", "12", "3"] in words(capsys.readouterr().out)
-    assert run("data", ["verify", "dtd", root, "--options", "partition", "3"]) == 2
+    assert run("data", ["verify", "dtd", root, "--reader", "partition", "3"]) == 2
     assert "test3.txt: there is no class 'woven'" in capsys.readouterr().err
-    assert run("data", ["verify", "dtd", root, "--options", "partition", "12"]) == 2
+    assert run("data", ["verify", "dtd", root, "--reader", "partition", "12"]) == 2
     assert "DTD has partitions 1 to 10, not 12" in capsys.readouterr().err
-    assert run("data", ["verify", "folder", root, "--options", "partition", "1"]) == 2
+    assert run("data", ["verify", "folder", root, "--reader", "partition", "1"]) == 2
     assert "has no options" in capsys.readouterr().err
 
 

@@ -127,7 +127,7 @@ def test_lrbps_own_classifier_trains_and_exports(
     report = pipeline.evaluate(tmp_path / "run", photos)
     written = pipeline.export(tmp_path / "run", photos, tmp_path / "bundle")
     assert written.manifest.metrics == report.metrics
-    assert 0 <= report.top1 <= 1
+    assert 0 <= report.metrics["top1"] <= 1
 
 
 def test_a_low_rank_projection_starts_at_the_principal_axes_of_the_training_images(

@@ -26,6 +26,7 @@ from training.fit import fit
 from training.images import batches, in_order
 from training.interrupt import StopRequest
 from training.recipe import Recipe
+from training.report.spectrum import singular_values as spectra
 from training.run import DataRecord, Run
 from training.tables.plan import Row, Table
 from training.world import World
@@ -145,10 +146,9 @@ def singular_values(
     update = RankOneUpdate(network.backbone.channels, seed=recipe.seed).eval().to(device)
     found: list[tuple[float, float, float, float]] = []
     for images in batches(data.test, recipe.preprocessing, in_order(len(data.test), _BATCH_SIZE)):
-        features = network.backbone(images.to(device)).double()
-        features = features * features.shape[1] ** -0.5
-        leading = [torch.linalg.svdvals(each)[:, :2] for each in (features, update.features(features))]
-        found += [(row[0], row[1], row[2], row[3]) for row in torch.cat(leading, dim=1).tolist()]
+        before, after = spectra(network.backbone(images.to(device)), update)
+        rows = torch.cat([before[:, :2], after[:, :2]], dim=1).tolist()
+        found += [(row[0], row[1], row[2], row[3]) for row in rows]
     return found
 
 

@@ -1,0 +1,78 @@
+"""Findings made up of plain arrays, on images of a few pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.bundle import DatasetRecord, EpochRecord, TrainingRecord
+from model.composition import compose
+from model.preprocessing import Preprocessing
+from training.datasets import DataSet, Split
+from training.report import Facts, Findings
+from training.report.spectrum import Spectrum
+
+FACTS = Facts(
+    name="net 1",
+    backbone="vgg16",
+    weights="random",
+    pooling="cbp-run",
+    parts=compose("gram", "rank-one-update", "tensor-sketch").describe(),
+    preprocessing=Preprocessing(size=64),
+    dim=10_000,
+    num_parameters=14_754_692,
+    recipe={"backbone": "vgg16", "protocol": "holdout"},
+    libraries={"torch": "2"},
+    measured_by="torch on cpu",
+    trained_on=DatasetRecord(name="few", num_train=9, num_test=6, split="train/ and test/ folders"),
+    measured=datetime(2026, 11, 25, tzinfo=UTC),
+)
+HISTORY = TrainingRecord(
+    steered_by="9 images held out.",
+    chosen=(2, 1),
+    history=tuple(
+        EpochRecord(phase=phase, epoch=epoch, loss=1.0, train_error=0.5, validation_error=0.6, learning_rate=0.1)
+        for phase, epoch in ((1, 0), (1, 1), (2, 0), (2, 1), (2, 2))
+    ),
+)
+Make = Callable[..., Findings]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Findings of one image a label; `taken` is what each image was taken for, as if with a logit of 5 against 0."""
+
+    def findings(
+        classes: Sequence[str],
+        labels: Sequence[int],
+        taken: Sequence[int] | None,
+        file_name: str = "{}.png",
+        size: tuple[int, int] = (40, 30),
+        banner: int = 0,
+        **others: object,
+    ) -> Findings:
+        folder = tmp_path / "images"
+        folder.mkdir(exist_ok=True)
+        paths = [folder / file_name.format(number) for number in range(len(labels))]
+        for number, path in enumerate(paths):
+            Image.new("RGB", size, (10 * number, 0, 255)).save(path, "png")
+        split = Split(tuple(paths), tuple(labels), banner=banner)
+        draw = np.random.default_rng(0)
+        vectors = draw.normal(size=(len(labels), 8))
+        values = draw.random((4, 6))
+        given: dict[str, object] = {
+            "data": DataSet("few", tuple(classes), split, split),
+            "embeddings": vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+            "logits": None if taken is None else 5 * np.eye(len(classes))[list(taken)],
+            "facts": FACTS,
+            "training": HISTORY,
+            "spectrum": Spectrum(-np.sort(-values), -np.sort(-values / 2), eta=0.5, iterations=3, own=True),
+        }
+        return Findings(**{**given, **others})  # type: ignore[arg-type]
+
+    return findings
