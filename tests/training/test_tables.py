@@ -129,6 +129,15 @@ def test_a_frozen_backbone_that_is_remembered_changes_no_figure(photos: DataSet,
     assert metrics[0] == metrics[1] == metrics[2]
 
 
+def test_a_backbone_that_is_trained_is_not_remembered(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path, StopRequest())
+    moving = QUICK.model_copy(update={"phase2": Phase(epochs=1, learning_rate=1e-3)})
+    assert not isinstance(workshop._network(moving, 4).backbone, RememberedFeatures)
+    remembered = workshop._network(QUICK, 4).backbone
+    assert isinstance(remembered, RememberedFeatures)
+    assert workshop._network(QUICK, 4).backbone is remembered
+
+
 def test_remembered_features_are_those_of_the_backbone_within_their_limit() -> None:
     backbone = build_backbone(weights="random").eval()
     images = torch.randn(4, 3, 32, 32)
