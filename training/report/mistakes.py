@@ -25,7 +25,9 @@ def classes(findings: Findings, report: Report) -> Section:
     counts = np.array(report.confusion)
     totals = dict(zip(report.per_class, counts.sum(1).tolist(), strict=True))
     accuracy = {name: value for name, value in report.per_class.items() if value is not None}
-    blocks: list[Block] = [pictures.per_class(accuracy, totals), _worst(findings.data.classes, counts)]
+    blocks: list[Block] = [pictures.per_class(accuracy, totals)]
+    if worst := _worst(findings.data.classes, counts):
+        blocks.append(worst)
     if missing := [name for name, value in report.per_class.items() if value is None]:
         blocks.append(Text(f"Without test images, and so not measured: {', '.join(missing)}.", "note"))
     return Section("Accuracy by class", blocks)
@@ -58,13 +60,13 @@ def confusions(findings: Findings, report: Report) -> Section:
     return Section("Confusions", [*matrix, Text("The most confused pairs", "heading"), Table(head, "llrll", rows)])
 
 
-def _worst(names: Sequence[str], counts: Ints) -> Table:
-    """The classes with the lowest accuracy, in full and in any script, which a picture has no room for."""
+def _worst(names: Sequence[str], counts: Ints) -> Table | None:
+    """The classes with mistakes, worst first, in full and in any script, which a picture has no room for."""
     totals, right = counts.sum(1), np.diag(counts)
-    ranked = sorted(np.flatnonzero(totals).tolist(), key=lambda i: right[i] / totals[i])[:_NUM_WORST]
+    ranked = sorted(np.flatnonzero(right < totals).tolist(), key=lambda i: right[i] / totals[i])[:_NUM_WORST]
     rows = []
     for i in ranked:
         mistakes = np.where(np.arange(len(names)) == i, 0, counts[i])
-        most = f"{names[int(mistakes.argmax())]} ({mistakes.max()})" if mistakes.any() else "-"
+        most = f"{names[int(mistakes.argmax())]} ({mistakes.max()})"
         rows.append((names[i], str(totals[i]), percent(right[i] / totals[i]), most))
-    return Table(("class", "test images", "accuracy", "most often taken for"), "lrrl", rows)
+    return Table(("class", "test images", "accuracy", "most often taken for"), "lrrl", rows) if rows else None

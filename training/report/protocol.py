@@ -25,7 +25,7 @@ def steering(findings: Findings) -> Text:
     if record is None:
         return Text("Which images steered the training is not recorded with this network.", "note")
     return Text(
-        f"What steered the learning rate and the choice of epoch: {record.steered_by.rstrip('.')}. The test images steered "
-        "nothing; they were looked at once, at the end.",
+        f"What steered the training: {record.steered_by.rstrip('.')}. The test images steered nothing; they were looked at "
+        "once, at the end.",
         "note",
     )

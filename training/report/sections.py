@@ -79,7 +79,7 @@ def retrieval(report: Report) -> Section:
         Table(("figure", "value", "95 % interval"), "lrr", rows),
     ]
     if report.num_alone:
-        alone = f"{report.num_alone:,} images are the only ones of their class: they find nothing, and count as misses."
+        alone = f"Images that are the only ones of their class find nothing, and count as misses: {report.num_alone:,}."
         blocks.append(Text(alone, "note"))
     return Section("Retrieval", blocks)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,18 @@ def test_blocks_of_rows_change_nothing(num_rows: int) -> None:
     whole, cut = retrieval_scores(embeddings, labels), retrieval_scores(embeddings, labels, num_rows=num_rows)
     for name, values in whole.items():
         assert np.array_equal(values, cut[name])
+
+
+def test_all_scores_are_never_in_memory_at_once() -> None:
+    """Those of 4,000 images are 64 MB, and their order 128 MB."""
+    draw = np.random.default_rng(0)
+    embeddings, labels = draw.normal(size=(4000, 2)).astype(np.float32), draw.integers(0, 100, 4000)
+    tracemalloc.start()
+    try:
+        retrieval_scores(embeddings, labels)
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_image_is_never_its_own_neighbour() -> None:

@@ -48,3 +48,11 @@ def test_an_example_that_cannot_be_read_names_its_file(make: Make) -> None:
     findings.data.test.paths[0].write_text("no image")
     with pytest.raises(DataError, match="0.png: not a JPEG"):
         example(findings.data.test, 0, "name", "alt")
+
+
+def test_an_example_shows_what_it_stands_for_though_another_image_has_a_higher_probability() -> None:
+    """Image 1 of class 0 goes to class 2 with 0.45 for class 1; image 3 of class 1 too. Both are examples of neither."""
+    probabilities = np.array([[0.3, 0.4, 0.3], [0.05, 0.45, 0.5], [0.3, 0.4, 0.3], [0.05, 0.45, 0.5]])
+    pairs = confused(np.log(probabilities), np.array([0, 0, 1, 1]))
+    (pair,) = [one for one in pairs if (one.true, one.taken) == (0, 1)]
+    assert (pair.mistake, pair.typical) == (0, 2)

@@ -223,7 +223,7 @@ def test_many_classes_are_shown_by_their_worst_and_all_together(make: Make, tmp_
 @undrawn
 def test_alone_images_are_told(make: Make, tmp_path: Path) -> None:
     write_report(make(CLASSES, (0, 0, 1), (0, 0, 1)), tmp_path)
-    assert "1 images are the only ones of their class" in (tmp_path / "report.md").read_text()
+    assert "only ones of their class find nothing, and count as misses: 1." in (tmp_path / "report.md").read_text()
 
 
 @undrawn
