@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -105,6 +106,14 @@ def test_usage_lists_every_command_and_each_explains_itself(capsys: pytest.Captu
     unknown = rankone("trian")
     assert (unknown.returncode, "there is no command 'trian'" in unknown.stderr) == (1, True)
     assert rankone().stdout.strip() == listed.strip()
+
+
+def test_training_has_under_40_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("train", ["--help"])
+    flags = set(re.findall(r"^│ (--[a-z0-9.-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert {"--phase1.epochs", "--pooling.system", "--cache", "--protocol"} <= flags
+    assert len(flags) + len(("data", "run")) < 40
 
 
 def test_requests_are_cut_by_number_and_by_bytes(tmp_path: Path) -> None:
