@@ -15,6 +15,7 @@ from model.network import build_network, open_network
 from model.preprocessing import preprocess
 from rankone.__main__ import run
 from rankone.comparison import comparison
+from rankone.evaluate import outputs
 from service.engine import load_engine
 from tests.conftest import CLASSES, RECIPE
 from training.datasets import DataSet
@@ -114,15 +115,18 @@ def test_a_bundle_without_classes_is_measured_by_retrieval_on_any(
     assert "the bundle brought no figures along" in printed(capsys.readouterr().out)
 
 
-def test_the_network_of_a_bundle_is_the_one_that_was_exported(bundle: Bundle, images: list[bytes]) -> None:
-    pixels = np.stack([preprocess(image, bundle.manifest.preprocessing) for image in images[:3]])
-    served = load_engine(bundle, "onnx", "cpu", 2).run(pixels)
+def test_rows_belong_to_images_over_all_batches_and_are_those_of_the_network_in_the_bundle(
+    bundle: Bundle, photos: DataSet, images: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rankone.evaluate.BATCH_SIZE", 5)
+    embeddings, logits = outputs(load_engine(bundle, "onnx", "cpu", 2), photos, bundle)
+    pixels = np.stack([preprocess(image, bundle.manifest.preprocessing) for image in images])
     with torch.no_grad():
-        embedding, logits = open_network(bundle)(torch.from_numpy(pixels))
-    assert np.allclose(embedding.numpy(), served.embedding, atol=1e-4)
+        expected = open_network(bundle)(torch.from_numpy(pixels))
+    assert np.allclose(embeddings, expected[0].numpy(), atol=1e-4)
     assert logits is not None
-    assert served.logits is not None
-    assert np.allclose(logits.numpy(), served.logits, atol=1e-3)
+    assert expected[1] is not None
+    assert np.allclose(logits, expected[1].numpy(), atol=1e-3)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def write_report(findings: Findings, out: Path) -> Report:
         stale.unlink()
     _replace(out / HTML, html(document).encode())
     _replace(out / MARKDOWN, markdown(document).encode())
-    alone = Document(f"Model card: {findings.facts.name}", document.subtitle, document.sections[-1:])
+    alone = Document(document.title, document.subtitle, document.sections[-1:])
     _replace(out / CARD, markdown(alone).encode())
     _replace(out / JSON, f"{report.model_dump_json()}\n".encode())
     return report
