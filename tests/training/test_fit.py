@@ -189,8 +189,9 @@ def test_two_processes_train_as_one_with_the_same_batch(photos: DataSet, tmp_pat
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    lines = [[json.loads(line) for line in (path / "metrics.jsonl").open()] for path in (whole, tmp_path / "two")]
-    steps = [[line["loss"] for line in found if line["kind"] == "step"] for found in lines]
+    lines = [(path / "metrics.jsonl").read_text().splitlines() for path in (whole, tmp_path / "two")]
+    records = [[json.loads(line) for line in found] for found in lines]
+    steps = [[record["loss"] for record in found if record["kind"] == "step"] for found in records]
     assert steps[1] == pytest.approx(steps[0], rel=1e-4)
     expected = weights(whole, photos)
     assert all(

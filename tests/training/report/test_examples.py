@@ -46,7 +46,7 @@ def test_an_example_is_small_keeps_its_shape_and_loses_its_banner(make: Make) ->
 def test_an_example_that_cannot_be_read_names_its_file(make: Make) -> None:
     findings = make(("a",), (0,), (0,))
     findings.data.test.paths[0].write_text("no image")
-    with pytest.raises(DataError, match="0.png: not a JPEG"):
+    with pytest.raises(DataError, match="0.png: no image that can be read"):
         example(findings.data.test, 0, "name", "alt")
 
 
