@@ -42,8 +42,9 @@ def rank_one_update(matrix_BDD: Tensor, v0_D: Tensor, eta: float, iterations: in
 def rank_one_update_features(features_BND: Tensor, v0_D: Tensor, eta: float, iterations: int) -> Tensor:
     """RUN on local features, Algorithm 3 as the paper writes it: (B, N, D) -> (B, N, D). Zero features stay zero."""
     u_BD = v0_D.expand(features_BND.shape[0], features_BND.shape[2])
-    for _ in range(iterations):
-        u_BD = unit(_product(features_BND.transpose(1, 2), _product(features_BND, u_BD)))
+    for step in range(iterations):
+        v_BD = _product(features_BND.transpose(1, 2), _product(features_BND, u_BD))
+        u_BD, _ = _unit(v_BD) if step == iterations - 1 else _scaled(v_BD)
     along_BN = _product(features_BND, u_BD)
     return torch.baddbmm(features_BND, along_BN.unsqueeze(2), u_BD.unsqueeze(1), alpha=-eta)
 
@@ -97,8 +98,10 @@ class _RankOneUpdate(torch.autograd.Function):
     With `h = eta w - eta^2 c u / 2`, so that `G_K = G - h u^T - u h^T`, and P = dL/dG_K, the chain rule read backwards is
 
         dh = -(P + P^T) u,   du = -(P + P^T) h - eta^2 c dh / 2 + dc w,   dc = -eta^2 u^T dh / 2,   dw = eta dh + dc u,
-        du <- du + G^T dw,   then for k = K..1:   dv_k = (du - u_k u_k^T du) / ||v_k||,   du <- G^T dv_k,
+        du <- du + G^T dw,   then for k = K..1:   dv_k = s_k (du - u_k u_k^T du),   du <- G^T dv_k,
         dG = P + dw u^T + sum_k dv_k u_{k-1}^T
+
+    s_k is what v_k was scaled by. For k < K the second term is 0: the length of u_k changes nothing that comes after it.
     """
 
     @staticmethod
@@ -122,20 +125,24 @@ class _RankOneUpdate(torch.autograd.Function):
         dw_BD = eta * dh_BD + dc_B1 * u_BD
         du_BD = du_BD - (eta * eta / 2) * _dot(u_BD, w_BD) * dh_BD + dc_B1 * w_BD
         lefts = [dw_BD]
-        for step in reversed(range(len(inverses))):
-            du_BD = du_BD + _product(matrix_BDD.transpose(1, 2), lefts[-1])
-            u_BD = directions[step + 1]
-            lefts.append((du_BD - _dot(u_BD, du_BD) * u_BD) * inverses[step])
-            du_BD = torch.zeros_like(du_BD)  # u_{k-1} is read by v_k alone
+        du_BD = du_BD + _product(matrix_BDD.transpose(1, 2), dw_BD)
+        lefts.append((du_BD - _dot(u_BD, du_BD) * u_BD) * inverses[-1])
+        for inverse_B1 in reversed(inverses[:-1]):
+            lefts.append(_product(matrix_BDD.transpose(1, 2), lefts[-1]) * inverse_B1)
         rights = [directions[-1], *reversed(directions[:-1])]
         return torch.baddbmm(p_BDD, torch.stack(lefts, 2), torch.stack(rights, 1)), None, None, None
 
 
 def _power_method(matrix_BDD: Tensor, start_BD: Tensor, iterations: int) -> tuple[list[Tensor], list[Tensor]]:
-    """The directions u_0 .. u_K, u_0 as given, and `1 / ||v_k||` for k = 1 .. K."""
+    """The directions u_0 .. u_K, u_0 as given and u_K of length 1, and what v_k was scaled by for k = 1 .. K.
+
+    On the way the largest entry is brought to 1, which keeps squares and products in range as well as the length would, for
+    half of the operations: of one image they are as dear as the products.
+    """
     directions, inverses = [start_BD], []
-    for _ in range(iterations):
-        u_BD, inverse_B1 = _unit(_product(matrix_BDD, directions[-1]))
+    for step in range(iterations):
+        v_BD = _product(matrix_BDD, directions[-1])
+        u_BD, inverse_B1 = _unit(v_BD) if step == iterations - 1 else _scaled(v_BD)
         directions.append(u_BD)
         inverses.append(inverse_B1)
     return directions, inverses
@@ -144,14 +151,22 @@ def _power_method(matrix_BDD: Tensor, start_BD: Tensor, iterations: int) -> tupl
 def _unit(v_BD: Tensor) -> tuple[Tensor, Tensor]:
     """Rows scaled to length 1, and the inverse of their lengths; a zero row stays zero.
 
-    The largest entry is divided out first, so the squares can neither overflow nor vanish. It is a constant to autograd:
-    the direction does not depend on it. What is left has length 1 at least, or 0.
+    The largest entry is divided out first, so the squares can neither overflow nor vanish. What is left has length 1 at
+    least, or 0.
+    """
+    scaled_BD, inverse_B1 = _scaled(v_BD)
+    length_B1 = torch.linalg.vector_norm(scaled_BD, dim=-1, keepdim=True).clamp_min(1)
+    return scaled_BD / length_B1, inverse_B1 / length_B1
+
+
+def _scaled(v_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows whose largest entry is 1, and the inverse of what it was; a zero row stays zero.
+
+    The scale is a constant to autograd: the direction does not depend on it.
     """
     largest_B1 = torch.linalg.vector_norm(v_BD.detach(), ord=torch.inf, dim=-1, keepdim=True)
     inverse_B1 = largest_B1.clamp_min(torch.finfo(v_BD.dtype).tiny).reciprocal()
-    scaled_BD = v_BD * inverse_B1
-    length_B1 = torch.linalg.vector_norm(scaled_BD, dim=-1, keepdim=True).clamp_min(1)
-    return scaled_BD / length_B1, inverse_B1 / length_B1
+    return v_BD * inverse_B1, inverse_B1
 
 
 def _half(u_BD: Tensor, w_BD: Tensor, eta: float) -> Tensor:
