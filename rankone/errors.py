@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from pydantic import ValidationError
 
 from model.errors import Interrupted, RankoneError
+
+_OF_THE_MACHINE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+"""A full, read-only or forbidden disk: nothing that a change of our code would mend."""
 
 
 @dataclass
@@ -30,6 +35,11 @@ def explained() -> Iterator[Outcome]:
     except RankoneError as error:
         outcome.status = 130 if isinstance(error, Interrupted) else 2
         print(f"rankone: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        outcome.status = 2
+        print(f"rankone: {error}; mend that, and repeat the command", file=sys.stderr)
     except ValidationError as error:
         outcome.status = 2
         for part in error.errors():

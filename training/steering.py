@@ -33,14 +33,14 @@ def steering_of(data: DataSet, recipe: Recipe) -> Steering:
         return Steering(
             data.train, data.validation, f"{len(data.validation):,} images of the data set's own for validation."
         )
-    if recipe.validation == 0:
+    fitted, held_out = hold_out(data.train, recipe.validation, recipe.seed)
+    if not held_out:
         return Steering(
             data.train, None, "None: the training error drove the learning rate, and the last epoch is kept."
         )
-    fitted, held_out = hold_out(data.train, recipe.validation, recipe.seed)
     part = f"{100 * recipe.validation:g} % of every class"
     words = f"{len(held_out):,} images held out of the training images ({part}, seed {recipe.seed})."
-    return Steering(data.train.at(fitted), data.train.at(held_out) if held_out else None, words)
+    return Steering(data.train.at(fitted), data.train.at(held_out), words)
 
 
 def hold_out(split: Split, part: float, seed: int) -> tuple[list[int], list[int]]:

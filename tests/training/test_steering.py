@@ -40,6 +40,8 @@ def test_images_of_the_training_set_steer_unless_there_are_others(photos: DataSe
     nothing = steering_of(photos, SMALL.model_copy(update={"validation": 0.0}))
     assert (nothing.fitted, nothing.images) == (photos.train, None)
     assert "the last epoch is kept" in nothing.words
+    single = replace(photos, train=photos.train.at([0, 6, 12, 18]))
+    assert steering_of(single, SMALL) == replace(nothing, fitted=single.train)
 
 
 def test_only_the_papers_protocol_lets_test_images_steer_and_says_so(photos: DataSet) -> None:
