@@ -8,6 +8,10 @@ from model.errors import Interrupted, RankoneError
 from rankone.errors import explained
 
 
+def fail(error: BaseException) -> None:
+    raise error
+
+
 @pytest.mark.parametrize(
     ("error", "status", "sentence"),
     [
@@ -21,7 +25,7 @@ def test_what_the_user_can_mend_ends_with_a_sentence(
     error: BaseException, status: int, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with explained() as outcome:
-        raise error
+        fail(error)
     assert outcome.status == status
     assert sentence in capsys.readouterr().err
 
