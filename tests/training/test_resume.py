@@ -43,7 +43,8 @@ class KillAfter(StopRequest):
         return False
 
 
-def train_until_killed(data: DataSet, path: Path, looks: int, save_every_s: float) -> None:
+def train_until_killed(data: DataSet, path: Path, looks: int, save_every_s: float, threads: int) -> None:
+    torch.set_num_threads(threads)  # sums are in another order with another number of them
     vars(backbone)["BACKBONES"] = {"vgg16": one_layer}  # this process is its own
     network = pipeline.network_of(SMALL, len(data.classes))
     fit(network, data, Run.start(path, SMALL, data), Work(stop=KillAfter(looks)), save_every_s=save_every_s)
@@ -51,7 +52,7 @@ def train_until_killed(data: DataSet, path: Path, looks: int, save_every_s: floa
 
 def killed(data: DataSet, path: Path, looks: int, save_every_s: float) -> None:
     process = multiprocessing.get_context("spawn").Process(
-        target=train_until_killed, args=(data, path, looks, save_every_s)
+        target=train_until_killed, args=(data, path, looks, save_every_s, torch.get_num_threads())
     )
     process.start()
     process.join(120)
