@@ -74,7 +74,7 @@ def from_disk(data: DataSet, recipe: Recipe) -> Network:
     """Phase 1 as `rankone train` runs it."""
     network = network_of(recipe, len(data.classes), recipe.weights)
     with tempfile.TemporaryDirectory() as folder:
-        fit(network, data, Run.start(Path(folder), recipe, data), Work())
+        fit(network, data, Run.start(Path(folder), recipe, data), Work(), tell=lambda _: None)
     return network
 
 

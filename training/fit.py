@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,7 @@ def fit(
     cache: Path | None = None,
     board: bool = False,
     save_every_s: float = _SAVE_EVERY_S,
+    tell: Callable[[str], object] = say,
 ) -> Progress:
     """Trains `network` by the run's recipe on `data`, from where the run's checkpoint is to the end of both phases.
 
@@ -46,6 +48,7 @@ def fit(
         cache: folder for the embeddings of phase 1, kept for other runs.
         board: write for TensorBoard, too.
         save_every_s: seconds after which the checkpoint is renewed within an epoch.
+        tell: hears what runs in which precision, and what steers.
 
     Raises:
         Interrupted: a stop was requested; the checkpoint holds everything up to the last whole step.
@@ -56,8 +59,8 @@ def fit(
     if trainer.progress.finished:
         return trainer.progress
     if work.world.leads:
-        say(f"{trainer.forward.words}; on {work.world.words}")
-        say(f"steered by: {trainer.steering.words}")
+        tell(f"{trainer.forward.words}; on {work.world.words}")
+        tell(f"steered by: {trainer.steering.words}")
     with Journal(run.path if work.world.leads else None, trainer.progress, board=board) as trainer.journal:
         if trainer.progress.phase == 1:
             phase1(trainer, cache or run.path / EMBEDDINGS)

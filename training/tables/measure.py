@@ -107,7 +107,7 @@ class Workshop:
         recipe, data, path = setting.recipe, setting.data, self._path / setting.key
         network = self._network(recipe, len(data.classes))
         work = Work(workers=self._workers, stop=self._stop, world=World(torch.device(self._device)))
-        progress = fit(network, data, Run.start(path, recipe, data), work)
+        progress = fit(network, data, Run.start(path, recipe, data), work, tell=lambda _: None)
         report = pipeline.measured(network, recipe, data, device=self._device, workers=self._workers)
         values = singular_values(network, recipe, data, self._device) if setting.singular_values else None
         shutil.rmtree(path)
