@@ -119,10 +119,17 @@ def git_revision() -> str | None:
     """The commit of this source, with `+` if it was changed; None where it is not a git checkout."""
     here = Path(__file__).parent
     try:
-        told = ("git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
-        return subprocess.run(told, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+        _git(
+            here, "ls-files", "--error-unmatch", Path(__file__).name
+        )  # installed, we may lie within another's checkout
+        return _git(here, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ("git", "-C", str(folder), *arguments)
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
 
 
 def _write(partial: Path, state: State, sidecar: Sidecar) -> None:
@@ -139,7 +146,7 @@ def _write(partial: Path, state: State, sidecar: Sidecar) -> None:
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{_PREFIX}*"), key=_number)
+    return sorted((path for path in folder.glob(f"{_PREFIX}*") if path.name[len(_PREFIX) :].isdigit()), key=_number)
 
 
 def _number(path: Path) -> int:

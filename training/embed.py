@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -94,33 +96,42 @@ def stored(
     """What `represented` gives, on disk in `folder`: computed once, and streamed there, so memory does not bound it.
 
     The file's name is a digest of all that decides its content: weights, precision, preprocessing, images. What a killed
-    process has left of it is gone on from. Of several processes each computes its share of the images.
+    process has left of it is gone on from; two runs that want the same rows wait for one another. Of several processes of
+    one run each computes its share of the images.
     """
     world = work.world
     name = _digest(forward, split, recipe, mirror=mirror)
     paths = [folder / f"{name}-{rank}-of-{world.size}.f32" for rank in range(world.size)]
     share = split.at(world.share(range(len(split))))
-    dim = forward.network.pooling.out_dim
-    if not paths[world.rank].exists():
-        partial = paths[world.rank].with_suffix(".partial")
-        _compute(forward, share, recipe.preprocessing, work, partial, dim, title, mirror=mirror)
-        partial.replace(paths[world.rank])
+    row_bytes = forward.network.pooling.out_dim * np.dtype(np.float32).itemsize
+
+    def rows_from(start: int) -> Iterator[Tensor]:
+        return represented(forward, share, recipe.preprocessing, work, title, mirror=mirror, start=start)
+
+    _write_once(paths[world.rank], len(share) * row_bytes, BATCH_SIZE * row_bytes, rows_from)
     world.wait()
-    return Rows.dealt([_mapped(path, dim) for path in paths])
+    return Rows.dealt([_mapped(path, forward.network.pooling.out_dim) for path in paths])
 
 
-def _compute(
-    forward: Forward, split: Split, spec: Preprocessing, work: Work, path: Path, dim: int, title: str, *, mirror: bool
-) -> None:
+def _write_once(path: Path, size: int, batch_bytes: int, rows_from: Callable[[int], Iterator[Tensor]]) -> None:
+    """Makes `path` a file of `size` bytes, whole and on disk, or leaves what there is of it under another name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    batch_bytes = BATCH_SIZE * dim * np.dtype(np.float32).itemsize
-    with path.open("ab") as file:
-        done = (
-            file.tell() // batch_bytes
+    partial = path.with_suffix(".partial")
+    with partial.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # another run may be at the same rows
+        if path.exists() and path.stat().st_size == size:
+            if partial.exists() and os.path.samestat(partial.stat(), os.fstat(file.fileno())):
+                partial.unlink()
+            return
+        done = file.seek(0, os.SEEK_END) // batch_bytes
+        file.truncate(
+            done * batch_bytes
         )  # whole batches: a row's last digit may depend on the batch it was computed in
-        file.truncate(done * batch_bytes)
-        for rows in represented(forward, split, spec, work, title, mirror=mirror, start=done * BATCH_SIZE):
+        for rows in rows_from(done * BATCH_SIZE):
             file.write(rows.cpu().numpy().tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+        partial.replace(path)
 
 
 def _mapped(path: Path, dim: int) -> npt.NDArray[np.float32]:
@@ -130,7 +141,8 @@ def _mapped(path: Path, dim: int) -> npt.NDArray[np.float32]:
 
 
 def _digest(forward: Forward, split: Split, recipe: Recipe, *, mirror: bool) -> str:
-    described = (recipe.preprocessing, recipe.pooling.composition, recipe.classifier_rank, forward.precision, mirror)
+    numbers = (forward.precision, forward.device.type)
+    described = (recipe.preprocessing, recipe.pooling.composition, recipe.classifier_rank, *numbers, mirror)
     digest = hashlib.sha256(repr((*described, split.fingerprint)).encode())
     for part in (forward.network.backbone, forward.network.pooling):
         for name, value in part.state_dict().items():

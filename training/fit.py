@@ -14,6 +14,7 @@ from training.journal import Journal
 from training.phase1 import phase1
 from training.phase2 import phase2
 from training.progress import Progress
+from training.report import JSON
 from training.run import Run
 from training.steering import steering_of
 from training.trainer import Trainer
@@ -59,13 +60,14 @@ def fit(
     if trainer.progress.finished:
         return trainer.progress
     if work.world.leads:
+        (run.path / JSON).unlink(missing_ok=True)  # it measured what is about to change
         tell(f"{trainer.forward.words}; on {work.world.words}")
         tell(f"steered by: {trainer.steering.words}")
     with Journal(run.path if work.world.leads else None, trainer.progress, board=board) as trainer.journal:
         if trainer.progress.phase == 1:
             phase1(trainer, cache or run.path / EMBEDDINGS)
-            if work.world.leads:
-                shutil.rmtree(run.path / EMBEDDINGS, ignore_errors=True)
+        if work.world.leads:
+            shutil.rmtree(run.path / EMBEDDINGS, ignore_errors=True)
         if trainer.progress.phase == 2:
             phase2(trainer)
     return trainer.progress

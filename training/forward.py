@@ -45,6 +45,8 @@ class Forward:
             and not torch.cuda.is_bf16_supported(including_emulation=False)
         ):
             raise PrecisionError(f"{torch.cuda.get_device_name(device)} has no bfloat16: use precision float32")
+        if precision == "float32" and device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False  # 10 bits would not be float32
         self.network = network.to(device)
         self.device, self.precision = device, precision
         network.backbone.to(memory_format=torch.channels_last)

@@ -12,19 +12,27 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from model.preprocessing import Preprocessing, resize_and_crop, to_array
-from training.datasets.dataset import Split
+from training.datasets.dataset import DataError, Split
 from training.datasets.picture import picture
 
 
-class _Files(Dataset[Tensor]):
+class _Files(Dataset["Tensor | DataError"]):
     def __init__(self, split: Split, spec: Preprocessing) -> None:
         self._split, self._spec = split, spec
 
     def __len__(self) -> int:
         return len(self._split)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(pixels(self._split.paths[index], self._spec, self._split.banner))
+    def __getitem__(self, index: int) -> Tensor | DataError:
+        try:
+            return torch.from_numpy(pixels(self._split.paths[index], self._spec, self._split.banner))
+        except DataError as error:  # raised in a worker process, it would come out wrapped in a traceback
+            return error
+
+
+def _together(loaded: Sequence[Tensor | DataError]) -> Tensor | DataError:
+    images = [one for one in loaded if isinstance(one, Tensor)]
+    return torch.stack(images) if len(images) == len(loaded) else next(e for e in loaded if isinstance(e, DataError))
 
 
 def pixels(path: Path, spec: Preprocessing, banner: int = 0) -> npt.NDArray[np.float32]:
@@ -42,7 +50,17 @@ def batches(split: Split, spec: Preprocessing, groups: Sequence[list[int]], *, w
     Raises:
         DataError: a file that cannot be read as an image; the message names it.
     """
-    return iter(DataLoader(_Files(split, spec), batch_sampler=list(groups), num_workers=workers))
+    loader = DataLoader(
+        _Files(split, spec),
+        batch_sampler=list(groups),
+        num_workers=workers,
+        collate_fn=_together,
+        generator=torch.Generator(),  # or it would draw from the one that v_0 is drawn from
+    )
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
 
 
 def in_order(count: int, batch_size: int) -> list[list[int]]:

@@ -7,7 +7,8 @@ there once.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -33,8 +34,11 @@ class Journal:
     """Opened where `progress` is; `step` and `epoch` write what has just ended. Without a folder, it writes nothing."""
 
     def __init__(self, folder: Path | None, progress: Progress, *, board: bool = False) -> None:
-        self._board = _open_board(folder / BOARD) if board and folder else None
+        self._boards: dict[int, _Board] = {}
+        self._home = folder / BOARD if board and folder else None
         self._file = None
+        if self._home:
+            _writer()  # a missing package is named now, and not after the first epoch
         if folder:
             _keep_until(folder / METRICS, progress)
             self._file = (folder / METRICS).open("a", buffering=1, encoding="utf-8")
@@ -47,8 +51,8 @@ class Journal:
     ) -> None:
         if self._file:
             self._file.close()
-        if self._board:
-            self._board.close()
+        for board in self._boards.values():
+            board.close()
 
     def step(self, progress: Progress, **values: float) -> None:
         """A step that is about to be counted."""
@@ -58,14 +62,22 @@ class Journal:
     def epoch(self, record: Mapping[str, Any]) -> None:
         """An epoch that has ended."""
         self._write({"kind": "epoch", **record})
+        if self._home:
+            phase, epoch = record["phase"], record["epoch"]
+            if phase not in self._boards:  # what a killed process wrote of this epoch and later ones is taken back
+                self._boards[phase] = _writer()(self._home / f"phase{phase}", purge_step=epoch)
+            for name, value in record.items():
+                if isinstance(value, float):
+                    self._boards[phase].add_scalar(name, value, epoch)
+
+    def sync(self) -> None:
+        """To the disk: a checkpoint must not know of steps that the file has lost."""
+        if self._file:
+            os.fsync(self._file.fileno())
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._file:
             self._file.write(json.dumps(line) + "\n")
-        if self._board and line["kind"] == "epoch":
-            for name, value in line.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(f"phase {line['phase']}/{name}", value, line["epoch"])
 
 
 def _keep_until(path: Path, progress: Progress) -> None:
@@ -87,9 +99,9 @@ def _keep_until(path: Path, progress: Progress) -> None:
     partial.replace(path)
 
 
-def _open_board(folder: Path) -> _Board:
+def _writer() -> Callable[..., _Board]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ExtraMissing("--tensorboard needs the package tensorboard: pip install 'rankone[tensorboard]'") from error
-    return SummaryWriter(folder)
+    return SummaryWriter

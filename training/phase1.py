@@ -25,9 +25,9 @@ _BLOCK: Final = 1024
 
 def phase1(trainer: Trainer, folder: Path) -> None:
     """Embeds every image once into `folder`, and its mirror image where the recipe flips; fits the classifier to that."""
+    if trainer.progress.position == (1, 0, 0):
+        _start_at_principal_axes(trainer)
     if trainer.recipe.phase1.epochs:
-        if trainer.progress.position == (1, 0, 0):
-            _start_at_principal_axes(trainer)
         rows = _stored(trainer, trainer.steering.fitted, folder, "embedding")
         checked = _checked(trainer, rows, folder)
         if trainer.recipe.flip:

@@ -122,7 +122,7 @@ def _check_start(trainer: Trainer) -> None:
     if before is None:
         return
     error, _ = trainer.measure(trainer.forward, split, "checking the start of phase 2")
-    if abs(error - before) > max(1 / len(split), 0.01):
+    if round(abs(error - before) * len(split)) > max(1, 0.01 * len(split)):
         raise RunError(
             f"phase 2 does not start where phase 1 ended: on the same {len(split)} images the accuracy is {1 - error:.3f}, "
             f"and was {1 - before:.3f} on the embeddings of phase 1. Were they computed by another network? Remove "

@@ -53,7 +53,6 @@ def train(
         network = network_of(recipe, len(data.classes), weights="random" if resumed else recipe.weights)
         if world.leads:
             Run.start(path, recipe, data)  # only now: weights that cannot be had leave nothing behind
-            (path / JSON).unlink(missing_ok=True)  # it measured what is about to change
         world.wait()
         work = Work(workers=workers, stop=stop, world=world)
         return fit(network, data, Run.open(path), work, cache=cache, board=board)

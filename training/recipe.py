@@ -26,7 +26,7 @@ class Phase(Frozen):
 
     epochs: int = Field(ge=0)
     """Passes over the training images; 0 skips the phase."""
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, lt=1e38)
     """The first learning rate."""
     weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty on all parameters that the phase trains."""

@@ -11,6 +11,7 @@ report.*             what came out, see `training.report`
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import torch
@@ -142,5 +143,8 @@ class Run:
 
 def _replace(path: Path, data: bytes) -> None:
     partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from training.datasets import Split
 from training.embed import Work, represented
 from training.forward import Forward
 from training.journal import Journal
-from training.optimize import Optimization
+from training.optimize import Diverged, Optimization
 from training.progress import Progress
 from training.recipe import Phase
 from training.run import Run
@@ -50,6 +51,7 @@ class Trainer:
         self.average: nn.Module | None = None
         self.stopping = False
         self._save_every_s, self._saved, self._epoch_began = save_every_s, time.monotonic(), time.monotonic()
+        self._seen_before = 0
         self.load()
 
     def load(self) -> None:
@@ -57,6 +59,7 @@ class Trainer:
         state = self.run.load(self.network) or State(Progress(), {})
         self.progress, self.best = state.progress, dict(state.tensors.get("best", {}))
         self.averaged, self._optimizer = dict(state.tensors.get("average", {})), state.optimizer
+        self.work.world.wait()  # nobody renews the checkpoint while another one reads it
 
     @contextmanager
     def optimization(self, module: nn.Module, phase: Phase) -> Iterator[Optimization]:
@@ -65,6 +68,7 @@ class Trainer:
         if self._optimizer:
             optimization.load(self._optimizer)
         self._saved = self._epoch_began = time.monotonic()
+        self._seen_before = self.progress.num_seen
         try:
             yield optimization
         except Interrupted:
@@ -100,13 +104,19 @@ class Trainer:
 
     def end_epoch(self, optimization: Optimization, steered: Steered, network: Network) -> None:
         """Notes the epoch, moves the schedule on, and keeps the weights of `network` if they are the best so far."""
-        seconds, num_images = time.monotonic() - self._epoch_began, self.progress.num_seen
+        if steered is not None and not math.isfinite(sum(steered)):
+            raise Diverged(
+                f"phase {self.progress.phase}, epoch {self.progress.epoch + 1}: on the images that steer the loss is "
+                f"{steered[1]}. The last checkpoint is as it was. Lower the learning rate (now "
+                f"{optimization.learning_rate:g}) or set clip_norm, and train into another directory"
+            )
+        seconds, num_images = time.monotonic() - self._epoch_began, self.progress.num_seen - self._seen_before
         record = self.progress.end_epoch(steered, optimization.learning_rate)
         optimization.end_epoch(record.train_error if steered is None else steered[0])
         if self.progress.choose(steered):
             self.best = _copy(network, "classifier." if self.progress.phase == 1 else "")
         self.journal.epoch({**record.model_dump(), "seconds": seconds, "images_per_s": num_images / seconds})
-        self._epoch_began = time.monotonic()
+        self._epoch_began, self._seen_before = time.monotonic(), 0
 
     def end_phase(self) -> None:
         """Makes the chosen weights the network's, and opens the next phase."""
@@ -125,6 +135,7 @@ class Trainer:
         tensors = {"network": self.network.state_dict(), "best": self.best}
         if self.average is not None:
             tensors["average"] = self.average.state_dict()
+        self.journal.sync()
         states: dict[str, Any] = {} if optimization is None else optimization.state()
         self.run.save(State(self.progress, {name: found for name, found in tensors.items() if found}, states))
 
@@ -132,6 +143,7 @@ class Trainer:
         """What is minimized."""
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
 
+    @torch.no_grad()
     def measure(self, forward: Forward, split: Split, title: str) -> tuple[float, float]:
         """Error and loss of the network behind `forward` on the images of `split`."""
         world = self.work.world

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +11,10 @@ import torch
 
 from tests.training.test_fit import SMALL
 from training import pipeline
-from training.datasets import DataSet
+from training.datasets import DataError, DataSet
 from training.embed import Rows, Work, represented, stored
 from training.forward import Forward
+from training.images import batches
 from training.recipe import Phase, Recipe
 from training.world import World
 
@@ -70,6 +73,38 @@ def test_a_file_left_half_written_is_gone_on_with(photos: DataSet, tmp_path: Pat
     found = stored(forward(), photos.train, SMALL, Work(), tmp_path, "")[range(24)]
     assert found[0, 0] == 7
     assert torch.equal(found[1:], expected[1:])
+
+
+@pytest.mark.parametrize("size", [0, 100, 10**8])
+def test_a_file_of_another_size_is_not_taken_for_the_rows(photos: DataSet, tmp_path: Path, size: int) -> None:
+    """Cut off by a power failure, or written by something else: it is computed again."""
+    expected = stored(forward(), photos.train, SMALL, Work(), tmp_path, "")[range(24)]
+    (file,) = tmp_path.iterdir()
+    os.truncate(file, size)
+    assert torch.equal(stored(forward(), photos.train, SMALL, Work(), tmp_path, "")[range(24)], expected)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_two_runs_with_one_cache_wait_for_one_another(photos: DataSet, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        found = list(
+            pool.map(lambda _: stored(forward(), photos.train, SMALL, Work(), tmp_path, "")[range(24)], range(3))
+        )
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert [path.suffix for path in tmp_path.iterdir()] == [".f32"]
+    whole = torch.cat(list(represented(forward(), photos.train, SMALL.preprocessing, Work(), "")))
+    assert torch.allclose(found[0], whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_is_named_in_one_sentence_whoever_loads_it(
+    photos: DataSet, tmp_path: Path, workers: int
+) -> None:
+    (tmp_path / "broken.png").write_text("no image")
+    split = replace(photos.train.at([0, 1]), paths=(photos.train.paths[0], tmp_path / "broken.png"))
+    with pytest.raises(DataError, match="^[^\n]*broken.png: no image that can be read[^\n]*$"):
+        list(batches(split, SMALL.preprocessing, [[0, 1]], workers=workers))
 
 
 def test_the_key_is_all_that_decides_the_rows(photos: DataSet, tmp_path: Path) -> None:

@@ -103,8 +103,10 @@ def test_a_stop_anywhere_resumes_to_the_same_weights(
 def test_a_finished_run_is_left_alone(uninterrupted: tuple[Path, DataSet]) -> None:
     path, photos = uninterrupted
     before = latest(path)
+    (path / "report.json").write_text("{}")
     assert pipeline.train(photos, SMALL, path).finished
     assert latest(path) == before
+    assert (path / "report.json").read_text() == "{}"
 
 
 def test_another_recipe_or_other_data_does_not_continue_a_run(uninterrupted: tuple[Path, DataSet]) -> None:

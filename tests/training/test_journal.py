@@ -65,10 +65,13 @@ def test_tensorboard_gets_every_epoch(tmp_path: Path) -> None:
     progress = Progress(num_seen=1, loss_sum=0.25)
     with Journal(tmp_path, progress, board=True) as journal:
         journal.epoch(progress.end_epoch((0.5, 2.0), 1.0).model_dump())
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    progress = Progress(num_seen=1, loss_sum=0.75)  # killed before it was saved: the epoch is there again
+    with Journal(tmp_path, progress, board=True) as journal:
+        journal.epoch(progress.end_epoch((0.25, 2.0), 1.0).model_dump())
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "phase1"))
     events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("phase 1/loss")] == [(0, 0.25)]
-    assert [(event.step, event.value) for event in events.Scalars("phase 1/validation_error")] == [(0, 0.5)]
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(0, 0.75)]
+    assert [(event.step, event.value) for event in events.Scalars("validation_error")] == [(0, 0.25)]
 
 
 def test_tensorboard_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_a_state_goes_on_where_it_was() -> None:
 def test_a_run_that_diverges_stops_with_its_images_and_its_last_good_checkpoint(
     photos: DataSet, tmp_path: Path, phase: int
 ) -> None:
-    broken = SMALL.model_copy(update={f"phase{phase}": Phase(epochs=3, learning_rate=1e38, batch_size=8)})
+    broken = SMALL.model_copy(update={f"phase{phase}": Phase(epochs=3, learning_rate=9e37, batch_size=8)})
     with pytest.raises(
         Diverged, match=rf"phase {phase}, epoch \d, step \d: .* the last checkpoint is as it was"
     ) as raised:

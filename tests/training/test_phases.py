@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from tests.training.test_resume import losses
 from training import pipeline
 from training.datasets import DataSet
 from training.embed import Work
+from training.optimize import Diverged
+from training.phase1 import handed_over
 from training.phase2 import _check_start
 from training.recipe import Phase, Recipe
 from training.run import Run, RunError
@@ -65,12 +68,42 @@ def test_phase_2_has_to_start_as_phase_1_ended(photos: DataSet, tmp_path: Path) 
         trainer = Trainer(network, steering_of(photos, recipe), Run.open(path), Work(), 600)
         _check_start(trainer)
         assert trainer.progress.handed_over is not None
+        right, one = trainer.progress.handed_over, 1 / len(handed_over(trainer))
+        for apart in (-2, -1, 1, 2):  # an image that lies on the border may fall to either side
+            trainer.progress.handed_over = right + apart * one
+            with pytest.raises(RunError) if abs(apart) > 1 else nullcontext():
+                _check_start(trainer)
+        trainer.progress.handed_over = right
         with torch.no_grad():
             network.classifier.weight.mul_(-1)  # type: ignore[union-attr, operator]
         with pytest.raises(
             RunError, match=r"phase 2 does not start where phase 1 ended: .* accuracy is 0\.\d+, and was"
         ):
             _check_start(trainer)
+
+
+def test_a_loss_that_is_no_number_on_the_images_that_steer_stops_the_run(
+    photos: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the last step of an epoch went too far: the checkpoint of phase 1 stays, and can be read."""
+    monkeypatch.setattr(Trainer, "measure", lambda *_: (0.5, float("nan")))
+    monkeypatch.setattr("training.phase2._check_start", lambda _: None)
+    with pytest.raises(Diverged, match="phase 2, epoch 1: on the images that steer the loss is nan"):
+        pipeline.train(photos, SHORT, tmp_path)
+    progress = pipeline.trained(tmp_path, photos)[2]
+    assert progress.position == (2, 0, 0)
+    assert progress.best is not None
+    assert progress.best[1] < 10
+
+
+def test_images_that_steer_are_measured_without_a_graph(plain: Path, photos: DataSet) -> None:
+    """Or every representation would be held until the last one is there: gigabytes, of a large data set."""
+    network = pipeline.network_of(SHORT, 4)
+    trainer = Trainer(network, steering_of(photos, SHORT), Run.open(plain), Work(), 600)
+    seen: list[bool] = []
+    network.classifier.register_forward_hook(lambda _, __, out: seen.append(out.requires_grad))  # type: ignore[union-attr]
+    trainer.measure(trainer.forward, photos.test, "")
+    assert seen == [False]
 
 
 def test_a_moving_average_of_the_weights_becomes_the_network(photos: DataSet, tmp_path: Path) -> None:
