@@ -11,7 +11,6 @@ Its fingerprint is the sha256 of manifest.json, which names the sha256 of all th
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.errors import RankoneError
+from model.files import sync
 from model.preprocessing import Preprocessing
 
 MANIFEST: Final = "manifest.json"
@@ -192,14 +192,14 @@ def seal(stage: Path, manifest: Manifest, path: Path) -> Bundle:
     text = manifest.model_copy(update={"files": files}).model_dump_json(indent=2)
     (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
     for entry in [*stage.iterdir(), stage]:
-        _sync(entry)
+        sync(entry)
     for (
         entry
     ) in stage.iterdir():  # some writers make private files, as mkdtemp does, and the service is often another user
         entry.chmod(0o644)
     stage.chmod(0o755)
     stage.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
     return open_bundle(path)
 
 
@@ -230,11 +230,3 @@ def _check_file(path: Path, expected: FileRecord) -> None:
 def _record(path: Path) -> FileRecord:
     with path.open("rb") as file:
         return FileRecord(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size=path.stat().st_size)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

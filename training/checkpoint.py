@@ -13,7 +13,6 @@ at any moment leaves the last one that was whole.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import RankoneError
+from model.files import sync
 from training.progress import Progress
 
 SCHEMA: Final = 2
@@ -73,7 +73,7 @@ def save(folder: Path, state: State, about: Mapping[str, Any]) -> Path:
     try:
         _write(partial, state, Sidecar(progress=state.progress, **about))
         partial.rename(path)
-        _sync(folder)
+        sync(folder)
     except Exception as error:  # safetensors and torch each raise errors of their own for a full disk
         raise CheckpointError(
             f"the checkpoint could not be written to {folder}: {error}. The one before is as it was; make room, and the same "
@@ -119,9 +119,8 @@ def git_revision() -> str | None:
     """The commit of this source, with `+` if it was changed; None where it is not a git checkout."""
     here = Path(__file__).parent
     try:
-        _git(
-            here, "ls-files", "--error-unmatch", Path(__file__).name
-        )  # installed, we may lie within another's checkout
+        # installed, this file may lie within the checkout of another project
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         return _git(here, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
     except (OSError, subprocess.SubprocessError):
         return None
@@ -142,7 +141,7 @@ def _write(partial: Path, state: State, sidecar: Sidecar) -> None:
         torch.save(state.optimizer, partial / _OPTIMIZER)
     (partial / _SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
     for entry in (*partial.iterdir(), partial):
-        _sync(entry)
+        sync(entry)
 
 
 def _all(folder: Path) -> list[Path]:
@@ -151,11 +150,3 @@ def _all(folder: Path) -> list[Path]:
 
 def _number(path: Path) -> int:
     return int(path.name.removeprefix(_PREFIX))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from model.errors import Interrupted
+from model.files import sync
 from model.preprocessing import Preprocessing
 from training.datasets import Split
 from training.forward import Forward
@@ -124,13 +125,12 @@ def _write_once(path: Path, size: int, batch_bytes: int, rows_from: Callable[[in
                 partial.unlink()
             return
         done = file.seek(0, os.SEEK_END) // batch_bytes
-        file.truncate(
-            done * batch_bytes
-        )  # whole batches: a row's last digit may depend on the batch it was computed in
+        # whole batches alone: the last digit of a row may depend on the batch it was computed in
+        file.truncate(done * batch_bytes)
         for rows in rows_from(done * BATCH_SIZE):
             file.write(rows.cpu().numpy().tobytes())
         file.flush()
-        os.fsync(file.fileno())
+        sync(partial)
         partial.replace(path)
 
 

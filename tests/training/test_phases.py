@@ -159,4 +159,5 @@ def test_options_change_the_training_and_it_still_learns(
     records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     epochs = [record for record in records if record["kind"] == "epoch"]
     assert [record["phase"] for record in epochs] == [1, 2, 2]
+    assert epochs[-1]["loss"] < epochs[0]["loss"]
     assert all(record["images_per_s"] > 0 for record in epochs)
