@@ -140,6 +140,10 @@ def test_an_average_goes_on_after_an_interruption(photos: DataSet, tmp_path: Pat
 
     recipe = SHORT.model_copy(update={"ema": 0.7})
     whole = trained(photos, recipe, tmp_path / "whole")
+    steering = steering_of(photos, recipe)
+    trainer = Trainer(pipeline.network_of(recipe, 4), steering, Run.open(whole), Work(), 600)
+    assert steering.images is not None
+    assert trainer.measure(trainer.forward, steering.images, "") == pytest.approx(trainer.progress.best, rel=1e-4)
     run = Run.start(tmp_path / "run", recipe, photos)
     with pytest.raises(Interrupted):
         fit(pipeline.network_of(recipe, 4), photos, run, Work(stop=StopAfter(12)))

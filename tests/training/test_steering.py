@@ -89,6 +89,7 @@ def test_the_network_is_that_of_the_chosen_epoch(photos: DataSet, tmp_path: Path
     errors = [(record.validation_error, record.validation_loss) for record in progress.history]
     assert errors[3 * (progress.chosen[0] - 1) + progress.chosen[1]] == min(errors) == progress.best
     assert min(errors) < errors[-1]
+    assert progress.handed_over == min(errors[:3])[0]
     network = pipeline.trained(tmp_path, photos)[1]
     report = pipeline.measured(network, recipe, replace(photos, test=steering.images))
     assert report.top1 == pytest.approx(1 - progress.best[0])
