@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 import model.backbone
-from model.bundle import Bundle
+from model.bundle import Bundle, open_bundle
 from tests.light import one_layer
 from training import pipeline
 from training.datasets import DataSet, load_folder, write_photos
@@ -87,8 +88,11 @@ def run_path(photos: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bundle(run_path: Path, photos: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The bundle of that run, measured and exported."""
+def bundle(request: pytest.FixtureRequest, photos: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of that run, measured and exported; RANKONE_TEST_BUNDLE names one that an earlier session left."""
+    if kept := os.environ.get("RANKONE_TEST_BUNDLE"):
+        return open_bundle(Path(kept))
+    run_path: Path = request.getfixturevalue("run_path")
     pipeline.evaluate(run_path, photos)
     return pipeline.export(run_path, photos, tmp_path_factory.mktemp("bundles") / "photos")
 
