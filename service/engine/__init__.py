@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from model.bundle import Bundle
-from service.engine.base import Engine, EngineError, Outputs
+from service.engine.base import Engine, EngineError, EngineOutOfMemory, Outputs
 
 
 def load_engine(bundle: Bundle, name: Literal["onnx", "torchscript"], device: str, threads: int) -> Engine:
@@ -24,4 +24,4 @@ def load_engine(bundle: Bundle, name: Literal["onnx", "torchscript"], device: st
     return TorchScriptEngine(bundle, device, threads)
 
 
-__all__ = ["Engine", "EngineError", "Outputs", "load_engine"]
+__all__ = ["Engine", "EngineError", "EngineOutOfMemory", "Outputs", "load_engine"]

@@ -17,6 +17,10 @@ class EngineError(RankoneError, RuntimeError):
     """An engine that cannot be had as it was asked for, or whose answer cannot be right."""
 
 
+class EngineOutOfMemory(EngineError):
+    """The batch needs more memory than there is; a smaller one may not."""
+
+
 @dataclass(frozen=True)
 class Outputs:
     """Embeddings (n, dim) and, where the bundle has classes, logits (n, classes), both float32."""
@@ -32,7 +36,13 @@ class Engine(Protocol):
     """The library's name in the settings."""
     provider: str
     """Where it really runs, as the library itself reports it."""
+    precision: str
+    """Of its arithmetic, in the backbone at least."""
 
     def run(self, images: Images) -> Outputs:
         """Preprocessed images (n, 3, size, size) float32 to their outputs."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of its memory."""
         ...

@@ -21,6 +21,7 @@ class OnnxEngine:
     """
 
     name = "onnx"
+    precision = "float32"
 
     def __init__(self, bundle: Bundle, device: str, threads: int) -> None:
         options = onnxruntime.SessionOptions()
@@ -36,6 +37,8 @@ class OnnxEngine:
                 f"device {device!r} was asked for, but ONNX Runtime runs on {self.provider}: check that the NVIDIA driver is "
                 "visible here (nvidia-smi), or set RANKONE_DEVICE=cpu"
             )
+
+    def close(self) -> None: ...
 
     def run(self, images: Images) -> Outputs:
         outputs = self._session.run(None, {"images": images})

@@ -21,6 +21,7 @@ class TorchScriptEngine:
     """
 
     name = "torchscript"
+    precision = "float32"
 
     def __init__(self, bundle: Bundle, device: str, threads: int) -> None:
         if device == "cuda" and not torch.cuda.is_available():
@@ -34,6 +35,8 @@ class TorchScriptEngine:
             self._module = torch.jit.load(bundle.file(TORCHSCRIPT), map_location=device).eval()
         self._device = device
         self.provider = device if device == "cpu" else torch.cuda.get_device_name()
+
+    def close(self) -> None: ...
 
     @torch.inference_mode()
     def run(self, images: Images) -> Outputs:
