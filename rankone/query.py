@@ -16,8 +16,8 @@ from tyro.conf import Positional, arg
 
 from rankone.output import writing
 from rankone.paths import name_of
-from rankone.sending import Ask, OnRejection, Sent, Service, send
-from service.client import Answer, AsyncClient, Client, NewItem
+from rankone.sending import Ask, Sent, Service, send
+from service.client import Answer, AsyncClient, Client, NewItem, OnRejection
 
 Paths = Positional[tuple[Path, ...]]
 At = Annotated[Service, arg(name="")]

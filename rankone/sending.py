@@ -13,9 +13,8 @@ from rich.progress import Progress
 
 from rankone.output import Write
 from rankone.paths import InputError, count_images, find_images, name_of
-from service.client import DEFAULT_URL, Answer, AsyncClient, NewItem, Rejection
+from service.client import DEFAULT_URL, Answer, AsyncClient, NewItem, OnRejection, Rejection
 
-OnRejection = Callable[[Rejection[Any]], None]
 Ask = Callable[[AsyncClient, Iterator[Path], OnRejection], AsyncIterator[Answer[Any, Any]]]
 
 

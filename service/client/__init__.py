@@ -8,6 +8,7 @@ from service.client.asynchronous import AsyncClient
 from service.client.bulk import Image
 from service.client.connection import DEFAULT_URL
 from service.client.errors import Fault, ServiceError
+from service.client.exchange import OnRejection
 from service.client.results import Answer, IndexDescription, Item, Model, Neighbour, NewItem, Prediction, Rejection
 from service.client.retries import Retries
 from service.client.routes import SearchOptions
@@ -25,6 +26,7 @@ __all__ = [
     "Model",
     "Neighbour",
     "NewItem",
+    "OnRejection",
     "Prediction",
     "Rejection",
     "Retries",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -28,7 +28,8 @@ from service.client.sender import AsyncSender
 
 
 class AsyncClient(AsyncSender):
-    """`Client` for asyncio: the same methods, awaited; its iterators are asynchronous and keep their order.
+    """`Client` for asyncio: the same methods, awaited; its iterators are asynchronous generators
+    that keep the order.
 
     Of a stream, up to `concurrency` requests are on their way at once, and as many are in memory; the inputs are iterated
     over in a thread, one request ahead of need at the most.
@@ -55,7 +56,7 @@ class AsyncClient(AsyncSender):
 
     def embed_iter(
         self, images: Iterable[Image], on_rejection: OnRejection | None = None
-    ) -> AsyncIterator[Answer[Image, npt.NDArray[np.float32]]]:
+    ) -> AsyncGenerator[Answer[Image, npt.NDArray[np.float32]]]:
         return self._stream(bulk.embed(), images, on_rejection)
 
     async def classify(self, images: Iterable[Image], top_k: int = 5) -> list[list[Prediction]]:
@@ -63,7 +64,7 @@ class AsyncClient(AsyncSender):
 
     def classify_iter(
         self, images: Iterable[Image], top_k: int = 5, on_rejection: OnRejection | None = None
-    ) -> AsyncIterator[Answer[Image, list[Prediction]]]:
+    ) -> AsyncGenerator[Answer[Image, list[Prediction]]]:
         return self._stream(bulk.classify(top_k), images, on_rejection)
 
     async def search(
@@ -77,7 +78,7 @@ class AsyncClient(AsyncSender):
         index: str = DEFAULT_INDEX,
         on_rejection: OnRejection | None = None,
         **options: Unpack[SearchOptions],
-    ) -> AsyncIterator[Answer[Image, list[Neighbour]]]:
+    ) -> AsyncGenerator[Answer[Image, list[Neighbour]]]:
         return self._stream(bulk.search_images(index, options), images, on_rejection)
 
     async def search_vectors(
@@ -120,7 +121,7 @@ class AsyncClient(AsyncSender):
 
     def add_iter(
         self, items: Iterable[NewItem], index: str = DEFAULT_INDEX, on_rejection: OnRejection | None = None
-    ) -> AsyncIterator[Answer[NewItem, str]]:
+    ) -> AsyncGenerator[Answer[NewItem, str]]:
         return self._stream(bulk.add(index), items, on_rejection)
 
     async def delete(self, ids: Sequence[str], index: str = DEFAULT_INDEX) -> int:
@@ -132,7 +133,7 @@ class AsyncClient(AsyncSender):
     async def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
         return await self._ask(routes.item(index, item_id, vector))
 
-    async def items(self, index: str = DEFAULT_INDEX, condition: Json | None = None) -> AsyncIterator[Item]:
+    async def items(self, index: str = DEFAULT_INDEX, condition: Json | None = None) -> AsyncGenerator[Item]:
         call: Call[routes.Page] | None = routes.items(index, condition)
         while call is not None:
             page = await self._ask(call)

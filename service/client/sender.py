@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -135,7 +135,7 @@ class AsyncSender:
 
     async def _stream(
         self, route: Bulk[Source, Value], inputs: Iterable[Source], on_rejection: OnRejection | None = None
-    ) -> AsyncIterator[Answer[Source, Value]]:
+    ) -> AsyncGenerator[Answer[Source, Value]]:
         batches = divide(route, inputs, await self._facts())
         under_way: deque[asyncio.Task[list[Answer[Source, Value]]]] = deque()
         try:
