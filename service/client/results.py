@@ -83,10 +83,14 @@ class IndexDescription:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that the service has. `properties` is all the service says of it."""
+    """A model that the service has: served, available, or broken, then perhaps without a version.
+
+    `properties` is all the service says of it.
+    """
 
     name: str
-    version: str
+    version: str | None
+    state: str
     properties: dict[str, Any] = field(repr=False)
 
 

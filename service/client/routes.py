@@ -69,7 +69,11 @@ def ready() -> Call[Json]:
 
 def models() -> Call[list[Model]]:
     """`GET /models`."""
-    return Call("GET", "/models", lambda r: [Model(m["name"], m["version"], m) for m in json_of(r)["models"]])
+
+    def read(response: httpx.Response) -> list[Model]:
+        return [Model(entry["model"], entry["version"], entry["state"], entry) for entry in json_of(response)["models"]]
+
+    return Call("GET", "/models", read)
 
 
 def load_model(name: str, version: str) -> Call[Json]:

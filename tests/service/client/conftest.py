@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import io
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import anyio.from_thread
+import anyio.to_thread
 import httpx
 import numpy as np
 import orjson
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
 from service.client import AsyncClient, Client, Retries
@@ -26,22 +28,32 @@ Ask = Callable[..., Any]
 
 
 class AppTransport(httpx.BaseTransport):
-    """The app, called from a thread without an event loop."""
+    """The app for a client that blocks: it is called on the event loop that this thread was started from."""
 
-    def __init__(self, app: FastAPI, portal: BlockingPortal) -> None:
-        self._inner, self._portal = httpx.ASGITransport(app=app), portal
+    def __init__(self, app: FastAPI) -> None:
+        self._inner = httpx.ASGITransport(app=app)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         async def call() -> httpx.Response:
             response = await self._inner.handle_async_request(request)
             return httpx.Response(response.status_code, headers=response.headers, content=await response.aread())
 
-        return self._portal.call(call)
+        return anyio.from_thread.run(call)
+
+
+def in_thread(test: Callable[..., None]) -> Callable[..., Awaitable[None]]:
+    """Runs a test that blocks in a thread, while the app has the event loop."""
+
+    @functools.wraps(test)
+    async def run(**fixtures: Any) -> None:
+        await anyio.to_thread.run_sync(functools.partial(test, **fixtures))
+
+    return run
 
 
 @pytest.fixture
 def client(app: FastAPI) -> Iterator[Client]:
-    with start_blocking_portal() as portal, Client(URL, transport=AppTransport(app, portal)) as client:
+    with Client(URL, transport=AppTransport(app)) as client:
         yield client
 
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
 
 from service.client import AsyncClient, Client, Fault, Image, NewItem, Rejection, ServiceError
+from tests.service.client.conftest import in_thread
 
 pytestmark = pytest.mark.anyio
 
 
-def test_more_images_than_a_request_holds(app: FastAPI, client: Client, images: list[bytes]) -> None:
+@in_thread
+def test_more_images_than_a_request_holds(client: Client, images: list[bytes]) -> None:
     """In order, whatever the division: the embeddings of all are those of each."""
     embeddings = client.embed(images)
     assert embeddings.shape == (16, 10_000)
@@ -23,6 +24,7 @@ def test_more_images_than_a_request_holds(app: FastAPI, client: Client, images: 
     assert client.embed([]).shape == (0, 10_000)
 
 
+@in_thread
 def test_items_from_the_first_to_the_last(client: Client, images: list[bytes]) -> None:
     ids = [f"photos/{n}.png" for n in range(16)]
     assert client.add(images, ids, [{"n": n} for n in range(16)]) == ids
@@ -55,6 +57,7 @@ async def test_the_same_on_an_event_loop(async_client: AsyncClient, images: list
     assert sorted([item.id async for item in async_client.items()]) == sorted(ids)
 
 
+@in_thread
 def test_a_bad_image_is_named_by_its_place_among_all(client: Client, images: list[bytes]) -> None:
     broken = [*images[:9], b"text", *images[9:11], images[0][:500]]
     with pytest.raises(ServiceError, match="image 9: not a JPEG, PNG or WebP file") as raised:
@@ -67,6 +70,7 @@ def test_a_bad_image_is_named_by_its_place_among_all(client: Client, images: lis
         client.search_vectors([np.eye(1, 10_000)[0], np.ones(3)])
 
 
+@in_thread
 def test_a_bad_image_is_passed_over_where_somebody_hears_of_it(
     client: Client, images: list[bytes], tmp_path: Path
 ) -> None:
@@ -89,6 +93,7 @@ def test_a_bad_image_is_passed_over_where_somebody_hears_of_it(
         client.embed([tmp_path / "one.png", tmp_path / "gone.png"])
 
 
+@in_thread
 def test_refusals_of_the_whole_are_raised_as_they_are(client: Client, images: list[bytes]) -> None:
     heard: list[Rejection[bytes]] = []
     with pytest.raises(ServiceError, match="there is no index 'other'") as raised:
@@ -96,15 +101,3 @@ def test_refusals_of_the_whole_are_raised_as_they_are(client: Client, images: li
     assert (raised.value.status, raised.value.errors, heard) == (404, (), [])
     with pytest.raises(ServiceError, match="there is no item 'nobody'"):
         client.item("nobody")
-
-
-def test_a_service_that_is_not_ready_is_waited_for(app: FastAPI, client: Client) -> None:
-    assert client.ready()
-    client.wait_until_ready()
-    app.state.runtime, kept = None, app.state.runtime
-    try:
-        assert not client.ready()
-        with pytest.raises(ServiceError, match="503: "):
-            client.wait_until_ready(timeout_s=0)
-    finally:
-        app.state.runtime = kept

@@ -27,13 +27,22 @@ A = Neighbour("a", 0.5, {"n": 1})
 IMAGE = base64.b64encode(b"image").decode()
 ABOUT: dict[str, Any] = {"name": "my/own", "count": 2, "kind": "exact"}
 DESCRIBED = IndexDescription("my/own", 2, ABOUT)
-MODEL = {"name": "few", "version": "7", "serving": True}
+MODEL = {"model": "few", "version": "7", "fingerprint": "f", "state": "served"}
+BROKEN = {"model": "torn", "version": None, "fingerprint": None, "state": "broken", "detail": "no manifest"}
 OLD = {"year": {"$lt": 2000}}
 
 CONTRACT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Any, Any, Any]] = [
     ("info", (), {}, "GET /info", None, INFO, INFO),
     ("ready", (), {}, "GET /readyz", None, {"status": "ready"}, True),
-    ("models", (), {}, "GET /models", None, {"models": [MODEL]}, [Model("few", "7", MODEL)]),
+    (
+        "models",
+        (),
+        {},
+        "GET /models",
+        None,
+        {"models": [MODEL, BROKEN]},
+        [Model("few", "7", "served", MODEL), Model("torn", None, "broken", BROKEN)],
+    ),
     ("load_model", ("few", "7 b"), {}, "POST /models/few/7%20b/load", None, MODEL, MODEL),
     (
         "classify",

@@ -223,3 +223,23 @@ def test_an_address_or_a_key_that_cannot_be_is_refused() -> None:
     for key in ("two words", "line\n", "schlüssel"):
         with pytest.raises(ServiceError, match="the key has characters"):
             Client(URL, key=key)
+
+
+def test_a_service_that_is_not_ready_is_waited_for(ask: Ask) -> None:
+    answers: list[httpx.Response] = []
+
+    def service(_: httpx.Request) -> httpx.Response:
+        answers.append(
+            json_answer({"detail": "loading"}, 503, **{"retry-after": "3600"}) if len(answers) < 2 else json_answer({})
+        )
+        return answers[-1]
+
+    assert ask(service, "wait_until_ready", timeout_s=60) is None
+    assert [answer.status_code for answer in answers] == [503, 503, 200]
+    assert ask(service, "ready") is True
+    for status, sentence in ((503, "503: loading"), (401, "401: loading")):
+        with pytest.raises(ServiceError, match=sentence):
+            ask(lambda _, status=status: json_answer({"detail": "loading"}, status), "wait_until_ready", timeout_s=0)
+    assert ask(lambda _: json_answer({"detail": "loading"}, 503), "ready") is False
+    with pytest.raises(ServiceError, match="401: "):
+        ask(lambda _: json_answer({"detail": "no key"}, 401), "ready")
