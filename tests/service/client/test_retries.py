@@ -201,12 +201,13 @@ def test_an_error_that_is_no_problem_is_shown_as_it_is(ask: Ask, content: bytes)
     assert (raised.value.status, raised.value.detail) == (502, content.decode())
 
 
-def test_where_nobody_listens_that_is_said_at_once() -> None:
+def test_where_nobody_listens_that_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the first words of a client: a wrong address is not worth half a minute of attempts."""
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waited"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with Client(f"http://127.0.0.1:{port}", retries=Retries(first_s=1000)) as client:
+    with Client(f"http://127.0.0.1:{port}") as client:
         for call in (client.info, lambda: client.embed([b"image"])):
             with pytest.raises(ServiceError, match=f"no service answers at http://127.0.0.1:{port}") as raised:
                 call()
@@ -240,6 +241,13 @@ def test_a_service_that_is_not_ready_is_waited_for(ask: Ask) -> None:
     for status, sentence in ((503, "503: loading"), (401, "401: loading")):
         with pytest.raises(ServiceError, match=sentence):
             ask(lambda _, status=status: json_answer({"detail": "loading"}, status), "wait_until_ready", timeout_s=0)
-    assert ask(lambda _: json_answer({"detail": "loading"}, 503), "ready") is False
+    asked: list[httpx.Request] = []
+
+    def loading(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return json_answer({"detail": "loading"}, 503)
+
+    assert ask(loading, "ready") is False
+    assert len(asked) == 1
     with pytest.raises(ServiceError, match="401: "):
         ask(lambda _: json_answer({"detail": "no key"}, 401), "ready")
