@@ -20,7 +20,8 @@ from service.client import (
     Neighbour,
     Prediction,
 )
-from tests.service.client.conftest import INFO, Ask, json_answer, npy
+from service.client.connection import http_options
+from tests.service.client.conftest import INFO, URL, Ask, json_answer, npy
 
 HIT = {"id": "a", "score": 0.5, "metadata": {"n": 1}}
 A = Neighbour("a", 0.5, {"n": 1})
@@ -220,3 +221,11 @@ def test_every_request_carries_key_and_deadline(ask: Ask, monkeypatch: pytest.Mo
     authorization = [entry.get("authorization") for entry in headers]
     assert authorization == [None, "Bearer from-the-environment", "Bearer given"]
     assert {entry["x-request-timeout"] for entry in headers} == {"300"}
+
+
+def test_the_answer_that_the_deadline_has_passed_is_waited_for() -> None:
+    """The service is told a shorter time than the connection is given."""
+    options = http_options(URL, None, 7.5)
+    assert options["headers"]["x-request-timeout"] == "7.5"
+    assert options["timeout"].read > 7.5
+    assert options["timeout"].connect <= 7.5
