@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from service.client import AsyncClient, Client, ServiceError
-from tests.service.client.conftest import INFO, QUICK, URL, json_answer, npy
+from service.client import AsyncClient, Client, Rejection, ServiceError
+from tests.service.client.conftest import INFO, QUICK, URL, Ask, json_answer, npy
 
 pytestmark = pytest.mark.anyio
 
@@ -159,6 +159,51 @@ async def test_errors_without_a_place_end_the_stream_even_where_rejections_are_h
             with pytest.raises(ServiceError, match="all of it"):
                 [entry async for entry in client.embed_iter(images(3, []), heard.append)]
         assert heard == []
+
+
+def test_what_is_passed_over_is_left_out_of_the_next_request(ask: Ask) -> None:
+    """Until nothing is at fault: 5 and 6 of the second request are refused at first, then 7, and 4 is answered."""
+    requests: list[list[int]] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        numbers = [int(part.split()[0]) for part in request.content.split(b"\r\n\r\nimage ")[1:]]
+        if request.url.path != "/info":
+            requests.append(numbers)
+            assert len(requests) < 10
+        at_fault = [place for place, n in enumerate(numbers) if n in ((5, 6) if 5 in numbers else (7,))]
+        if at_fault:
+            errors = [{"index": place, "reason": f"bad {numbers[place]}"} for place in at_fault]
+            return json_answer({"detail": "bad", "errors": errors}, 422)
+        return embed(request)
+
+    heard: list[Rejection[bytes]] = []
+    answers = ask(service, "embed_iter", images(10, []), heard.append)
+    assert [(entry.index, entry.value[0]) for entry in answers] == [(n, n) for n in (0, 1, 2, 3, 4, 8, 9)]
+    assert sorted((entry.index, entry.reason, entry.status) for entry in heard) == [
+        (n, f"bad {n}", 422) for n in (5, 6, 7)
+    ]
+    assert sorted(requests) == [[0, 1, 2, 3], [4], [4, 5, 6, 7], [4, 7], [8, 9]]
+
+
+async def test_the_limits_are_asked_once_and_not_before_they_matter() -> None:
+    paths: list[str] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        paths.append(request.url.path)
+        return embed(request) if request.url.path in ("/info", "/embed") else json_answer({"deleted": 0})
+
+    expected = ["/indexes/default/items/delete", "/info", "/embed", "/embed"]
+    with Client(URL, transport=httpx.MockTransport(service)) as client:
+        client.delete(["a"])
+        client.embed(images(1, []))
+        client.embed(images(1, []))
+    assert paths == expected
+    paths.clear()
+    async with AsyncClient(URL, transport=httpx.MockTransport(service)) as async_client:
+        await async_client.delete(["a"])
+        await async_client.embed(images(1, []))
+        await async_client.embed(images(1, []))
+    assert paths == expected
 
 
 def test_a_client_without_requests_at_once_is_refused() -> None:
