@@ -18,7 +18,9 @@ from service.engine import Engine, load_engine
 from tests.conftest import RECIPE
 from training import pipeline
 from training.datasets import DataSet
-from training.export import Description, ExportError, check_graph, check_parity, export, spread
+from training.export import Description, ExportError, export, spread
+from training.forms import check_graph
+from training.parity import check_parity
 from training.pooling import Pooling
 
 ALONE = Description(name="n", version="1", classes=None, metrics={}, dataset=None)
