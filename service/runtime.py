@@ -36,7 +36,16 @@ def load(settings: Settings, metrics: Metrics) -> Runtime:
         IndexProblem: the index file cannot be used at all.
     """
     bundle = open_bundle(settings.bundle)
-    engine = load_engine(bundle, settings.engine, settings.device, settings.threads)
+    engine = load_engine(
+        bundle,
+        settings.engine,
+        settings.device,
+        settings.threads,
+        settings.precision,
+        cuda_graphs=settings.cuda_graphs,
+        tensorrt_cache=settings.tensorrt_cache,
+        max_batch=settings.max_batch,
+    )
     size = bundle.manifest.preprocessing.size
     engine.run(np.zeros((1, 3, size, size), np.float32))
     return assemble(settings, metrics, bundle, engine)
