@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -34,6 +35,7 @@ class OnnxGpuEngine:
 
     def __init__(self, bundle: Bundle, options: Options) -> None:
         _check_options(options)
+        options = with_cache_of(bundle, options)
         stream = torch.cuda.Stream()
         session = open_session(_model(bundle, options.precision), options, stream.cuda_stream)
         self.precision: Precision = options.precision
@@ -68,6 +70,14 @@ class Binder:
         if self._cuda_graphs:
             options.add_run_config_entry("gpu_graph_id", str(next(self._numbers)))
         return partial(self._session.run_with_iobinding, binding, options)
+
+
+def with_cache_of(bundle: Bundle, options: Options) -> Options:
+    """A folder of its own for this bundle and precision: TensorRT's cache goes by the graph and never looks at the weights."""
+    if options.tensorrt_cache is None:
+        return options
+    folder = options.tensorrt_cache / f"{bundle.fingerprint[:16]}-{options.precision}"
+    return replace(options, tensorrt_cache=folder)
 
 
 def _where(buffer: Tensor) -> tuple[str, int, type[np.float32], tuple[int, ...], int]:

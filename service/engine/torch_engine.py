@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,8 @@ class TorchEngine:
         self.precision: Precision = options.precision
         self.provider = "cpu" if options.device == "cpu" else torch.cuda.get_device_name()
         torch.set_num_threads(options.threads)
-        self._module, self._type, self._cuda_graphs = module, _TYPES[options.precision], options.cuda_graphs
+        self._module, self._type = module, _TYPES[options.precision]
+        self._pool = torch.cuda.graph_pool_handle() if options.cuda_graphs else None
         lower(module, self._type)
         self._lanes: Lanes | None = None
         if options.device == "cuda":
@@ -66,7 +67,7 @@ class TorchEngine:
             for found, buffer in zip(self._forward(lane.images), lane.outputs, strict=True):
                 buffer.copy_(found)
 
-        return recorded(step) if self._cuda_graphs else step
+        return step if self._pool is None else recorded(step, self._pool)
 
     def _forward(self, images: Tensor) -> tuple[Tensor, ...]:
         outputs = self._module(images.to(self._type, memory_format=torch.channels_last))
@@ -87,12 +88,15 @@ def lower(module: nn.Module, dtype: torch.dtype) -> None:
         weight.data = weight.data.to(dtype, memory_format=layout)
 
 
-def recorded(step: Callable[[], None]) -> Step:
-    """A CUDA graph of `step`, on the current stream; other threads may go on using the GPU meanwhile."""
+def recorded(step: Callable[[], None], pool: Any) -> Step:
+    """A CUDA graph of `step`, on the current stream; other threads may go on using the GPU meanwhile.
+
+    Recordings that never run at once may share a pool of memory, as what they leave behind is in no buffer of it.
+    """
     for _ in range(_WARM_UP):
         step()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, pool=pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
         step()
     return graph.replay
 
