@@ -27,10 +27,10 @@ def export_engine(bundle: Bundle, options: Options) -> TorchEngine:
     path = bundle.file(PROGRAM)
     check_archive(path)
     program = move_to_device_pass(torch.export.load(path), options.device)
-    return TorchEngine("export", _module(program), bundle, options)
+    return TorchEngine("export", module_of(program), bundle, options)
 
 
-def _module(program: ExportedProgram) -> torch.nn.Module:
+def module_of(program: ExportedProgram) -> torch.nn.Module:
     """The program as a module that takes any precision, as the network did: traced in float32, it would insist on it."""
     module = program.module(check_guards=False)
     for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):

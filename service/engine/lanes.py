@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,7 +63,7 @@ class Lanes:
         """The outputs of a batch of any size, copied out of the buffers."""
         with torch.inference_mode(), self._on_stream():
             host, remote, step = self._lane(len(images))
-            host.images.copy_(torch.from_numpy(images))
+            np.copyto(host.images.numpy(), images)
             remote.images.copy_(host.images, non_blocking=True)
             step()
             for here, there in zip(host.outputs, remote.outputs, strict=True):

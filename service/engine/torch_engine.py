@@ -56,9 +56,10 @@ class TorchEngine:
         return Outputs(embedding.numpy(), logits[0].numpy() if logits else None)
 
     def close(self) -> None:
+        del self._module
         if self._lanes is not None:
             self._lanes.close()
-        del self._module
+            torch.cuda.empty_cache()  # what torch keeps for itself is of no use to the engine that comes next
 
     def prepare(self, lane: Lane) -> Step:
         """What runs the network from a lane's images to its outputs; with CUDA graphs, a recording of it."""
