@@ -25,7 +25,7 @@ class OnnxEngine:
     def __init__(self, bundle: Bundle, options: Options) -> None:
         _check_options(options)
         self._session = onnxruntime.InferenceSession(
-            bundle.file(ONNX), session_options(options.threads), providers=[_CPU]
+            bundle.file(ONNX), session_options(options.threads), providers=[_CPU], enable_fallback=False
         )
         self.provider: str = self._session.get_providers()[0]
 

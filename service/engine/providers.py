@@ -21,6 +21,10 @@ TENSORRT: Final = "TensorrtExecutionProvider"
 
 _HEAVY: Final = frozenset({"Conv", "FusedConv", "MaxPool", "MatMul", "FusedMatMul", "Gemm", "ScatterElements"})
 """What may not run on the CPU. ONNX Runtime puts the arithmetic of shapes there, on purpose."""
+_HINT: Final = (
+    "Check that the NVIDIA driver is visible here (nvidia-smi) and, for TensorRT, that it is installed; or set "
+    "RANKONE_DEVICE=cpu"
+)
 _LIBRARIES: Final = (
     ("nvidia", "curand/lib/libcurand.so.10"),
     ("tensorrt_libs", "libnvinfer.so.10"),
@@ -33,15 +37,21 @@ def open_session(model: ModelProto, options: Options, stream: int) -> onnxruntim
     """A session that runs `model` on the GPU, in the order of `stream`.
 
     Raises:
-        EngineError: ONNX Runtime chose other providers than were asked for, as it silently does when one does not load, or
-            keeps heavy operators on the CPU.
+        EngineError: a provider fails, or ONNX Runtime chose others, as it silently does when one does not load, or it keeps
+            heavy operators on the CPU.
     """
     preload_libraries()
     wanted = gpu_providers(model, options, stream)
     settings = session_options(options.threads)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=wanted)
-    check_providers(session, [name for name, _ in wanted])
+    names = [name for name, _ in wanted]
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), settings, providers=wanted, enable_fallback=False
+        )
+    except Exception as error:  # its own have no common root
+        raise EngineError(f"ONNX Runtime cannot run by {names[0]}: {str(error).splitlines()[0]}. {_HINT}") from error
+    check_providers(session, names)
     return session
 
 
@@ -66,10 +76,7 @@ def check_providers(session: onnxruntime.InferenceSession, wanted: list[str]) ->
     """Raises EngineError unless the session runs by all of `wanted`, and nothing heavy by anything else."""
     found = session.get_providers()
     if missing := [name for name in wanted if name not in found]:
-        raise EngineError(
-            f"{missing[0]} was asked for, but ONNX Runtime runs on {found[0]}: check that the NVIDIA driver is visible here "
-            "(nvidia-smi) and, for TensorRT, that it is installed; or set RANKONE_DEVICE=cpu"
-        )
+        raise EngineError(f"{missing[0]} was asked for, but ONNX Runtime runs on {found[0]}. {_HINT}")
     assigned = session.get_provider_graph_assignment_info()
     nodes = [(part.ep_name, node.op_type) for part in assigned for node in part.get_nodes()]
     if strayed := sorted({operator for name, operator in nodes if name not in wanted and operator in _HEAVY}):

@@ -28,7 +28,7 @@ from service.engine.onnx import OnnxEngine
 from service.engine.onnx_gpu import Binder, with_cache_of
 from service.engine.onnx_half import half_precision, in_backbone
 from service.engine.precision import lowest_cosine
-from service.engine.providers import CUDA, TENSORRT, check_providers, gpu_providers
+from service.engine.providers import CUDA, TENSORRT, check_providers, gpu_providers, open_session
 from service.engine.torchscript import torchscript_engine
 from tests.conftest import CLASSES
 
@@ -194,6 +194,14 @@ def test_a_session_on_other_providers_is_refused(bundle: Bundle) -> None:
     ):
         check_providers(session, [CUDA])
     check_providers(session, ["CPUExecutionProvider"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_provider_that_does_not_load_is_an_error(bundle: Bundle, capfd: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime itself would print a line and go on with the CPU."""
+    with pytest.raises(EngineError, match="CUDAExecutionProvider.*nvidia-smi.*RANKONE_DEVICE=cpu"):
+        open_session(onnx.load(bundle.file(ONNX)), Options(device="cuda", threads=1), 0)
+    assert "Falling back" not in capfd.readouterr().out
 
 
 def test_heavy_operators_off_the_gpu_are_refused(bundle: Bundle) -> None:
