@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check format bench peers lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -30,11 +30,18 @@ format: $(READY)  ## mend what lint and format can mend
 bench: $(READY)  ## measure speed, as ratios against named rivals (ARGS="head sketch" for some)
 	$(BIN)/rankone bench $(ARGS)
 
+peers: $(READY)  ## add the other services that `make bench` measures against, where it can
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-peers.lock
+
 lock: $(READY)  ## renew requirements.lock and requirements-uv.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header --extra dev pyproject.toml --output-file requirements.lock
 	grep '^uv==' requirements.lock | tr -d ' \\' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --no-annotate - --output-file requirements-uv.lock
+	sed -E 's/ \\$$//; /--hash/d; /^ *#/d' requirements.lock >.constraints
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --constraints .constraints --group pyproject.toml:peers --output-file requirements-peers.lock
+	rm .constraints
 
 clean:  ## remove the environment, the demo's data and run, and caches
 	rm -rf .venv data/photos runs/demo .mypy_cache .pytest_cache .ruff_cache

@@ -3,6 +3,7 @@
     manifest.json            what the network is, how it was made and measured, and the sha256 and size of every file
     model.onnx               images (batch, 3, size, size) -> embedding (batch, dim), logits (batch, classes)
     model.torchscript.pt     the same
+    model.pt2                the same, by torch.export; bundles of the first versions have none
     weights.safetensors      the same, as parameters for `model.network`
 
 Its fingerprint is the sha256 of manifest.json, which names the sha256 of all the rest. Nothing here needs torch.
@@ -28,6 +29,7 @@ from model.preprocessing import Preprocessing
 MANIFEST: Final = "manifest.json"
 ONNX: Final = "model.onnx"
 TORCHSCRIPT: Final = "model.torchscript.pt"
+PROGRAM: Final = "model.pt2"
 WEIGHTS: Final = "weights.safetensors"
 
 

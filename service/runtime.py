@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,15 +28,14 @@ class Runtime:
     settings: Settings
     bundle: Bundle
     engine: Engine
-    lane: Lane
-    slots: Slots
     pool: DecodePool
     batcher: Batcher
     inference: Inference
     indexes: IndexView
+    ending: AsyncExitStack
 
     def faults(self) -> list[str]:
-        """What of it does not work at the moment; all of it is being replaced."""
+        """What of it does not work at the moment; what has died is being replaced."""
         faults = [] if self.pool.is_alive else ["a decode worker has died and is being replaced"]
         faults += [] if self.batcher.is_alive else ["the engine's thread has died and is being replaced"]
         if self.batcher.running_s > self.settings.max_request_timeout_s:
@@ -44,11 +44,7 @@ class Runtime:
 
     async def close(self) -> None:
         """Ends its processes and threads; no request may be in work."""
-        await self.batcher.close()
-        await self.pool.close()
-        self.slots.close()
-        await self.lane(self.engine.close)
-        self.lane.close()
+        await self.ending.aclose()
 
 
 async def load(bundle: Bundle, settings: Settings, metrics: Metrics, indexes: Indexes) -> Runtime:
@@ -56,38 +52,57 @@ async def load(bundle: Bundle, settings: Settings, metrics: Metrics, indexes: In
 
     Raises:
         BundleError: the bundle lacks the file that the engine runs.
-        EngineError: the engine or the device cannot be had.
+        EngineError: the engine, the device or the precision cannot be had.
         DecodersFailed: the decode workers do not start.
     """
-    lane = Lane("engine")
+    ending = AsyncExitStack()
     try:
-        engine = await lane(load_engine, bundle, settings.engine, settings.device, settings.threads)
-        return await assemble(bundle, engine, lane, settings, metrics, indexes)
+        return await _assemble(bundle, settings, metrics, indexes, ending)
     except BaseException:
-        lane.close()
+        await ending.aclose()
         raise
 
 
-async def assemble(
-    bundle: Bundle, engine: Engine, lane: Lane, settings: Settings, metrics: Metrics, indexes: Indexes
+async def _assemble(
+    bundle: Bundle, settings: Settings, metrics: Metrics, indexes: Indexes, ending: AsyncExitStack
 ) -> Runtime:
-    """The runtime around an engine that was made in `lane`.
-
-    Raises:
-        EngineError: what the engine raises.
-        DecodersFailed: the decode workers do not start.
-    """
+    """The runtime; how each of its parts ends is left with `ending` as soon as it has begun."""
     spec, sizes = bundle.manifest.preprocessing, settings.sizes
-    latency = await warm_up(engine, lane, sizes, (3, spec.size, spec.size))
-    slots = Slots(2 * sizes.max_batch + settings.workers, (3, spec.size, spec.size))
+    shape = (3, spec.size, spec.size)
+    lane = Lane("engine")
+    ending.callback(lane.close)
+    engine = await lane(_load_engine, bundle, settings)
+    ending.push_async_callback(lane, engine.close)
+    latency = await warm_up(engine, lane, sizes, shape)
+    slots = Slots(2 * sizes.max_batch + settings.workers, shape)
+    ending.callback(slots.close)
     batcher = Batcher(engine, lane, slots, sizes, settings.batch_window_ms / 1e3, latency, metrics)
+    ending.push_async_callback(batcher.close)
     limits = DecodeLimits(settings.limits, settings.decode_memory_bytes, settings.decode_timeout_s)
     pool = DecodePool(spec, slots, limits, settings.workers, batcher.put)
+    ending.push_async_callback(pool.close)
     await pool.start()
     admission = Admission(settings.max_queue, batcher.images_per_s)
-    metrics.watch_queue(lambda: admission.num_images)
-    metrics.describe_engine(engine.name, engine.provider, engine.precision)
     view = indexes.serving(bundle.fingerprint, bundle.manifest.dim)
+    _watch(metrics, engine, admission, view)
+    return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), view, ending)
+
+
+def _load_engine(bundle: Bundle, settings: Settings) -> Engine:
+    return load_engine(
+        bundle,
+        settings.engine,
+        settings.device,
+        settings.threads,
+        settings.precision,
+        cuda_graphs=settings.cuda_graphs,
+        tensorrt_cache=settings.tensorrt_cache,
+        max_batch=settings.sizes.max_batch,
+    )
+
+
+def _watch(metrics: Metrics, engine: Engine, admission: Admission, view: IndexView) -> None:
+    metrics.describe_engine(engine.name, engine.provider, engine.precision)
+    metrics.watch_queue(lambda: admission.num_images)
     for name in view.names():
         metrics.watch_index(name, partial(view.count, name))
-    return Runtime(settings, bundle, engine, lane, slots, pool, batcher, Inference(admission, pool, batcher), view)

@@ -117,7 +117,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, health: str) 
                 return
         except httpx.HTTPError:
             continue
-    raise RuntimeError(f"{process.args} did not become ready")
+    raise RuntimeError(f"{process.args!r} did not become ready")
 
 
 def _tree(pid: int) -> list[int]:

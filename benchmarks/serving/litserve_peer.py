@@ -28,7 +28,7 @@ class Embeds(litserve.LitAPI):  # type: ignore[misc]
         self.engine = load_engine(self.bundle, "onnx", "cpu", int(threads))
 
     def decode_request(self, request: Request) -> Any:
-        return preprocess(request["images"].file.read(), self.bundle.manifest.preprocessing)  # type: ignore[index]
+        return preprocess(request["images"].file.read(), self.bundle.manifest.preprocessing)
 
     def batch(self, inputs: list[Any]) -> Any:
         return np.stack(inputs)

@@ -59,7 +59,7 @@ class DecodePool:
         slots.on_release = self._dispatch
 
     async def start(self) -> None:
-        """Returns when all workers are ready.
+        """Returns when all workers are ready; whether they are or not, `close` ends those that there are.
 
         Raises:
             DecodersFailed: they are not, within a minute.
@@ -69,7 +69,6 @@ class DecodePool:
         try:
             await asyncio.wait_for(self._all_ready.wait(), _START_S)
         except TimeoutError:
-            await self.close()
             raise DecodersFailed("the decode workers did not start; the log says what they printed") from None
 
     @property

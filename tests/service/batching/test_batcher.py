@@ -17,7 +17,7 @@ from service.batching.latency import LatencyModel
 from service.batching.sizes import Sizes
 from service.decoding.slots import Slots
 from service.engine import EngineError, EngineOutOfMemory, Outputs
-from service.engine.base import Images
+from service.engine.base import Images, Precision
 from service.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +28,8 @@ SHAPE = (3, 2, 2)
 class Gate:
     """An engine that answers with the first value of each image; each run waits for `open`."""
 
-    name, provider, precision = "gate", "test", "float32"
+    name, provider = "gate", "test"
+    precision: Precision = "float32"
 
     def __init__(self) -> None:
         self.batches: list[Images] = []

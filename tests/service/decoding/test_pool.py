@@ -64,8 +64,8 @@ class Harness:
 @asynccontextmanager
 async def running(limits: DecodeLimits = LIMITS, num_workers: int = 1, num_slots: int = 4) -> AsyncIterator[Harness]:
     harness = Harness(limits, num_workers, num_slots)
-    await harness.pool.start()
     try:
+        await harness.pool.start()
         yield harness
     finally:
         await harness.pool.close()
