@@ -229,3 +229,18 @@ def test_the_answer_that_the_deadline_has_passed_is_waited_for() -> None:
     assert options["headers"]["x-request-timeout"] == "7.5"
     assert options["timeout"].read > 7.5
     assert options["timeout"].connect <= 7.5
+
+
+def test_any_number_of_ids_is_deleted_some_at_a_time(ask: Ask) -> None:
+    sent: list[str] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        ids = orjson.loads(request.content)["ids"]
+        assert len(ids) <= 1000
+        sent.extend(ids)
+        return json_answer({"deleted": len(ids)})
+
+    ids = [str(n) for n in range(2500)]
+    assert ask(service, "delete", ids) == 2500
+    assert sent == ids
+    assert ask(service, "delete", []) == 0
