@@ -37,7 +37,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         lifespan=_lifespan,
     )
     app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), ServiceState()
-    app.state.on_failure, app.state.indexes = on_failure, None
+    app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
     problems.install(app)
     for resource in (embed, classify, search, openai, items, indexes, models, health):
         app.include_router(resource.router)
@@ -59,7 +59,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading = asyncio.create_task(_load_or_end(app))
     yield
     await loading
-    await app.state.service.swap(None)
+    if app.state.models is not None:
+        await app.state.models.close()
     if app.state.indexes is not None:
         app.state.indexes.close()
 

@@ -48,6 +48,7 @@ class Models:
     def __init__(self, settings: Settings, state: ServiceState, metrics: Metrics, indexes: Indexes) -> None:
         self._settings, self._state, self._metrics, self._indexes = settings, state, metrics, indexes
         self._loading = asyncio.Lock()
+        self._retiring: asyncio.Task[None] | None = None
 
     def listed(self) -> list[Listed]:
         """Every bundle by its manifest, newest first, then those that are broken. Reads the disk."""
@@ -113,15 +114,22 @@ class Models:
                 ) from error
             return bundle.fingerprint
 
+    async def close(self) -> None:
+        """Serves nothing any more; returns when whatever was served has ended."""
+        if (last := self._state.replace(None)) is not None:
+            await self._state.retire(last)
+        if self._retiring is not None:
+            await asyncio.wait([self._retiring])
+
     async def _serve(self, bundle: Bundle) -> None:
         loaded = await runtime.load(bundle, self._settings, self._metrics, self._indexes)
         manifest = bundle.manifest
         logger.info(
             "serving %s %s by %s on %s", manifest.name, manifest.version, loaded.engine.name, loaded.engine.provider
         )
-        retiring = asyncio.create_task(self._state.swap(loaded))
-        retiring.add_done_callback(_report)
-        self._retiring = retiring  # kept, or it could be collected before it is done
+        if (before := self._state.replace(loaded)) is not None:
+            self._retiring = asyncio.create_task(self._state.retire(before))
+            self._retiring.add_done_callback(_report)
 
 
 def _directories(folder: Path) -> list[Path]:

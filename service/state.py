@@ -36,13 +36,15 @@ class ServiceState:
             self._leases[runtime] -= 1
             self._returned.set()
 
-    async def swap(self, runtime: Runtime | None) -> None:
-        """Serves `runtime` from now on; returns when the one before has answered its last request and is closed."""
+    def replace(self, runtime: Runtime | None) -> Runtime | None:
+        """Serves `runtime` from now on; returns what was served before, which is to be retired."""
         before, self.runtime = self.runtime, runtime
-        if before is None:
-            return
-        while self._leases[before]:
+        return before
+
+    async def retire(self, runtime: Runtime) -> None:
+        """Closes a runtime that is not served any more when it has answered its last request."""
+        while self._leases[runtime]:
             self._returned.clear()
             await self._returned.wait()
-        del self._leases[before]
-        await before.close()
+        del self._leases[runtime]
+        await runtime.close()

@@ -17,7 +17,7 @@ SIZE: Final = 64
 DIM: Final = 10_000
 
 
-def tiny_bundle(path: Path) -> Bundle:
+def tiny_bundle(path: Path, version: str = "1") -> Bundle:
     """Writes one: the mean colour of an image times a fixed matrix, scaled to length 1."""
     weights = np.random.default_rng(0).normal(size=(3, DIM)).astype(np.float32)
     graph = helper.make_graph(
@@ -34,7 +34,7 @@ def tiny_bundle(path: Path) -> Bundle:
     exported = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     manifest = Manifest(
         name="tiny",
-        version="1",
+        version=version,
         created=datetime.now(UTC),
         classes=None,
         dim=DIM,

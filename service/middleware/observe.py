@@ -20,6 +20,7 @@ from service.traces import Tracer
 logger = logging.getLogger("rankone.access")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 _ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
@@ -92,7 +93,8 @@ class ObserveMiddleware:
         method = scope["method"] if scope["method"] in _METHODS else "other"  # or clients could make up series
         self._metrics.observe_request(method, route, status, seconds, context.parts)
         self._tracer.record(f"{method} {route}", context, status, seconds)
-        logger.info(
+        logger.log(
+            logging.DEBUG if route in _PROBES else logging.INFO,
             "%s %s %d",
             method,
             scope["path"],

@@ -86,7 +86,7 @@ async def test_metrics_count_requests_by_route_and_images(
         'rankone_engine_info{engine="onnx",precision="float32",provider="CPUExecutionProvider"} 1.0',
     ):
         assert line in text, text
-    await state.service.swap(None)
+    await state.service.retire(state.service.replace(None))
 
 
 async def test_a_client_that_goes_away_is_no_fault_of_ours(app: FastAPI) -> None:

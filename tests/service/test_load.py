@@ -167,7 +167,7 @@ async def test_a_dead_worker_or_engine_shows_and_is_replaced(
     assert (await http.post("/embed", files=multipart(images[:4]))).status_code == 200
     await _until(lambda: runtime.pool.is_alive)
     assert (await http.get("/healthz")).status_code == 200
-    await app.state.service.swap(None)
+    await app.state.service.retire(app.state.service.replace(None))
 
 
 async def _until(condition: Callable[[], bool]) -> None:
