@@ -16,7 +16,9 @@ try:
     import onnx
     from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 except ImportError as error:
-    raise EngineError("float16 needs the onnx package: install it, or set RANKONE_PRECISION=float32") from error
+    raise EngineError(
+        "the onnx engine on a GPU needs the onnx package: install it, or set RANKONE_DEVICE=cpu"
+    ) from error
 
 _SCOPES: Final = "pkg.torch.onnx.name_scopes"
 """Where the exporter writes down which module a node comes from, outermost first."""

@@ -40,8 +40,8 @@ def open_session(model: ModelProto, options: Options, stream: int) -> onnxruntim
         EngineError: a provider fails, or ONNX Runtime chose others, as it silently does when one does not load, or it keeps
             heavy operators on the CPU.
     """
-    preload_libraries()
     wanted = gpu_providers(model, options, stream)
+    preload_libraries()
     settings = session_options(options.threads)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     names = [name for name, _ in wanted]
@@ -66,14 +66,13 @@ def gpu_providers(model: ModelProto, options: Options, stream: int) -> list[tupl
     if options.tensorrt_cache is None:
         return [(CUDA, cuda)]
     options.tensorrt_cache.mkdir(parents=True, exist_ok=True)
-    os.environ["NVIDIA_TF32_OVERRIDE"] = (
-        "0"  # TensorRT has no option for it here; its libraries read this as they start
-    )
+    # ONNX Runtime has no option for TensorRT's TF32; NVIDIA's libraries read this as they start
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
     return [(TENSORRT, _tensorrt(model, options, stream)), (CUDA, cuda)]
 
 
 def check_providers(session: onnxruntime.InferenceSession, wanted: list[str]) -> None:
-    """Raises EngineError unless the session runs by all of `wanted`, and nothing heavy by anything else."""
+    """Raises EngineError unless the session runs by all of `wanted`, each with a part of it, and nothing heavy by others."""
     found = session.get_providers()
     if missing := [name for name in wanted if name not in found]:
         raise EngineError(f"{missing[0]} was asked for, but ONNX Runtime runs on {found[0]}. {_HINT}")
@@ -81,6 +80,8 @@ def check_providers(session: onnxruntime.InferenceSession, wanted: list[str]) ->
     nodes = [(part.ep_name, node.op_type) for part in assigned for node in part.get_nodes()]
     if strayed := sorted({operator for name, operator in nodes if name not in wanted and operator in _HEAVY}):
         raise EngineError(f"ONNX Runtime keeps {', '.join(strayed)} off the GPU: set RANKONE_ENGINE=export")
+    if idle := sorted(set(wanted) - {name for name, _ in nodes}):
+        raise EngineError(f"ONNX Runtime gives nothing to {idle[0]}. {_HINT}")
 
 
 def preload_libraries() -> None:
@@ -100,9 +101,8 @@ def _places(package: str, library: str) -> Iterator[Path]:
 def _tensorrt(model: ModelProto, options: Options, stream: int) -> dict[str, Any]:
     """TensorRT for the backbone alone: a head that it may lower, or whose sums it may reorder, is none of ours."""
     nodes = model.graph.node
-    head = {node.op_type for node in nodes if not in_backbone(node)} - {
-        node.op_type for node in nodes if in_backbone(node)
-    }
+    backbone = {node.op_type for node in nodes if in_backbone(node)}
+    head = {node.op_type for node in nodes if not in_backbone(node)} - backbone - {"Cast"}
     size = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim][1:]
 
     def shape(batch: int) -> str:
@@ -111,7 +111,7 @@ def _tensorrt(model: ModelProto, options: Options, stream: int) -> dict[str, Any
     return {
         "user_compute_stream": str(stream),
         "trt_fp16_enable": options.precision == "float16",
-        "trt_op_types_to_exclude": ",".join(sorted(head - {"Cast"})),
+        "trt_op_types_to_exclude": ",".join(sorted(head)),
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": str(options.tensorrt_cache),
         "trt_timing_cache_enable": True,

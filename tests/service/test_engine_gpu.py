@@ -219,6 +219,8 @@ def test_heavy_operators_off_the_gpu_are_refused(bundle: Bundle) -> None:
 
     with pytest.raises(EngineError, match="keeps Conv, Gemm, MatMul, MaxPool, ScatterElements off the GPU"):
         check_providers(Partly(), [CUDA])
+    with pytest.raises(EngineError, match="gives nothing to CUDAExecutionProvider"):
+        check_providers(Partly(), [CUDA, "CPUExecutionProvider"])
 
 
 PRELOAD = """
