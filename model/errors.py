@@ -10,7 +10,8 @@ RankoneError
 ├── ExportError         training.export
 ├── Interrupted         here
 ├── EngineError         service.engine
-├── IndexProblem        service.index: UnknownIndex, UnknownItem, IndexConflict, IndexFull
+├── IndexProblem        service.index: UnknownIndex, UnknownItem, IndexConflict, IndexFull, IndexReadOnly, IndexDamaged,
+│                       InvalidFilter
 └── ServiceError        service.client
 """
 

@@ -10,7 +10,7 @@ import numpy as np
 from model.bundle import Bundle, open_bundle
 from service.decoding import Decoder
 from service.engine import Engine, load_engine
-from service.index import Indexes
+from service.index import Indexes, Serving
 from service.inference import Inference
 from service.metrics import Metrics
 from service.settings import Settings
@@ -24,7 +24,7 @@ class Runtime:
     bundle: Bundle
     engine: Engine
     inference: Inference
-    indexes: Indexes
+    indexes: Serving
 
 
 def load(settings: Settings, metrics: Metrics) -> Runtime:
@@ -33,7 +33,7 @@ def load(settings: Settings, metrics: Metrics) -> Runtime:
     Raises:
         BundleError: no bundle, or one that was changed.
         EngineError: the engine or the device cannot be had.
-        IndexProblem: the index file cannot be used at all.
+        IndexProblem: the folder of the indexes cannot be used.
     """
     bundle = open_bundle(settings.bundle)
     engine = load_engine(bundle, settings.engine, settings.device, settings.threads)
@@ -46,11 +46,11 @@ def assemble(settings: Settings, metrics: Metrics, bundle: Bundle, engine: Engin
     """The runtime around a bundle and its engine.
 
     Raises:
-        IndexProblem: the index file cannot be used at all.
+        IndexProblem: the folder of the indexes cannot be used.
     """
     preprocessing = bundle.manifest.preprocessing
     decoder = Decoder(preprocessing, settings.limits, settings.threads)
-    indexes = Indexes(settings.data, bundle.fingerprint, bundle.manifest.dim, settings.threads)
+    indexes = Indexes(settings.data, settings.threads).serving(bundle.fingerprint, bundle.manifest.dim)
     for name in indexes.names():
         metrics.watch_index(name, partial(indexes.count, name))
     inference = Inference(decoder, engine, settings.max_batch, metrics)

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from service.api.openapi import PROBLEMS
 from service.api.requests import RuntimeDep
 from service.api.schemas import IndexesOut, IndexOut
-from service.index import IndexConflict, Indexes
+from service.index import Serving
 
 router = APIRouter(prefix="/indexes", tags=["index"])
 
@@ -24,8 +24,6 @@ async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
     return IndexOut(name=index, count=len(runtime.indexes[index]))
 
 
-def _describe(indexes: Indexes, name: str) -> IndexOut:
-    try:
-        return IndexOut(name=name, count=len(indexes[name]))
-    except IndexConflict as conflict:
-        return IndexOut(name=name, count=None, detail=str(conflict))
+def _describe(indexes: Serving, name: str) -> IndexOut:
+    described = indexes.describe(name)
+    return IndexOut(name=name, count=described.count, detail=described.detail)

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from model.errors import RankoneError
 from model.preprocessing import ImageTooLarge, UnsupportedImageType
 from service.engine import EngineError
-from service.index import IndexConflict, IndexFull, UnknownIndex, UnknownItem
+from service.index import IndexConflict, IndexFull, IndexProblem, InvalidFilter, UnknownIndex, UnknownItem
 from service.rejections import InputsRejected, InvalidVector
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -28,6 +28,8 @@ _STATUS_OF_KIND: Final[Mapping[type[Exception], int]] = {
     UnknownItem: 404,
     IndexConflict: 409,
     IndexFull: 507,
+    InvalidFilter: 422,
+    IndexProblem: 503,
     EngineError: 500,
 }
 

@@ -16,8 +16,7 @@ from service.api.requests import RuntimeDep, check_count, decode_base64, media_t
 from service.api.responses import json_response
 from service.api.schemas import SearchIn, SearchOut
 from service.api.vectors import as_vectors
-from service.index import Index
-from service.index.registry import DEFAULT
+from service.index import DEFAULT, Index
 from service.runtime import Runtime
 
 router = APIRouter(tags=["index"])

@@ -10,7 +10,6 @@ import pytest
 from fastapi import FastAPI
 
 from service.app import create_app, load
-from service.index import Indexes
 from service.settings import Settings
 from tests.service.conftest import client_of, fail, multipart
 
@@ -231,12 +230,12 @@ async def test_a_restart_finds_everything(settings: Settings, images: list[bytes
 
 
 async def test_an_index_of_another_bundle_is_refused_and_left_alone(
-    app: FastAPI, http: httpx.AsyncClient, settings: Settings, images: list[bytes]
+    app: FastAPI, http: httpx.AsyncClient, images: list[bytes]
 ) -> None:
     await add(http, images[:1], ["a"])
     runtime = app.state.runtime
-    runtime.indexes.close()
-    object.__setattr__(runtime, "indexes", Indexes(settings.data, "f" * 64, 10_000))
+    ours, others = runtime.indexes, runtime.indexes.indexes.serving("f" * 64, 10_000)
+    object.__setattr__(runtime, "indexes", others)
     for response in (
         await http.post("/search", files=multipart(images[:1])),
         await http.post(ITEMS, files=multipart(images[:1])),
@@ -247,5 +246,5 @@ async def test_an_index_of_another_bundle_is_refused_and_left_alone(
         assert f"{'f' * 16} is being served" in response.json()["detail"]
     assert (await http.get("/indexes")).json()["indexes"][0]["count"] is None
     assert (await http.post("/embed", files=multipart(images[:1]))).status_code == 200
-    object.__setattr__(runtime, "indexes", Indexes(settings.data, runtime.bundle.fingerprint, 10_000))
+    object.__setattr__(runtime, "indexes", ours)
     assert (await http.get("/indexes/default")).json()["count"] == 1
