@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -35,9 +36,10 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=PROBLEMS)
-async def readyz(_: RuntimeDep) -> dict[str, str]:
-    """The bundle is loaded and requests are answered; 503 before."""
-    return {"status": "ready"}
+async def readyz(runtime: RuntimeDep) -> dict[str, Any]:
+    """The bundle is loaded and requests are answered; 503 before. An index that cannot be used or written is named."""
+    problems = runtime.indexes.problems()
+    return {"status": "ready", **({"indexes": problems} if problems else {})}
 
 
 @router.get("/info", responses=PROBLEMS)
@@ -56,6 +58,7 @@ async def info(runtime: RuntimeDep) -> Response:
         "device": settings.device,
         "provider": runtime.engine.provider,
         "threads": settings.threads,
+        "indexes": {"sqlite": sqlite3.sqlite_version, "problems": runtime.indexes.problems()},
         "limits": settings.model_dump(include=_LIMITS),
         "versions": _VERSIONS,
     }

@@ -18,16 +18,18 @@ from service.index.errors import (
     UnknownIndex,
     UnknownItem,
 )
-from service.index.filters import Filter, compiled
+from service.index.filters import Filter, compiled, path_of
 from service.index.index import Index
 from service.index.items import Item
+from service.index.matrix import Vectors
 from service.index.ranking import Wish
-from service.index.registry import DEFAULT, Description, Indexes, Serving
+from service.index.registry import DEFAULT, NAME, Description, Indexes, Serving
 from service.index.schema import Spec
 from service.index.searcher import Hit, Query
 
 __all__ = [
     "DEFAULT",
+    "NAME",
     "Description",
     "Filter",
     "Hit",
@@ -45,6 +47,8 @@ __all__ = [
     "Spec",
     "UnknownIndex",
     "UnknownItem",
+    "Vectors",
     "Wish",
     "compiled",
+    "path_of",
 ]

@@ -135,6 +135,17 @@ class Index:
         """The vectors (n, dim) of these items; for the errors see `get`."""
         return np.stack([item.vector for item in self._known(ids)]).astype(np.float32)
 
+    def direction(self, positive: Sequence[str], negative: Sequence[str] = ()) -> Vectors:
+        """Where to look for more like some items and less like others: (1, dim), of length 1.
+
+        Twice the mean of the first, less that of the others (Rocchio): never zero, as neither mean is longer than 1, unless all
+        are. For the errors see `get`.
+        """
+        towards = 2 * self.vectors(positive).mean(axis=0)
+        if negative:
+            towards -= self.vectors(negative).mean(axis=0)
+        return np.asarray(towards / max(float(np.linalg.norm(towards)), 1e-12), np.float32)[None]
+
     def _known(self, ids: Sequence[str]) -> list[Item]:
         with self._readers.borrow() as reader:
             found = reader.records(ids)

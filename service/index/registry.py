@@ -35,6 +35,7 @@ class Indexes:
         self._open: dict[str, Index] = {}
         self._specs: dict[str, Spec] = {}
         self._broken: dict[str, IndexProblem] = {}
+        self._is_closed = False
         self._folder_lock = FolderLock(folder)
         for leftover in folder.glob(f".*{PARTIAL}*"):
             leftover.unlink()
@@ -66,6 +67,8 @@ class Indexes:
             UnknownIndex: there is none of that name.
             IndexProblem: its file cannot be read.
         """
+        if self._is_closed:
+            raise IndexProblem(f"the indexes in {self._folder} are closed")
         if name in self._broken:
             raise self._broken[name]
         if name not in self._specs:
@@ -132,6 +135,7 @@ class Indexes:
             for index in self._open.values():
                 index.close()
             self._open.clear()
+            self._is_closed = True
             self._folder_lock.release()
 
     def _look_at(self, name: str) -> None:

@@ -30,7 +30,7 @@ async def test_the_lifespan_loads_the_bundle_and_closes_the_index(settings: Sett
     async with app.router.lifespan_context(app):
         pass
     assert app.state.runtime is not None
-    with pytest.raises(Exception, match="closed database"):
+    with pytest.raises(Exception, match="are closed"):
         app.state.runtime.indexes["default"].page(1)
 
 

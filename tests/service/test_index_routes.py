@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from tests.service.conftest import client_of, fail, multipart
 pytestmark = pytest.mark.anyio
 
 ITEMS = "/indexes/default/items"
+EMPTY = {"name": "default", "count": 0, "kind": "exact", "dtype": "float16", "thumbnails": False, "detail": None}
 
 
 def form(entries: list[dict[str, Any]]) -> dict[str, str]:
@@ -88,7 +90,8 @@ async def test_ids_are_made_up_and_metadata_is_empty_where_nothing_is_said(
 ) -> None:
     ids = (await http.post(ITEMS, files=multipart(images[:2]))).json()["ids"]
     assert len(set(ids)) == 2
-    assert (await http.get(f"{ITEMS}/{ids[0]}")).json() == {"id": ids[0], "metadata": {}}
+    sha256 = hashlib.sha256(images[0]).hexdigest()
+    assert (await http.get(f"{ITEMS}/{ids[0]}")).json() == {"id": ids[0], "metadata": {}, "sha256": sha256}
 
 
 async def test_the_same_id_replaces(http: httpx.AsyncClient, images: list[bytes]) -> None:
@@ -130,9 +133,9 @@ async def test_pages_are_stable_and_complete(http: httpx.AsyncClient, images: li
 
 
 async def test_an_empty_index_answers_nothing(http: httpx.AsyncClient, images: list[bytes]) -> None:
-    assert (await http.post("/search", files=multipart(images[:2]))).json() == {"results": [[], []]}
+    assert (await http.post("/search", files=multipart(images[:2]))).json() == {"results": [[], []], "kind": "exact"}
     assert (await http.get(ITEMS)).json() == {"items": [], "next_cursor": None}
-    assert (await http.get("/indexes")).json() == {"indexes": [{"name": "default", "count": 0, "detail": None}]}
+    assert (await http.get("/indexes")).json() == {"indexes": [EMPTY]}
 
 
 async def test_min_score_leaves_the_rest_out(http: httpx.AsyncClient, images: list[bytes]) -> None:
@@ -203,7 +206,7 @@ async def test_searches_are_limited(http: httpx.AsyncClient) -> None:
     for body, status, detail in (
         ({"ids": ["a"], "k": 1001}, 422, "at most 1000 neighbours"),
         ({"ids": ["a"], "k": 0}, 422, "k"),
-        ({"ids": ["a"], "vectors": []}, 422, "exactly one of images, vectors and ids"),
+        ({"ids": ["a"], "vectors": []}, 422, "exactly one of images, vectors, ids and positive"),
         ({}, 422, "exactly one"),
         ({"ids": []}, 400, "holds no images"),
         ({"ids": ["a"], "filter": {}}, 422, "filter"),
