@@ -18,7 +18,7 @@ from service.batching.admission import QueueFull
 from service.batching.job import DeadlinePassed
 from service.context import ClientGone
 from service.engine import EngineError, EngineOutOfMemory
-from service.index import IndexConflict, IndexFull, UnknownIndex, UnknownItem
+from service.index import IndexConflict, IndexFull, IndexProblem, InvalidFilter, UnknownIndex, UnknownItem
 from service.models import LoadConflict, UnknownModel
 from service.rejections import InputsRejected, InvalidVector
 
@@ -36,6 +36,8 @@ _STATUS_OF_KIND: Final[Mapping[type[Exception], int]] = {
     LoadConflict: 409,
     DeadlinePassed: 504,
     EngineOutOfMemory: 503,
+    InvalidFilter: 422,
+    IndexProblem: 503,
     EngineError: 500,
 }
 
