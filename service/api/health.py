@@ -90,7 +90,7 @@ async def info(runtime: RuntimeDep) -> Response:
     return await json_response(body)
 
 
-@router.get("/metrics")
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
 async def metrics(request: Request) -> Response:
     """Counters and times for Prometheus."""
     counted: Metrics = request.app.state.metrics

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from service.api.schemas import ImagesIn, IndexIn, ItemsIn, SearchIn
 
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
-_IMAGES: Final = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_IMAGES: Final = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
 
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     "4XX": {"description": "What was wrong with the request", "content": {"application/problem+json": {}}},
