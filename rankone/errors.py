@@ -41,7 +41,10 @@ def explained() -> Iterator[Outcome]:
         if error.name not in _LEFT_OUT:
             raise
         outcome.status = 2
-        print(f"rankone: this command needs {error.name}, which an installation that only serves leaves out", file=sys.stderr)
+        print(
+            f"rankone: this command needs {error.name}, which an installation that only serves leaves out",
+            file=sys.stderr,
+        )
     except OSError as error:
         if error.errno not in _OF_THE_MACHINE:
             raise

@@ -31,7 +31,9 @@ def test_what_the_user_can_mend_ends_with_a_sentence(
     assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EBADF, "bad descriptor"), ModuleNotFoundError(name="model.bundel"), ZeroDivisionError()])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EBADF, "bad descriptor"), ModuleNotFoundError(name="model.bundel"), ZeroDivisionError()]
+)
 def test_a_fault_of_ours_stays_a_traceback(error: Exception) -> None:
     with pytest.raises(type(error)), explained():
         raise error
