@@ -5,7 +5,7 @@
 #   WORK             directory in which all is kept while it runs, in a folder of its own (/var/tmp)
 #   STORAGE_DRIVER   vfs works everywhere; overlay, where the kernel lets root have it, needs a third of the disk
 #   SUITE            Debian release of the base (bookworm)
-#   CA               certificates that the build trusts, where a proxy signs what it passes on
+#   CA               certificates that the build trusts, where a proxy signs what it passes on ($SSL_CERT_FILE)
 #   BUNDLE           bundle that the image cpu serves, where the image gpu has not made one: the default makes one with RANKONE
 #   RANKONE          the command on this machine (.venv/bin/rankone)
 set -euo pipefail
@@ -47,8 +47,8 @@ make_base() {
 }
 
 build() {
-    local trusted=()
-    [ -z "${CA:-}" ] || trusted=(--secret "id=ca,src=$CA")
+    local trusted=() ca=${CA:-${SSL_CERT_FILE:-}}
+    [ -z "$ca" ] || trusted=(--secret "id=ca,src=$ca")
     in_storage build --quiet --isolation chroot --format docker --layers=false --pull=never \
         --build-arg BASE=localhost/rankone-base --build-arg REVISION="$(git rev-parse HEAD)" "${trusted[@]}" \
         --file docker/Dockerfile --target "$1" --tag "rankone:$1" . >"$work/$1.log" 2>&1 || { tail -n 40 "$work/$1.log"; return 1; }

@@ -98,7 +98,7 @@ import service.server, service.client, rankone.serve, rankone.query
 
 def test_the_health_check_is_well_when_the_service_is_ready(start: Start) -> None:
     service: Process = start()
-    script = [sys.executable, ROOT / "docker" / "healthcheck.py"]
+    script = [sys.executable, str(ROOT / "docker" / "healthcheck.py")]
     environment = {"RANKONE_PORT": str(service.port)}
     ended = subprocess.run(script, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 1  # it cannot be ready so soon
