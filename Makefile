@@ -6,7 +6,7 @@ READY := .venv/.ready
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check format bench peers lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -31,9 +31,15 @@ format: $(READY)  ## mend what lint and format can mend
 bench: $(READY)  ## measure speed, as ratios against named rivals (ARGS="head sketch" for some)
 	$(BIN)/rankone bench $(ARGS)
 
-lock: $(READY)  ## renew all locks from pyproject.toml: of this environment, of uv, of the images
+peers: $(READY)  ## add the other services that `make bench` measures against, where it can
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-peers.lock
+
+lock: $(READY)  ## renew all locks from pyproject.toml: of this environment, of uv, of the peers, of the images
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock
 	grep '^uv==' requirements.lock | tr -d ' \\' | $(COMPILE) --no-annotate - --output-file requirements-uv.lock
+	sed -E 's/ \\$$//; /--hash/d; /^ *#/d' requirements.lock >.constraints
+	$(COMPILE) --upgrade --no-annotate --constraints .constraints --group pyproject.toml:peers --output-file requirements-peers.lock
+	rm .constraints
 	$(MAKE) --always-make docker/requirements-gpu.lock docker/requirements-cpu.lock
 
 # The images install the versions that are tested: requirements.lock constrains both, and names the CPU builds' versions.

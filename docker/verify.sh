@@ -99,13 +99,15 @@ make_volumes() {
 use_gpu() {
     make_volumes
     say "gpu: makes the first bundle, as the service init does"
-    bundles=rw inside gpu rankone bundle init /bundles/first --fallback demo --work /runs/init
+    bundles=rw inside gpu rankone bundle init /bundles --fallback demo --work /runs/init
     if [ ! -e /dev/nvidia0 ]; then
         say "gpu: refuses to start without a GPU, and says why"
-        ! inside gpu rankone serve --port 0 || { echo "it started"; return 1; }
+        ! inside gpu RANKONE_ALLOW_ANONYMOUS=true rankone serve >"$work/serve.log" 2>&1 || { echo "it started"; return 1; }
+        grep "device 'cuda' was asked for" "$work/serve.log"
     fi
-    serve gpu RANKONE_DEVICE=cpu RANKONE_ENGINE=onnx
-    serve gpu RANKONE_DEVICE=cpu RANKONE_ENGINE=torchscript
+    for engine in onnx torchscript export; do
+        serve gpu RANKONE_DEVICE=cpu RANKONE_ENGINE=$engine
+    done
 }
 
 use_train() {
@@ -120,7 +122,7 @@ use_cpu() {
     if [ -n "${BUNDLE:-}" ]; then
         cp -r "$BUNDLE" "$volumes/bundles/first"
     elif [ ! -d "$volumes/bundles/first" ]; then
-        "${RANKONE:-.venv/bin/rankone}" bundle init "$volumes/bundles/first" --recipe demo --weights random --work "$work/init"
+        "${RANKONE:-.venv/bin/rankone}" bundle init "$volumes/bundles" --recipe demo --weights random --work "$work/init"
     fi
     say "cpu: says what it leaves out"
     ! inside cpu rankone train photos /runs/none || { echo "it trained"; return 1; }

@@ -3,6 +3,7 @@
     manifest.json            what the network is, how it was made and measured, and the sha256 and size of every file
     model.onnx               images (batch, 3, size, size) -> embedding (batch, dim), logits (batch, classes)
     model.torchscript.pt     the same
+    model.pt2                the same, by torch.export; bundles of the first versions have none
     weights.safetensors      the same, as parameters for `model.network`
 
 Its fingerprint is the sha256 of manifest.json, which names the sha256 of all the rest. Nothing here needs torch.
@@ -28,6 +29,7 @@ from model.preprocessing import Preprocessing
 MANIFEST: Final = "manifest.json"
 ONNX: Final = "model.onnx"
 TORCHSCRIPT: Final = "model.torchscript.pt"
+PROGRAM: Final = "model.pt2"
 WEIGHTS: Final = "weights.safetensors"
 
 
@@ -148,11 +150,11 @@ class Bundle(_Frozen):
         return self.path / name
 
 
-def open_bundle(path: Path) -> Bundle:
-    """Reads the manifest and checks the size and sha256 of every file.
+def read_manifest(path: Path) -> tuple[Manifest, str]:
+    """The manifest of a bundle and its fingerprint, without a look at the other files.
 
     Raises:
-        BundleError: no bundle there, a manifest of another schema, or a file that is missing, changed or not listed.
+        BundleError: no bundle there, or a manifest of another schema.
     """
     try:
         raw = (path / MANIFEST).read_bytes()
@@ -162,11 +164,21 @@ def open_bundle(path: Path) -> Bundle:
         manifest = Manifest.model_validate_json(raw)
     except ValidationError as error:
         raise BundleError(f"{path / MANIFEST} is not a manifest this version can read: {error}") from error
+    return manifest, hashlib.sha256(raw).hexdigest()
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Reads the manifest and checks the size and sha256 of every file.
+
+    Raises:
+        BundleError: no bundle there, a manifest of another schema, or a file that is missing, changed or not listed.
+    """
+    manifest, fingerprint = read_manifest(path)
     for name, expected in manifest.files.items():
         _check_file(path / name, expected)
     if strangers := {entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.files}:
         raise BundleError(f"{path} holds files its manifest does not list: {', '.join(sorted(strangers))}")
-    return Bundle(path=path, manifest=manifest, fingerprint=hashlib.sha256(raw).hexdigest())
+    return Bundle(path=path, manifest=manifest, fingerprint=fingerprint)
 
 
 @contextmanager

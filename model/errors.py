@@ -9,7 +9,7 @@ RankoneError
 ├── RunError            training.run
 ├── ExportError         training.export
 ├── Interrupted         here
-├── EngineError         service.engine
+├── EngineError         service.engine: EngineOutOfMemory
 ├── IndexProblem        service.index: UnknownIndex, UnknownItem, IndexConflict, IndexFull
 └── ServiceError        service.client
 """

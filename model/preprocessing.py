@@ -106,6 +106,7 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
 
     Raises:
         ImageRejected: one of its subclasses, with a reason for the image's sender.
+        MemoryError: there is not enough for it; that is for the caller to judge.
     """
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"{len(data):,} bytes; at most {limits.max_bytes:,} are accepted")
@@ -116,7 +117,7 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
             _check_header(image, limits)
             image.load()
             return _upright(_to_rgb(image), _orientation(image))
-    except ImageRejected:
+    except (ImageRejected, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(str(error)) from error

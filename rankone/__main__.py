@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "data": ("rankone.data", "verify, download or split a data set"),
     "tables": ("rankone.tables", "measure the paper's tables again, on any data set"),
     "serve": ("rankone.serve", "serve a bundle over HTTP"),
+    "keys": ("rankone.keys", "add, list or revoke the keys of a service"),
     "embed": ("rankone.query", "images to embeddings, by a running service"),
     "classify": ("rankone.query", "images to class predictions, by a running service"),
     "add": ("rankone.query", "add images to the index of a running service"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Final
 
 import tyro
@@ -15,7 +16,12 @@ BENCHMARKS: Final = {
     "sketch": "benchmarks.sketch",
     "normalization": "benchmarks.normalization",
     "phase1": "benchmarks.phase1",
+    "engines": "benchmarks.engines",
+    "gpu": "benchmarks.gpu",
+    "serving": "benchmarks.serving.report",
 }
+_OF_A_BUNDLE: Final = frozenset({"engines", "gpu", "serving"})
+_WHERE_NONE_IS_NAMED: Final = tuple(name for name in BENCHMARKS if name != "gpu")
 
 
 class UnknownBenchmark(RankoneError, ValueError):
@@ -25,16 +31,18 @@ class UnknownBenchmark(RankoneError, ValueError):
 def bench(arguments: list[str]) -> None:
     """See `command`."""
 
-    def command(names: Positional[tuple[str, ...]] = tuple(BENCHMARKS)) -> None:
+    def command(names: Positional[tuple[str, ...]] = _WHERE_NONE_IS_NAMED, bundle: Path | None = None) -> None:
         """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
 
         Args:
-            names: benchmarks to run, all if none is named: head, sketch, normalization, phase1.
+            names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving; all but gpu if none is named.
+            bundle: the one that engines, gpu and serving measure; one with random weights if not given.
         """
         for name in names:
             if name not in BENCHMARKS:
                 raise UnknownBenchmark(f"there is no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
         for name in names:
-            importlib.import_module(BENCHMARKS[name]).main()
+            main = importlib.import_module(BENCHMARKS[name]).main
+            main(bundle) if name in _OF_A_BUNDLE else main()
 
     tyro.cli(command, prog="rankone bench", args=arguments)

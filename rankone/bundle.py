@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import tyro
 from tyro.conf import Positional
 
-from model.bundle import open_bundle
+from model.bundle import MANIFEST
 from rankone import show
+
+_FIRST: Final = "first"
 
 
 def bundle(arguments: list[str]) -> None:
@@ -19,28 +22,28 @@ def bundle(arguments: list[str]) -> None:
 
 
 def init(
-    path: Positional[Path],
+    folder: Positional[Path],
     recipe: str = "default",
     weights: str | None = None,
     fallback: str | None = None,
     work: Path = Path("runs/init"),
 ) -> None:
-    """Makes a bundle that only embeds, from pretrained weights, nothing trained; verifies the one that is there already.
+    """Makes a bundle that only embeds, from pretrained weights, nothing trained; leaves a folder alone that holds bundles.
 
     Args:
-        path: directory of the bundle.
+        folder: of bundles, for `rankone serve --bundles`; the one that is made is FOLDER/first.
         recipe: names backbone, weights, pooling and size; a recipe that comes with rankone, or a YAML file.
         weights: of the backbone, where they are not to be the recipe's: `imagenet`, `random` or a file.
         fallback: recipe to train on the photographs that come with rankone, where the weights cannot be had; `demo`
             takes some minutes. Without one, that is an error.
         work: directory for the photographs, and for the run of the fallback.
     """
-    if path.exists():
-        found = open_bundle(path)
-        show.step("bundle", f"{path} is there, every checksum verified: {found.manifest.name} {found.manifest.version}")
+    if there := sorted(manifest.parent.name for manifest in folder.glob(f"[!.]*/{MANIFEST}")):
+        show.step("bundles", f"{folder} holds {', '.join(there)}; the service verifies what it serves")
         return
     from model.backbone import WeightsError
 
+    path = folder / _FIRST
     try:
         _export(path, recipe, weights, work)
     except WeightsError as error:

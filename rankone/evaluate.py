@@ -33,7 +33,7 @@ def evaluate(arguments: list[str]) -> None:
         bundle: Positional[Path],
         data: str,
         out: Path | None = None,
-        engine: Literal["onnx", "torchscript"] = "onnx",
+        engine: Literal["onnx", "torchscript", "export"] = "onnx",
         device: Literal["cpu", "cuda"] = "cpu",
         threads: int | None = None,
         workers: int = 0,

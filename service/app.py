@@ -1,29 +1,34 @@
-"""The app: routes, middleware and the loading of what they need."""
+"""The app: routes, what stands before them, and the loading of what they need."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-import anyio.to_thread
 from fastapi import FastAPI
 
-from service import runtime
-from service.api import classify, embed, health, indexes, items, problems, search
-from service.api.limits import BodyLimitMiddleware
-from service.metrics import Metrics, MetricsMiddleware
+from service.api import classify, embed, health, indexes, items, models, openai, problems, search
+from service.index import Indexes
+from service.keys import KeyRing
+from service.metrics import Metrics
+from service.middleware.body import BodyMiddleware
+from service.middleware.keys import KeysMiddleware
+from service.middleware.observe import ObserveMiddleware
+from service.models import Models
 from service.settings import Settings
-
-logger = logging.getLogger("rankone")
+from service.state import ServiceState
 
 
 def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> FastAPI:
-    """The service for `settings`. It listens at once and answers 503 until the bundle is loaded.
+    """The service for `settings`. It listens at once and answers 503 until a bundle is loaded.
 
-    If it cannot be loaded, `on_failure` is called with the error: a service that can never be ready must not stay up.
+    If none can be loaded, `on_failure` is called with the error: a service that can never be ready must not stay up.
+
+    Raises:
+        KeyFileError: the keys cannot be read.
+        TracesMissing: traces are asked for and cannot be had.
     """
     app = FastAPI(
         title="rankone",
@@ -31,25 +36,22 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         summary="Image embeddings by normalized bilinear pooling, class predictions and retrieval.",
         lifespan=_lifespan,
     )
-    app.state.settings, app.state.metrics = settings, Metrics()
-    app.state.runtime, app.state.on_failure = None, on_failure
+    app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), ServiceState()
+    app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
     problems.install(app)
-    for resource in (embed, classify, search, items, indexes, health):
+    for resource in (embed, classify, search, openai, items, indexes, models, health):
         app.include_router(resource.router)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_request_bytes)
-    app.add_middleware(MetricsMiddleware, metrics=app.state.metrics)
+    app.add_middleware(BodyMiddleware, max_bytes=settings.max_request_bytes, max_total_bytes=settings.max_total_bytes)
+    if settings.keys is not None:
+        app.add_middleware(KeysMiddleware, ring=KeyRing(settings.keys))
+    app.add_middleware(
+        ObserveMiddleware,
+        state=app.state.service,
+        metrics=app.state.metrics,
+        default_timeout_s=settings.request_timeout_s,
+        max_timeout_s=settings.max_request_timeout_s,
+    )
     return app
-
-
-async def load(app: FastAPI) -> None:
-    """Loads the bundle off the event loop and makes the app ready.
-
-    Raises:
-        BundleError, EngineError, IndexProblem: what `runtime.load` raises.
-    """
-    loaded = await anyio.to_thread.run_sync(runtime.load, app.state.settings, app.state.metrics)
-    app.state.runtime = loaded
-    logger.info("ready: %s %s", loaded.bundle.manifest.name, loaded.engine.provider)
 
 
 @asynccontextmanager
@@ -57,12 +59,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading = asyncio.create_task(_load_or_end(app))
     yield
     await loading
-    if app.state.runtime is not None:
-        app.state.runtime.indexes.close()
+    if app.state.models is not None:
+        await app.state.models.close()
+    if app.state.indexes is not None:
+        app.state.indexes.close()
 
 
 async def _load_or_end(app: FastAPI) -> None:
+    state = app.state
     try:
-        await load(app)
+        state.indexes = await asyncio.to_thread(Indexes, state.settings.data, state.settings.threads)
+        state.models = Models(state.settings, state.service, state.metrics, state.indexes)
+        await state.models.load_newest()
     except Exception as failure:  # nobody awaits this task before the end: whatever it is, it must be heard now
-        app.state.on_failure(failure)
+        state.on_failure(failure)

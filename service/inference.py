@@ -1,48 +1,53 @@
-"""The way of an image through the service: bytes -> decoder -> engine -> outputs."""
+"""The way of an image through the service: admitted, decoded, batched, run, and back in its request's order."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 
-import anyio
-import anyio.to_thread
-import numpy as np
-
-from service.decoding import Decoder
-from service.engine import Engine, EngineError, Outputs
-from service.engine.base import Images
-from service.metrics import Metrics
+from service.batching.admission import Admission
+from service.batching.batcher import Batcher
+from service.batching.job import DeadlinePassed, Job
+from service.context import ClientGone, current
+from service.decoding.pool import DecodePool
+from service.engine import Outputs
 
 
 class Inference:
-    """Runs requests through decoder and engine; the engine is used by one request at a time, in a thread of its own."""
+    """The network as requests see it: encoded images in, outputs out."""
 
-    def __init__(self, decoder: Decoder, engine: Engine, max_batch: int, metrics: Metrics) -> None:
-        self._decoder, self._engine, self._max_batch, self._metrics = decoder, engine, max_batch, metrics
-        self._turn = anyio.CapacityLimiter(1)
+    def __init__(self, admission: Admission, pool: DecodePool, batcher: Batcher) -> None:
+        self._admission, self._pool, self._batcher = admission, pool, batcher
 
     async def __call__(self, images: Sequence[bytes]) -> Outputs:
-        """The outputs for the encoded images of one request, in its order.
+        """The outputs for the encoded images of the current request, in its order.
 
         Raises:
-            InputsRejected: images that cannot be used.
-            EngineError: an answer that holds NaN or infinity.
+            QueueFull: too many images are in work already.
+            InputsRejected: images that cannot be used, every one at fault.
+            DeadlinePassed: the answer would come too late.
+            ClientGone: the client hung up.
+            EngineError: the engine failed on a batch with images of this request.
         """
-        pixels = await self._decoder.decode(images)
-        parts = [
-            await anyio.to_thread.run_sync(self._run, pixels[start : start + self._max_batch], limiter=self._turn)
-            for start in range(0, len(pixels), self._max_batch)
-        ]
-        logits = [part.logits for part in parts if part.logits is not None]
-        return Outputs(np.concatenate([part.embedding for part in parts]), np.concatenate(logits) if logits else None)
-
-    def _run(self, images: Images) -> Outputs:
-        started = time.perf_counter()
-        outputs = self._engine.run(images)
-        self._metrics.engine_seconds.observe(time.perf_counter() - started)
-        self._metrics.images.inc(len(images))
-        for array in (outputs.embedding, outputs.logits):
-            if array is not None and not np.isfinite(array).all():
-                raise EngineError("the network answered with NaN or infinity")
+        context = current()
+        context.num_images += len(images)
+        with self._admission.reserve(len(images)):
+            job = Job(list(images), context.deadline)
+            job.whenever_over(self._pool.discard)
+            job.whenever_over(self._batcher.discard)
+            self._pool.submit(job)
+            with context.on_departure(lambda: job.fail(ClientGone())):
+                outputs = await self._outputs(job)
+        parts = job.parts
+        context.parts |= {"decode": parts.decode, "queue": parts.queue, "engine": parts.engine}
         return outputs
+
+    async def _outputs(self, job: Job) -> Outputs:
+        try:
+            async with asyncio.timeout(max(0.0, job.deadline - time.perf_counter())):
+                return await job.done
+        except TimeoutError as error:
+            if isinstance(error, DeadlinePassed):
+                raise
+            raise DeadlinePassed("the answer was not there in the time that this request allows") from None

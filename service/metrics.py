@@ -2,61 +2,75 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
+_REFUSALS: Final = {
+    401: "no valid key",
+    403: "scope",
+    413: "too large",
+    415: "type",
+    422: "invalid",
+    429: "busy",
+    499: "client gone",
+    503: "not ready",
+    504: "deadline",
+    507: "disk full",
+}
 
 
 class Metrics:
     """The counters of one app, in a registry of its own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "rankone_requests", "Requests answered", ("method", "route", "status"), registry=self.registry
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "rankone_requests", "Requests answered", ("method", "route", "status"), registry=registry
         )
-        self.request_seconds = Histogram(
-            "rankone_request_seconds", "From request to answer", ("route",), buckets=_SECONDS, registry=self.registry
+        self._request_seconds = Histogram(
+            "rankone_request_seconds", "From request to answer", ("route",), buckets=_SECONDS, registry=registry
         )
-        self.engine_seconds = Histogram(
-            "rankone_engine_seconds", "One run of the engine", buckets=_SECONDS, registry=self.registry
+        self._part_seconds = Histogram(
+            "rankone_part_seconds", "Where the time of requests went", ("part",), buckets=_SECONDS, registry=registry
         )
-        self.images = Counter("rankone_images", "Images run through the engine", registry=self.registry)
-        self.index_items = Gauge("rankone_index_items", "Items in the index", ("index",), registry=self.registry)
+        self._refusals = Counter("rankone_refusals", "Requests not served, by reason", ("reason",), registry=registry)
+        self._engine_seconds = Histogram(
+            "rankone_engine_seconds", "One run of the engine", buckets=_SECONDS, registry=registry
+        )
+        self._batch_images = Histogram("rankone_batch_images", "Images in a run", buckets=_BATCHES, registry=registry)
+        self._images = Counter("rankone_images", "Images run through the engine", registry=registry)
+        self._queue = Gauge("rankone_queue_images", "Images in work, from admission to answer", registry=registry)
+        self._engine = Info("rankone_engine", "What runs the network", registry=registry)
+        self._index_items = Gauge("rankone_index_items", "Items in the index", ("index",), registry=registry)
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float, parts: Mapping[str, float]) -> None:
+        """A request that was answered, and where its time went."""
+        self._requests.labels(method, route, status).inc()
+        self._request_seconds.labels(route).observe(seconds)
+        for part, part_seconds in parts.items():
+            self._part_seconds.labels(part).observe(part_seconds)
+        if (reason := _REFUSALS.get(status)) is not None:
+            self._refusals.labels(reason).inc()
+
+    def observe_batch(self, num_images: int, seconds: float) -> None:
+        """A run of the engine."""
+        self._engine_seconds.observe(seconds)
+        self._batch_images.observe(num_images)
+        self._images.inc(num_images)
+
+    def describe_engine(self, name: str, provider: str, precision: str) -> None:
+        """What runs the network from now on."""
+        self._engine.info({"engine": name, "provider": provider, "precision": precision})
+
+    def watch_queue(self, count: Callable[[], int]) -> None:
+        """Reads the number of images in work whenever the metrics are read."""
+        self._queue.set_function(count)
 
     def watch_index(self, name: str, count: Callable[[], int]) -> None:
         """Reads the number of items of this index whenever the metrics are read."""
-        self.index_items.labels(name).set_function(count)
-
-
-class MetricsMiddleware:
-    """Counts and times every HTTP request by its route's template, so that ids do not become labels."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        started, status = time.perf_counter(), 500
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if scope["method"] in _METHODS else "other"  # or clients could make up series
-            self._metrics.requests.labels(method, route, status).inc()
-            self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+        self._index_items.labels(name).set_function(count)

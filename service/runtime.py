@@ -1,57 +1,108 @@
-"""What a running service is made of: the bundle, its inference and the indexes, put together from the settings."""
+"""What answers requests: one bundle, its engine and decoders, and the indexes made with it."""
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
-from model.bundle import Bundle, open_bundle
-from service.decoding import Decoder
+from model.bundle import Bundle
+from service.batching.admission import Admission
+from service.batching.batcher import Batcher
+from service.batching.lane import Lane
+from service.batching.warm import warm_up
+from service.decoding.pool import DecodePool
+from service.decoding.process import DecodeLimits
+from service.decoding.slots import Slots
 from service.engine import Engine, load_engine
-from service.index import Indexes
+from service.index import Indexes, IndexView
 from service.inference import Inference
 from service.metrics import Metrics
 from service.settings import Settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Runtime:
-    """Everything a route may use. Made once, in `load`; nothing in it is ever half ready."""
+    """Everything a route may use. Made whole by `load`, ended by `close`."""
 
     settings: Settings
     bundle: Bundle
     engine: Engine
+    pool: DecodePool
+    batcher: Batcher
     inference: Inference
-    indexes: Indexes
+    indexes: IndexView
+    ending: AsyncExitStack
+
+    def faults(self) -> list[str]:
+        """What of it does not work at the moment; what has died is being replaced."""
+        faults = [] if self.pool.is_alive else ["a decode worker has died and is being replaced"]
+        faults += [] if self.batcher.is_alive else ["the engine's thread has died and is being replaced"]
+        if self.batcher.running_s > self.settings.max_request_timeout_s:
+            faults.append(f"the engine has been at one batch for {self.batcher.running_s:.0f} s")
+        return faults
+
+    async def close(self) -> None:
+        """Ends its processes and threads; no request may be in work."""
+        await self.ending.aclose()
 
 
-def load(settings: Settings, metrics: Metrics) -> Runtime:
-    """Verifies the bundle, starts its engine, runs it once, and opens the indexes. Takes seconds: not for the event loop.
-
-    Raises:
-        BundleError: no bundle, or one that was changed.
-        EngineError: the engine or the device cannot be had.
-        IndexProblem: the index file cannot be used at all.
-    """
-    bundle = open_bundle(settings.bundle)
-    engine = load_engine(bundle, settings.engine, settings.device, settings.threads)
-    size = bundle.manifest.preprocessing.size
-    engine.run(np.zeros((1, 3, size, size), np.float32))
-    return assemble(settings, metrics, bundle, engine)
-
-
-def assemble(settings: Settings, metrics: Metrics, bundle: Bundle, engine: Engine) -> Runtime:
-    """The runtime around a bundle and its engine.
+async def load(bundle: Bundle, settings: Settings, metrics: Metrics, indexes: Indexes) -> Runtime:
+    """Starts the engine of a bundle and runs it at every size it will see, and starts its decoders.
 
     Raises:
-        IndexProblem: the index file cannot be used at all.
+        BundleError: the bundle lacks the file that the engine runs.
+        EngineError: the engine, the device or the precision cannot be had.
+        DecodersFailed: the decode workers do not start.
     """
-    preprocessing = bundle.manifest.preprocessing
-    decoder = Decoder(preprocessing, settings.limits, settings.threads)
-    indexes = Indexes(settings.data, bundle.fingerprint, bundle.manifest.dim, settings.threads)
-    for name in indexes.names():
-        metrics.watch_index(name, partial(indexes.count, name))
-    inference = Inference(decoder, engine, settings.max_batch, metrics)
-    return Runtime(settings, bundle, engine, inference, indexes)
+    ending = AsyncExitStack()
+    try:
+        return await _assemble(bundle, settings, metrics, indexes, ending)
+    except BaseException:
+        await ending.aclose()
+        raise
+
+
+async def _assemble(
+    bundle: Bundle, settings: Settings, metrics: Metrics, indexes: Indexes, ending: AsyncExitStack
+) -> Runtime:
+    """The runtime; how each of its parts ends is left with `ending` as soon as it has begun."""
+    spec, sizes = bundle.manifest.preprocessing, settings.sizes
+    shape = (3, spec.size, spec.size)
+    lane = Lane("engine")
+    ending.callback(lane.close)
+    engine = await lane(_load_engine, bundle, settings)
+    ending.push_async_callback(lane, engine.close)
+    latency = await warm_up(engine, lane, sizes, shape)
+    slots = Slots(2 * sizes.max_batch + settings.workers, shape)
+    ending.callback(slots.close)
+    batcher = Batcher(engine, lane, slots, sizes, settings.batch_window_ms / 1e3, latency, metrics)
+    ending.push_async_callback(batcher.close)
+    limits = DecodeLimits(settings.limits, settings.decode_memory_bytes, settings.decode_timeout_s)
+    pool = DecodePool(spec, slots, limits, settings.workers, batcher.put)
+    ending.push_async_callback(pool.close)
+    await pool.start()
+    admission = Admission(settings.max_queue, batcher.images_per_s)
+    view = indexes.serving(bundle.fingerprint, bundle.manifest.dim)
+    _watch(metrics, engine, admission, view)
+    return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), view, ending)
+
+
+def _load_engine(bundle: Bundle, settings: Settings) -> Engine:
+    return load_engine(
+        bundle,
+        settings.engine,
+        settings.device,
+        settings.threads,
+        settings.precision,
+        cuda_graphs=settings.cuda_graphs,
+        tensorrt_cache=settings.tensorrt_cache,
+        max_batch=settings.sizes.max_batch,
+    )
+
+
+def _watch(metrics: Metrics, engine: Engine, admission: Admission, view: IndexView) -> None:
+    metrics.describe_engine(engine.name, engine.provider, engine.precision)
+    metrics.watch_queue(lambda: admission.num_images)
+    for name in view.names():
+        metrics.watch_index(name, partial(view.count, name))

@@ -1,24 +1,83 @@
-"""The app behind uvicorn, as a process."""
+"""The app behind uvicorn, as a process: how it starts, and how it ends without losing a request."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
+import os
+import resource
+import socket
+from functools import partial
 from ipaddress import ip_address
-from typing import Final
+from types import FrameType
+from typing import Any, cast
 
 import uvicorn
+from fastapi import FastAPI
 
 from model.errors import RankoneError
+from service import logs
 from service.app import create_app
+from service.protocol import Patience, PatientProtocol
 from service.settings import Settings
+
+logger = logging.getLogger("rankone")
 
 
 class OpenDoor(RankoneError, ValueError):
     """The service would listen to others than this machine, without keys."""
 
 
-_GRACE_S: Final = 10
-"""Seconds for requests in work when the end is asked for; a body that never comes does not keep the process."""
+class Server(uvicorn.Server):
+    """uvicorn, which stops listening only after `drain_s`, and ends at once at a second signal.
+
+    Meanwhile `/readyz` answers 503 and every answer closes its connection, so that a client that keeps its connection does
+    not send the next request into one that is being closed.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
+        super().__init__(config)
+        self._app, self._drain_s = app, drain_s
+        self._draining: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, *arguments: Any, **options: Any) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().startup(*arguments, **options)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes in what the kernel has accepted for us before it stops listening: closing alone would reset it."""
+        assert self._loop is not None
+        listeners = [socket.socket(fileno=os.dup(sock.fileno())) for server in self.servers for sock in server.sockets]
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            with listener, contextlib.suppress(BlockingIOError):
+                listener.setblocking(False)
+                while True:
+                    accepted, _ = listener.accept()
+                    await self._loop.connect_accepted_socket(self._protocol, accepted)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
+        if self._app.state.service.is_draining:
+            os._exit(128 + sig)  # what was acknowledged is on disk, and somebody does not want to wait
+        self._app.state.service.is_draining = True
+        self._captured_signals.append(sig)
+        logger.info("draining: answering what has come in, for up to %g s", self._drain_s)
+        if self._loop is None:
+            self.should_exit = True
+        else:
+            self._loop.call_soon_threadsafe(self._loop.call_later, self._drain_s, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
 
 def serve(settings: Settings) -> None:
@@ -26,10 +85,12 @@ def serve(settings: Settings) -> None:
 
     Raises:
         OpenDoor: the address can be reached from outside, and nobody said that this is meant.
-        BundleError, EngineError, IndexProblem: what kept the service from becoming ready.
+        KeyFileError, TracesMissing: what was asked for cannot be had.
+        BundleError, EngineError, IndexProblem, DecodersFailed: what kept the service from becoming ready.
     """
     check_address(settings)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_format)
+    _allow_many_connections()
     failures: list[Exception] = []
 
     def end(failure: Exception) -> None:
@@ -37,16 +98,20 @@ def serve(settings: Settings) -> None:
         server.should_exit = True
 
     app = create_app(settings, end)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
+    patience = Patience(settings.receive_timeout_s, settings.max_connections)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=cast("type[PatientProtocol]", partial(PatientProtocol, patience=patience)),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=settings.grace_s,
     )
+    server = Server(config, app, settings.drain_s)
     server.run()
     if failures:
         raise failures[0]
@@ -58,10 +123,10 @@ def check_address(settings: Settings) -> None:
     Raises:
         OpenDoor: with what to do.
     """
-    if not settings.allow_anonymous and not _is_loopback(settings.host):
+    if settings.keys is None and not settings.allow_anonymous and not _is_loopback(settings.host):
         raise OpenDoor(
-            f"host {settings.host} can be reached from outside and there are no keys: set allow_anonymous "
-            "(--allow-anonymous, RANKONE_ALLOW_ANONYMOUS=true) if that is meant, or listen on 127.0.0.1"
+            f"host {settings.host} can be reached from outside and there are no keys: make some (`rankone keys add`, --keys), "
+            "set allow_anonymous (--allow-anonymous, RANKONE_ALLOW_ANONYMOUS=true) if that is meant, or listen on 127.0.0.1"
         )
 
 
@@ -70,3 +135,8 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _allow_many_connections() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

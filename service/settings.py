@@ -6,39 +6,82 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.preprocessing import Limits
+from service.batching.sizes import Sizes
 
 
 class Settings(BaseSettings):
     """The settings of one service. A setting that cannot be honoured stops the start."""
 
-    model_config = SettingsConfigDict(env_prefix="RANKONE_", frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RANKONE_",
+        env_ignore_empty=True,  # what compose passes on of a variable that nobody has set
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+    )
 
     bundle: Path = Path("bundle")
     """Directory of the bundle to serve."""
+    bundles: Path | None = None
+    """Directory of several bundles, instead: the newest is served, others can be loaded while it runs."""
     data: Path = Path("index")
     """Directory of the indexes, made if it is not there."""
-    engine: Literal["onnx", "torchscript"] = "onnx"
+    engine: Literal["onnx", "torchscript", "export"] = "onnx"
     """Which exported form of the network runs."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the backbone; the head is float32. Refused at start where engine or device lack it, or embeddings suffer."""
+    cuda_graphs: bool = False
+    """On a GPU, record every batch size once and replay it."""
+    tensorrt_cache: Path | None = None
+    """On a GPU, run the backbone of the onnx engine by TensorRT, which keeps what it builds in this directory."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where it runs; refused at start if it cannot."""
     threads: PositiveInt = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    """CPU threads of the engine, and of decoding."""
+    """CPU threads of the engine and of searches."""
+    workers: PositiveInt = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Processes that decode images."""
     host: str = "127.0.0.1"
-    """Address to listen on; any other than this machine's own needs allow_anonymous, as there are no keys."""
+    """Address to listen on; any other than this machine's own needs keys, or allow_anonymous."""
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    keys: Path | None = None
+    """File of keys, made by `rankone keys add`; then nothing is answered without one."""
     allow_anonymous: bool = False
     """Let anybody who reaches the address embed, search, add and delete."""
-    max_batch: PositiveInt = 16
-    """Images in one run of the engine."""
+    max_batch: PositiveInt | None = None
+    """Images in one run of the engine; 4 on a CPU, where larger ones are not faster, and 16 on a GPU if not set."""
+    batch_window_ms: float = Field(default=0.0, ge=0, le=100)
+    """How long a free engine waits for more images after the first."""
+    max_queue: PositiveInt = 256
+    """Images in work at once, over all requests; more are answered with 429."""
+    request_timeout_s: float = Field(default=60.0, gt=0)
+    """From a request's headers to its answer, unless its X-Request-Timeout says otherwise."""
+    max_request_timeout_s: float = Field(default=600.0, gt=0)
+    """The longest X-Request-Timeout."""
+    receive_timeout_s: float = Field(default=30.0, gt=0)
+    """For the headers of a request to arrive, and again for its body."""
+    drain_s: float = Field(default=1.0, ge=0)
+    """From the end being asked for to no more connections being accepted: time for a load balancer to look away."""
+    grace_s: PositiveInt = 30
+    """For the requests in work to end, after that."""
+    decode_timeout_s: float = Field(default=10.0, gt=0)
+    """For one image to be decoded."""
+    decode_memory_bytes: PositiveInt = 1_000_000_000
+    """Memory that decoding one image may take."""
+    max_connections: PositiveInt = 1000
+    """Open connections; over that, the one that has kept us waiting longest for its request is closed."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines for people or for machines."""
     max_images: PositiveInt = 64
     """Images, vectors or items in one request."""
     max_request_bytes: PositiveInt = 100_000_000
     """Length of a request's body."""
+    max_total_bytes: PositiveInt = 1_000_000_000
+    """Length of the bodies of all requests in work together."""
     max_image_bytes: PositiveInt = Limits.max_bytes
     """Length of one encoded image."""
     max_pixels: PositiveInt = Limits.max_pixels
@@ -49,6 +92,24 @@ class Settings(BaseSettings):
     """Neighbours of one query."""
     max_metadata_bytes: PositiveInt = 16_384
     """Length of one item's metadata as JSON."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.bundles is not None and "bundle" in self.model_fields_set:
+            raise ValueError("set bundle, for one bundle, or bundles, for a directory of them, not both")
+        if self.max_queue < self.max_images:
+            raise ValueError(f"max_queue ({self.max_queue}) must hold a request of max_images ({self.max_images})")
+        if self.max_request_timeout_s < self.request_timeout_s:
+            raise ValueError("max_request_timeout_s must not be shorter than request_timeout_s")
+        return self
+
+    @property
+    def sizes(self) -> Sizes:
+        """Of batches: padded to powers of two on a GPU; on a CPU padding would cost what an image costs."""
+        if self.device == "cpu":
+            return Sizes(self.max_batch or 4)
+        most = self.max_batch or 16
+        return Sizes(most, tuple(sorted({most, *(1 << n for n in range(most.bit_length()) if 1 << n < most)})))
 
     @property
     def limits(self) -> Limits:

@@ -46,8 +46,9 @@ def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canvas, "_png", lambda *_: file.getvalue())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
+    """One event loop for the whole session, so that the service's workers are started once."""
     return "asyncio"
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.api.openapi import PROBLEMS
+from service.api.problems import Problem
 from service.api.requests import RuntimeDep
 from service.api.responses import json_response, model_fields
 from service.metrics import Metrics
+from service.runtime import Runtime
 from service.versions import library_versions
 
 router = APIRouter(tags=["operation"])
@@ -24,19 +27,36 @@ _LIMITS: Final = {
     "max_side",
     "max_k",
     "max_metadata_bytes",
+    "max_queue",
+    "request_timeout_s",
+    "max_request_timeout_s",
 }
 
 
-@router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """The process lives."""
+@router.get("/healthz", responses=PROBLEMS)
+async def healthz(request: Request) -> dict[str, str]:
+    """The process and all its workers live; 503 while one that has died is being replaced."""
+    _check(_faults(request))
     return {"status": "alive"}
 
 
 @router.get("/readyz", responses=PROBLEMS)
-async def readyz(_: RuntimeDep) -> dict[str, str]:
-    """The bundle is loaded and requests are answered; 503 before."""
+async def readyz(request: Request, _: RuntimeDep) -> dict[str, str]:
+    """Requests are answered; 503 while a bundle is loaded, at the end, and while a worker that has died is replaced."""
+    if request.app.state.service.is_draining:
+        raise Problem(503, "the service is coming to its end")
+    _check(_faults(request))
     return {"status": "ready"}
+
+
+def _faults(request: Request) -> list[str]:
+    runtime: Runtime | None = request.state.runtime
+    return [] if runtime is None else runtime.faults()
+
+
+def _check(faults: list[str]) -> None:
+    if faults:
+        raise Problem(503, "; ".join(faults), retry_after_s=1)
 
 
 @router.get("/info", responses=PROBLEMS)
@@ -54,9 +74,12 @@ async def info(runtime: RuntimeDep) -> Response:
         "engine": runtime.engine.name,
         "device": settings.device,
         "provider": runtime.engine.provider,
+        "precision": runtime.engine.precision,
         "threads": settings.threads,
+        "workers": settings.workers,
+        "max_batch": settings.sizes.max_batch,
         "limits": settings.model_dump(include=_LIMITS),
-        "versions": _VERSIONS,
+        "versions": {**_VERSIONS, "sqlite": sqlite3.sqlite_version},
     }
     return await json_response(body)
 

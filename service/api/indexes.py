@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from service.api.openapi import PROBLEMS
 from service.api.requests import RuntimeDep
 from service.api.schemas import IndexesOut, IndexOut
-from service.index import IndexConflict, Indexes
+from service.index import IndexConflict, IndexView
 
 router = APIRouter(prefix="/indexes", tags=["index"])
 
@@ -24,7 +24,7 @@ async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
     return IndexOut(name=index, count=len(runtime.indexes[index]))
 
 
-def _describe(indexes: Indexes, name: str) -> IndexOut:
+def _describe(indexes: IndexView, name: str) -> IndexOut:
     try:
         return IndexOut(name=name, count=len(indexes[name]))
     except IndexConflict as conflict:

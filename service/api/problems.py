@@ -14,8 +14,12 @@ from starlette.requests import ClientDisconnect
 
 from model.errors import RankoneError
 from model.preprocessing import ImageTooLarge, UnsupportedImageType
-from service.engine import EngineError
+from service.batching.admission import QueueFull
+from service.batching.job import DeadlinePassed
+from service.context import ClientGone
+from service.engine import EngineError, EngineOutOfMemory
 from service.index import IndexConflict, IndexFull, UnknownIndex, UnknownItem
+from service.models import LoadConflict, UnknownModel
 from service.rejections import InputsRejected, InvalidVector
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -28,6 +32,10 @@ _STATUS_OF_KIND: Final[Mapping[type[Exception], int]] = {
     UnknownItem: 404,
     IndexConflict: 409,
     IndexFull: 507,
+    UnknownModel: 404,
+    LoadConflict: 409,
+    DeadlinePassed: 504,
+    EngineOutOfMemory: 503,
     EngineError: 500,
 }
 
@@ -35,13 +43,15 @@ _STATUS_OF_KIND: Final[Mapping[type[Exception], int]] = {
 class Problem(Exception):
     """An answer other than success: a status, a sentence for the caller and, where single images are at fault, which."""
 
-    def __init__(self, status: int, detail: str, errors: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(
+        self, status: int, detail: str, errors: Sequence[dict[str, Any]] = (), retry_after_s: int | None = None
+    ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.errors = status, detail, errors
+        self.status, self.detail, self.errors, self.retry_after_s = status, detail, errors, retry_after_s
 
 
-def problem_response(problem: Problem) -> Response:
-    """The problem as it goes over the wire."""
+def problem_response(problem: Problem, path: str) -> Response:
+    """The problem as it goes over the wire; under /v1/ with the member in which OpenAI's clients look for its words."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -50,37 +60,45 @@ def problem_response(problem: Problem) -> Response:
     }
     if problem.errors:
         body["errors"] = list(problem.errors)
-    return Response(orjson.dumps(body), problem.status, media_type=MEDIA_TYPE)
+    if path.startswith("/v1/"):
+        body["error"] = {"message": problem.detail, "type": body["title"], "code": problem.status}
+    headers = {} if problem.retry_after_s is None else {"Retry-After": str(problem.retry_after_s)}
+    return Response(orjson.dumps(body), problem.status, headers, MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
     """Makes `app` answer every error of its routes as a problem."""
 
     @app.exception_handler(Problem)
-    async def _problem(_: Request, error: Problem) -> Response:
-        return problem_response(error)
+    async def _problem(request: Request, error: Problem) -> Response:
+        return problem_response(error, request.url.path)
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> Response:
-        response = problem_response(Problem(error.status_code, str(error.detail)))
+    async def _http(request: Request, error: HTTPException) -> Response:
+        response = problem_response(Problem(error.status_code, str(error.detail)), request.url.path)
         response.headers.update(error.headers or {})
         return response
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_: Request, error: RequestValidationError) -> Response:
-        return problem_response(Problem(422, explain(error.errors())))
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        return problem_response(Problem(422, explain(error.errors())), request.url.path)
 
     @app.exception_handler(InputsRejected)
-    async def _inputs(_: Request, error: InputsRejected) -> Response:
-        return problem_response(_from_rejections(error))
+    async def _inputs(request: Request, error: InputsRejected) -> Response:
+        return problem_response(_from_rejections(error), request.url.path)
+
+    @app.exception_handler(QueueFull)
+    async def _full(request: Request, error: QueueFull) -> Response:
+        return problem_response(Problem(429, str(error), retry_after_s=error.retry_after_s), request.url.path)
 
     @app.exception_handler(ClientDisconnect)
-    async def _gone(_: Request, _error: ClientDisconnect) -> Response:
+    @app.exception_handler(ClientGone)
+    async def _gone(_: Request, _error: Exception) -> Response:
         return Response(status_code=_CLIENT_GONE)  # nobody reads it; it is counted
 
     @app.exception_handler(Exception)
-    async def _fault(_: Request, _error: Exception) -> Response:
-        return problem_response(Problem(500, "a fault of the service; its log says more"))
+    async def _fault(request: Request, _error: Exception) -> Response:
+        return problem_response(Problem(500, "a fault of the service; its log says more"), request.url.path)
 
     for kind, status in _STATUS_OF_KIND.items():
         _install_kind(app, kind, status)
@@ -107,7 +125,7 @@ def _status(error: RankoneError) -> int:
 
 
 def _install_kind(app: FastAPI, kind: type[Exception], status: int) -> None:
-    async def handle(_: Request, error: Exception) -> Response:
-        return problem_response(Problem(status, str(error)))
+    async def handle(request: Request, error: Exception) -> Response:
+        return problem_response(Problem(status, str(error)), request.url.path)
 
     app.add_exception_handler(kind, handle)

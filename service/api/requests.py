@@ -31,8 +31,8 @@ _MAX_FIELD: Final = 1 << 24
 Body = TypeVar("Body", bound=BaseModel)
 
 
-def _runtime(request: Request) -> Runtime:
-    runtime: Runtime | None = request.app.state.runtime
+async def _runtime(request: Request) -> Runtime:
+    runtime: Runtime | None = request.state.runtime
     if runtime is None:
         raise Problem(503, "the service is still loading its bundle; ask /readyz")
     return runtime

@@ -15,9 +15,11 @@ from fastapi import Request, Response
 
 from model.bundle import Bundle
 from service.api.problems import Problem
+from service.context import current
 
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
+_INLINE_BYTES: Final = 200_000
 
 Encoding = Literal["float", "base64"]
 Precision = Literal["float32", "float16"]
@@ -30,7 +32,7 @@ def model_fields(bundle: Bundle) -> dict[str, str]:
 
 async def json_response(body: Any, status: int = 200) -> Response:
     """`body`, which may hold NumPy arrays, as JSON."""
-    return await _written(lambda: orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), JSON, status)
+    return await written(lambda: to_json(body), JSON, status=status)
 
 
 async def embeddings_response(
@@ -41,13 +43,28 @@ async def embeddings_response(
     dtype: Precision,
 ) -> Response:
     """Embeddings (n, dim) in the form that was asked for; `accept` is what `negotiate` returned."""
-    values = embeddings.astype(f"<{np.dtype(dtype).str[1:]}")
-    if accept == NPY:
-        return await _written(lambda: _npy(values), NPY)
-    rows: Any = values
-    if encoding == "base64":
-        rows = await anyio.to_thread.run_sync(lambda: [base64.b64encode(row).decode() for row in values])
-    return await json_response({**model_fields(bundle), "dim": values.shape[1], "embeddings": rows})
+
+    def write() -> bytes:
+        values = embeddings.astype(f"<{np.dtype(dtype).str[1:]}", copy=False)
+        if accept == NPY:
+            return _npy(values)
+        rows = [base64.b64encode(row).decode() for row in values] if encoding == "base64" else values
+        return to_json({**model_fields(bundle), "dim": values.shape[1], "embeddings": rows})
+
+    return await written(write, accept, size=embeddings.nbytes)
+
+
+async def written(write: Callable[[], bytes], media_type: str, size: int | None = None, status: int = 200) -> Response:
+    """What `write` returns, made off the event loop unless the arrays in it are known to have few bytes."""
+    with current().timed("encode"):
+        is_quick = size is not None and size <= _INLINE_BYTES
+        body = write() if is_quick else await anyio.to_thread.run_sync(write)
+    return Response(body, status, media_type=media_type)
+
+
+def to_json(body: Any) -> bytes:
+    """`body`, which may hold NumPy arrays, as JSON."""
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def negotiate(request: Request) -> str:
@@ -84,7 +101,3 @@ def _npy(values: npt.NDArray[np.floating]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, values)
     return buffer.getvalue()
-
-
-async def _written(write: Callable[[], bytes], media_type: str, status: int = 200) -> Response:
-    return Response(await anyio.to_thread.run_sync(write), status, media_type=media_type)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
@@ -82,6 +83,53 @@ class ModelOut(BaseModel):
     model: str
     version: str
     fingerprint: str
+
+
+class ModelState(BaseModel):
+    """A bundle of the service: being served, available, or broken, with the reason."""
+
+    model: str
+    version: str | None
+    fingerprint: str | None
+    created: datetime | None
+    dim: int | None
+    state: Literal["served", "available", "broken"]
+    detail: str | None = None
+
+
+class ModelsOut(BaseModel):
+    """All bundles, newest first."""
+
+    models: list[ModelState]
+
+
+class OpenAIIn(BaseModel):
+    """OpenAI's request for embeddings; what else its clients send is not looked at."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    input: str | list[str]
+    """One image or several, as base64 or `data:` URIs."""
+    model: str
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+
+class OpenAIEmbedding(BaseModel):
+    """One of OpenAI's embeddings."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class OpenAIOut(BaseModel):
+    """OpenAI's answer."""
+
+    object: Literal["list"]
+    data: list[OpenAIEmbedding]
+    model: str
+    usage: dict[str, int]
 
 
 class EmbedOut(ModelOut):

@@ -2,26 +2,105 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import importlib
+from pathlib import Path
 
 from model.bundle import Bundle
-from service.engine.base import Engine, EngineError, Outputs
+from service.engine.base import (
+    Device,
+    Engine,
+    EngineError,
+    EngineName,
+    EngineOutOfMemory,
+    Options,
+    Outputs,
+    Precision,
+)
+from service.engine.precision import check_precision
 
 
-def load_engine(bundle: Bundle, name: Literal["onnx", "torchscript"], device: str, threads: int) -> Engine:
+def load_engine(
+    bundle: Bundle,
+    name: EngineName,
+    device: Device,
+    threads: int,
+    precision: Precision = "float32",
+    *,
+    cuda_graphs: bool = False,
+    tensorrt_cache: Path | None = None,
+    max_batch: int = 16,
+) -> Engine:
     """The engine `name` for `bundle`. Each engine's library is imported here, only when it is asked for.
 
+    Whatever is not float32 on the CPU is held against it, on a few images, before it is given out.
+
+    Args:
+        bundle: whose network is run.
+        name: of the engine.
+        device: where it runs.
+        threads: of the CPU.
+        precision: of the backbone.
+        cuda_graphs: record every batch size once, then replay it.
+        tensorrt_cache: run the onnx engine by TensorRT, which keeps here what it builds.
+        max_batch: the largest batch that TensorRT prepares for.
+
     Raises:
-        EngineError: the device cannot be had, or the library is missing; the message says what to do.
+        EngineError: what was asked for cannot be had, or its answers are not precise enough; the message says what to do.
         BundleError: the bundle lacks the file that the engine runs.
     """
-    if name == "onnx":
+    options = Options(
+        device=device,
+        threads=threads,
+        precision=precision,
+        cuda_graphs=cuda_graphs,
+        tensorrt_cache=tensorrt_cache,
+        max_batch=max_batch,
+    )
+    engine = _open(bundle, name, options)
+    if (device, precision) != ("cpu", "float32"):
+        try:
+            _check(engine, bundle, name, threads)
+        except Exception:
+            engine.close()
+            raise
+    return engine
+
+
+def _open(bundle: Bundle, name: EngineName, options: Options) -> Engine:
+    if name == "onnx" and options.device == "cpu":
         from service.engine.onnx import OnnxEngine
 
-        return OnnxEngine(bundle, device, threads)
-    from service.engine.torchscript import TorchScriptEngine
+        return OnnxEngine(bundle, options)
+    _check_torch(name)
+    if name == "onnx":
+        from service.engine.onnx_gpu import OnnxGpuEngine
 
-    return TorchScriptEngine(bundle, device, threads)
+        return OnnxGpuEngine(bundle, options)
+    if name == "torchscript":
+        from service.engine.torchscript import torchscript_engine
+
+        return torchscript_engine(bundle, options)
+    from service.engine.export import export_engine
+
+    return export_engine(bundle, options)
 
 
-__all__ = ["Engine", "EngineError", "Outputs", "load_engine"]
+def _check(engine: Engine, bundle: Bundle, name: EngineName, threads: int) -> None:
+    reference = _open(bundle, name, Options(device="cpu", threads=threads))
+    try:
+        check_precision(engine, reference, bundle.manifest.preprocessing.size)
+    finally:
+        reference.close()
+
+
+def _check_torch(name: EngineName) -> None:
+    try:
+        importlib.import_module("torch")
+    except ImportError as error:
+        needs, instead = (
+            ("device 'cuda'", "RANKONE_DEVICE=cpu") if name == "onnx" else (f"the {name} engine", "RANKONE_ENGINE=onnx")
+        )
+        raise EngineError(f"{needs} needs torch: install it, or set {instead}") from error
+
+
+__all__ = ["Engine", "EngineError", "EngineOutOfMemory", "Outputs", "load_engine"]

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the default engine, which needs no torch."""
+"""ONNX Runtime on the CPU: the default engine, which needs no torch."""
 
 from __future__ import annotations
 
@@ -7,36 +7,53 @@ from typing import Final
 import onnxruntime
 
 from model.bundle import ONNX, Bundle
-from service.engine.base import EngineError, Images, Outputs
+from service.engine.base import EngineError, Images, Options, Outputs, Precision, reports_out_of_memory
 
-_PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_CPU: Final = "CPUExecutionProvider"
 
 
 class OnnxEngine:
     """The bundle's `model.onnx`.
 
     Raises:
-        EngineError: ONNX Runtime chose another provider than the device asked for, as it silently does when CUDA does
-            not load.
+        EngineError: another precision than float32, or what only a GPU has.
     """
 
     name = "onnx"
+    precision: Precision = "float32"
 
-    def __init__(self, bundle: Bundle, device: str, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads  # its own default counts the host's cores, not those we may use
-        options.log_severity_level = 3  # we report a provider that does not load ourselves, in a sentence
-        wanted = _PROVIDERS[device]
-        if device == "cuda":
-            onnxruntime.preload_dlls(directory="")  # the CUDA libraries of the nvidia packages beside it
-        self._session = onnxruntime.InferenceSession(bundle.file(ONNX), options, providers=[wanted])
+    def __init__(self, bundle: Bundle, options: Options) -> None:
+        _check_options(options)
+        self._session = onnxruntime.InferenceSession(
+            bundle.file(ONNX), session_options(options.threads), providers=[_CPU], enable_fallback=False
+        )
         self.provider: str = self._session.get_providers()[0]
-        if self.provider != wanted:
-            raise EngineError(
-                f"device {device!r} was asked for, but ONNX Runtime runs on {self.provider}: check that the NVIDIA driver is "
-                "visible here (nvidia-smi), or set RANKONE_DEVICE=cpu"
-            )
 
+    @reports_out_of_memory
     def run(self, images: Images) -> Outputs:
-        outputs = self._session.run(None, {"images": images})
-        return Outputs(outputs[0], outputs[1] if len(outputs) > 1 else None)
+        embedding, *logits = self._session.run(None, {"images": images})
+        return Outputs(embedding, logits[0] if logits else None)
+
+    def close(self) -> None:
+        del self._session
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Of every session."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads  # its own default counts the host's cores, not those we may use
+    options.log_severity_level = 3  # we report what fails ourselves, in a sentence
+    return options
+
+
+def _check_options(options: Options) -> None:
+    if options.precision != "float32":
+        raise EngineError(
+            f"ONNX Runtime has no convolution in {options.precision} on the CPU: set RANKONE_PRECISION=float32, or "
+            "RANKONE_ENGINE=export with bfloat16"
+        )
+    if options.cuda_graphs or options.tensorrt_cache is not None:
+        raise EngineError(
+            "CUDA graphs and TensorRT need a GPU: set RANKONE_DEVICE=cuda, or leave RANKONE_CUDA_GRAPHS and "
+            "RANKONE_TENSORRT_CACHE unset"
+        )

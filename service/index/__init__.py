@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.index.errors import IndexConflict, IndexFull, IndexProblem, UnknownIndex, UnknownItem
 from service.index.index import Hit, Index
-from service.index.registry import Indexes
+from service.index.registry import Indexes, IndexView
 from service.index.store import Item
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "IndexConflict",
     "IndexFull",
     "IndexProblem",
+    "IndexView",
     "Indexes",
     "Item",
     "UnknownIndex",

@@ -12,19 +12,33 @@ DEFAULT: Final = "default"
 
 
 class Indexes:
-    """The index `default` of the bundle `fingerprint`, in `folder`.
+    """The indexes in `folder`, whichever bundle they were made with."""
 
-    An index that was made with another bundle stays untouched on disk, and whoever asks for it is told so: the service
-    still embeds and classifies.
-    """
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self._folder, self._threads, self._open = folder, threads, dict[str, Index]()
 
-    def __init__(self, folder: Path, fingerprint: str, dim: int, threads: int = 1) -> None:
-        self._open: dict[str, Index] = {}
-        self._conflicts: dict[str, IndexConflict] = {}
+    def serving(self, fingerprint: str, dim: int) -> IndexView:
+        """The indexes as one bundle may use them."""
+        conflicts: dict[str, IndexConflict] = {}
         try:
-            self._open[DEFAULT] = Index(folder / f"{DEFAULT}.sqlite", fingerprint, dim, threads)
+            self.close()
+            self._open[DEFAULT] = Index(self._folder / f"{DEFAULT}.sqlite", fingerprint, dim, self._threads)
         except IndexConflict as conflict:
-            self._conflicts[DEFAULT] = conflict
+            conflicts[DEFAULT] = conflict
+        return IndexView(self._open, conflicts)
+
+    def close(self) -> None:
+        """Closes every index."""
+        for index in self._open.values():
+            index.close()
+        self._open.clear()
+
+
+class IndexView:
+    """What one bundle sees of the indexes. One that was made with another bundle stays untouched, and says so."""
+
+    def __init__(self, opened: dict[str, Index], conflicts: dict[str, IndexConflict]) -> None:
+        self._open, self._conflicts = opened, conflicts
 
     def __getitem__(self, name: str) -> Index:
         if name in self._conflicts:
@@ -40,8 +54,3 @@ class Indexes:
     def count(self, name: str) -> int:
         """How many items the index holds; 0 where it cannot be used with this bundle."""
         return 0 if name in self._conflicts else len(self[name])
-
-    def close(self) -> None:
-        """Closes every index."""
-        for index in self._open.values():
-            index.close()

@@ -13,14 +13,25 @@ ROOT: Final = Path(__file__).parents[2]
 TEXT: Final = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-VARIABLE: Final = re.compile(r"\$\{(\w+)(:-([^}]*))?(:\?[^}]*)?\}")
-"""A variable of a compose file, with its default or its error."""
+VARIABLE: Final = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*)|:\+(?P<instead>[^}]*)|:\?(?P<error>[^}]*))?\}")
+"""A variable of a compose file, with its default, what stands instead of it where it is set, or its error."""
 
 
 def compose(**variables: str) -> dict[str, Any]:
     """The compose file with these variables, and the defaults of all others."""
-    text = VARIABLE.sub(lambda found: variables.get(found[1], found[3] or ""), TEXT)
-    read: dict[str, Any] = yaml.safe_load(text)
+
+    def value(found: re.Match[str]) -> str:
+        given = variables.get(found["name"], found["default"] or "")
+        return given if found["instead"] is None or not given else found["instead"]
+
+    def filled(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: filled(part) for key, part in node.items()}
+        if isinstance(node, list):
+            return [filled(part) for part in node]
+        return VARIABLE.sub(value, node) if isinstance(node, str) else node
+
+    read: dict[str, Any] = filled(yaml.safe_load(TEXT))
     return read
 
 

@@ -7,7 +7,9 @@ import re
 from typing import Any
 
 import yaml
+from prometheus_client import generate_latest
 
+from service.metrics import Metrics
 from service.settings import Settings
 from tests.docker.files import ROOT, compose, services
 
@@ -37,7 +39,8 @@ def test_secrets_are_read_where_they_are_mounted() -> None:
         *(f"/run/secrets/{name}" for name in services()["prometheus"]["secrets"]),
     }
     assert asked == mounted
-    assert services()["service"]["environment"]["RANKONE_KEYS"] == f"/run/secrets/{services()['service']['secrets'][0]}"
+    guarded = services(RANKONE_KEYS_FILE="keys.json")["service"]
+    assert guarded["environment"]["RANKONE_KEYS"] == f"/run/secrets/{guarded['secrets'][0]}"
 
 
 def test_the_proxy_limits_requests_and_takes_what_the_service_takes() -> None:
@@ -69,9 +72,17 @@ def test_the_dashboard_shows_what_an_operator_asks_first() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
-def test_the_dashboard_asks_for_metrics_that_are_documented() -> None:
-    documented = set(re.findall(r"^\| `(\w+)", (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8"), re.MULTILINE))
+def test_the_dashboard_asks_for_metrics_that_there_are_and_that_are_documented() -> None:
+    counted = Metrics()
+    counted.describe_engine("onnx", "CPUExecutionProvider", "float32")
+    there = set(re.findall(r"^# TYPE (\w+)", generate_latest(counted.registry).decode(), re.MULTILINE))
+    documented = set(
+        re.findall(
+            r"^\| `((?:rankone|process)_\w+)", (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
     assert metrics_asked_for() <= documented
+    assert documented - there <= {"rankone_gpu_memory_bytes"}  # counted where there is a GPU
 
 
 def test_the_dashboard_is_mounted_where_it_is_looked_for() -> None:

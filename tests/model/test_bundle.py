@@ -16,7 +16,8 @@ def copy(bundle: Bundle, tmp_path: Path) -> Path:
 
 def test_a_bundle_opens_with_all_that_is_to_be_known(bundle: Bundle) -> None:
     manifest = open_bundle(bundle.path).manifest
-    assert set(manifest.files) == {"model.onnx", "model.torchscript.pt", "weights.safetensors"}
+    assert set(manifest.files) == {"model.onnx", "model.torchscript.pt", "model.pt2", "weights.safetensors"}
+    assert set(manifest.parity) == {"model.onnx", "model.torchscript.pt", "model.pt2"}
     assert manifest.classes == ("brick", "coins", "grass", "retina")
     assert manifest.dim == 10_000
     assert manifest.pooling.system == "cbp-run"
@@ -74,8 +75,8 @@ def test_what_is_no_bundle_says_so(tmp_path: Path) -> None:
 
 
 def test_a_bundle_without_a_file_names_what_it_has(bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match="has no model.pt2; it has model.onnx, model.torchscript.pt"):
-        bundle.file("model.pt2")
+    with pytest.raises(BundleError, match="has no model.plan; it has model.onnx, model.pt2, model.torchscript.pt"):
+        bundle.file("model.plan")
 
 
 def test_nothing_is_left_of_a_bundle_that_was_not_finished(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -10,12 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from rankone.__main__ import COMMANDS, run, usage
-from rankone.query import group_by_size
-from service.client import Client
 from tests.service.conftest import Process, Start, start
 from training.datasets import DataSet
 from training.recipe import Phase, Recipe
@@ -38,34 +34,6 @@ def service(start: Start) -> Process:
     return process
 
 
-def test_images_and_folders_to_embeddings_predictions_and_neighbours(
-    service: Process, photos: DataSet, tmp_path: Path
-) -> None:
-    folder = photos.test.paths[0].parents[1]
-    url = ("--url", service.url)
-    with Client(service.url) as client:
-        expected = client.embed(photos.test.paths)
-
-    npy = rankone("embed", folder, "--out", tmp_path / "e.npy", *url)
-    assert npy.stdout.split() == [str(path) for path in photos.test.paths], npy.stderr
-    assert np.array_equal(np.load(tmp_path / "e.npy"), expected)
-
-    assert rankone("embed", folder, "--out", tmp_path / "e.json", *url).returncode == 0
-    records = json.loads((tmp_path / "e.json").read_text())
-    assert [record["path"] for record in records] == [str(path) for path in photos.test.paths]
-    assert np.allclose([record["embedding"] for record in records], expected)
-
-    lines = rankone("classify", *photos.test.paths[:2], "--top-k", 2, *url).stdout.splitlines()
-    assert [len(json.loads(line)["predictions"]) for line in lines] == [2, 2]
-
-    assert "16 images added; the index holds 16" in rankone("add", folder, *url).stdout
-    lines = rankone("search", *photos.test.paths[3:5], "--k", 3, *url).stdout.splitlines()
-    for line, path in zip(lines, photos.test.paths[3:5], strict=True):
-        record = json.loads(line)
-        assert record["path"] == record["neighbours"][0]["id"] == str(path)
-        assert len(record["neighbours"]) == 3
-
-
 def test_mistakes_end_with_one_sentence_and_status_2(
     service: Process,
     photos: DataSet,
@@ -80,7 +48,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(
     for arguments, sentence in (
         (("embed", "nowhere.png"), "nowhere.png is not there"),
         (("embed", tmp_path / "notes.png", "--url", service.url), "notes.png: not a JPEG, PNG or WebP file"),
-        (("embed", image, "--out", "e.csv"), "e.csv: answers are written to .npy or .json files"),
+        (("embed", image, "--out", "e.csv"), "e.csv: answers are written to .npy, .json, .jsonl or .parquet files"),
         (("search", image, "--index", "other", "--url", service.url), "404: there is no index 'other'"),
         (("embed", image, "--url", "http://127.0.0.1:1"), "no service answers at http://127.0.0.1:1"),
         (("train", "nowhere", "run"), "nowhere is neither a directory nor one of: photos"),
@@ -114,17 +82,6 @@ def test_training_has_under_40_options(capsys: pytest.CaptureFixture[str]) -> No
     flags = set(re.findall(r"^\W*(--[a-z][a-z0-9.-]+)", capsys.readouterr().out, re.MULTILINE))
     assert {"--phase1.epochs", "--pooling.system", "--cache", "--protocol"} <= flags
     assert len(flags) + len(("data", "run")) < 40
-
-
-def test_requests_are_cut_by_number_and_by_bytes(tmp_path: Path) -> None:
-    sizes = [1] * 20 + [20_000_000, 10_000_000, 3_000_000, 40_000_000, 1]
-    paths = [tmp_path / str(place) for place in range(len(sizes))]
-    for path, size in zip(paths, sizes, strict=True):
-        with path.open("wb") as file:
-            file.truncate(size)
-    groups = list(group_by_size(paths))
-    assert [len(group) for group in groups] == [16, 6, 1, 1, 1]
-    assert [path for group in groups for path in group] == paths
 
 
 def test_the_demo_goes_the_whole_way_and_again(tmp_path: Path) -> None:

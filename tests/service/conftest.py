@@ -8,18 +8,23 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from benchmarks.serving.tiny import tiny_bundle
 from model.bundle import Bundle
 from service.app import create_app
 from service.client import Client
-from service.engine import Engine, load_engine
-from service.runtime import assemble
+from service.index import Indexes
+from service.metrics import Metrics
+from service.models import Models
+from service.runtime import Runtime, load
 from service.settings import Settings
 
 
@@ -33,17 +38,34 @@ def settings(bundle: Bundle, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def engine(bundle: Bundle) -> Engine:
-    return load_engine(bundle, "onnx", "cpu", 2)
+async def loaded(
+    anyio_backend: str, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Runtime]:
+    """An engine and decode workers, started once a session."""
+    settings = Settings(bundle=bundle.path, data=tmp_path_factory.mktemp("loaded"), max_batch=3)
+    indexes = Indexes(settings.data)
+    runtime = await load(bundle, settings, Metrics(), indexes)
+    yield runtime
+    await runtime.close()
+    indexes.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]:
+    """The app, ready, with settings and an index of its own, and the engine and workers that `loaded` has."""
+    app = create_app(settings, fail)
+    app.state.indexes = Indexes(settings.data)
+    view = app.state.indexes.serving(loaded.bundle.fingerprint, loaded.bundle.manifest.dim)
+    app.state.service.runtime = replace(loaded, settings=settings, indexes=view)
+    app.state.models = Models(settings, app.state.service, app.state.metrics, app.state.indexes)
+    yield app
+    app.state.indexes.close()
 
 
 @pytest.fixture
-def app(settings: Settings, bundle: Bundle, engine: Engine) -> Iterator[FastAPI]:
-    """Ready, with an index of its own; the engine is loaded once a session."""
-    app = create_app(settings, fail)
-    app.state.runtime = assemble(settings, app.state.metrics, bundle, engine)
-    yield app
-    app.state.runtime.indexes.close()
+async def app(anyio_backend: str, settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]:
+    async with serving(settings, loaded) as app:
+        yield app
 
 
 @pytest.fixture
@@ -79,17 +101,16 @@ Start = Callable[..., "Process"]
 class Process:
     """`rankone serve` on a free port, with torch made unimportable."""
 
-    def __init__(self, bundle: Path, data: Path) -> None:
+    def __init__(self, bundle: Path, data: Path, **settings: object) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         flags = ["serve", "--bundle", str(bundle), "--data", str(data), "--port", str(self.port)]
-        environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+        given = {f"RANKONE_{name.upper()}": str(value) for name, value in {"drain_s": 0.2, **settings}.items()}
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), **given}
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would stop it
         self.popen = subprocess.Popen(
-            [sys.executable, "-c", WITHOUT_TORCH, *flags],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            [sys.executable, "-c", WITHOUT_TORCH, *flags], env=environment, stdout=self._log, stderr=subprocess.STDOUT
         )
         self.url = f"http://127.0.0.1:{self.port}"
 
@@ -102,15 +123,22 @@ class Process:
         """The exit status and all it printed."""
         with contextlib.suppress(ProcessLookupError):
             self.popen.send_signal(number)
-        out, _ = self.popen.communicate(timeout=60)
-        return self.popen.returncode, out.decode()
+        self.popen.wait(timeout=60)
+        self._log.seek(0)
+        return self.popen.returncode, self._log.read().decode()
 
     def close(self) -> None:
-        """Ends it, whatever became of it, and lets go of its pipe."""
+        """Ends it, whatever became of it."""
         if self.popen.poll() is None:
             self.popen.kill()
-        if self.popen.stdout is not None and not self.popen.stdout.closed:
-            self.popen.communicate(timeout=60)
+        self.popen.wait(timeout=60)
+        self._log.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle whose network takes no time, for tests of everything around it."""
+    return tiny_bundle(tmp_path_factory.mktemp("tiny") / "tiny")
 
 
 @pytest.fixture
@@ -118,8 +146,8 @@ def start(bundle: Bundle, tmp_path: Path) -> Iterator[Start]:
     """Starts services over the same index; whatever still runs at the end is killed."""
     started: list[Process] = []
 
-    def start_one(bundle_path: Path = bundle.path) -> Process:
-        started.append(Process(bundle_path, tmp_path / "index"))
+    def start_one(bundle_path: Path = bundle.path, **settings: object) -> Process:
+        started.append(Process(bundle_path, tmp_path / "index", **settings))
         return started[-1]
 
     yield start_one

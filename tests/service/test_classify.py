@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import httpx
 import numpy as np
 import pytest
@@ -40,10 +42,10 @@ async def test_top_k_gives_as_many_as_there_are(http: httpx.AsyncClient, images:
 
 async def test_a_bundle_without_classes_does_not_classify(app: FastAPI, images: list[bytes]) -> None:
     """409, before any work, where the manifest has no classes."""
-    runtime: Runtime = app.state.runtime
+    runtime: Runtime = app.state.service.runtime
     manifest = runtime.bundle.manifest.model_copy(update={"classes": None})
     bundle = runtime.bundle.model_copy(update={"manifest": manifest})
-    app.state.runtime = Runtime(runtime.settings, bundle, runtime.engine, runtime.inference, runtime.indexes)
+    app.state.service.runtime = replace(runtime, bundle=bundle)
     async with client_of(app) as http:
         response = await http.post("/classify", files=multipart(images[:1]))
     assert response.status_code == 409

@@ -104,7 +104,7 @@ async def test_the_event_loop_answers_while_the_engine_works(
 ) -> None:
     """The engine hangs until another request has been answered."""
     working, go_on = threading.Event(), threading.Event()
-    run = app.state.runtime.engine.run
+    run = app.state.service.runtime.engine.run
 
     def hang(pixels: np.ndarray) -> Outputs:
         working.set()
@@ -112,7 +112,7 @@ async def test_the_event_loop_answers_while_the_engine_works(
         outputs: Outputs = run(pixels)
         return outputs
 
-    monkeypatch.setattr(app.state.runtime.engine, "run", hang)
+    monkeypatch.setattr(app.state.service.runtime.engine, "run", hang)
     answers: list[int] = []
 
     async def embed() -> None:
@@ -132,7 +132,7 @@ async def test_an_answer_that_cannot_be_right_is_no_answer(
     app: FastAPI, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Outputs(np.full((1, 10_000), np.nan, np.float32), None)
-    monkeypatch.setattr(app.state.runtime.engine, "run", lambda _: broken)
+    monkeypatch.setattr(app.state.service.runtime.engine, "run", lambda _: broken)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         response = await client.post("/embed", files=multipart(images[:1]))

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from model.bundle import Bundle, BundleError
 from service.app import create_app
+from service.index import Indexes
+from service.runtime import load
 from service.server import OpenDoor, check_address
 from service.settings import Settings
 from tests.service.conftest import client_of, fail, multipart
@@ -25,13 +29,18 @@ async def test_before_the_bundle_is_loaded_it_lives_but_is_not_ready(settings: S
             assert "still loading" in response.json()["detail"]
 
 
-async def test_the_lifespan_loads_the_bundle_and_closes_the_index(settings: Settings) -> None:
+async def test_the_lifespan_loads_the_bundle_and_ends_all_of_it(settings: Settings) -> None:
     app = create_app(settings, fail)
     async with app.router.lifespan_context(app):
-        pass
-    assert app.state.runtime is not None
-    with pytest.raises(Exception, match="closed database"):
-        app.state.runtime.indexes["default"].page(1)
+        while (runtime := app.state.service.runtime) is None:  # noqa: ASYNC110 - it has no event
+            await anyio.sleep(0.01)
+        pids = runtime.pool.pids
+        assert len(pids) == settings.workers
+    assert app.state.service.runtime is None
+    assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))
+    again = Indexes(settings.data)  # the folder has been let go of
+    assert again.serving(runtime.bundle.fingerprint, runtime.bundle.manifest.dim).count("default") == 0
+    again.close()
 
 
 async def test_a_bundle_that_cannot_be_loaded_is_reported(settings: Settings) -> None:
@@ -52,7 +61,11 @@ async def test_info_says_what_answers(http: httpx.AsyncClient, bundle: Bundle, s
     assert info["preprocessing"]["size"] == 64
 
 
-async def test_metrics_count_requests_by_route_and_images(http: httpx.AsyncClient, images: list[bytes]) -> None:
+async def test_metrics_count_requests_by_route_and_images(
+    http: httpx.AsyncClient, app: FastAPI, bundle: Bundle, images: list[bytes]
+) -> None:
+    state = app.state
+    state.service.runtime = await load(bundle, state.settings, state.metrics, state.indexes)
     await http.post("/embed", files=multipart(images[:4]))
     await http.post("/embed", content=b"x", headers={"content-type": "image/png"})
     await http.get("/indexes/default/items/some-id")
@@ -66,9 +79,14 @@ async def test_metrics_count_requests_by_route_and_images(http: httpx.AsyncClien
         'rankone_requests_total{method="GET",route="unmatched",status="404"} 1.0',
         "rankone_images_total 6.0",
         'rankone_index_items{index="default"} 2.0',
-        "rankone_engine_seconds_count 3.0",
+        'rankone_refusals_total{reason="type"} 1.0',
+        'rankone_part_seconds_count{part="decode"} 2.0',
+        "rankone_batch_images_sum 6.0",
+        "rankone_queue_images 0.0",
+        'rankone_engine_info{engine="onnx",precision="float32",provider="CPUExecutionProvider"} 1.0',
     ):
         assert line in text, text
+    await state.service.retire(state.service.replace(None))
 
 
 async def test_a_client_that_goes_away_is_no_fault_of_ours(app: FastAPI) -> None:
@@ -113,7 +131,9 @@ async def test_the_openapi_document_names_every_body_and_answer(app: FastAPI, ht
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
 def test_an_open_door_must_be_asked_for(host: str) -> None:
-    with pytest.raises(OpenDoor, match=r"can be reached from outside and there are no keys: set allow_anonymous"):
+    with pytest.raises(
+        OpenDoor, match=r"can be reached from outside and there are no keys: make some .*set allow_anonymous"
+    ):
         check_address(Settings(host=host))
     check_address(Settings(host=host, allow_anonymous=True))
 

@@ -9,10 +9,9 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from service.app import create_app, load
-from service.index import Indexes
+from service.runtime import Runtime
 from service.settings import Settings
-from tests.service.conftest import client_of, fail, multipart
+from tests.service.conftest import client_of, multipart, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -215,17 +214,16 @@ async def test_searches_are_limited(http: httpx.AsyncClient) -> None:
         assert (response.status_code, detail in response.json()["detail"]) == (status, True), response.text
 
 
-async def test_a_restart_finds_everything(settings: Settings, images: list[bytes]) -> None:
+async def test_a_restart_finds_everything(
+    settings: Settings, loaded: Runtime, images: list[bytes], anyio_backend: str
+) -> None:
     found = []
     for turn in range(2):
-        app = create_app(settings, fail)
-        await load(app)
-        async with client_of(app) as http:
+        async with serving(settings, loaded) as app, client_of(app) as http:
             if turn == 0:
                 await add(http, images[:5], list("abcde"))
                 await http.delete(f"{ITEMS}/c")
             found.append((await http.post("/search", files=multipart(images[:3]))).json())
-        app.state.runtime.indexes.close()
     assert found[0] == found[1]
     assert len(found[1]["results"][0]) == 4
 
@@ -234,9 +232,8 @@ async def test_an_index_of_another_bundle_is_refused_and_left_alone(
     app: FastAPI, http: httpx.AsyncClient, settings: Settings, images: list[bytes]
 ) -> None:
     await add(http, images[:1], ["a"])
-    runtime = app.state.runtime
-    runtime.indexes.close()
-    object.__setattr__(runtime, "indexes", Indexes(settings.data, "f" * 64, 10_000))
+    runtime = app.state.service.runtime
+    object.__setattr__(runtime, "indexes", app.state.indexes.serving("f" * 64, 10_000))
     for response in (
         await http.post("/search", files=multipart(images[:1])),
         await http.post(ITEMS, files=multipart(images[:1])),
@@ -247,5 +244,5 @@ async def test_an_index_of_another_bundle_is_refused_and_left_alone(
         assert f"{'f' * 16} is being served" in response.json()["detail"]
     assert (await http.get("/indexes")).json()["indexes"][0]["count"] is None
     assert (await http.post("/embed", files=multipart(images[:1]))).status_code == 200
-    object.__setattr__(runtime, "indexes", Indexes(settings.data, runtime.bundle.fingerprint, 10_000))
+    object.__setattr__(runtime, "indexes", app.state.indexes.serving(runtime.bundle.fingerprint, 10_000))
     assert (await http.get("/indexes/default")).json()["count"] == 1

@@ -80,7 +80,7 @@ def test_a_changed_bundle_stops_the_start_with_a_sentence(start: Start, bundle: 
 
 
 def test_a_body_that_never_comes_does_not_keep_it_up(start: Start) -> None:
-    process = start()
+    process = start(receive_timeout_s=2)
     process.ready().close()
     with socket.create_connection(("127.0.0.1", process.port)) as half:
         half.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 100\r\n\r\nabc")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +9,9 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from torch.utils._sympy.numbers import int_oo
 
-from model.bundle import ONNX, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
+from model.bundle import ONNX, PROGRAM, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
 from model.catalogue import composition
 from model.composition import compose
 from model.network import Network, build_network
@@ -18,7 +20,9 @@ from service.engine import Engine, load_engine
 from tests.conftest import RECIPE
 from training import pipeline
 from training.datasets import DataSet
-from training.export import Description, ExportError, check_graph, check_parity, export, spread
+from training.export import Description, ExportError, export, spread
+from training.forms import check_graph
+from training.parity import check_parity
 from training.pooling import Pooling
 
 ALONE = Description(name="n", version="1", classes=None, metrics={}, dataset=None)
@@ -34,7 +38,7 @@ def network(run_path: Path, photos: DataSet) -> Network:
     return pipeline.trained(run_path, photos)[1].eval()
 
 
-@pytest.mark.parametrize("engine_name", ["onnx", "torchscript"])
+@pytest.mark.parametrize("engine_name", ["onnx", "torchscript", "export"])
 def test_engines_agree_with_eager_float64_again_and_again(
     bundle: Bundle, network: Network, pixels: npt.NDArray[np.float32], engine_name: str
 ) -> None:
@@ -138,7 +142,7 @@ def test_a_network_without_classes_makes_a_bundle_that_only_embeds(
     written = export(network, recipe, pixels, tmp_path / "bundle", ALONE)
     assert written.manifest.classes is None
     assert written.manifest.dim == 500
-    for name in ("onnx", "torchscript"):
+    for name in ("onnx", "torchscript", "export"):
         outputs = load_engine(written, name, "cpu", 1).run(pixels[:3])
         assert outputs.embedding.shape == (3, 500)
         assert outputs.logits is None
@@ -156,6 +160,17 @@ def test_a_refused_export_leaves_nothing(bundle: Bundle, tmp_path: Path, pixels:
         export(network, RECIPE, broken, tmp_path / "bundle", ALONE)
     assert list(tmp_path.iterdir()) == []
     assert open_bundle(bundle.path).file(TORCHSCRIPT).exists()
+
+
+def test_the_program_holds_no_pickle_and_takes_any_batch(bundle: Bundle) -> None:
+    with ZipFile(bundle.file(PROGRAM)) as archive:
+        entries = {entry.filename.partition("/")[2]: entry.file_size for entry in archive.infolist()}
+        configs = [archive.read(f"model/{name}") for name in entries if name.endswith("_config.json")]
+    assert entries["data/sample_inputs/model.pt"] == 0
+    assert len(configs) == 2
+    assert all(b'"use_pickle": false' in config and b'"use_pickle": true' not in config for config in configs)
+    (batch,) = torch.export.load(bundle.file(PROGRAM)).range_constraints.values()
+    assert (batch.lower, batch.upper) == (0, int_oo)
 
 
 def test_images_are_spread_over_all_of_them() -> None:

@@ -24,7 +24,8 @@ from tests.light import one_layer
 from tests.training.test_export import ALONE
 from training import pipeline
 from training.datasets import DataSet
-from training.export import ExportError, check_exportable, export, onnx_forward
+from training.export import ExportError, check_exportable, export
+from training.forms import onnx_forward
 from training.pooling import Pooling
 from training.recipe import Phase, Recipe
 

@@ -1,0 +1,79 @@
+"""Which engine is fastest on this CPU, in which precision: every one that it can run, against ONNX Runtime in float32.
+
+Photographs through the whole network, at several batch sizes; beside every speed the lowest cosine with ONNX Runtime's
+embeddings. One that needs ten times as long as ONNX Runtime is timed once, and not in every round.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final, get_args
+
+from benchmarks.subject import bundle_of, photographs
+from benchmarks.timing import Call, Timing, compare, console, faster, machine, print_table, seconds_of
+from model.bundle import Bundle
+from service.engine import Engine, EngineError, load_engine
+from service.engine.base import EngineName, Images, Precision
+from service.engine.precision import lowest_cosine
+
+BATCHES: Final = (1, 4)
+ROUNDS: Final = 7
+RIVAL: Final = "onnx float32"
+_HOPELESS: Final = 10
+
+
+def main(bundle: Path | None = None) -> None:
+    """Prints a table for every batch size, and which engine to set."""
+    threads = len(os.sched_getaffinity(0))
+    with bundle_of(bundle) as opened:
+        size = opened.manifest.preprocessing.size
+        console.print(f"[bold]engines[/bold]: {machine()}; {size} x {size}, {threads} threads each")
+        engines = runnable(opened, threads)
+        for batch in BATCHES:
+            timings = measure(engines, photographs(opened, batch))
+            console.print(advice(timings, batch))
+        for engine in engines.values():
+            engine.close()
+
+
+def runnable(bundle: Bundle, threads: int) -> dict[str, Engine]:
+    """Every engine in every precision that it has on this CPU, by name; for the others it says why not."""
+    engines = {}
+    for name in get_args(EngineName):
+        for precision in get_args(Precision):
+            try:
+                engines[_label(name, precision)] = load_engine(bundle, name, "cpu", threads, precision)
+            except EngineError as error:
+                console.print(f"{_label(name, precision)}: {error}")
+    return engines
+
+
+def measure(engines: Mapping[str, Engine], images: Images, rounds: int = ROUNDS) -> dict[str, Timing]:
+    """Times all engines on one batch, prints a table, and returns the timings."""
+    expected = engines[RIVAL].run(images).embedding
+    calls: dict[str, Call] = {name: partial(engine.run, images) for name, engine in engines.items()}
+    cosines = {name: f"{lowest_cosine(engine.run(images).embedding, expected):.6f}" for name, engine in engines.items()}
+    once = {name: seconds_of(call) for name, call in calls.items()}
+    hopeless = {name: Timing(took, took, took) for name, took in once.items() if took > _HOPELESS * once[RIVAL]}
+    timings = (
+        compare({name: call for name, call in calls.items() if name not in hopeless}, rounds, warm_up=1) | hopeless
+    )
+    speeds = {name: f"{len(images) / timing.median:.2f}" for name, timing in timings.items()}
+    title = f"batch {len(images)}, {rounds} rounds" + (f" ({', '.join(hopeless)}: one)" if hopeless else "")
+    print_table(title, timings, RIVAL, faster, {"images/s": speeds, "cosine": cosines})
+    return timings
+
+
+def advice(timings: Mapping[str, Timing], batch: int) -> str:
+    """The fastest, and what to set for it."""
+    best = min(timings, key=lambda name: timings[name].median)
+    engine, precision = best.split()
+    ratio = "" if best == RIVAL else f", {faster(timings[best].median / timings[RIVAL].median)} than {RIVAL}"
+    return f"fastest at batch {batch}: {best}{ratio}: RANKONE_ENGINE={engine} RANKONE_PRECISION={precision}"
+
+
+def _label(name: str, precision: str) -> str:
+    return f"{name} {precision}"

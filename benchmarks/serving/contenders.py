@@ -1,0 +1,132 @@
+"""What is put under load: the service, and LitServe with the same bundle, each as a process; and the engine by itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from benchmarks.serving.load import request
+from model.bundle import Bundle
+from service.engine import load_engine
+from service.engine.base import Images
+
+_START_S: Final = 120.0
+NPY: Final = "Accept: application/x-npy"
+_BOUNDARY: Final = b"rankone-boundary"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server that embeds images, and how it is asked for it."""
+
+    name: str
+    port: int
+    pid: int
+    path: str
+
+    def single(self, image: bytes, accept: str = NPY, query: str = "") -> bytes:
+        """A request of one image."""
+        return self.batch([image], accept, query)
+
+    def batch(self, images: Sequence[bytes], accept: str = NPY, query: str = "") -> bytes:
+        """A request of several, as a multipart form, which both servers take."""
+        body = b"".join(
+            b"--%s\r\nContent-Disposition: form-data; name=images; filename=a.jpg\r\n\r\n%s\r\n" % (_BOUNDARY, image)
+            for image in images
+        )
+        kind = f"multipart/form-data; boundary={_BOUNDARY.decode()}"
+        return request(self.path + query, body + b"--%s--\r\n" % _BOUNDARY, kind, [accept])
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time that it and its children have taken."""
+        return sum(_cpu_s(pid) for pid in _tree(self.pid))
+
+
+@contextmanager
+def service(bundle: Bundle, threads: int, *flags: str) -> Iterator[Contender]:
+    """`rankone serve`, with its own defaults."""
+    with tempfile.TemporaryDirectory() as data:
+        command = ["rankone", "serve", "--bundle", str(bundle.path), "--data", data, "--threads", str(threads), *flags]
+        with _running("rankone", command, "/embed", "/readyz") as contender:
+            yield contender
+
+
+@contextmanager
+def litserve(bundle: Bundle, threads: int, max_batch: int) -> Iterator[Contender]:
+    """LitServe, with one worker that owns the engine, as it is there by default."""
+    command = ["benchmarks.serving.litserve_peer", str(bundle.path), str(threads), str(max_batch)]
+    with _running("LitServe", command, "/predict", "/health") as contender:
+        yield contender
+
+
+def has_litserve() -> bool:
+    """LitServe can be imported."""
+    return importlib.util.find_spec("litserve") is not None
+
+
+def engine_images_per_s(bundle: Bundle, threads: int, images: Images, duration_s: float) -> float:
+    """What the engine does by itself with this batch, one run after another, in this process."""
+    engine = load_engine(bundle, "onnx", "cpu", threads)
+    for _ in range(2):
+        engine.run(images)
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < duration_s:
+        engine.run(images)
+        count += len(images)
+    per_s = count / (time.perf_counter() - started)
+    engine.close()
+    return per_s
+
+
+@contextmanager
+def _running(name: str, command: list[str], path: str, health: str) -> Iterator[Contender]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(  # noqa: S603 - our own modules
+            [sys.executable, "-m", *command, "--port", str(port)], stdout=log, stderr=log
+        )
+        try:
+            _wait_until_ready(process, port, health)
+            yield Contender(name, port, process.pid, path)
+        finally:
+            for pid in reversed(_tree(process.pid)):
+                os.kill(pid, 15)
+            process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, health: str) -> None:
+    import httpx
+
+    deadline = time.monotonic() + _START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+        try:
+            if httpx.get(f"http://127.0.0.1:{port}{health}", trust_env=False).status_code == 200:
+                return
+        except httpx.HTTPError:
+            continue
+    raise RuntimeError(f"{process.args!r} did not become ready")
+
+
+def _tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return [pid, *(below for child in children for below in _tree(child))]
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,51 @@
+"""The same bundle behind LitServe, as the peer: `python -m benchmarks.serving.litserve_peer BUNDLE THREADS BATCH --port PORT`.
+
+It decodes with the same code, runs the same engine, and answers the same .npy. LitServe takes files as multipart forms.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import litserve
+import numpy as np
+from fastapi import Request, Response
+
+from model.bundle import open_bundle
+from model.preprocessing import preprocess
+from service.engine import load_engine
+
+
+class Embeds(litserve.LitAPI):  # type: ignore[misc]
+    """`POST /predict` with a form whose part `images` is one image."""
+
+    def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe's
+        path, threads = sys.argv[1], sys.argv[2]
+        self.bundle = open_bundle(Path(path))
+        self.engine = load_engine(self.bundle, "onnx", "cpu", int(threads))
+
+    def decode_request(self, request: Request) -> Any:
+        return preprocess(request["images"].file.read(), self.bundle.manifest.preprocessing)
+
+    def batch(self, inputs: list[Any]) -> Any:
+        return np.stack(inputs)
+
+    def predict(self, x: Any) -> Any:
+        return self.engine.run(x if x.ndim == 4 else x[None]).embedding
+
+    def unbatch(self, output: Any) -> Any:
+        return list(output)
+
+    def encode_response(self, output: Any) -> Response:
+        file = io.BytesIO()
+        np.save(file, output[None] if output.ndim == 1 else output)
+        return Response(file.getvalue(), media_type="application/x-npy")
+
+
+if __name__ == "__main__":
+    api = Embeds(max_batch_size=int(sys.argv[3]), batch_timeout=0.005)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
+    server.run(port=int(sys.argv[5]), host="127.0.0.1", generate_client_file=False, log_level="error")

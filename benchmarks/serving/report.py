@@ -1,0 +1,177 @@
+"""The questions, in the order in which they are answered, and the tables."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+import httpx
+import uvloop
+from rich.table import Table
+
+from benchmarks.serving.contenders import NPY, Contender, engine_images_per_s, has_litserve, litserve, service
+from benchmarks.serving.load import Sample, closed_loop, open_loop
+from benchmarks.serving.tiny import SIZE, tiny_bundle
+from benchmarks.subject import bundle_of, jpegs, photographs
+from benchmarks.timing import console, machine
+from model.bundle import Bundle
+
+ROUNDS: Final = 3
+CLOSED_S: Final = 8.0
+OPEN_S: Final = 20.0
+LOADS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
+BATCH: Final = 16
+_JSON: Final = "Accept: application/json"
+_FORMS: Final = {
+    "npy": (NPY, ""),
+    "float16 npy": (NPY, "?dtype=float16"),
+    "base64": (_JSON, "?encoding=base64"),
+    "JSON": (_JSON, ""),
+}
+
+
+def main(bundle: Path | None = None) -> None:
+    """Prints every table."""
+    threads = len(os.sched_getaffinity(0))
+    console.print(f"[bold]serving[/bold]: {machine()}")
+    with tempfile.TemporaryDirectory() as folder:
+        ceiling(tiny_bundle(Path(folder, "tiny")))
+    with bundle_of(bundle) as opened:
+        size = opened.manifest.preprocessing.size
+        console.print(f"{opened.manifest.name}: {opened.manifest.backbone.name} at {size} x {size}, {threads} threads")
+        capacity = saturation(opened, threads)
+        own_part(opened, threads)
+        arrivals(opened, threads, capacity)
+
+
+def ceiling(bundle: Bundle) -> None:
+    """What the server itself can do, with a network that costs next to nothing: requests of one image by form of answer."""
+    table = _table(
+        f"a network of no cost, {SIZE} x {SIZE}: one image a request", "", "requests/s", "p99 ms", "CPU ms a request"
+    )
+    with service(bundle, 1) as contender:
+        for form, (accept, query) in _FORMS.items():
+            requests = [contender.single(image, accept, query) for image in _small_jpegs()]
+            _closed(contender, requests, 32, 1.0)
+            before = contender.cpu_s()
+            sample = _closed(contender, requests, 32, CLOSED_S)
+            cpu_ms = 1e3 * (contender.cpu_s() - before) / len(sample.seconds)
+            table.add_row(form, f"{sample.per_s:.0f}", f"{1e3 * sample.percentile(99):.1f}", f"{cpu_ms:.2f}")
+    console.print(table)
+
+
+def saturation(bundle: Bundle, threads: int) -> float:
+    """Images/s when there is always more to do, in rounds with the bare engine; returns the service's on single images."""
+    images, files = photographs(bundle, BATCH), jpegs(BATCH)
+    found: dict[str, list[float]] = {}
+    with _contenders(bundle, threads) as contenders:
+        for _ in range(ROUNDS):
+            for batch in (1, 4):
+                bare = engine_images_per_s(bundle, threads, images[:batch], CLOSED_S)
+                found.setdefault(f"engine alone, batches of {batch}", []).append(bare)
+            for contender in contenders:
+                singles = [contender.single(file) for file in files]
+                sample = _closed(contender, singles, BATCH, CLOSED_S)
+                found.setdefault(f"{contender.name}, one image a request", []).append(sample.per_s)
+            whole = _closed(contenders[0], [contenders[0].batch(files)], 2, CLOSED_S)
+            found.setdefault(f"rankone, {BATCH} images a request", []).append(BATCH * whole.per_s)
+    rival = max(statistics.median(values) for name, values in found.items() if name.startswith("engine"))
+    table = _table("saturated", "", "images/s", "least - most", "of the bare engine's best")
+    for name, values in found.items():
+        median = statistics.median(values)
+        table.add_row(name, f"{median:.2f}", f"{min(values):.2f} - {max(values):.2f}", f"{100 * median / rival:.1f} %")
+    console.print(table)
+    return statistics.median(found["rankone, one image a request"])
+
+
+def own_part(bundle: Bundle, threads: int) -> None:
+    """A single request on an idle service: how much of its time is neither decoding nor engine."""
+    image, own, total = jpegs(1)[0], list[float](), list[float]()
+    with service(bundle, threads) as contender, httpx.Client(trust_env=False) as client:
+        for _ in range(100):
+            response = client.post(
+                f"http://127.0.0.1:{contender.port}/embed",
+                content=image,
+                headers={"content-type": "image/jpeg", "accept": "application/x-npy"},
+            )
+            parts = _server_timing(response.headers["server-timing"])
+            own.append(parts["total"] - parts["decode"] - parts["engine"])
+            total.append(parts["total"])
+    quantiles = statistics.quantiles(own, n=100)
+    console.print(
+        f"a single request: {statistics.median(total):.1f} ms in the service, of which its own part "
+        f"{quantiles[49]:.2f} ms (p95 {quantiles[94]:.2f}, p99 {quantiles[98]:.2f})"
+    )
+
+
+def arrivals(bundle: Bundle, threads: int, capacity: float) -> None:
+    """Poisson arrivals of single images at parts of the service's capacity; latency from when each was to be sent."""
+    table = _table(
+        f"Poisson arrivals; 100 % is {capacity:.1f} images/s",
+        "load", "", "served/s", "p50 ms", "p95", "p99", "p99.9", "refused", "CPU ms a request",
+    )  # fmt: skip
+    with _contenders(bundle, threads) as contenders:
+        for load in LOADS:
+            for contender in contenders:
+                requests = [contender.single(file) for file in jpegs(BATCH)]
+                before = contender.cpu_s()
+                sample = _open(contender, requests, load * capacity)
+                cpu_ms = 1e3 * (contender.cpu_s() - before) / max(len(sample.seconds), 1)
+                table.add_row(f"{load:.0%}", contender.name, *_cells(sample), f"{cpu_ms:.0f}")
+    console.print(table)
+
+
+def _cells(sample: Sample) -> Iterator[str]:
+    yield f"{sample.per_s:.1f}"
+    yield from (f"{1e3 * sample.percentile(percent):.0f}" for percent in (50, 95, 99, 99.9))
+    yield str(sum(count for status, count in sample.statuses.items() if status != 200))
+
+
+@contextmanager
+def _contenders(bundle: Bundle, threads: int) -> Iterator[list[Contender]]:
+    """The service and, where it is installed, LitServe; both idle but for what they are asked."""
+    with ExitStack() as stack:
+        contenders = [stack.enter_context(service(bundle, threads))]
+        if has_litserve():
+            contenders.append(stack.enter_context(litserve(bundle, threads, 4)))
+        else:
+            console.print("LitServe is not installed (`make peers`), so it is not measured")
+        yield contenders
+
+
+def _closed(contender: Contender, requests: Sequence[bytes], concurrency: int, duration_s: float) -> Sample:
+    return uvloop.run(closed_loop("127.0.0.1", contender.port, requests, concurrency, duration_s))
+
+
+def _open(contender: Contender, requests: Sequence[bytes], rate: float) -> Sample:
+    return uvloop.run(open_loop("127.0.0.1", contender.port, requests, rate, OPEN_S))
+
+
+def _small_jpegs() -> list[bytes]:
+    import io
+
+    from PIL import Image
+
+    small = []
+    for jpeg in jpegs(BATCH):
+        file = io.BytesIO()
+        Image.open(io.BytesIO(jpeg)).resize((SIZE, SIZE)).save(file, "jpeg")
+        small.append(file.getvalue())
+    return small
+
+
+def _server_timing(header: str) -> dict[str, float]:
+    parts = (part.strip().partition(";dur=") for part in header.split(","))
+    return {name: float(milliseconds) for name, _, milliseconds in parts}
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    return table

@@ -1,0 +1,1 @@
+"""From decoded images to the engine's answers: jobs, a fair queue, batches, and the thread that runs the engine."""

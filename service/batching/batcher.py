@@ -1,0 +1,195 @@
+"""Batches: what waits is taken as soon as the engine is free, and one full batch is prepared ahead while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.batching.fair import FairQueue
+from service.batching.job import DeadlinePassed, Job, Task
+from service.batching.lane import Lane
+from service.batching.latency import LatencyModel
+from service.batching.sizes import Sizes
+from service.decoding.slots import Slots
+from service.engine import Engine, EngineError, EngineOutOfMemory, Outputs
+from service.engine.base import Images
+from service.metrics import Metrics
+
+logger = logging.getLogger("rankone")
+
+
+@dataclass
+class _Batch:
+    tasks: list[Task]
+    pixels: Images
+
+
+class Batcher:
+    """Between decoded images and the engine. Everything but copying pixels and the engine happens on the event loop.
+
+    Args:
+        engine: run in `lane`, one batch at a time.
+        lane: the engine's thread.
+        slots: where the decoded pixels are.
+        sizes: of the batches.
+        window_s: how long a batch waits for more from its first image on, when the engine is free.
+        latency: the engine's, as the warm-up found it.
+        metrics: counts batches and times the engine.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        lane: Lane,
+        slots: Slots,
+        sizes: Sizes,
+        window_s: float,
+        latency: LatencyModel,
+        metrics: Metrics,
+    ) -> None:
+        self._engine, self._lane, self._slots, self._metrics = engine, lane, slots, metrics
+        self._sizes, self._window_s, self._latency = sizes, window_s, latency
+        self._copier = Lane("batch")
+        self._queue = FairQueue()
+        self._changed = asyncio.Event()
+        self._prepared: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=1)
+        self._running_since: float | None = None
+        self._loops = [asyncio.create_task(self._prepare()), asyncio.create_task(self._run())]
+
+    @property
+    def is_alive(self) -> bool:
+        """Its threads and loops run."""
+        return self._lane.is_alive and self._copier.is_alive and not any(loop.done() for loop in self._loops)
+
+    @property
+    def running_s(self) -> float:
+        """How long the engine has been at the batch it is running."""
+        return 0.0 if self._running_since is None else time.perf_counter() - self._running_since
+
+    def put(self, task: Task) -> None:
+        """Queues an image that has been decoded."""
+        self._queue.push(task)
+        self._changed.set()
+
+    def discard(self, job: Job) -> None:
+        """Takes out what waits of a job."""
+        self._release(self._queue.discard(job))
+
+    def images_per_s(self) -> float:
+        """What full batches come to."""
+        return self._sizes.max_batch / max(self._latency.predict(self._sizes.max_batch), 1e-6)
+
+    async def close(self) -> None:
+        """Ends it; what waits is not answered."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._copier.close()
+
+    async def _prepare(self) -> None:
+        while True:
+            await self._until_worthwhile()
+            if tasks := self._take():
+                pixels = await self._copier(self._copied, tasks)
+                self._release(tasks)
+                await self._prepared.put(_Batch(tasks, pixels))
+
+    async def _until_worthwhile(self) -> None:
+        """Returns when the engine is free and something waits, or when a full batch does and none is prepared."""
+        while not self._is_worthwhile():
+            self._changed.clear()
+            await self._changed.wait()
+        if self._window_s and len(self._queue) < self._sizes.max_batch:
+            await asyncio.sleep(self._window_s)
+
+    def _is_worthwhile(self) -> bool:
+        if self._prepared.full():
+            return False
+        is_free = self._running_since is None
+        return len(self._queue) >= self._sizes.max_batch or (is_free and len(self._queue) > 0)
+
+    def _take(self) -> list[Task]:
+        """Up to a full batch, in turns between the jobs, without those that cannot be in time."""
+        tasks: list[Task] = []
+        ready_at = time.perf_counter() + self._latency.predict(min(len(self._queue), self._sizes.max_batch))
+        while self._queue and len(tasks) < self._sizes.max_batch:
+            task = self._queue.pop()
+            if task.job.wants_engine and task.job.deadline < ready_at:
+                task.job.fail(DeadlinePassed("the engine cannot answer in the time that this request allows"))
+            if task.job.wants_engine:
+                tasks.append(task)
+            else:
+                self._release([task])
+        return tasks
+
+    def _copied(self, tasks: Sequence[Task]) -> Images:
+        pixels = np.zeros((self._sizes.padded(len(tasks)), *self._slots.shape), np.float32)
+        for row, task in enumerate(tasks):
+            pixels[row] = self._slots[task.slot]
+        return pixels
+
+    def _release(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            self._slots.release(task.slot)
+            task.slot = None
+
+    async def _run(self) -> None:
+        while True:
+            batch = await self._prepared.get()
+            self._running_since = time.perf_counter()
+            self._changed.set()
+            try:
+                await self._answer(batch)
+            finally:
+                self._running_since = None
+                self._changed.set()
+
+    async def _answer(self, batch: _Batch) -> None:
+        started_at = time.perf_counter()
+        try:
+            outputs = await self._outputs(batch.pixels)
+        except Exception as error:
+            self._fail(batch, error)
+            return
+        ended_at = time.perf_counter()
+        self._latency.observe(len(batch.pixels), ended_at - started_at)
+        self._metrics.observe_batch(len(batch.tasks), ended_at - started_at)
+        for row, task in enumerate(batch.tasks):
+            logits = None if outputs.logits is None else outputs.logits[row]
+            task.job.answer(task, outputs.embedding[row], logits, started_at, ended_at)
+
+    async def _outputs(self, pixels: Images) -> Outputs:
+        """The engine's answer; a batch that is too large for its memory is run as two halves."""
+        try:
+            return await self._lane(run_checked, self._engine, pixels)
+        except EngineOutOfMemory:
+            if len(pixels) == 1:
+                raise
+            logger.warning("out of memory with %d images; trying again with half of them at a time", len(pixels))
+        halves = [await self._lane(run_checked, self._engine, half) for half in np.array_split(pixels, 2)]
+        logits = [half.logits for half in halves if half.logits is not None]
+        return Outputs(np.concatenate([half.embedding for half in halves]), np.concatenate(logits) if logits else None)
+
+    def _fail(self, batch: _Batch, error: Exception) -> None:
+        logger.error("a batch of %d images failed", len(batch.tasks), exc_info=error)
+        told = error if isinstance(error, EngineError) else EngineError("the engine failed on this batch of images")
+        for task in batch.tasks:
+            task.job.fail(told)
+
+
+def run_checked(engine: Engine, pixels: Images) -> Outputs:
+    """The engine's outputs.
+
+    Raises:
+        EngineError: they hold NaN or infinity.
+    """
+    outputs = engine.run(pixels)
+    for array in (outputs.embedding, outputs.logits):
+        if array is not None and not np.isfinite(array).all():
+            raise EngineError("the network answered with NaN or infinity")
+    return outputs

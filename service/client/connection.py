@@ -1,0 +1,42 @@
+"""How a client reaches its service: address, key and deadline."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import httpx
+
+from service.client.errors import ServiceError
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+KEY_VARIABLE: Final = "RANKONE_KEY"
+
+_CONNECT_S: Final = 10.0
+_GRACE_S: Final = 5.0
+"""The service ends a request at its deadline and says so; that answer is waited for."""
+
+
+def http_options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
+    """What either of httpx's clients is made with.
+
+    Raises:
+        ServiceError: no URL, or a key that no header can hold.
+    """
+    key = key or os.environ.get(KEY_VARIABLE)
+    headers = {"x-request-timeout": f"{timeout_s:g}"}
+    if key:
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise ServiceError(0, "the key has characters that no key has: spaces, line ends or other than ASCII")
+        headers["authorization"] = f"Bearer {key}"
+    try:
+        host = httpx.URL(url).host
+    except httpx.InvalidURL as error:
+        raise ServiceError(0, f"{url!r} is not a URL: {error}") from error
+    return {
+        "base_url": url,
+        "headers": headers,
+        "timeout": httpx.Timeout(timeout_s + _GRACE_S, connect=min(_CONNECT_S, timeout_s)),
+        # A proxy of the environment cannot reach this machine's own addresses.
+        "trust_env": host not in ("127.0.0.1", "localhost", "::1"),
+    }

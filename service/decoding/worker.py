@@ -1,0 +1,92 @@
+"""A decode worker: reads encoded images from its socket, writes pixels into shared slots, and says how it went.
+
+It is started with nothing of the service but this file, `model.preprocessing` and the descriptors it is handed,
+under limits of memory that it sets itself before it reads the first byte of an image.
+
+    asks      <slot, length> <bytes of the image>
+    answers   <outcome, length> <reason>; first of all READY
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import signal
+import socket
+import struct
+import sys
+from typing import Any, Final
+
+from model.preprocessing import ImageRejected, ImageTooLarge, Limits, Preprocessing, UndecodableImage, preprocess
+from model.preprocessing import UnsupportedImageType as Unsupported
+from service.decoding.slots import Images, mapped
+
+ASK: Final = struct.Struct("<IQ")
+ANSWER: Final = struct.Struct("<BI")
+
+READY: Final = 0
+DONE: Final = 1
+REJECTIONS: Final[dict[int, type[ImageRejected]]] = {2: UndecodableImage, 3: ImageTooLarge, 4: Unsupported}
+_CODES: Final = {kind: code for code, kind in REJECTIONS.items()}
+
+_MAX_REASON: Final = 1000
+_CHUNK: Final = 1 << 20
+
+
+def main() -> None:
+    """Runs until the other end of the socket is closed."""
+    options = json.loads(sys.argv[1])
+    for number in (signal.SIGINT, signal.SIGTERM):  # the service is told, and ends us when it has no more work
+        signal.signal(number, signal.SIG_IGN)
+    spec, limits = Preprocessing(**options["spec"]), Limits(**options["limits"])
+    slots = mapped(options["slots"], options["count"], (3, spec.size, spec.size))
+    link = socket.socket(fileno=options["socket"])
+    _limit(options["memory_bytes"])
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the service is no more
+        _serve(link, slots, spec, limits, options["memory_bytes"])
+
+
+def _serve(link: socket.socket, slots: Images, spec: Preprocessing, limits: Limits, memory_bytes: int) -> None:
+    link.sendall(ANSWER.pack(READY, 0))
+    while (head := _read(link, ASK.size)) is not None:
+        slot, length = ASK.unpack(head)
+        if (data := _read(link, length)) is None:
+            return
+        try:
+            slots[slot] = preprocess(bytes(data), spec, limits)
+        except ImageRejected as error:
+            _refuse(link, type(error), str(error))
+        except MemoryError:
+            _refuse(link, ImageTooLarge, f"decoding it takes more than {memory_bytes:,} bytes of memory")
+        else:
+            link.sendall(ANSWER.pack(DONE, 0))
+
+
+def _limit(memory_bytes: int) -> None:
+    """No more memory than is mapped now and `memory_bytes` for decoding; no core file of somebody's image."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        mapped_bytes = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes + memory_bytes,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _refuse(link: socket.socket, kind: type[ImageRejected], reason: str) -> None:
+    text = reason.encode(errors="replace")[:_MAX_REASON]
+    link.sendall(ANSWER.pack(_CODES.get(kind, 2), len(text)) + text)
+
+
+def _read(link: socket.socket, length: int) -> Any:
+    """Exactly `length` bytes; None when the other end is closed."""
+    buffer = bytearray(length)
+    view, at = memoryview(buffer), 0
+    while at < length:
+        count = link.recv_into(view[at : at + _CHUNK])
+        if count == 0:
+            return None
+        at += count
+    return buffer
+
+
+if __name__ == "__main__":
+    main()

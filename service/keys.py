@@ -1,0 +1,153 @@
+"""API keys: random, shown once, kept as SHA-256 in a JSON file that the service reads again when it changes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from model.errors import RankoneError
+from model.files import sync
+
+logger = logging.getLogger("rankone")
+
+Scope = Literal["read", "write", "admin"]
+PREFIX: Final = "r1_"
+
+
+class KeyFileError(RankoneError, ValueError):
+    """A key file that cannot be read or written as asked."""
+
+
+class Key(BaseModel):
+    """A key as it is kept: everything but the key itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    scopes: frozenset[Scope]
+    requests_per_minute: PositiveInt | None = None
+    created: datetime
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keys: tuple[Key, ...] = ()
+
+
+def load_keys(path: Path) -> tuple[Key, ...]:
+    """The keys in a file.
+
+    Raises:
+        KeyFileError: it cannot be read, or holds something else.
+    """
+    try:
+        return _File.model_validate_json(path.read_bytes()).keys
+    except OSError as error:
+        raise KeyFileError(
+            f"the keys in {path} cannot be read: {error.strerror}; make one with `rankone keys add`"
+        ) from error
+    except ValidationError as error:
+        raise KeyFileError(f"{path} is not a key file: {error.errors()[0]['msg']}") from error
+
+
+def add_key(
+    path: Path, name: str | None, scopes: frozenset[Scope], requests_per_minute: int | None = None
+) -> tuple[str, Key]:
+    """Adds a key to the file, which is made if it is not there, and returns the key itself: it is not kept anywhere.
+
+    A name is made up where none is given.
+
+    Raises:
+        KeyFileError: there is a key of that name, or the file cannot be read.
+    """
+    keys = load_keys(path) if path.exists() else ()
+    if any(key.name == name for key in keys):
+        raise KeyFileError(f"{path} has a key {name!r} already; choose another name, or revoke that one first")
+    secret = PREFIX + secrets.token_urlsafe(32)
+    key = Key(
+        name=name or f"key-{_digest(secret)[:8]}",
+        sha256=_digest(secret),
+        scopes=scopes,
+        requests_per_minute=requests_per_minute,
+        created=datetime.now(UTC).replace(microsecond=0),
+    )
+    _write(path, (*keys, key))
+    return secret, key
+
+
+def revoke_key(path: Path, name: str) -> None:
+    """Takes a key out of the file; a running service refuses it within a second.
+
+    Raises:
+        KeyFileError: there is no such key, or the file cannot be read.
+    """
+    keys = load_keys(path)
+    left = tuple(key for key in keys if key.name != name)
+    if len(left) == len(keys):
+        raise KeyFileError(f"{path} has no key {name!r}; it has: {', '.join(key.name for key in keys) or 'none'}")
+    _write(path, left)
+
+
+class KeyRing:
+    """The keys of a file as the service uses them. Looks at most once a second whether the file has changed.
+
+    Raises:
+        KeyFileError: the file cannot be read at the start; later, the keys read last go on being valid.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._keys = load_keys(path)
+        self._seen, self._looked_at = _stamp(path), time.monotonic()
+
+    def find(self, secret: str) -> Key | None:
+        """The key that this is. Every key is compared, each in constant time."""
+        self._refresh()
+        digest, found = _digest(secret), None
+        for key in self._keys:
+            if hmac.compare_digest(key.sha256, digest):
+                found = key
+        return found
+
+    def _refresh(self) -> None:
+        if time.monotonic() - self._looked_at < 1:
+            return
+        self._looked_at = time.monotonic()
+        try:
+            if (stamp := _stamp(self._path)) != self._seen:
+                self._keys, self._seen = load_keys(self._path), stamp
+        except (OSError, KeyFileError) as error:
+            logger.error("the keys read before stay valid: %s", error)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _write(path: Path, keys: tuple[Key, ...]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # readable by its owner alone
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(_File(keys=keys).model_dump(mode="json"), file, indent=2)
+        file.write("\n")
+    sync(Path(name))
+    Path(name).replace(path)
+    sync(path.parent)

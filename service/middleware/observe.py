@@ -1,0 +1,116 @@
+"""The outermost layer: every request gets an id, a deadline and a model, and is counted, timed, logged and traced."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import Problem, problem_response
+from service.context import RequestContext, enter
+from service.metrics import Metrics
+from service.state import ServiceState
+from service.traces import Tracer
+
+logger = logging.getLogger("rankone.access")
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+class ObserveMiddleware:
+    """Wraps all others.
+
+    Args:
+        state: whose model answers the request, also when another one takes its place meanwhile.
+        metrics: counts and times by the route's template, so that ids do not become labels.
+        default_timeout_s, max_timeout_s: of a request without and with `X-Request-Timeout`.
+    """
+
+    def __init__(
+        self, app: ASGIApp, state: ServiceState, metrics: Metrics, default_timeout_s: float, max_timeout_s: float
+    ) -> None:
+        self._app, self._state, self._metrics, self._tracer = app, state, metrics, Tracer()
+        self._default_timeout_s, self._max_timeout_s = default_timeout_s, max_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        timeout_s = self._timeout_s(headers.get(b"x-request-timeout"))
+        context = RequestContext(_id(headers.get(b"x-request-id")), started + (timeout_s or 0.0))
+        enter(context)
+        status = 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._mark(MutableHeaders(scope=message), context, started)
+            await send(message)
+
+        try:
+            if timeout_s is None:
+                await problem_response(self._bad_timeout(), scope["path"])(scope, receive, watch)
+                return
+            with self._state.leased() as runtime:
+                scope["state"] = {**scope.get("state", {}), "runtime": runtime}
+                await self._app(scope, receive, watch)
+        finally:
+            self._record(scope, context, status, started)
+
+    def _timeout_s(self, header: bytes | None) -> float | None:
+        """The seconds that the request allows; None where they make no sense."""
+        if header is None:
+            return self._default_timeout_s
+        try:
+            timeout_s = float(header)
+        except ValueError:
+            return None
+        return timeout_s if 0 < timeout_s <= self._max_timeout_s else None
+
+    def _bad_timeout(self) -> Problem:
+        return Problem(422, f"X-Request-Timeout must be seconds, more than 0 and at most {self._max_timeout_s:g}")
+
+    def _mark(self, headers: MutableHeaders, context: RequestContext, started: float) -> None:
+        total = {**context.parts, "total": time.perf_counter() - started}
+        headers["X-Request-Id"] = context.id
+        headers["Server-Timing"] = ", ".join(f"{part};dur={1e3 * seconds:.3f}" for part, seconds in total.items())
+        if self._state.is_draining:
+            headers["Connection"] = "close"
+
+    def _record(self, scope: Scope, context: RequestContext, status: int, started: float) -> None:
+        seconds = time.perf_counter() - started
+        route = getattr(scope.get("route"), "path", "unmatched")
+        method = scope["method"] if scope["method"] in _METHODS else "other"  # or clients could make up series
+        self._metrics.observe_request(method, route, status, seconds, context.parts)
+        self._tracer.record(f"{method} {route}", context, status, seconds)
+        logger.log(
+            logging.DEBUG if route in _PROBES else logging.INFO,
+            "%s %s %d",
+            method,
+            scope["path"],
+            status,
+            extra={
+                "request_id": context.id,
+                "route": route,
+                "status": status,
+                "ms": round(1e3 * seconds, 3),
+                "images": context.num_images,
+                "key": context.key_name,
+                "parts_ms": {part: round(1e3 * value, 3) for part, value in context.parts.items()},
+            },
+        )
+
+
+def _id(sent: bytes | None) -> str:
+    """The caller's own id where it is one that can be logged, else a new one."""
+    return sent.decode() if sent is not None and _ID.fullmatch(sent) else uuid.uuid4().hex

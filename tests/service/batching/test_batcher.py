@@ -1,0 +1,251 @@
+"""The batcher with an engine of the test's own, which waits until it is told to go on: every order is the test's to choose."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+
+import numpy as np
+import pytest
+
+from service.batching.batcher import Batcher
+from service.batching.job import DeadlinePassed, Job, Task
+from service.batching.lane import Lane
+from service.batching.latency import LatencyModel
+from service.batching.sizes import Sizes
+from service.decoding.slots import Slots
+from service.engine import EngineError, EngineOutOfMemory, Outputs
+from service.engine.base import Images, Precision
+from service.metrics import Metrics
+
+pytestmark = pytest.mark.anyio
+
+SHAPE = (3, 2, 2)
+
+
+class Gate:
+    """An engine that answers with the first value of each image; each run waits for `open`."""
+
+    name, provider = "gate", "test"
+    precision: Precision = "float32"
+
+    def __init__(self) -> None:
+        self.batches: list[Images] = []
+        self.started, self.open = threading.Semaphore(0), threading.Semaphore(0)
+        self.fault: Callable[[Images], BaseException | None] = lambda _: None
+
+    def run(self, images: Images) -> Outputs:
+        self.batches.append(images)
+        self.started.release()
+        assert self.open.acquire(timeout=30)
+        if (fault := self.fault(images)) is not None:
+            raise fault
+        return Outputs(images[:, 0, 0, :1].copy(), None)
+
+    def close(self) -> None: ...
+
+
+class Bench:
+    """A batcher with its surroundings, and images whose pixels are all one number."""
+
+    def __init__(self, sizes: Sizes, window_s: float = 0.0) -> None:
+        self.engine, self.lane, self.slots = Gate(), Lane("engine"), Slots(64, SHAPE)
+        latency = LatencyModel((1, 2), (0.1, 0.2))
+        self.batcher = Batcher(self.engine, self.lane, self.slots, sizes, window_s, latency, Metrics())
+
+    def job(self, *values: float, deadline_s: float = 60.0) -> Job:
+        job = Job([b""] * len(values), time.perf_counter() + deadline_s)
+        job.whenever_over(self.batcher.discard)
+        for task, value in zip(job.tasks, values, strict=True):
+            self.put(task, value)
+        return job
+
+    def put(self, task: Task, value: float) -> None:
+        task.slot = self.slots.acquire()
+        self.slots[task.slot][:] = value
+        task.job.decoded(task)
+        self.batcher.put(task)
+
+    async def started(self) -> None:
+        assert await asyncio.to_thread(self.engine.started.acquire, timeout=30)
+
+    async def settle(self) -> None:
+        """Lets everything that can happen without the engine happen."""
+        await asyncio.sleep(0.05)
+
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.engine.batches]
+
+    async def close(self) -> None:
+        self.engine.open.release(1000)
+        await self.batcher.close()
+        self.lane.close()
+
+
+@pytest.fixture
+async def bench(anyio_backend: str) -> AsyncIterator[Bench]:
+    bench = Bench(Sizes(4))
+    yield bench
+    assert bench.slots.num_free == 64
+    await bench.close()
+
+
+def answer(job: Job) -> list[float]:
+    return [float(value) for value in job.done.result().embedding[:, 0]]
+
+
+async def test_what_waits_is_taken_as_soon_as_the_engine_is_free(bench: Bench) -> None:
+    """The first image does not wait for company; what comes while it runs goes together."""
+    first = bench.job(1)
+    await bench.started()
+    others = [bench.job(2, 3), bench.job(4)]
+    bench.engine.open.release(2)
+    await asyncio.gather(first.done, *(job.done for job in others))
+    assert bench.sizes() == [1, 3]
+    assert [answer(job) for job in (first, *others)] == [[1], [2, 3], [4]]
+
+
+async def test_one_full_batch_is_prepared_ahead_and_no_more(bench: Bench) -> None:
+    first = bench.job(0)
+    await bench.started()
+    large = bench.job(*range(1, 11))
+    await bench.settle()
+    assert bench.slots.num_free == 64 - 6, "four of ten are copied out of their slots, and wait for the engine"
+    bench.engine.open.release(4)
+    await asyncio.gather(first.done, large.done)
+    assert bench.sizes() == [1, 4, 4, 2]
+    assert answer(large) == list(range(1, 11))
+
+
+async def test_a_single_image_does_not_wait_for_a_large_request(bench: Bench) -> None:
+    first = bench.job(0)
+    await bench.started()
+    large = bench.job(*range(1, 21))
+    await bench.settle()
+    single = bench.job(100)
+    bench.engine.open.release(3)
+    await asyncio.gather(first.done, single.done)
+    assert not large.is_over
+    assert 100 in bench.engine.batches[2][:, 0, 0, 0]
+    bench.engine.open.release(100)
+    await large.done
+    assert answer(large) == list(range(1, 21))
+
+
+async def test_a_window_waits_for_company(anyio_backend: str) -> None:
+    bench = Bench(Sizes(4), window_s=0.05)
+    bench.engine.open.release(10)
+    jobs = [bench.job(1)]
+    await asyncio.sleep(0.01)
+    jobs.append(bench.job(2))
+    await asyncio.gather(*(job.done for job in jobs))
+    assert bench.sizes() == [2]
+    await bench.close()
+
+
+async def test_batches_are_filled_up_to_their_bucket(anyio_backend: str) -> None:
+    bench = Bench(Sizes(4, (1, 2, 4)))
+    bench.engine.open.release(10)
+    job = bench.job(1, 2, 3)
+    await job.done
+    assert (bench.sizes(), answer(job)) == ([4], [1, 2, 3])
+    assert not bench.engine.batches[0][3].any()
+    await bench.close()
+
+
+async def test_work_that_nobody_waits_for_is_dropped(bench: Bench) -> None:
+    first = bench.job(0)
+    await bench.started()
+    gone, stays = bench.job(1, 2), bench.job(3)
+    gone.done.cancel()
+    await bench.settle()
+    bench.engine.open.release(2)
+    await asyncio.gather(first.done, stays.done)
+    assert [batch[:, 0, 0, 0].tolist() for batch in bench.engine.batches] == [[0], [3]]
+
+
+async def test_work_that_cannot_be_in_time_is_dropped_before_it_runs(bench: Bench) -> None:
+    """A batch of two takes 0.2 s by the model: a deadline in 0.15 s cannot be kept with company, one in 60 s can."""
+    first = bench.job(0)
+    await bench.started()
+    late, fine = bench.job(1, deadline_s=0.15), bench.job(2)
+    bench.engine.open.release(2)
+    with pytest.raises(DeadlinePassed):
+        await late.done
+    await asyncio.gather(first.done, fine.done)
+    assert [batch[:, 0, 0, 0].tolist() for batch in bench.engine.batches] == [[0], [2]]
+
+
+async def test_a_refused_image_keeps_its_request_from_the_engine(bench: Bench) -> None:
+    from model.preprocessing import UndecodableImage
+    from service.rejections import InputsRejected
+
+    first = bench.job(0)
+    await bench.started()
+    job = Job([b""] * 3, time.perf_counter() + 60)
+    bench.put(job.tasks[0], 1)
+    job.reject(job.tasks[2], UndecodableImage("broken"))
+    assert not job.is_over, "the third image has not been looked at"
+    job.reject(job.tasks[1], UndecodableImage("broken too"))
+    bench.engine.open.release(2)
+    with pytest.raises(InputsRejected) as refused:
+        await job.done
+    assert [rejection.index for rejection in refused.value.rejections] == [1, 2]
+    await first.done
+    await bench.settle()
+    assert bench.sizes() == [1]
+
+
+async def test_out_of_memory_halves_the_batch_once(bench: Bench) -> None:
+    bench.engine.fault = lambda images: EngineOutOfMemory("too large") if len(images) > 2 else None
+    bench.engine.open.release(10)
+    job = bench.job(1, 2, 3, 4)
+    await job.done
+    assert (bench.sizes(), answer(job)) == ([4, 2, 2], [1, 2, 3, 4])
+    bench.engine.fault = lambda _: EngineOutOfMemory("too large")
+    doomed = bench.job(1, 2, 3, 4)
+    with pytest.raises(EngineOutOfMemory):
+        await doomed.done
+    assert bench.sizes() == [4, 2, 2, 4, 2]
+
+
+@pytest.mark.parametrize("fault", [ValueError("inside"), EngineError("said so"), SystemExit()])
+async def test_a_fault_costs_its_own_batch_and_no_other(
+    bench: Bench, fault: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also one that ends the engine's thread."""
+    first = bench.job(0)
+    await bench.started()
+    bench.engine.fault = lambda images: fault if 1 in images else None
+    bad, good = bench.job(1), None
+    bench.engine.open.release(2)
+    with pytest.raises(EngineError, match="said so|failed on this batch"):
+        await bad.done
+    good = bench.job(2)
+    bench.engine.open.release(1)
+    await asyncio.gather(first.done, good.done)
+    assert answer(good) == [2]
+    assert bench.batcher.is_alive
+    assert bench.lane.num_deaths == isinstance(fault, SystemExit)
+    assert "a batch of 1 images failed" in caplog.text
+
+
+async def test_an_engine_that_does_not_come_back_can_be_seen(bench: Bench) -> None:
+    assert bench.batcher.running_s == 0
+    job = bench.job(1)
+    await bench.started()
+    await asyncio.sleep(0.01)
+    assert bench.batcher.running_s >= 0.01
+    bench.engine.open.release(1)
+    await job.done
+    await bench.settle()
+    assert bench.batcher.running_s == 0
+
+
+async def test_nan_in_an_answer_is_an_error(bench: Bench) -> None:
+    bench.engine.open.release(10)
+    job = bench.job(np.nan)
+    with pytest.raises(EngineError, match="NaN or infinity"):
+        await job.done

@@ -1,0 +1,196 @@
+"""Real worker processes: what they decode, and what becomes of an image that stops, kills or fills one."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.preprocessing import ImageTooLarge, Limits, Preprocessing, UndecodableImage, UnsupportedImageType, preprocess
+from service.batching.job import DeadlinePassed, Job, Task
+from service.decoding import pool as pools
+from service.decoding.pool import DecodePool, DecodersFailed
+from service.decoding.process import DecodeLimits
+from service.decoding.slots import Slots
+from service.rejections import InputsRejected
+
+pytestmark = pytest.mark.anyio
+
+SPEC = Preprocessing(size=32)
+LIMITS = DecodeLimits(Limits(), memory_bytes=300_000_000, timeout_s=30)
+
+
+class Harness:
+    """A pool, and the images that came out of it, copied from their slots as the batcher does."""
+
+    def __init__(self, limits: DecodeLimits, num_workers: int, num_slots: int) -> None:
+        self.slots = Slots(num_slots, (3, SPEC.size, SPEC.size))
+        self.decoded: dict[Task, np.ndarray] = {}
+        self.arrived = asyncio.Event()
+        self.holds_slots = False
+        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.take)
+
+    def take(self, task: Task) -> None:
+        self.decoded[task] = self.slots[task.slot].copy()
+        if not self.holds_slots:
+            self.slots.release(task.slot)
+        self.arrived.set()
+
+    def submit(self, images: list[bytes], deadline_s: float = 60.0) -> Job:
+        job = Job(images, time.perf_counter() + deadline_s)
+        job.whenever_over(self.pool.discard)
+        self.pool.submit(job)
+        return job
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():  # noqa: ASYNC110 - of other processes, too
+                await asyncio.sleep(0.005)
+
+    async def pixels(self, job: Job) -> list[np.ndarray]:
+        await self.until(lambda: all(task in self.decoded for task in job.tasks))
+        return [self.decoded[task] for task in job.tasks]
+
+
+@asynccontextmanager
+async def running(limits: DecodeLimits = LIMITS, num_workers: int = 1, num_slots: int = 4) -> AsyncIterator[Harness]:
+    harness = Harness(limits, num_workers, num_slots)
+    try:
+        await harness.pool.start()
+        yield harness
+    finally:
+        await harness.pool.close()
+        harness.slots.close()
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (50, 40), kind: str = "png") -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), np.uint8)
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+async def rejection_of(job: Job) -> tuple[int, Exception]:
+    with pytest.raises(InputsRejected) as rejected:
+        async with asyncio.timeout(30):
+            await job.done
+    (rejection,) = rejected.value.rejections
+    return rejection.index, rejection.error
+
+
+async def test_workers_decode_as_preprocess_does(images: list[bytes]) -> None:
+    async with running(num_workers=2) as harness:
+        found = await harness.pixels(harness.submit(images))
+        for image, pixels in zip(images, found, strict=True):
+            assert np.array_equal(pixels, preprocess(image, SPEC))
+        assert harness.slots.num_free == harness.slots.count
+
+
+async def test_every_image_at_fault_is_named_with_its_own_reason() -> None:
+    good = picture()
+    images = [good, b"nothing", good[: len(good) // 2], good, picture(size=(20_000, 1))]
+    async with running(num_workers=2) as harness:
+        job = harness.submit(images)
+        with pytest.raises(InputsRejected) as rejected:
+            await job.done
+        kinds = {rejection.index: type(rejection.error) for rejection in rejected.value.rejections}
+        assert kinds == {1: UnsupportedImageType, 2: UndecodableImage, 4: ImageTooLarge}
+        assert harness.slots.num_free == harness.slots.count
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+async def test_a_worker_killed_at_an_image_costs_that_image_and_is_replaced(is_stopped: bool) -> None:
+    """Killed while it works, or found to be too slow: what waits behind is decoded by the next one."""
+    limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=0.3 if is_stopped else 30)
+    async with running(limits) as harness:
+        (pid,) = harness.pool.pids
+        os.kill(pid, signal.SIGSTOP)
+        unlucky, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
+        if not is_stopped:
+            os.kill(pid, signal.SIGKILL)
+        index, error = await rejection_of(unlucky)
+        assert index == 0
+        assert ("takes longer than 0.3 s" if is_stopped else "crashed") in str(error)
+        assert not harness.pool.is_alive
+        assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
+        assert (harness.pool.is_alive, harness.pool.num_deaths) == (True, 1)
+        assert pid not in harness.pool.pids
+
+
+async def test_an_idle_worker_that_is_killed_costs_nothing() -> None:
+    async with running(num_workers=2) as harness:
+        for pid in harness.pool.pids:
+            os.kill(pid, signal.SIGKILL)
+        await harness.until(lambda: harness.pool.num_deaths == 2)
+        assert len(await harness.pixels(harness.submit([picture(n) for n in range(4)]))) == 4
+
+
+async def test_an_image_that_takes_too_much_memory_is_refused_by_a_worker_that_lives_on() -> None:
+    limits = DecodeLimits(Limits(), memory_bytes=30_000_000, timeout_s=30)
+    file = io.BytesIO()
+    Image.new("RGBA", (5000, 5000)).save(file, "png")
+    async with running(limits) as harness:
+        pids = harness.pool.pids
+        _, error = await rejection_of(harness.submit([file.getvalue()]))
+        assert isinstance(error, ImageTooLarge)
+        assert "more than 30,000,000 bytes of memory" in str(error)
+        await harness.pixels(harness.submit([picture()]))
+        assert harness.pool.pids == pids
+
+
+async def test_no_more_images_are_decoded_than_have_slots() -> None:
+    async with running(num_workers=2, num_slots=3) as harness:
+        harness.holds_slots = True
+        job = harness.submit([picture(n) for n in range(5)])
+        await harness.until(lambda: len(harness.decoded) == 3)
+        await asyncio.sleep(0.05)
+        assert len(harness.decoded) == 3
+        harness.slots.release(job.tasks[0].slot)
+        await harness.until(lambda: len(harness.decoded) == 4)
+
+
+async def test_work_that_nobody_waits_for_is_not_decoded() -> None:
+    async with running() as harness:
+        (pid,) = harness.pool.pids
+        os.kill(pid, signal.SIGSTOP)
+        gone, late, fine = (
+            harness.submit([picture(1)] * 3),
+            harness.submit([picture(2)], 0.0),
+            harness.submit([picture(3)]),
+        )
+        gone.done.cancel()
+        await asyncio.sleep(0)
+        os.kill(pid, signal.SIGCONT)
+        await harness.pixels(fine)
+        with pytest.raises(DeadlinePassed):
+            await late.done
+        assert set(harness.decoded) == set(fine.tasks)
+        assert harness.slots.num_free == harness.slots.count
+
+
+async def test_workers_that_do_not_start_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pools, "_START_S", 0.5)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(DecodersFailed, match="did not start"):
+        async with running():
+            pass
+
+
+async def test_workers_end_with_the_pool_and_not_by_signals_of_the_terminal() -> None:
+    async with running(num_workers=2) as harness:
+        pids = harness.pool.pids
+        for pid in pids:
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGTERM)
+        await harness.pixels(harness.submit([picture(n) for n in range(4)]))
+        assert harness.pool.pids == pids
+    assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))

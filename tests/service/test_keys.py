@@ -1,0 +1,148 @@
+"""Keys: who is let in, to what, how often; and that nothing is read from those who are not."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import get_args
+
+import httpx
+import pytest
+
+from service.keys import KeyRing, Scope, add_key, load_keys, revoke_key
+from service.middleware.keys import scope_of
+from service.runtime import Runtime
+from service.settings import Settings
+from tests.service.conftest import client_of, multipart, serving
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.json"
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+@pytest.fixture
+async def guarded(
+    anyio_backend: str, settings: Settings, loaded: Runtime, key_file: Path
+) -> AsyncIterator[tuple[httpx.AsyncClient, dict[str, str]]]:
+    """A service with keys, and a key of each scope."""
+    keys = {scope: add_key(key_file, scope, frozenset({scope}))[0] for scope in get_args(Scope)}
+    async with serving(settings.model_copy(update={"keys": key_file}), loaded) as app, client_of(app) as http:
+        yield http, keys
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/healthz", None),
+        ("GET", "/readyz", None),
+        ("GET", "/docs", None),
+        ("GET", "/openapi.json", None),
+        ("GET", "/info", "read"),
+        ("GET", "/metrics", "read"),
+        ("GET", "/models", "read"),
+        ("GET", "/indexes/default/items", "read"),
+        ("POST", "/embed", "read"),
+        ("POST", "/v1/embeddings", "read"),
+        ("POST", "/indexes/default/search", "read"),
+        ("POST", "/indexes/default/items", "write"),
+        ("POST", "/indexes/default/items/delete", "write"),
+        ("POST", "/indexes/a/b/search", "write"),
+        ("POST", "/embed/", "write"),
+        ("PUT", "/indexes/default", "write"),
+        ("DELETE", "/indexes/default", "write"),
+        ("PATCH", "/embed", "write"),
+        ("POST", "/healthz", "write"),
+        ("POST", "/models/a/1/load", "admin"),
+        ("DELETE", "/models/a", "admin"),
+    ],
+)
+async def test_every_request_has_a_scope(method: str, path: str, scope: str | None) -> None:
+    assert scope_of(method, path) == scope
+
+
+async def test_a_key_opens_what_its_scope_says(
+    guarded: tuple[httpx.AsyncClient, dict[str, str]], images: list[bytes]
+) -> None:
+    http, keys = guarded
+    read, write, admin = (bearer(keys[scope]) for scope in ("read", "write", "admin"))
+    items, parts = "/indexes/default/items", multipart(images[:1])
+    for status, response in (
+        (200, await http.post("/embed", files=parts, headers=read)),
+        (403, await http.post("/embed", files=parts, headers=write)),
+        (201, await http.post(items, files=parts, headers=write)),
+        (403, await http.post(items, files=parts, headers=read)),
+        (404, await http.post("/models/a/1/load", headers=admin)),
+        (403, await http.post("/models/a/1/load", headers=write)),
+        (200, await http.get("/healthz")),
+        (200, await http.get("/metrics", headers=read)),
+        (401, await http.get("/metrics")),
+    ):
+        assert response.status_code == status, response.text
+    assert (
+        "needs a key of scope 'write'; 'read' has read"
+        in (await http.delete("/indexes/x", headers=read)).json()["detail"]
+    )
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Bearer nonsense", "Basic abc", "Bearer r1_", "Bearer ÿ"]
+)
+async def test_without_a_valid_key_nothing_of_the_body_is_read(
+    guarded: tuple[httpx.AsyncClient, dict[str, str]], header: str | None
+) -> None:
+    http, _ = guarded
+
+    async def body() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""  # type: ignore[unreachable]
+
+    headers = [("content-type", b"image/png")]
+    headers += [] if header is None else [("authorization", header.encode("latin-1"))]
+    response = await http.post("/embed", content=body(), headers=httpx.Headers(headers))  # type: ignore[arg-type]
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_key_has_a_rate(settings: Settings, loaded: Runtime, key_file: Path, anyio_backend: str) -> None:
+    slow, _ = add_key(key_file, "slow", frozenset({"read"}), requests_per_minute=3)
+    other, _ = add_key(key_file, "other", frozenset({"read"}), requests_per_minute=3)
+    async with serving(settings.model_copy(update={"keys": key_file}), loaded) as app, client_of(app) as http:
+        answers = [await http.get("/info", headers=bearer(slow)) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert 0 < int(answers[3].headers["retry-after"]) <= 20
+        assert (await http.get("/info", headers=bearer(other))).status_code == 200
+
+
+async def test_the_ring_follows_its_file(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("service.keys.time.monotonic", lambda: now)
+    first, _ = add_key(key_file, "first", frozenset({"read"}))
+    ring = KeyRing(key_file)
+    second, _ = add_key(key_file, "second", frozenset({"write"}))
+    revoke_key(key_file, "first")
+    assert (ring.find(first) is not None, ring.find(second)) == (True, None)
+    now += 1.1
+    assert ring.find(first) is None
+    found = ring.find(second)
+    assert found is not None
+    assert found.scopes == {"write"}
+    os.unlink(key_file)
+    now += 1.1
+    assert ring.find(second) is not None, "a file that has gone does not lock everybody out"
+
+
+def test_only_the_hash_is_kept(key_file: Path) -> None:
+    secrets = [add_key(key_file, None, frozenset({"read"}))[0] for _ in range(3)]
+    assert len(set(secrets)) == len({key.name for key in load_keys(key_file)}) == 3
+    assert not any(secret in key_file.read_text() for secret in secrets)
+    assert all(len(entry["sha256"]) == 64 for entry in json.loads(key_file.read_text())["keys"])

@@ -1,0 +1,176 @@
+"""What happens when there is more than can be done: refusals that say when to come back, deadlines, and clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from model.bundle import Bundle
+from service.batching.admission import Admission
+from service.engine import EngineOutOfMemory, Outputs
+from service.engine.base import Images
+from service.inference import Inference
+from service.metrics import Metrics
+from service.runtime import Runtime, load
+from service.settings import Settings
+from tests.service.conftest import client_of, multipart, serving
+
+pytestmark = pytest.mark.anyio
+
+
+class Brake:
+    """Holds every run of an engine until it is let go."""
+
+    def __init__(self, runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._run, self.started, self.go = runtime.engine.run, threading.Semaphore(0), threading.Event()
+        self.num_images: list[int] = []
+        monkeypatch.setattr(runtime.engine, "run", self)
+
+    def __call__(self, images: Images) -> Outputs:
+        self.num_images.append(len(images))
+        self.started.release()
+        assert self.go.wait(30)
+        return self._run(images)
+
+    async def is_held(self) -> None:
+        assert await asyncio.to_thread(self.started.acquire, timeout=30)
+
+
+@pytest.fixture
+async def brake(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Brake]:
+    brake = Brake(app.state.service.runtime, monkeypatch)
+    yield brake
+    brake.go.set()
+
+
+async def test_over_the_limit_it_answers_429_and_when_to_come_back(
+    app: FastAPI, http: httpx.AsyncClient, brake: Brake, images: list[bytes]
+) -> None:
+    """The same rule for one image and for several, before anything is decoded."""
+    runtime = app.state.service.runtime
+    inference = Inference(Admission(4, lambda: 0.5), runtime.pool, runtime.batcher)
+    app.state.service.runtime = replace(runtime, inference=inference)
+    held = asyncio.create_task(http.post("/embed", files=multipart(images[:3])))
+    await brake.is_held()
+    for count, status in ((2, 429), (8, 429)):
+        response = await http.post("/embed", files=multipart(images[:count]))
+        assert (response.status_code, response.headers["retry-after"]) == (status, "6"), response.text
+    fits = asyncio.create_task(http.post("/embed", files=multipart(images[:1])))
+    await asyncio.sleep(0.05)
+    assert (await http.post("/embed", files=multipart(images[:1]))).status_code == 429
+    brake.go.set()
+    assert [response.status_code for response in await asyncio.gather(held, fits)] == [200, 200]
+    assert (await http.post("/embed", files=multipart(images[:4]))).status_code == 200
+
+
+async def test_a_deadline_is_kept(http: httpx.AsyncClient, brake: Brake, images: list[bytes]) -> None:
+    """The answer says 504 while the engine still works; a request that has more time is answered."""
+    patient = asyncio.create_task(http.post("/embed", files=multipart(images[:1])))
+    await brake.is_held()
+    late = await http.post("/embed", files=multipart(images[:1]), headers={"x-request-timeout": "0.2"})
+    assert late.status_code == 504
+    assert "in the time that this request allows" in late.json()["detail"]
+    brake.go.set()
+    assert (await patient).status_code == 200
+    assert brake.num_images == [1], "what was late has not been run"
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon", "601"])
+async def test_a_timeout_that_makes_no_sense_is_refused(http: httpx.AsyncClient, seconds: str) -> None:
+    response = await http.get("/info", headers={"x-request-timeout": seconds})
+    assert response.status_code == 422
+    assert "at most 600" in response.json()["detail"]
+
+
+async def test_the_work_of_a_client_that_leaves_is_dropped(app: FastAPI, brake: Brake, images: list[bytes]) -> None:
+    leave = asyncio.Event()
+    sent: list[int] = []
+
+    async def request(image: bytes, must_leave: bool) -> None:
+        messages = [{"type": "http.request", "body": image, "more_body": False}]
+
+        async def receive() -> dict[str, object]:
+            if messages:
+                return messages.pop()
+            await (leave if must_leave else asyncio.Event()).wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: object) -> None:
+            if isinstance(message, dict) and message["type"] == "http.response.start":
+                sent.append(message["status"])
+
+        scope = {"type": "http", "method": "POST", "path": "/embed", "query_string": b""}
+        await app({**scope, "headers": [(b"content-type", b"image/png")]}, receive, send)
+
+    first = asyncio.create_task(request(images[0], must_leave=False))
+    await brake.is_held()
+    second = asyncio.create_task(request(images[1], must_leave=True))
+    await asyncio.sleep(0.1)
+    leave.set()
+    await second
+    assert sent == [499]
+    brake.go.set()
+    await first
+    assert (sent, brake.num_images) == ([499, 200], [1])
+
+
+async def test_out_of_memory_of_a_single_image_says_try_later(
+    app: FastAPI, http: httpx.AsyncClient, images: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_: Images) -> Outputs:
+        raise EngineOutOfMemory("the card is full")
+
+    monkeypatch.setattr(app.state.service.runtime.engine, "run", run)
+    response = await http.post("/embed", files=multipart(images[:1]))
+    assert (response.status_code, response.json()["detail"]) == (503, "the card is full")
+
+
+async def test_bodies_together_have_a_limit(settings: Settings, loaded: Runtime, anyio_backend: str) -> None:
+    async with serving(settings.model_copy(update={"max_total_bytes": 100_000}), loaded) as app, client_of(app) as http:
+        go_on = asyncio.Event()
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"x" * 90_000
+            await go_on.wait()
+            yield b"x"
+
+        headers = {"content-type": "image/png"}
+        held = asyncio.create_task(http.post("/embed", content=body(), headers=headers))
+        await asyncio.sleep(0.05)
+        refused = await http.post("/embed", content=b"y" * 20_000, headers=headers)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        go_on.set()
+        assert (await held).status_code == 415
+        assert (await http.post("/embed", content=b"y" * 20_000, headers=headers)).status_code == 415
+
+
+async def test_a_dead_worker_or_engine_shows_and_is_replaced(
+    app: FastAPI, http: httpx.AsyncClient, images: list[bytes], bundle: Bundle, settings: Settings
+) -> None:
+    """Health is 503 while one is missing, requests are answered all the while."""
+    runtime = await load(bundle, settings, Metrics(), app.state.indexes)
+    app.state.service.runtime = runtime
+    os.kill(runtime.pool.pids[0], signal.SIGKILL)
+    await _until(lambda: not runtime.pool.is_alive)
+    for route in ("/healthz", "/readyz"):
+        response = await http.get(route)
+        assert response.status_code == 503
+        assert "a decode worker has died" in response.json()["detail"]
+    assert (await http.post("/embed", files=multipart(images[:4]))).status_code == 200
+    await _until(lambda: runtime.pool.is_alive)
+    assert (await http.get("/healthz")).status_code == 200
+    await app.state.service.retire(app.state.service.replace(None))
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.001)

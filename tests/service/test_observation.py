@@ -1,0 +1,97 @@
+"""What the service says of a request: headers, log, traces."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import httpx
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from service.context import RequestContext
+from service.logs import JsonFormatter, TextFormatter
+from service.traces import Tracer, TracesMissing
+from tests.service.conftest import multipart
+
+pytestmark = pytest.mark.anyio
+
+
+def timing(header: str) -> dict[str, float]:
+    return {name: float(ms) for name, _, ms in (part.strip().partition(";dur=") for part in header.split(","))}
+
+
+async def test_every_answer_says_where_its_time_went(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    response = await http.post("/embed", files=multipart(images[:5]))
+    parts = timing(response.headers["server-timing"])
+    assert list(parts) == ["decode", "queue", "engine", "encode", "total"]
+    assert all(ms >= 0 for ms in parts.values())
+    assert parts["total"] >= parts["decode"] + parts["queue"] + parts["engine"] + parts["encode"] - 0.01
+    assert list(timing((await http.get("/healthz")).headers["server-timing"])) == ["total"]
+
+
+@pytest.mark.parametrize(("sent", "is_kept"), [("abc-1.2_X", True), ("with space", False), ("x" * 129, False)])
+async def test_a_request_has_an_id(http: httpx.AsyncClient, sent: str, is_kept: bool) -> None:
+    found = (await http.get("/healthz", headers={"x-request-id": sent})).headers["x-request-id"]
+    assert (found == sent) == is_kept
+    assert is_kept or len(found) == 32
+
+
+async def test_the_log_has_a_line_a_request_and_none_for_probes(
+    http: httpx.AsyncClient, images: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "rankone.access")
+    await http.post("/embed", files=multipart(images[:2]), headers={"x-request-id": "mine"})
+    for path in ("/healthz", "/readyz", "/metrics"):
+        await http.get(path)
+    (record,) = [record for record in caplog.records if record.name == "rankone.access"]
+    entry = json.loads(JsonFormatter().format(record))
+    assert (entry["message"], entry["request_id"], entry["route"], entry["images"]) == (
+        "POST /embed 200", "mine", "/embed", 2,
+    )  # fmt: skip
+    assert set(entry["parts_ms"]) == {"decode", "queue", "engine", "encode"}
+    assert "mine" in TextFormatter().format(record)
+
+
+def test_a_traceback_is_one_line_of_json() -> None:
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        record = logging.LogRecord("rankone", logging.ERROR, "", 0, "it %s", ("failed",), sys.exc_info())
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert "ValueError: inside" in json.loads(line)["traceback"]
+    assert json.loads(line)["message"] == "it failed"
+
+
+def test_traces_have_a_span_for_each_part() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = Tracer()
+    tracer._tracer = provider.get_tracer("test")
+    context = RequestContext("mine", 0.0, {"decode": 0.1, "engine": 0.3})
+    tracer.record("POST /embed", context, 500, 0.5)
+    *parts, whole = exporter.get_finished_spans()
+    assert [part.name for part in parts] == ["decode", "engine"]
+    for part, seconds in zip(parts, (0.1, 0.3), strict=True):
+        assert part.parent is not None
+        assert part.parent.span_id == whole.context.span_id
+        assert part.start_time is not None
+        assert part.end_time is not None
+        assert (part.end_time - part.start_time) / 1e9 == pytest.approx(seconds, abs=1e-6)
+    assert parts[1].start_time == parts[0].end_time
+    assert whole.attributes is not None
+    assert whole.attributes["rankone.request_id"] == "mine"
+    assert whole.status.status_code.name == "ERROR"
+
+
+def test_traces_are_not_made_where_nobody_collects_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    Tracer().record("GET /", RequestContext("x", 0.0), 200, 0.1)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(TracesMissing, match="pip install 'rankone\\[traces\\]'"):
+        Tracer()

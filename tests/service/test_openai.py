@@ -1,0 +1,67 @@
+"""`/v1/embeddings` as the `openai` client itself uses it, against a running service."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from fastapi import FastAPI
+
+from tests.service.conftest import multipart
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def client(app: FastAPI) -> openai.AsyncOpenAI:
+    http: Any = httpx.AsyncClient(transport=httpx.ASGITransport(app=app))
+    return openai.AsyncOpenAI(api_key="none", base_url="http://service/v1", http_client=http, max_retries=0)
+
+
+def encoded(image: bytes) -> str:
+    return base64.b64encode(image).decode()
+
+
+@pytest.mark.parametrize("encoding", [None, "float", "base64"])
+async def test_the_openai_client_gets_the_same_embeddings(
+    client: openai.AsyncOpenAI, http: httpx.AsyncClient, images: list[bytes], encoding: str | None
+) -> None:
+    expected = (await http.post("/embed", files=multipart(images[:3]))).json()
+    options = {} if encoding is None else {"encoding_format": encoding}
+    answer = await client.embeddings.create(
+        model=expected["model"],
+        input=[encoded(image) for image in images[:2]] + [f"data:image/png;base64,{encoded(images[2])}"],
+        **options,  # type: ignore[arg-type]
+    )
+    assert [entry.index for entry in answer.data] == [0, 1, 2]
+    for entry, row in zip(answer.data, expected["embeddings"], strict=True):
+        values: Any = entry.embedding
+        if isinstance(values, str):
+            values = np.frombuffer(base64.b64decode(values), "<f4").tolist()
+        assert np.abs(np.array(values) - row).max() < 1e-6
+
+
+async def test_one_string_is_one_image(
+    client: openai.AsyncOpenAI, http: httpx.AsyncClient, images: list[bytes]
+) -> None:
+    model = (await http.get("/info")).json()["model"]
+    answer = await client.embeddings.create(model=model, input=encoded(images[0]), dimensions=10_000)
+    assert (len(answer.data), answer.model, answer.usage.total_tokens) == (1, model, 0)
+
+
+async def test_what_cannot_be_had_is_refused(
+    client: openai.AsyncOpenAI, http: httpx.AsyncClient, images: list[bytes]
+) -> None:
+    model = (await http.get("/info")).json()["model"]
+    with pytest.raises(openai.NotFoundError, match=f"no model 'gpt'.*{model}"):
+        await client.embeddings.create(model="gpt", input=encoded(images[0]))
+    with pytest.raises(openai.UnprocessableEntityError, match="embeddings have 10000"):
+        await client.embeddings.create(model=model, input=encoded(images[0]), dimensions=256)
+    with pytest.raises(openai.UnprocessableEntityError, match="image 1: not base64"):
+        await client.embeddings.create(model=model, input=[encoded(images[0]), "a sentence"])
+    with pytest.raises(openai.UnprocessableEntityError, match="input"):
+        await client.embeddings.create(model=model, input=[1, 2, 3])
