@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds the images without a Docker engine, and uses each for what it is for: docker/verify.sh [cpu|gpu|train]…, all if none
-# is named. Needs root, Debian's buildah and debootstrap, 3 GB of disk for cpu and 40 GB for all with the storage driver vfs.
+# is named. Needs root, Debian's buildah and debootstrap, 3 GB of disk for cpu, and for all 30 GB with overlay, more with vfs.
 #
 #   WORK             directory in which all is kept while it runs, in a folder of its own (/var/tmp)
-#   STORAGE_DRIVER   vfs works everywhere; overlay, where the kernel lets root have it, needs a third of the disk
+#   STORAGE_DRIVER   vfs (the default) works everywhere; overlay, where the kernel lets root have it, copies less
 #   SUITE            Debian release of the base (bookworm)
 #   CA               certificates that the build trusts, where a proxy signs what it passes on ($SSL_CERT_FILE)
 #   BUNDLE           bundle that the image cpu serves, where the image gpu has not made one: the default makes one with RANKONE
