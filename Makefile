@@ -3,6 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 READY := .venv/.ready
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format bench peers lock clean
@@ -33,15 +34,21 @@ bench: $(READY)  ## measure speed, as ratios against named rivals (ARGS="head sk
 peers: $(READY)  ## add the other services that `make bench` measures against, where it can
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-peers.lock
 
-lock: $(READY)  ## renew requirements.lock and requirements-uv.lock from pyproject.toml
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --extra dev pyproject.toml --output-file requirements.lock
-	grep '^uv==' requirements.lock | tr -d ' \\' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --no-annotate - --output-file requirements-uv.lock
+lock: $(READY)  ## renew all locks from pyproject.toml: of this environment, of uv, of the peers, of the images
+	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock
+	grep '^uv==' requirements.lock | tr -d ' \\' | $(COMPILE) --no-annotate - --output-file requirements-uv.lock
 	sed -E 's/ \\$$//; /--hash/d; /^ *#/d' requirements.lock >.constraints
-	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --no-annotate --constraints .constraints --group pyproject.toml:peers --output-file requirements-peers.lock
+	$(COMPILE) --upgrade --no-annotate --constraints .constraints --group pyproject.toml:peers --output-file requirements-peers.lock
 	rm .constraints
+	$(MAKE) --always-make docker/requirements-gpu.lock docker/requirements-cpu.lock
+
+# The images install the versions that are tested: requirements.lock constrains both, and names the CPU builds' versions.
+docker/requirements-gpu.lock:
+	$(COMPILE) --constraint requirements.lock --extra parquet --extra tensorboard --extra traces pyproject.toml --output-file $@
+
+docker/requirements-cpu.lock:
+	sed -nE 's/^onnxruntime-gpu(==[^ ]+).*/onnxruntime\1/p; s/^faiss-gpu(==[^ ]+).*/faiss-cpu\1/p' requirements.lock | \
+		$(COMPILE) --constraint requirements.lock --excludes docker/not-in-cpu.txt --extra traces pyproject.toml - --output-file $@
 
 clean:  ## remove the environment, the demo's data and run, and caches
 	rm -rf .venv data/photos runs/demo .mypy_cache .pytest_cache .ruff_cache

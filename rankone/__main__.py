@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "train": ("rankone.learn", "fine-tune a network on a data set, in two phases"),
     "evaluate": ("rankone.evaluate", "measure a bundle on the test images of a data set"),
     "export": ("rankone.learn", "write a trained network as a bundle"),
+    "bundle": ("rankone.bundle", "make a first bundle, so that there is something to serve"),
     "data": ("rankone.data", "verify, download or split a data set"),
     "tables": ("rankone.tables", "measure the paper's tables again, on any data set"),
     "serve": ("rankone.serve", "serve a bundle over HTTP"),

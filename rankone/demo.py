@@ -68,19 +68,7 @@ def prepare(home: Path, recipe: Recipe) -> Bundle:
     """The bundle in `home`, trained, measured and exported first where it is not there yet; verified in any case."""
     path = home / "bundle"
     if not path.exists():
-        from training import pipeline
-        from training.datasets import load
-
-        data = load("photos", root=DATA)
-        show.step(
-            "photographs", f"{len(data.train)} to train on, {len(data.test)} to test, {len(data.classes)} classes"
-        )
-        show.step("training", "phase 1: the classifier on fixed embeddings; phase 2: all layers")
-        show.training(pipeline.train(data, recipe, home / "run"), home / "run")
-        show.step("evaluation", "test photographs, none of their pixels seen in training")
-        show.report(pipeline.evaluate(home / "run", data), home / "run")
-        show.step("export", "ONNX and TorchScript, each held against the network in float64")
-        show.bundle(pipeline.export(home / "run", data, path))
+        make(recipe, DATA, home / "run", path)
     started = time.perf_counter()
     bundle = open_bundle(path)
     if bundle.manifest.recipe != recipe.model_dump(mode="json"):
@@ -91,6 +79,21 @@ def prepare(home: Path, recipe: Recipe) -> Bundle:
     seconds = time.perf_counter() - started
     show.step("bundle", f"{path}: every checksum verified in {seconds:.1f} s; test accuracy {top1:.3f}")
     return bundle
+
+
+def make(recipe: Recipe, root: Path, run: Path, path: Path) -> None:
+    """Trains by `recipe` on the photographs in `root`, measures, and exports the run as the bundle `path`."""
+    from training import pipeline
+    from training.datasets import load
+
+    data = load("photos", root=root)
+    show.step("photographs", f"{len(data.train)} to train on, {len(data.test)} to test, {len(data.classes)} classes")
+    show.step("training", "phase 1: the classifier on fixed embeddings; phase 2: all layers")
+    show.training(pipeline.train(data, recipe, run), run)
+    show.step("evaluation", "test photographs, none of their pixels seen in training")
+    show.report(pipeline.evaluate(run, data), run)
+    show.step("export", "ONNX and TorchScript, each held against the network in float64")
+    show.bundle(pipeline.export(run, data, path))
 
 
 @contextmanager

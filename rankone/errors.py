@@ -15,6 +15,8 @@ from model.errors import Interrupted, RankoneError
 
 _OF_THE_MACHINE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
 """A full, read-only or forbidden disk: nothing that a change of our code would mend."""
+_LEFT_OUT: Final = frozenset({"matplotlib", "onnx", "onnxscript", "skimage", "torch", "torchvision"})
+"""What an installation that only serves may lack, as the image `cpu` does; no route and no query needs it."""
 
 
 @dataclass
@@ -35,6 +37,14 @@ def explained() -> Iterator[Outcome]:
     except RankoneError as error:
         outcome.status = 130 if isinstance(error, Interrupted) else 2
         print(f"rankone: {error}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        if error.name not in _LEFT_OUT:
+            raise
+        outcome.status = 2
+        print(
+            f"rankone: this command needs {error.name}, which an installation that only serves leaves out",
+            file=sys.stderr,
+        )
     except OSError as error:
         if error.errno not in _OF_THE_MACHINE:
             raise

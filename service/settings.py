@@ -16,7 +16,13 @@ from service.batching.sizes import Sizes
 class Settings(BaseSettings):
     """The settings of one service. A setting that cannot be honoured stops the start."""
 
-    model_config = SettingsConfigDict(env_prefix="RANKONE_", frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RANKONE_",
+        env_ignore_empty=True,  # what compose passes on of a variable that nobody has set
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+    )
 
     bundle: Path = Path("bundle")
     """Directory of the bundle to serve."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from model.bundle import Bundle, DatasetRecord, TrainingRecord
@@ -137,9 +138,36 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         dataset=_dataset_record(run),
         training=training_record(run, data, progress),
     )
+    return write_bundle(network, run.recipe, _examples(run.recipe, data), out, description)
+
+
+def export_untrained(recipe: Recipe, data: DataSet, out: Path, *, version: str = "1") -> Bundle:
+    """Writes the network that `recipe` starts from as the bundle `out`: it embeds, and knows no classes.
+
+    Args:
+        recipe: names backbone, weights, pooling and size.
+        data: whose test images every exported form is checked on.
+        out: must not exist yet.
+        version: of the bundle.
+
+    Raises:
+        WeightsError: the weights cannot be had.
+        ExportError: an exported form does not agree with the network.
+        BundleError: `out` exists.
+    """
+    network = build_network(
+        backbone=recipe.backbone, weights=recipe.weights, pooling=recipe.pooling.composition, seed=recipe.seed
+    )
+    name = f"{Path(recipe.weights).stem}-{recipe.pooling.name}"
+    description = Description(name=name, version=version, classes=None, metrics={}, dataset=None)
+    return write_bundle(network, recipe, _examples(recipe, data), out, description)
+
+
+def _examples(recipe: Recipe, data: DataSet) -> npt.NDArray[np.float32]:
+    """Test images of every sort, preprocessed, to hold the exported forms against the network on."""
     chosen = spread(len(data.test), MIN_IMAGES * 2)
-    images = next(batches(data.test, run.recipe.preprocessing, [chosen])).numpy()
-    return write_bundle(network, run.recipe, images, out, description)
+    images: npt.NDArray[np.float32] = next(batches(data.test, recipe.preprocessing, [chosen])).numpy()
+    return images
 
 
 def network_of(recipe: Recipe, num_classes: int, weights: str = "random") -> Network:

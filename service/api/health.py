@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from importlib.metadata import version
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -15,11 +14,11 @@ from service.api.requests import RuntimeDep
 from service.api.responses import json_response, model_fields
 from service.metrics import Metrics
 from service.runtime import Runtime
+from service.versions import library_versions
 
 router = APIRouter(tags=["operation"])
 
-_LIBRARIES: Final = ("rankone", "fastapi", "onnxruntime-gpu", "faiss-gpu", "numpy", "pillow")
-_VERSIONS: Final = {name: version(name) for name in _LIBRARIES}
+_VERSIONS: Final = library_versions()
 _LIMITS: Final = {
     "max_images",
     "max_request_bytes",

@@ -1,0 +1,159 @@
+"""docker-compose.yml: valid, closed, and nothing to be prepared."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from service.settings import Settings
+from tests.docker.files import PROJECT, ROOT, TEXT, VARIABLE, assignments, compose, services
+
+DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+SERVICES = services()
+OURS = {name: service for name, service in SERVICES.items() if "build" in service}
+THEIRS = {name: service for name, service in SERVICES.items() if "build" not in service}
+LASTING = {name: service for name, service in SERVICES.items() if service["restart"] != "no"}
+
+each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+
+
+def test_it_is_valid_by_the_schema_of_the_specification() -> None:
+    schema = json.loads((Path(__file__).parent / "compose-spec.json").read_text(encoding="utf-8"))
+    validator = jsonschema_rs.validator_for(schema)
+    assert [f"{error.instance_path}: {error.message}" for error in validator.iter_errors(compose())] == []
+    wrong = compose()
+    wrong["services"]["service"]["read-only"] = True
+    assert not validator.is_valid(wrong)
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="no docker client")
+@pytest.mark.parametrize("profile", ["gpu", "cpu", "train", "proxy", "observe"])
+def test_docker_compose_reads_it_too(profile: str) -> None:
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("the docker client lacks its compose plugin")
+    command = ["docker", "compose", "--profile", profile, "config", "--services"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(ended.stdout.split()) == started(profile)
+
+
+def started(profile: str) -> set[str]:
+    return {name for name, service in SERVICES.items() if profile in service["profiles"]}
+
+
+def test_a_profile_starts_what_it_is_for() -> None:
+    assert assignments(".env") == {"COMPOSE_PROFILES": "gpu"}  # and so `docker compose up` is for a GPU host
+    assert started("gpu") == {"init", "service"}
+    assert started("cpu") == {"init", "service-cpu"}
+    assert started("train") == {"train"}
+    assert started("proxy") == {"proxy"}
+    assert started("observe") == {"prometheus", "grafana"}
+
+
+def test_every_variable_has_a_default_or_an_error() -> None:
+    used = re.findall(r"\$\{?\w+[^}]*\}?", TEXT)
+    assert len(used) > 20
+    for variable in used:
+        found = VARIABLE.fullmatch(variable)
+        assert found, variable
+        assert found.lastgroup != "name", variable
+
+
+def test_every_variable_is_documented_with_its_default() -> None:
+    used = [found for found in VARIABLE.finditer(TEXT) if found["instead"] is None]
+    defaults = {found["name"]: found["default"] for found in used}
+    assert assignments(".env.example") == {"COMPOSE_PROFILES": "gpu", **defaults}
+    for found in used:
+        assert found["default"] == defaults[found["name"]], found["name"]
+
+
+@each_service
+def test_no_service_can_do_more_than_it_must(service: dict[str, Any]) -> None:
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    for key in ("privileged", "cap_add", "devices", "network_mode", "pid", "ipc", "userns_mode", "user"):
+        assert key not in service, key
+    assert "docker.sock" not in str(service)
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    limits = service["deploy"]["resources"]["limits"]
+    assert limits["memory"]
+    assert limits["pids"]
+
+
+@pytest.mark.parametrize("service", LASTING.values(), ids=LASTING)
+def test_what_lasts_is_restarted_and_has_a_health_check(service: dict[str, Any]) -> None:
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"]["test"][0] == "CMD"
+
+
+def test_images_are_pinned() -> None:
+    for name, service in OURS.items():
+        assert service["image"] == f"rankone:{PROJECT['version']}-{service['build']['target']}", name
+    for name, service in THEIRS.items():
+        assert re.fullmatch(r"[\w/.-]+:v?\d+\.\d+\.\d+(-alpine)?@sha256:[0-9a-f]{64}", service["image"]), name
+
+
+def test_the_service_waits_for_a_bundle_that_is_made_where_it_looks() -> None:
+    command = SERVICES["init"]["command"]
+    assert command[:2] == ["bundle", "init"]
+    for name in ("service", "service-cpu"):
+        service = SERVICES[name]
+        assert service["depends_on"] == {"init": {"condition": "service_completed_successfully"}}
+        assert f"RANKONE_BUNDLES={command[2]} " in DOCKERFILE
+        assert service["volumes"] == ["bundles:/bundles:ro", "data:/data"]
+    assert "bundles:/bundles" in SERVICES["init"]["volumes"]
+
+
+def test_only_what_needs_a_gpu_reserves_one() -> None:
+    for name, service in SERVICES.items():
+        reserved = service["deploy"]["resources"].get("reservations", {}).get("devices", [])
+        wanted = [{"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}]
+        assert reserved == (wanted if name in ("service", "train") else []), name
+
+
+def test_the_end_leaves_time_to_drain() -> None:
+    service = SERVICES["service"]
+    grace_s = float(service["environment"]["RANKONE_GRACE_S"])
+    assert float(service["stop_grace_period"].removesuffix("s")) > grace_s + Settings.model_fields["drain_s"].default
+
+
+def test_nobody_outside_is_let_in_by_default_but_through_the_proxy() -> None:
+    for name, service in SERVICES.items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:") or name == "proxy", name
+    assert services(RANKONE_LISTEN="0.0.0.0:80")["service"]["ports"] == ["0.0.0.0:80:8000"]
+
+
+def test_what_is_mounted_is_there_or_has_a_name() -> None:
+    read = compose()
+    theirs = {
+        "tls-certificate",
+        "tls-key",
+    }  # no default could be right: without them, Docker refuses to start the proxy
+    for name, secret in read["secrets"].items():
+        assert name in theirs or (ROOT / secret["file"]).is_file(), name
+    mounted = [volume for service in SERVICES.values() for volume in service["volumes"] if isinstance(volume, str)]
+    for source in {volume.split(":")[0] for volume in mounted}:
+        assert source in read["volumes"] or (ROOT / source).exists(), source
+    (images,) = [volume for volume in SERVICES["train"]["volumes"] if isinstance(volume, dict)]
+    assert images["read_only"]
+    assert not images["bind"]["create_host_path"]
+
+
+def test_the_service_takes_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings(**variables: str) -> Settings:
+        for name, value in services(**variables)["service"]["environment"].items():
+            assert name.removeprefix("RANKONE_").lower() in Settings.model_fields
+            monkeypatch.setenv(name, value)
+        return Settings()
+
+    without = settings()
+    assert (without.keys, without.allow_anonymous) == (None, True)
+    assert settings(RANKONE_KEYS_FILE="./secrets/keys.json").keys == Path("/run/secrets/keys")

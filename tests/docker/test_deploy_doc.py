@@ -1,0 +1,88 @@
+"""docs/deploy.md: its commands name what there is, and its backup brings an index back."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from model.bundle import Bundle
+from rankone.__main__ import COMMANDS
+from service.client import Client
+from service.settings import Settings
+from tests.docker.files import PROJECT, ROOT, assignments, services
+from tests.service.conftest import Process
+from training.datasets import DataSet
+
+PAGE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+LINES = [line for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+RUNS = [line for line in LINES if " run " in line]
+TARS = [line for line in RUNS if "--entrypoint tar" in line]
+
+
+def test_every_profile_and_every_service_exists() -> None:
+    assert len(LINES) >= 12
+    profiles = {profile for service in services().values() for profile in service["profiles"]}
+    assert set(re.findall(r"--profile (\w+)", PAGE)) <= profiles
+    for line in LINES:
+        words = shlex.split(line.removeprefix("$ "))
+        action = next((word for word in words if word in ("up", "run", "stop", "start")), None)
+        assert (action is None) == (words[0] != "docker"), line
+        if action in ("stop", "start"):
+            assert words[-1] in services()
+
+
+@pytest.mark.parametrize("line", RUNS)
+def test_what_runs_once_runs_in_a_service_and_is_a_command(line: str) -> None:
+    words = shlex.split(line.split(" run ")[1])
+    while words[0].startswith("-"):
+        words = words[2:] if words[0] in ("-v", "-e", "--user", "--entrypoint") else words[1:]
+    service, command, *_ = words
+    assert service in services()
+    assert "--entrypoint tar" in line or command in COMMANDS
+
+
+def test_every_variable_can_be_set() -> None:
+    known = {*assignments(".env.example"), *(f"RANKONE_{name.upper()}" for name in Settings.model_fields)}
+    assert set(re.findall(r"RANKONE_[A-Z_]+", PAGE)) <= known
+
+
+def test_the_images_are_those_of_compose() -> None:
+    named = set(re.findall(r"`(rankone:[\w.-]+)`", PAGE))
+    assert named == {service["image"] for service in services().values() if "build" in service}
+    assert all(PROJECT["version"] in name for name in named)
+
+
+@contextmanager
+def running(root: Path) -> Iterator[Client]:
+    """The service on the volumes in `root`, while the block runs."""
+    process = Process(root / "bundles" / "first", root / "data")
+    try:
+        with process.ready() as client:
+            yield client
+        process.end()
+    finally:
+        process.close()
+
+
+def test_the_backup_brings_bundle_and_index_back(bundle: Bundle, photos: DataSet, tmp_path: Path) -> None:
+    """The page's own tar commands, where the containers' volumes are two folders here."""
+    host, other = tmp_path / "host", tmp_path / "other"
+    for folder in (host / "data", other / "bundles", other / "data"):
+        folder.mkdir(parents=True)
+    shutil.copytree(bundle.path, host / "bundles" / "first")
+    with running(host) as client:
+        client.add(photos.test.paths[:3], ["a", "b", "c"])
+    backup, *restores = [line.split("--entrypoint tar ")[1].split(" ", 1)[1] for line in TARS]
+    assert len(restores) == 2
+    for root, arguments in ((host, backup), *((other, restore) for restore in restores)):
+        command = f"tar {arguments.replace('-C /', f'-C {root}')}"
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    with running(other) as client:
+        assert client.count() == 3

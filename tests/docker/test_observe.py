@@ -1,0 +1,94 @@
+"""The proxy, the scrape and the dashboard: each points at what is there."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import yaml
+from prometheus_client import generate_latest
+
+from service.metrics import Metrics
+from service.settings import Settings
+from tests.docker.files import ROOT, compose, services
+
+NGINX = (ROOT / "docker" / "nginx.conf").read_text(encoding="utf-8")
+SCRAPE = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+DASHBOARD: dict[str, Any] = json.loads((ROOT / "docker" / "grafana" / "dashboards" / "rankone.json").read_text())
+ADDRESS = "rankone:8000"
+HOST, PORT = ADDRESS.split(":")
+
+
+def test_both_services_answer_to_the_name_that_proxy_and_scrape_ask_for() -> None:
+    for name in ("service", "service-cpu"):
+        service = services()[name]
+        assert service["networks"]["default"]["aliases"] == [HOST]
+        assert service["environment"]["RANKONE_PORT"] == PORT
+    assert f"set $service {ADDRESS};" in NGINX
+    assert SCRAPE["scrape_configs"][0]["static_configs"] == [{"targets": [ADDRESS]}]
+
+
+def test_secrets_are_read_where_they_are_mounted() -> None:
+    asked = {
+        *re.findall(r"/run/secrets/([\w-]+)", NGINX),
+        SCRAPE["scrape_configs"][0]["authorization"]["credentials_file"],
+    }
+    mounted = {
+        *services()["proxy"]["secrets"],
+        *(f"/run/secrets/{name}" for name in services()["prometheus"]["secrets"]),
+    }
+    assert asked == mounted
+    guarded = services(RANKONE_KEYS_FILE="keys.json")["service"]
+    assert guarded["environment"]["RANKONE_KEYS"] == f"/run/secrets/{guarded['secrets'][0]}"
+
+
+def test_the_proxy_limits_requests_and_takes_what_the_service_takes() -> None:
+    megabytes = re.search(r"client_max_body_size (\d+)m;", NGINX)
+    assert megabytes
+    assert int(megabytes[1]) * 2**20 >= Settings.model_fields["max_request_bytes"].default
+    assert re.search(r"limit_req zone=requests burst=\d+ nodelay;", NGINX)
+    assert "limit_req_status 429;" in NGINX
+    assert re.search(r"location = /metrics \{\s+return 404;", NGINX)
+    published = {port.rsplit(":", 1)[1] for port in services()["proxy"]["ports"]}
+    assert published == set(re.findall(r"listen (\d+)", NGINX))
+
+
+def metrics_asked_for() -> set[str]:
+    expressions = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    names = set(re.findall(r"\b((?:rankone|process)_\w+)", " ".join(expressions)))
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
+
+
+def test_the_dashboard_shows_what_an_operator_asks_first() -> None:
+    titles = " ".join(panel["title"].lower() for panel in DASHBOARD["panels"])
+    for asked in ("rate", "p99 by part", "queue", "batch size", "refusals", "gpu memory", "index size"):
+        assert asked in titles
+    sources = yaml.safe_load((ROOT / "docker/grafana/provisioning/datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    assert {panel["datasource"]["uid"] for panel in DASHBOARD["panels"]} == {sources[0]["uid"]}
+    assert sources[0]["url"] == "http://prometheus:9090"
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are_and_that_are_documented() -> None:
+    counted = Metrics()
+    counted.describe_engine("onnx", "CPUExecutionProvider", "float32")
+    there = set(re.findall(r"^# TYPE (\w+)", generate_latest(counted.registry).decode(), re.MULTILINE))
+    documented = set(
+        re.findall(
+            r"^\| `((?:rankone|process)_\w+)", (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
+    assert metrics_asked_for() <= documented
+    assert documented - there <= {"rankone_gpu_memory_bytes"}  # counted where there is a GPU
+
+
+def test_the_dashboard_is_mounted_where_it_is_looked_for() -> None:
+    grafana = services()["grafana"]
+    provider = yaml.safe_load((ROOT / "docker/grafana/provisioning/dashboards/rankone.yml").read_text())["providers"][0]
+    folder = provider["options"]["path"]
+    assert f"./docker/grafana/dashboards:{folder}:ro" in grafana["volumes"]
+    assert grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{folder}/rankone.json"
+    assert compose()["volumes"].keys() >= {"grafana", "prometheus"}
