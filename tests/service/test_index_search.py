@@ -56,7 +56,15 @@ def order(scores: np.ndarray, names: list[str]) -> list[str]:
 
 
 async def test_indexes_are_made_described_and_dropped(http: httpx.AsyncClient) -> None:
-    made = {"name": "mine", "count": 0, "kind": "exact", "dtype": "float32", "thumbnails": True, "detail": None}
+    made = {
+        "name": "mine",
+        "count": 0,
+        "kind": "exact",
+        "dtype": "float32",
+        "thumbnails": True,
+        "recall": None,
+        "detail": None,
+    }
     for status in (201, 200):
         response = await http.put("/indexes/mine", json={"dtype": "float32", "thumbnails": True})
         assert (response.status_code, response.json()) == (status, made)
