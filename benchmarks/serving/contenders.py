@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import os
 import socket
@@ -35,17 +36,17 @@ class Contender:
     path: str
 
     def single(self, image: bytes, accept: str = NPY, query: str = "") -> bytes:
-        """A request of one image."""
-        return self.batch([image], accept, query)
+        """A request of one image, in the form that costs this server least."""
+        if self.name == "LitServe":
+            body = b'{"image": "%s"}' % base64.b64encode(image)
+            return request(self.path, body, "application/json", [accept])
+        return request(self.path + query, image, "image/jpeg", [accept])
 
-    def batch(self, images: Sequence[bytes], accept: str = NPY, query: str = "") -> bytes:
-        """A request of several, as a multipart form, which both servers take."""
-        body = b"".join(
-            b"--%s\r\nContent-Disposition: form-data; name=images; filename=a.jpg\r\n\r\n%s\r\n" % (_BOUNDARY, image)
-            for image in images
-        )
-        kind = f"multipart/form-data; boundary={_BOUNDARY.decode()}"
-        return request(self.path + query, body + b"--%s--\r\n" % _BOUNDARY, kind, [accept])
+    def batch(self, images: Sequence[bytes]) -> bytes:
+        """A request of several, as a multipart form."""
+        head = b"--%s\r\nContent-Disposition: form-data; name=images; filename=a.jpg\r\n\r\n" % _BOUNDARY
+        body = b"".join(head + image + b"\r\n" for image in images) + b"--%s--\r\n" % _BOUNDARY
+        return request(self.path, body, f"multipart/form-data; boundary={_BOUNDARY.decode()}", [NPY])
 
     def cpu_s(self) -> float:
         """Seconds of processor time that it and its children have taken."""
