@@ -10,7 +10,16 @@ RankoneError
 ├── ExportError         training.export
 ├── Interrupted         here
 ├── EngineError         service.engine: EngineOutOfMemory
-├── IndexProblem        service.index: UnknownIndex, UnknownItem, IndexConflict, IndexFull
+├── IndexProblem        service.index: UnknownIndex, UnknownItem, IndexConflict, IndexFull, IndexReadOnly, IndexDamaged,
+│                       InvalidFilter
+├── KeyFileError        service.keys
+├── QueueFull           service.batching.admission
+├── DeadlinePassed      service.batching.job
+├── DecodersFailed      service.decoding.pool
+├── UnknownModel        service.models
+├── LoadConflict        service.models
+├── TracesMissing       service.traces
+├── OpenDoor            service.server
 └── ServiceError        service.client
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -71,5 +72,7 @@ async def _load_or_end(app: FastAPI) -> None:
         state.indexes = await asyncio.to_thread(Indexes, state.settings.data, state.settings.threads)
         state.models = Models(state.settings, state.service, state.metrics, state.indexes)
         await state.models.load_newest()
+        gc.collect()
+        gc.freeze()  # what is there now stays: there is no use in looking through it for garbage again and again
     except Exception as failure:  # nobody awaits this task before the end: whatever it is, it must be heard now
         state.on_failure(failure)

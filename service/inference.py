@@ -34,20 +34,24 @@ class Inference:
         context.num_images += len(images)
         with self._admission.reserve(len(images)):
             job = Job(list(images), context.deadline)
-            job.whenever_over(self._pool.discard)
-            job.whenever_over(self._batcher.discard)
             self._pool.submit(job)
-            with context.on_departure(lambda: job.fail(ClientGone())):
-                outputs = await self._outputs(job)
+            try:
+                with context.on_departure(lambda: job.fail(ClientGone())):
+                    outputs = await _answer(job)
+            except BaseException:
+                self._pool.discard(job)
+                self._batcher.discard(job)
+                raise
         parts = job.parts
         context.parts |= {"decode": parts.decode, "queue": parts.queue, "engine": parts.engine}
         return outputs
 
-    async def _outputs(self, job: Job) -> Outputs:
-        try:
-            async with asyncio.timeout(max(0.0, job.deadline - time.perf_counter())):
-                return await job.done
-        except TimeoutError as error:
-            if isinstance(error, DeadlinePassed):
-                raise
-            raise DeadlinePassed("the answer was not there in the time that this request allows") from None
+
+async def _answer(job: Job) -> Outputs:
+    try:
+        async with asyncio.timeout(max(0.0, job.deadline - time.perf_counter())):
+            return await job.done
+    except TimeoutError as error:
+        if isinstance(error, DeadlinePassed):
+            raise
+        raise DeadlinePassed("the answer was not there in the time that this request allows") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from service.decoding.pool import DecodePool
 from service.decoding.process import DecodeLimits
 from service.decoding.slots import Slots
 from service.engine import Engine, load_engine
-from service.index import Indexes, IndexView
+from service.index import Indexes, Serving
 from service.inference import Inference
 from service.metrics import Metrics
 from service.settings import Settings
@@ -31,7 +32,7 @@ class Runtime:
     pool: DecodePool
     batcher: Batcher
     inference: Inference
-    indexes: IndexView
+    indexes: Serving
     ending: AsyncExitStack
 
     def faults(self) -> list[str]:
@@ -54,6 +55,7 @@ async def load(bundle: Bundle, settings: Settings, metrics: Metrics, indexes: In
         BundleError: the bundle lacks the file that the engine runs.
         EngineError: the engine, the device or the precision cannot be had.
         DecodersFailed: the decode workers do not start.
+        IndexProblem: the index `default` cannot be made.
     """
     ending = AsyncExitStack()
     try:
@@ -83,7 +85,7 @@ async def _assemble(
     ending.push_async_callback(pool.close)
     await pool.start()
     admission = Admission(settings.max_queue, batcher.images_per_s)
-    view = indexes.serving(bundle.fingerprint, bundle.manifest.dim)
+    view = await asyncio.to_thread(indexes.serving, bundle.fingerprint, bundle.manifest.dim)
     _watch(metrics, engine, admission, view)
     return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), view, ending)
 
@@ -101,7 +103,7 @@ def _load_engine(bundle: Bundle, settings: Settings) -> Engine:
     )
 
 
-def _watch(metrics: Metrics, engine: Engine, admission: Admission, view: IndexView) -> None:
+def _watch(metrics: Metrics, engine: Engine, admission: Admission, view: Serving) -> None:
     metrics.describe_engine(engine.name, engine.provider, engine.precision)
     metrics.watch_queue(lambda: admission.num_images)
     for name in view.names():

@@ -41,12 +41,16 @@ async def healthz(request: Request) -> dict[str, str]:
 
 
 @router.get("/readyz", responses=PROBLEMS)
-async def readyz(request: Request, _: RuntimeDep) -> dict[str, str]:
-    """Requests are answered; 503 while a bundle is loaded, at the end, and while a worker that has died is replaced."""
+async def readyz(request: Request, runtime: RuntimeDep) -> dict[str, Any]:
+    """Requests are answered; 503 while a bundle is loaded, at the end, and while a worker that has died is replaced.
+
+    An index that cannot be used or written is named.
+    """
     if request.app.state.service.is_draining:
         raise Problem(503, "the service is coming to its end")
     _check(_faults(request))
-    return {"status": "ready"}
+    problems = runtime.indexes.problems()
+    return {"status": "ready", **({"indexes": problems} if problems else {})}
 
 
 def _faults(request: Request) -> list[str]:
@@ -78,13 +82,14 @@ async def info(runtime: RuntimeDep) -> Response:
         "threads": settings.threads,
         "workers": settings.workers,
         "max_batch": settings.sizes.max_batch,
+        "index_problems": runtime.indexes.problems(),
         "limits": settings.model_dump(include=_LIMITS),
         "versions": {**_VERSIONS, "sqlite": sqlite3.sqlite_version},
     }
     return await json_response(body)
 
 
-@router.get("/metrics")
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
 async def metrics(request: Request) -> Response:
     """Counters and times for Prometheus."""
     counted: Metrics = request.app.state.metrics

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import hashlib
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,11 +30,13 @@ from service.api.requests import (
 from service.api.responses import json_response
 from service.api.schemas import AddedOut, DeletedOut, FormItem, FormItems, IdsIn, ItemIn, ItemOut, ItemsIn, ItemsOut
 from service.api.vectors import as_vectors
-from service.index import Item
+from service.index import Index, Item, Vectors, compiled
 from service.rejections import at_places
 from service.runtime import Runtime
+from service.thumbnails import thumbnail
 
 _MAX_DEPTH: Final = 32
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 router = APIRouter(prefix="/indexes/{index}/items", tags=["index"])
 
@@ -52,46 +58,62 @@ async def add_items(index: str, request: Request, runtime: RuntimeDep) -> Respon
     is_form = media_type(request) == "multipart/form-data"
     new = await (_read_form_items if is_form else _read_json_items)(request, runtime)
     _check_metadata(new, runtime.settings.max_metadata_bytes)
-    items = await _with_vectors(new, runtime)
-    sequence = await anyio.to_thread.run_sync(target.put, items)
-    return await json_response({"ids": [item.id for item in items], "sequence": sequence}, 201)
+    items = await anyio.to_thread.run_sync(_items, new, await _vectors(new, runtime), target, runtime)
+    stored = await asyncio.wrap_future(await anyio.to_thread.run_sync(target.submit, items))
+    return await json_response({"ids": [item.id for item in items], "sequence": stored.sequence}, 201)
 
 
 @router.get("", responses={200: {"model": ItemsOut}, **PROBLEMS})
 async def list_items(
-    index: str, runtime: RuntimeDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: str = "0"
+    index: str,
+    runtime: RuntimeDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: str = "0",
+    filter: str | None = None,  # noqa: A002 - the name in the contract
 ) -> Response:
-    """A page of items in the order they were added; pass `next_cursor` on as `cursor` for the next one."""
+    """A page of items in the order they were added; pass `next_cursor` on as `cursor` for the next one.
+
+    `filter` is a filter on metadata as JSON.
+    """
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
         raise Problem(422, f"{cursor!r} is not a cursor; pass on the next_cursor of the page before")
-    page = await anyio.to_thread.run_sync(runtime.indexes[index].page, limit + 1, int(cursor))
+    where = None if filter is None else compiled(_parsed(filter))
+    page = await anyio.to_thread.run_sync(runtime.indexes[index].page, limit + 1, int(cursor), where)
     items = [{"id": item.id, "metadata": item.metadata} for _, item in page[:limit]]
     return await json_response({"items": items, "next_cursor": str(page[limit - 1][0]) if len(page) > limit else None})
 
 
 @router.post("/delete", responses={200: {"model": DeletedOut}, **PROBLEMS}, openapi_extra=json_body(IdsIn))
 async def delete_items(index: str, request: Request, runtime: RuntimeDep) -> DeletedOut:
-    """Deletes the items with these ids; ids that are not there are no error."""
+    """Deletes the items with these ids, or those that a filter holds for; ids that are not there are no error."""
     target = runtime.indexes[index]
-    ids = (await read_json(request, IdsIn)).ids
-    return DeletedOut(deleted=await anyio.to_thread.run_sync(target.delete, ids))
+    body = await read_json(request, IdsIn)
+    where = None if body.filter is None else compiled(body.filter)
+    done = await asyncio.wrap_future(target.submit_delete(body.ids or (), where))
+    return DeletedOut(deleted=len(done.dropped))
 
 
 @router.get("/{item_id:path}", responses={200: {"model": ItemOut}, **PROBLEMS})
-async def get_item(index: str, item_id: str, runtime: RuntimeDep, vector: bool = False) -> Response:
-    """One item; with `vector=true`, its embedding as it is kept (float16)."""
+async def get_item(
+    index: str, item_id: str, runtime: RuntimeDep, vector: bool = False, thumbnail: bool = False
+) -> Response:
+    """One item; with `vector=true` its embedding as it is kept, with `thumbnail=true` its small JPEG, if the index has one."""
     item = await anyio.to_thread.run_sync(runtime.indexes[index].get, item_id)
-    body: dict[str, Any] = {"id": item.id, "metadata": item.metadata}
-    return await json_response({**body, "vector": np.asarray(item.vector)} if vector else body)
+    body: dict[str, Any] = {"id": item.id, "metadata": item.metadata, "sha256": item.sha256}
+    if vector:
+        body["vector"] = np.asarray(item.vector)
+    if thumbnail:
+        body["thumbnail"] = None if item.thumbnail is None else base64.b64encode(item.thumbnail).decode()
+    return await json_response(body)
 
 
 @router.delete("/{item_id:path}", responses=PROBLEMS)
 async def delete_item(index: str, item_id: str, runtime: RuntimeDep) -> DeletedOut:
     """Deletes one item; 404 where there is none."""
-    deleted = await anyio.to_thread.run_sync(runtime.indexes[index].delete, [item_id])
-    if not deleted:
+    done = await asyncio.wrap_future(runtime.indexes[index].submit_delete([item_id]))
+    if not done.dropped:
         raise Problem(404, f"there is no item {item_id!r}")
-    return DeletedOut(deleted=deleted)
+    return DeletedOut(deleted=1)
 
 
 async def _read_json_items(request: Request, runtime: Runtime) -> list[_New]:
@@ -114,7 +136,7 @@ async def _read_form_items(request: Request, runtime: Runtime) -> list[_New]:
     return [_New(_id_of(entry), entry.metadata, image) for entry, image in zip(entries, form.images, strict=True)]
 
 
-async def _with_vectors(new: list[_New], runtime: Runtime) -> list[Item]:
+async def _vectors(new: list[_New], runtime: Runtime) -> Vectors:
     """Embeds the images and checks the vectors of a request, each in its place."""
     dim = runtime.bundle.manifest.dim
     vectors = np.empty((len(new), dim), np.float32)
@@ -125,14 +147,35 @@ async def _with_vectors(new: list[_New], runtime: Runtime) -> list[Item]:
     if images:
         with at_places(list(images)):
             vectors[list(images)] = (await runtime.inference(list(images.values()))).embedding
-    return [Item(item.id, vector, item.metadata) for item, vector in zip(new, vectors, strict=True)]
+    return vectors
+
+
+def _items(new: list[_New], vectors: Vectors, target: Index, runtime: Runtime) -> list[Item]:
+    """What is to be kept of each: the digest of its file, and a thumbnail where the index wants one."""
+    items = []
+    for item, vector in zip(new, vectors, strict=True):
+        digest = None if item.image is None else hashlib.sha256(item.image).hexdigest()
+        small = thumbnail(item.image, runtime.settings.limits) if item.image and target.spec.thumbnails else None
+        items.append(Item(item.id, vector, item.metadata, digest, small))
+    return items
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Problem(422, f"the filter is not JSON: {error}") from error
 
 
 def _check_metadata(new: list[_New], max_bytes: int) -> None:
     for index, item in enumerate(new):
         if _depth(item.metadata) > _MAX_DEPTH:
             raise Problem(422, f"item {index}: metadata is nested more than {_MAX_DEPTH} levels deep")
-    sizes = [len(orjson.dumps(item.metadata)) for item in new]
+    written = [orjson.dumps(item.metadata) for item in new]
+    for index, text in enumerate(written):
+        if _NUL.search(text):
+            raise Problem(422, f"item {index}: metadata holds the character U+0000, which no filter could find")
+    sizes = list(map(len, written))
     errors = [
         {"index": index, "reason": f"metadata of {size:,} bytes; at most {max_bytes:,} are accepted"}
         for index, size in enumerate(sizes)

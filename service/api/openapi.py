@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from service.api.schemas import ImagesIn, ItemsIn, SearchIn
+from service.api.schemas import ImagesIn, IndexIn, ItemsIn, SearchIn
 
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
-_IMAGES: Final = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_IMAGES: Final = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
 
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     "4XX": {"description": "What was wrong with the request", "content": {"application/problem+json": {}}},
@@ -32,9 +32,13 @@ SEARCH_BODY: Final = _body(SearchIn, raw=True, form={"images": _IMAGES})
 ITEMS_BODY: Final = _body(ItemsIn, raw=False, form={"images": _IMAGES, "items": {"type": "string"}})
 
 
-def json_body(schema: type[BaseModel]) -> dict[str, Any]:
+def json_body(schema: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """A body of JSON alone."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema.model_json_schema()}}}}
+    content = {"application/json": {"schema": schema.model_json_schema()}}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+INDEX_BODY: Final = json_body(IndexIn, required=False)
 
 
 def npy_or(schema: type[BaseModel]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -18,7 +19,7 @@ from service.batching.admission import QueueFull
 from service.batching.job import DeadlinePassed
 from service.context import ClientGone
 from service.engine import EngineError, EngineOutOfMemory
-from service.index import IndexConflict, IndexFull, UnknownIndex, UnknownItem
+from service.index import IndexConflict, IndexFull, IndexProblem, InvalidFilter, UnknownIndex, UnknownItem
 from service.models import LoadConflict, UnknownModel
 from service.rejections import InputsRejected, InvalidVector
 
@@ -36,6 +37,8 @@ _STATUS_OF_KIND: Final[Mapping[type[Exception], int]] = {
     LoadConflict: 409,
     DeadlinePassed: 504,
     EngineOutOfMemory: 503,
+    InvalidFilter: 422,
+    IndexProblem: 503,
     EngineError: 500,
 }
 
@@ -77,6 +80,8 @@ def install(app: FastAPI) -> None:
     async def _http(request: Request, error: HTTPException) -> Response:
         response = problem_response(Problem(error.status_code, str(error.detail)), request.url.path)
         response.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = _allowed(app, request.url.path)
         return response
 
     @app.exception_handler(RequestValidationError)
@@ -116,6 +121,13 @@ def _from_rejections(rejected: InputsRejected) -> Problem:
     first = rejected.rejections[0]
     kind = "vector" if isinstance(first.error, InvalidVector) else "image"
     return Problem(_status(first.error), f"{kind} {first.index}: {first.error}", errors)
+
+
+def _allowed(app: FastAPI, path: str) -> str:
+    """The methods of all routes with the template of the first that matches; the router names those of that one alone."""
+    routes = list(iter_route_contexts(app.routes))
+    template = next(route.path for route in routes if route.path_regex.match(path))
+    return ", ".join(sorted({method for route in routes if route.path == template for method in route.methods or ()}))
 
 
 def _status(error: RankoneError) -> int:

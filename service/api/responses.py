@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import anyio.to_thread
@@ -98,6 +99,12 @@ def _quality(parameters: str) -> float:
 
 
 def _npy(values: npt.NDArray[np.floating]) -> bytes:
+    return _npy_header(values.shape, values.dtype.str) + values.tobytes()
+
+
+@lru_cache
+def _npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
+    """What `np.save` writes before the values; there are as many of them as sizes of requests."""
     buffer = io.BytesIO()
-    np.save(buffer, values)
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
     return buffer.getvalue()

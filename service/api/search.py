@@ -2,57 +2,74 @@
 
 from __future__ import annotations
 
-from functools import partial
+import asyncio
 from typing import Annotated
 
 import anyio.to_thread
 import numpy as np
-import numpy.typing as npt
 from fastapi import APIRouter, Query, Request, Response
 
+from service import index as indexing
 from service.api.openapi import IMAGE_BODY, PROBLEMS, SEARCH_BODY
 from service.api.problems import Problem
 from service.api.requests import RuntimeDep, check_count, decode_base64, media_type, read_images, read_json
 from service.api.responses import json_response
 from service.api.schemas import SearchIn, SearchOut
 from service.api.vectors import as_vectors
-from service.index import Index
-from service.index.registry import DEFAULT
+from service.index import DEFAULT, Index, Vectors, Wish
 from service.runtime import Runtime
 
 router = APIRouter(tags=["index"])
 
 K = Annotated[int, Query(ge=1)]
-Vectors = npt.NDArray[np.float32]
 
 
 @router.post("/search", responses={200: {"model": SearchOut}, **PROBLEMS}, openapi_extra=IMAGE_BODY)
 async def search(request: Request, runtime: RuntimeDep, k: K = 10, index: str = DEFAULT) -> Response:
     """The `k` nearest items of the index to each image, best first."""
-    target = runtime.indexes[index]
+    target = await _index(index, runtime)
     _check_k(k, runtime)
     images = await read_images(request, runtime.settings.max_images)
-    return await _answer(target, (await runtime.inference(images)).embedding, k)
+    vectors = (await runtime.inference(images)).embedding
+    return await _answer(target, indexing.Query(vectors, [Wish(k)] * len(vectors)))
 
 
 @router.post("/indexes/{index}/search", responses={200: {"model": SearchOut}, **PROBLEMS}, openapi_extra=SEARCH_BODY)
 async def search_index(index: str, request: Request, runtime: RuntimeDep, k: K = 10) -> Response:
-    """A batch of queries: images, vectors or ids as JSON, or images as multipart or raw body with `?k=`."""
-    target = runtime.indexes[index]
+    """A batch of queries: images, vectors, ids or examples as JSON, or images as multipart or raw body with `?k=`."""
     if media_type(request) != "application/json":
         return await search(request, runtime, k, index)
-    query = await read_json(request, SearchIn)
-    _check_k(query.k, runtime)
-    return await _answer(target, await _query_vectors(query, target, runtime), query.k, query.min_score)
+    target = await _index(index, runtime)
+    asked = await read_json(request, SearchIn)
+    _check_k(asked.k, runtime)
+    where = None if asked.filter is None else indexing.compiled(asked.filter)
+    group_by = None if asked.group_by is None else indexing.path_of(asked.group_by)
+    vectors = await _query_vectors(asked, target, runtime)
+    return await _answer(target, indexing.Query(vectors, _wishes(asked, len(vectors)), where, group_by))
 
 
-async def _query_vectors(query: SearchIn, target: Index, runtime: Runtime) -> Vectors:
-    check_count(len(query.images or query.ids or query.vectors or []), runtime.settings.max_images)
-    if query.images is not None:
-        return (await runtime.inference(await decode_base64(query.images))).embedding
-    if query.ids is not None:
-        return await anyio.to_thread.run_sync(target.vectors, query.ids)
-    return await anyio.to_thread.run_sync(as_vectors, query.vectors or [], runtime.bundle.manifest.dim)
+async def _query_vectors(asked: SearchIn, target: Index, runtime: Runtime) -> Vectors:
+    check_count(
+        len(asked.images or asked.ids or asked.vectors or [*asked.positive, *asked.negative]),
+        runtime.settings.max_images,
+    )
+    if asked.images is not None:
+        return (await runtime.inference(await decode_base64(asked.images))).embedding
+    if asked.ids is not None:
+        return await anyio.to_thread.run_sync(target.vectors, asked.ids)
+    if asked.vectors is not None:
+        return await anyio.to_thread.run_sync(as_vectors, asked.vectors, runtime.bundle.manifest.dim)
+    return await anyio.to_thread.run_sync(target.direction, asked.positive, asked.negative)
+
+
+def _wishes(asked: SearchIn, count: int) -> list[Wish]:
+    """What each query is to be answered with; examples are never answered with themselves."""
+    least = -np.inf if asked.min_score is None else asked.min_score
+    if asked.positive:
+        return [Wish(asked.k, least, frozenset((*asked.positive, *asked.negative)))]
+    if asked.ids is not None and asked.exclude_self:
+        return [Wish(asked.k, least, frozenset((item_id,))) for item_id in asked.ids]
+    return [Wish(asked.k, least)] * count
 
 
 def _check_k(k: int, runtime: Runtime) -> None:
@@ -60,6 +77,10 @@ def _check_k(k: int, runtime: Runtime) -> None:
         raise Problem(422, f"k is {k}; at most {runtime.settings.max_k} neighbours are searched")
 
 
-async def _answer(target: Index, vectors: Vectors, k: int, min_score: float | None = None) -> Response:
-    results = await anyio.to_thread.run_sync(partial(target.search, vectors, k, min_score))
-    return await json_response({"results": results})
+async def _index(name: str, runtime: Runtime) -> Index:
+    return await anyio.to_thread.run_sync(runtime.indexes.__getitem__, name)
+
+
+async def _answer(target: Index, query: indexing.Query) -> Response:
+    hits = await asyncio.wrap_future(target.ask(query))
+    return await json_response({"results": hits, "kind": target.spec.kind})

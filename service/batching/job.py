@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,10 +69,6 @@ class Job:
     def wants_engine(self) -> bool:
         """Its images are worth running."""
         return not self.is_over and not self._rejections
-
-    def whenever_over(self, call: Callable[[Job], None]) -> None:
-        """Calls once when the job has an answer or is given up, so that what of it still waits can be taken out."""
-        self.done.add_done_callback(lambda _: call(self))
 
     def decoded(self, task: Task) -> None:
         """The image is in its slot."""

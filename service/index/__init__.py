@@ -1,21 +1,54 @@
-"""A retrieval index: items in SQLite, the same vectors as a dense matrix in memory, searched exactly."""
+"""A retrieval index: items in SQLite, the same vectors in memory, searched exactly or by compact codes.
+
+An item's way: `items` makes it a record, `writer` collects what everybody sends into one transaction of `store`, the disk has
+it, `searcher` takes it into memory (`directory`, `matrix`), the request is answered. A search is answered by `searcher` and
+`ranking`, within a snapshot of `reader` in which `filters` are evaluated. `index` is the two threads together, `registry` the
+indexes of a folder.
+"""
 
 from __future__ import annotations
 
-from service.index.errors import IndexConflict, IndexFull, IndexProblem, UnknownIndex, UnknownItem
-from service.index.index import Hit, Index
-from service.index.registry import Indexes, IndexView
-from service.index.store import Item
+from service.index.errors import (
+    IndexConflict,
+    IndexDamaged,
+    IndexFull,
+    IndexProblem,
+    IndexReadOnly,
+    InvalidFilter,
+    UnknownIndex,
+    UnknownItem,
+)
+from service.index.filters import Filter, compiled, path_of
+from service.index.index import Index
+from service.index.items import Item
+from service.index.matrix import Vectors
+from service.index.ranking import Wish
+from service.index.registry import DEFAULT, NAME, Description, Indexes, Serving
+from service.index.schema import Spec
+from service.index.searcher import Hit, Query
 
 __all__ = [
+    "DEFAULT",
+    "NAME",
+    "Description",
+    "Filter",
     "Hit",
     "Index",
     "IndexConflict",
+    "IndexDamaged",
     "IndexFull",
     "IndexProblem",
-    "IndexView",
+    "IndexReadOnly",
     "Indexes",
+    "InvalidFilter",
     "Item",
+    "Query",
+    "Serving",
+    "Spec",
     "UnknownIndex",
     "UnknownItem",
+    "Vectors",
+    "Wish",
+    "compiled",
+    "path_of",
 ]

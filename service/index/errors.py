@@ -3,8 +3,11 @@
 IndexProblem
 ├── UnknownIndex     no index of that name
 ├── UnknownItem      no item of that id
-├── IndexConflict    made with another bundle, or an id twice in one request
-└── IndexFull        the disk is full; nothing of the request was stored
+├── IndexConflict    made with another bundle or other options, or an id twice in one request
+├── IndexFull        the disk is full; nothing of the request was stored
+├── IndexReadOnly    a commit failed: what was acknowledged is searched, nothing is stored any more
+├── IndexDamaged     the file is no index, or not whole
+└── InvalidFilter    a filter that means nothing
 """
 
 from model.errors import RankoneError
@@ -28,3 +31,15 @@ class IndexConflict(IndexProblem):
 
 class IndexFull(IndexProblem):
     """No room on disk; what was acknowledged before is safe."""
+
+
+class IndexReadOnly(IndexProblem):
+    """The disk failed a commit; whether that one is on it is not known, so nothing more is promised."""
+
+
+class IndexDamaged(IndexProblem):
+    """The file of an index cannot be read as one."""
+
+
+class InvalidFilter(IndexProblem, ValueError):
+    """A filter on metadata that is not in the language of `service.index.filters`."""

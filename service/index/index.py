@@ -5,47 +5,92 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from service.index.errors import IndexConflict, UnknownItem
-from service.index.rows import Rows
-from service.index.store import VECTOR_TYPE, Item, Store
-
-
-@dataclass(frozen=True)
-class Hit:
-    """An item that a search found; `score` is the cosine, in [-1, 1]."""
-
-    id: str
-    score: float
-    metadata: dict[str, Any]
+from service.index.errors import IndexConflict, IndexDamaged, UnknownItem
+from service.index.filters import Filter
+from service.index.items import Item, Record, record_of
+from service.index.loading import load
+from service.index.matrix import Vectors
+from service.index.ranking import Wish
+from service.index.reader import Reader, Readers
+from service.index.searcher import Hits, Query, Searcher
+from service.index.store import Delete, Effect, Put, Store
+from service.index.writer import Writer
 
 
 class Index:
-    """Items made with one bundle. Safe to call from any thread; one call at a time runs.
+    """The items in a file, searched. Safe to call from any thread.
+
+    A writer thread commits what waits; a search thread follows it. `submit_…` and `ask` return at once; the others wait.
 
     Raises:
-        IndexConflict: the file at `path` was made with another bundle.
+        IndexDamaged: the file is no index, or not whole.
+        IndexProblem: it cannot be opened.
     """
 
-    def __init__(self, path: Path, fingerprint: str, dim: int, threads: int = 1) -> None:
-        self._lock = threading.Lock()
-        self._store = Store(path, fingerprint, dim)
-        self._rows = Rows(dim, threads)
-        self._rows.put(*self._store.all_vectors())
+    def __init__(self, path: Path, threads: int = 1, turn: threading.Lock | None = None) -> None:
+        store = Store(path)
+        self.spec, self.path = store.spec, path
+        try:
+            reader = Reader(path)
+            loaded = load(reader, store.spec, path)
+        except BaseException:
+            store.close()
+            raise
+        self._store, self._damaged = store, set(loaded.damaged)
+        self._readers = Readers(path)
+        self._searcher = Searcher(
+            store.spec,
+            reader,
+            loaded.gallery,
+            loaded.directory,
+            loaded.sequence,
+            threads,
+            turn or threading.Lock(),
+            path.stem,
+        )
+        self._writer = Writer(store, self._follow, path.stem)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._store.count - len(self._damaged)
+
+    @property
+    def recall(self) -> float | None:
+        """Of the 10 nearest, by what part the compact search found them when it was last measured (`rankone index check`)."""
+        return self._store.recall
+
+    @property
+    def problem(self) -> str | None:
+        """What an operator must know: that nothing is stored any more, or which items were found damaged on disk."""
+        if (failed := self._writer.problem or self._searcher.problem) is not None:
+            return failed
+        if not self._damaged:
+            return None
+        some = ", ".join(sorted(self._damaged)[:5])
+        return f"{len(self._damaged)} items are damaged on disk and left out: {some}. Add them again, or delete them"
 
     def close(self) -> None:
-        """Lets go of the file; the index is not to be used any more."""
-        with self._lock:
-            self._store.close()
+        """Stores and answers what waits, then lets go of the file; the index is not to be used any more."""
+        self._writer.close()
+        self._searcher.close()
+        self._readers.close()
+        self._store.close()
+
+    def submit(self, items: Sequence[Item]) -> Future[Effect]:
+        """Adds or replaces items, all or none; done when they are on disk.
+
+        Raises:
+            IndexConflict: two of the items have the same id.
+        """
+        item_id, count = Counter(item.id for item in items).most_common(1)[0]
+        if count > 1:
+            raise IndexConflict(f"the id {item_id!r} stands {count} times in this request")
+        return self._writer.submit(Put([record_of(item, self.spec) for item in items]))
 
     def put(self, items: Sequence[Item]) -> int:
         """Adds or replaces items, all or none; returns their last sequence number once they are on disk.
@@ -53,65 +98,81 @@ class Index:
         Raises:
             IndexConflict: two of the items have the same id.
             IndexFull: there is no room on the disk.
+            IndexReadOnly: the disk failed, now or before.
         """
-        ids = [item.id for item in items]
-        item_id, count = Counter(ids).most_common(1)[0]
-        if count > 1:
-            raise IndexConflict(f"the id {item_id!r} stands {count} times in this request")
-        with self._lock:
-            self._rows.reserve(len(items))
-            sequence = self._store.put(items)
-            # memory holds what the disk holds, float16, so that a restart changes no score
-            self._rows.put(ids, np.stack([item.vector for item in items]).astype(VECTOR_TYPE))
-            return sequence
+        return self.submit(items).result().sequence
 
-    def delete(self, ids: Sequence[str]) -> int:
-        """Removes items; returns, once that is on disk, how many there were."""
-        with self._lock:
-            deleted = self._store.delete(ids)
-            self._rows.drop(ids)
-            return deleted
+    def submit_delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> Future[Effect]:
+        """Removes the items with these ids, or those that the filter holds for; done when that is on disk."""
+        return self._writer.submit(Delete(ids, where))
+
+    def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:
+        """Removes items; returns, once that is on disk, how many there were. For the errors see `put`."""
+        return len(self.submit_delete(ids, where).result().dropped)
+
+    def ask(self, query: Query) -> Future[Hits]:
+        """For every vector of the query its hits, best first."""
+        return self._searcher.ask(query)
+
+    def search(self, queries: Vectors, k: int, min_score: float | None = None, where: Filter | None = None) -> Hits:
+        """For every query (m, dim), the k nearest items by cosine, best first; only those from `min_score` on, if given."""
+        wish = Wish(k, -np.inf if min_score is None else min_score)
+        return self.ask(Query(queries, [wish] * len(queries), where)).result()
 
     def get(self, item_id: str) -> Item:
         """The item with this id.
 
         Raises:
             UnknownItem: there is none.
+            IndexDamaged: it is not whole on disk.
         """
-        with self._lock:
-            return self._known([item_id])[0]
+        return self._known([item_id])[0]
 
-    def page(self, limit: int, after: int = 0) -> list[tuple[int, Item]]:
+    def holds(self, item: Item) -> bool:
+        """Whether the item is there with the same content, its thumbnail aside."""
+        with self._readers.borrow() as reader:
+            found = reader.records([item.id]).get(item.id)
+        wanted = record_of(item, self.spec)
+        return found is not None and replace(found, thumbnail=None, checksum=b"") == replace(wanted, checksum=b"")
+
+    def page(self, limit: int, after: int = 0, where: Filter | None = None) -> list[tuple[int, Item]]:
         """Up to `limit` items after sequence number `after`, each with its number, in the order they were added."""
-        with self._lock:
-            return self._store.page(limit, after)
+        found: list[tuple[int, Item]] = []
+        with self._readers.borrow() as reader:
+            while len(found) < limit and (rows := reader.page(limit - len(found), after, where)):
+                found += [(number, record.item(self.spec)) for number, record in rows if record.is_whole]
+                after = rows[-1][0]
+        return found
 
-    def vectors(self, ids: Sequence[str]) -> npt.NDArray[np.float32]:
-        """The vectors (n, dim) of these items.
+    def vectors(self, ids: Sequence[str]) -> Vectors:
+        """The vectors (n, dim) of these items; for the errors see `get`."""
+        return np.stack([item.vector for item in self._known(ids)]).astype(np.float32)
 
-        Raises:
-            UnknownItem: one of them is not there.
+    def direction(self, positive: Sequence[str], negative: Sequence[str] = ()) -> Vectors:
+        """Where to look for more like some items and less like others: (1, dim), of length 1.
+
+        Twice the mean of the first, less that of the others (Rocchio): never zero, as neither mean is longer than 1, unless all
+        are. For the errors see `get`.
         """
-        with self._lock:
-            return np.stack([item.vector for item in self._known(ids)]).astype(np.float32)
-
-    def search(self, queries: npt.NDArray[np.float32], k: int, min_score: float | None = None) -> list[list[Hit]]:
-        """For every query (m, dim), the k nearest items by cosine, best first; only those from `min_score` on, if given."""
-        with self._lock:
-            found = self._rows.search(queries, k)
-            metadata = self._store.metadata({item_id for hits in found for item_id, _ in hits})
-        return [
-            [
-                Hit(item_id, max(-1.0, min(1.0, score)), metadata[item_id])
-                for item_id, score in hits
-                if min_score is None or score >= min_score
-            ]
-            for hits in found
-        ]
+        towards = 2 * self.vectors(positive).mean(axis=0)
+        if negative:
+            towards -= self.vectors(negative).mean(axis=0)
+        return np.asarray(towards / max(float(np.linalg.norm(towards)), 1e-12), np.float32)[None]
 
     def _known(self, ids: Sequence[str]) -> list[Item]:
-        found = self._store.get(ids)
-        for item_id in ids:
-            if item_id not in found:
-                raise UnknownItem(f"there is no item {item_id!r}")
-        return [found[item_id] for item_id in ids]
+        with self._readers.borrow() as reader:
+            found = reader.records(ids)
+        return [self._whole(found.get(item_id), item_id) for item_id in ids]
+
+    def _whole(self, record: Record | None, item_id: str) -> Item:
+        if record is None:
+            raise UnknownItem(f"there is no item {item_id!r}")
+        if not record.is_whole:
+            raise IndexDamaged(f"the item {item_id!r} is damaged on disk: add it again, or restore a backup")
+        return record.item(self.spec)
+
+    def _follow(self, effects: list[Effect]) -> None:
+        """Between the disk and the answer: what is stored is searched."""
+        for effect in effects:
+            self._damaged.difference_update(effect.dropped, (record.id for record in effect.records))
+        self._searcher.follow(effects)

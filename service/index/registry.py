@@ -1,56 +1,245 @@
-"""The indexes of a service by name."""
+"""The indexes of a folder by name, and those of them that a model can use."""
 
 from __future__ import annotations
 
+import re
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from service.index.errors import IndexConflict, UnknownIndex
+from model.files import sync
+from service.index.connection import open_reader
+from service.index.errors import IndexConflict, IndexProblem, UnknownIndex
 from service.index.index import Index
+from service.index.lock import FolderLock
+from service.index.migration import migrate
+from service.index.schema import PARTIAL, SUFFIX, Dtype, Kind, Spec, make, read_about, spec_of, wal_files
 
 DEFAULT: Final = "default"
+NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 
 
 class Indexes:
-    """The indexes in `folder`, whichever bundle they were made with."""
+    """Every index in `folder`, which no other process can open meanwhile.
+
+    One that cannot be read is named with the reason, and the others work. One of a model that is not served lies closed.
+
+    Raises:
+        IndexProblem: another process has the folder, or it cannot be written.
+    """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
-        self._folder, self._threads, self._open = folder, threads, dict[str, Index]()
+        self._folder, self._threads = folder, threads
+        self._turn, self._lock = threading.Lock(), threading.RLock()
+        self._open: dict[str, Index] = {}
+        self._specs: dict[str, Spec] = {}
+        self._broken: dict[str, IndexProblem] = {}
+        self._is_closed = False
+        self._folder_lock = FolderLock(folder)
+        for leftover in folder.glob(f".*{PARTIAL}*"):
+            leftover.unlink()
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            self._look_at(path.stem)
 
-    def serving(self, fingerprint: str, dim: int) -> IndexView:
-        """The indexes as one bundle may use them."""
-        conflicts: dict[str, IndexConflict] = {}
-        try:
-            self.close()
-            self._open[DEFAULT] = Index(self._folder / f"{DEFAULT}.sqlite", fingerprint, dim, self._threads)
-        except IndexConflict as conflict:
-            conflicts[DEFAULT] = conflict
-        return IndexView(self._open, conflicts)
+    def serving(self, fingerprint: str, dim: int) -> Serving:
+        """The indexes as the model `fingerprint` can use them, opened; `default` is made where there is none.
 
-    def close(self) -> None:
-        """Closes every index."""
-        for index in self._open.values():
-            index.close()
-        self._open.clear()
-
-
-class IndexView:
-    """What one bundle sees of the indexes. One that was made with another bundle stays untouched, and says so."""
-
-    def __init__(self, opened: dict[str, Index], conflicts: dict[str, IndexConflict]) -> None:
-        self._open, self._conflicts = opened, conflicts
-
-    def __getitem__(self, name: str) -> Index:
-        if name in self._conflicts:
-            raise IndexConflict(f"index {name!r}: {self._conflicts[name]}")
-        if name not in self._open:
-            raise UnknownIndex(f"there is no index {name!r}")
-        return self._open[name]
+        Raises:
+            IndexProblem: it cannot be made.
+        """
+        with self._lock:
+            if DEFAULT not in self.names():
+                self.create(DEFAULT, Spec(fingerprint, dim))
+            for name, spec in list(self._specs.items()):
+                if spec.fingerprint == fingerprint and name not in self._broken:
+                    self._opened(name)
+        return Serving(self, fingerprint, dim)
 
     def names(self) -> list[str]:
-        """The names of all indexes, also of those that cannot be used with this bundle."""
-        return sorted([*self._open, *self._conflicts])
+        """The names of all indexes, also of those that cannot be used."""
+        return sorted({*self._specs, *self._broken})
+
+    def spec(self, name: str) -> Spec:
+        """What the index is.
+
+        Raises:
+            UnknownIndex: there is none of that name.
+            IndexProblem: its file cannot be read.
+        """
+        if self._is_closed:
+            raise IndexProblem(f"the indexes in {self._folder} are closed")
+        if name in self._broken:
+            raise self._broken[name]
+        if name not in self._specs:
+            raise UnknownIndex(f"there is no index {name!r}")
+        return self._specs[name]
+
+    def open(self, name: str) -> Index:
+        """The index, read from disk if it was not yet; for the errors see `spec`."""
+        with self._lock:
+            self.spec(name)
+            self._opened(name)
+            self.spec(name)  # it may have turned out to be damaged
+            return self._open[name]
+
+    def create(self, name: str, spec: Spec) -> bool:
+        """Makes an index that is on disk when this returns; False where it is there already, and the same.
+
+        Raises:
+            IndexConflict: it is there with other options.
+            IndexProblem: the name cannot be one, or it cannot be made.
+        """
+        if not re.fullmatch(NAME, name):
+            raise IndexProblem(
+                f"{name!r} cannot name an index: up to 64 of a-z, 0-9, - and _, none of the last two first"
+            )
+        with self._lock:
+            if name in self.names():
+                self._check_same(name, spec)
+                return False
+            make(self._path(name), spec)
+            self._specs[name] = spec
+            self._opened(name)
+            return True
+
+    def drop(self, name: str) -> None:
+        """Removes an index with all its items; it is gone from disk when this returns. For the errors see `spec`."""
+        with self._lock:
+            if name not in self._broken:
+                self.spec(name)
+            if (index := self._open.pop(name, None)) is not None:
+                index.close()
+            path = self._path(name)
+            gone = path.with_name(f".{path.name}{PARTIAL}")
+            path.replace(gone)
+            sync(self._folder)
+            for file in (gone, *wal_files(path)):
+                file.unlink(missing_ok=True)
+            self._specs.pop(name, None)
+            self._broken.pop(name, None)
 
     def count(self, name: str) -> int:
-        """How many items the index holds; 0 where it cannot be used with this bundle."""
-        return 0 if name in self._conflicts else len(self[name])
+        """How many items an open index holds; 0 of any other."""
+        index = self._open.get(name)
+        return 0 if index is None else len(index)
+
+    def problems(self) -> dict[str, str]:
+        """What is wrong with which index."""
+        broken = {name: str(problem) for name, problem in self._broken.items()}
+        return broken | {name: index.problem for name, index in self._open.items() if index.problem is not None}
+
+    def close(self) -> None:
+        """Closes every index, and lets others into the folder."""
+        with self._lock:
+            for index in self._open.values():
+                index.close()
+            self._open.clear()
+            self._is_closed = True
+            self._folder_lock.release()
+
+    def _look_at(self, name: str) -> None:
+        path = self._path(name)
+        try:
+            migrate(path)
+            connection = open_reader(path)
+            try:
+                self._specs[name] = spec_of(read_about(connection, path), path)
+            finally:
+                connection.close()
+        except IndexProblem as problem:
+            self._broken[name] = problem
+
+    def _opened(self, name: str) -> None:
+        if name in self._open:
+            return
+        try:
+            self._open[name] = Index(self._path(name), self._threads, self._turn)
+        except IndexProblem as problem:
+            self._broken[name] = problem
+
+    def _check_same(self, name: str, spec: Spec) -> None:
+        if (found := self.spec(name)) != spec:
+            found.check_serves(spec.fingerprint)
+            raise IndexConflict(
+                f"the index {name!r} is there already, {found.kind} in {found.dtype} "
+                f"{'with' if found.thumbnails else 'without'} thumbnails"
+            )
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}{SUFFIX}"
+
+
+@dataclass(frozen=True)
+class Description:
+    """An index as it is listed: what it is, how many items it holds, and what is wrong with it, if something is."""
+
+    name: str
+    spec: Spec | None
+    count: int | None
+    detail: str | None
+    recall: float | None = None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The indexes as one model can use them: a light view, of which there may be several."""
+
+    indexes: Indexes
+    fingerprint: str
+    dim: int
+
+    def __getitem__(self, name: str) -> Index:
+        """The index of that name.
+
+        Raises:
+            UnknownIndex: there is none.
+            IndexConflict: it was made with another model.
+            IndexProblem: it cannot be read.
+        """
+        try:
+            self.indexes.spec(name).check_serves(self.fingerprint)
+        except IndexConflict as conflict:
+            raise IndexConflict(f"index {name!r}: {conflict}") from None
+        return self.indexes.open(name)
+
+    def names(self) -> list[str]:
+        """The names of all indexes, also of those that cannot be used with this model."""
+        return self.indexes.names()
+
+    def create(self, name: str, dtype: Dtype = "float16", kind: Kind = "exact", *, thumbnails: bool = False) -> bool:
+        """Makes an index of this model; see `Indexes.create`."""
+        return self.indexes.create(name, Spec(self.fingerprint, self.dim, dtype, kind, thumbnails))
+
+    def drop(self, name: str) -> None:
+        """Removes an index, of whichever model; see `Indexes.drop`."""
+        self.indexes.drop(name)
+
+    def describe(self, name: str) -> Description:
+        """The index of that name.
+
+        Raises:
+            UnknownIndex: there is none.
+        """
+        try:
+            index = self[name]
+        except UnknownIndex:
+            raise
+        except IndexProblem as problem:
+            return Description(name, None, None, str(problem))
+        return Description(name, index.spec, len(index), index.problem, index.recall)
+
+    def count(self, name: str) -> int:
+        """How many items the index holds; 0 where it cannot be used with this model."""
+        try:
+            return len(self[name])
+        except IndexProblem:
+            return 0
+
+    def problems(self) -> dict[str, str]:
+        """What is wrong with which index: its file, its disk, or some of its items."""
+        return self.indexes.problems()
+
+    def close(self) -> None:
+        """Closes every index of the folder."""
+        self.indexes.close()

@@ -1,187 +1,209 @@
-"""Items on disk: one SQLite file an index. What is committed is on the disk; nothing else is ever acknowledged.
-
-One connection writes, reads and checkpoints, guarded by its owner: SQLite's WAL-reset bug before 3.51.3 takes two.
-"""
+"""Changes to the file of an index, many in one transaction. What is committed is on the disk; nothing else is acknowledged."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
-import numpy as np
-import numpy.typing as npt
+from service.index.connection import as_problem, open_writer
+from service.index.errors import IndexFull, IndexProblem, IndexReadOnly
+from service.index.filters import Filter
+from service.index.items import Record
+from service.index.schema import Spec, read_about, spec_of, write_about
 
-from service.index.errors import IndexConflict, IndexFull, IndexProblem
-
-SCHEMA: Final = 1
-VECTOR_TYPE: Final = np.dtype("<f2")
-
-_TABLES: Final = """
-CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS items (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    vector BLOB NOT NULL,
-    metadata TEXT NOT NULL
-);
-"""
-_CHUNK: Final = 500
+_FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""No room for pages, or for the index of the write-ahead log, which SQLite reports as an I/O error."""
+_OWN_FAULT: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+    ValueError,
+)
+"""What SQLite says of a value; of the disk it says something else."""
 
 
 @dataclass(frozen=True)
-class Item:
-    """One image of the index: its id, its embedding (dim,) and what its owner wrote to it."""
+class Put:
+    """Records to add, or to set in the place of those with their ids."""
 
-    id: str
-    vector: npt.NDArray[np.floating] = field(repr=False)
-    metadata: dict[str, Any] = field(default_factory=dict)
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Items to remove: those with these ids, or those that a filter holds for."""
+
+    ids: Sequence[str] = ()
+    where: Filter | None = None
+
+
+Change = Put | Delete
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a change did: the ids that are gone, the records that are there under new sequence numbers."""
+
+    sequence: int
+    dropped: Sequence[str] = ()
+    numbers: Sequence[int] = ()
+    records: Sequence[Record] = field(default=(), repr=False)
 
 
 class Store:
-    """The SQLite file of an index made with the bundle `fingerprint`, vectors (dim,) kept in float16.
+    """The connection that writes, for one thread.
+
+    Every change takes sequence numbers, one an added item and one a deletion, that are never used again: the last one names
+    the state of the index.
 
     Raises:
-        IndexConflict: the file was made with another bundle.
-        IndexProblem: the file is no index or in use, or SQLite did not take the settings that make a commit durable.
+        IndexDamaged: the file is no index, or not whole.
+        IndexProblem: it cannot be opened, or has another schema.
     """
 
-    def __init__(self, path: Path, fingerprint: str, dim: int) -> None:
-        self._dim = dim
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = open_writer(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=1, check_same_thread=False, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
-            raise IndexProblem(f"{path} cannot be opened: {error}") from error
-        try:
-            self._set_durable()
-            self._connection.executescript(_TABLES)
-            self._check_or_write({"schema": str(SCHEMA), "dim": str(dim), "fingerprint": fingerprint}, path)
+            about = read_about(self._connection, path)
+            self.spec: Spec = spec_of(about, path)
+            self.sequence = int(about["sequence"])
+            self.recall = float(about["recall"]) if "recall" in about else None
+            self.count = int(self._connection.execute("SELECT count(*) FROM items").fetchone()[0])
         except sqlite3.DatabaseError as error:
-            self.close()
-            is_locked = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
-            reason = "another process is using it" if is_locked else error
-            raise IndexProblem(f"{path} cannot be used as an index: {reason}") from error
+            self._connection.close()
+            raise as_problem(error, path) from error
         except IndexProblem:
-            self.close()
+            self._connection.close()
             raise
 
-    def close(self) -> None:
-        """Lets go of the file."""
-        self._connection.close()
-
-    def put(self, items: Sequence[Item]) -> int:
-        """Adds items, or replaces those whose id is there, all or none; returns when they are on disk.
-
-        Returns:
-            The sequence number of the last one: higher than any before it.
+    def commit(self, changes: Iterable[Change]) -> list[Effect | Exception]:
+        """Makes changes in one transaction, and returns when they are on disk: what each did, or why it alone was refused.
 
         Raises:
-            IndexFull: there is no room; nothing was stored.
+            IndexFull: there is no room; nothing was changed.
+            IndexReadOnly: the disk failed. What becomes of this transaction at the next start is not known.
         """
-        rows = [
-            (item.id, item.vector.astype(VECTOR_TYPE).tobytes(), json.dumps(item.metadata, ensure_ascii=False))
-            for item in items
-        ]
-        with _Transaction(self._connection):
-            self._connection.executemany("INSERT OR REPLACE INTO items (id, vector, metadata) VALUES (?, ?, ?)", rows)
-            return int(self._connection.execute("SELECT max(sequence) FROM items").fetchone()[0])
-
-    def delete(self, ids: Sequence[str]) -> int:
-        """Removes the items with these ids, all in one; returns, when that is on disk, how many there were."""
-        with _Transaction(self._connection):
-            return sum(
-                self._connection.execute("DELETE FROM items WHERE id = ?", (item_id,)).rowcount for item_id in set(ids)
-            )
-
-    def get(self, ids: Sequence[str]) -> dict[str, Item]:
-        """The items with these ids, as many as there are."""
-        found: dict[str, Item] = {}
-        for start in range(0, len(ids), _CHUNK):
-            chunk = ids[start : start + _CHUNK]
-            query = f"SELECT * FROM items WHERE id IN ({','.join('?' * len(chunk))})"  # noqa: S608 - only question marks
-            found |= {item.id: item for _, item in self._items(query, chunk)}
-        return found
-
-    def metadata(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The metadata of the items with these ids, without their vectors."""
-        with closing(self._connection.cursor()) as cursor:
-            found: dict[str, dict[str, Any]] = {}
-            for item_id in ids:
-                row = cursor.execute("SELECT metadata FROM items WHERE id = ?", (item_id,)).fetchone()
-                if row is not None:
-                    found[item_id] = json.loads(row[0])
-            return found
-
-    def page(self, limit: int, after: int) -> list[tuple[int, Item]]:
-        """Up to `limit` items with a sequence number above `after`, in that order, each with its number."""
-        query = "SELECT * FROM items WHERE sequence > ? ORDER BY sequence LIMIT ?"
-        return list(self._items(query, (after, limit)))
-
-    def all_vectors(self) -> tuple[list[str], npt.NDArray[np.float16]]:
-        """Every id, and the vectors (n, dim) in the same order."""
-        (count,) = self._connection.execute("SELECT count(*) FROM items").fetchone()
-        ids: list[str] = []
-        vectors = np.empty((count, self._dim), VECTOR_TYPE)
-        for row, (item_id, blob) in enumerate(
-            self._connection.execute("SELECT id, vector FROM items ORDER BY sequence")
-        ):
-            ids.append(item_id)
-            vectors[row] = np.frombuffer(blob, VECTOR_TYPE)
-        return ids, vectors
-
-    def _items(self, query: str, parameters: Sequence[Any]) -> Iterable[tuple[int, Item]]:
-        for sequence, item_id, blob, metadata in self._connection.execute(query, parameters):
-            yield sequence, Item(item_id, np.frombuffer(blob, VECTOR_TYPE), json.loads(metadata))
-
-    def _set_durable(self) -> None:
-        self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second process would search what is no more
-        (mode,) = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        self._connection.execute("PRAGMA synchronous = FULL")
-        (synchronous,) = self._connection.execute("PRAGMA synchronous").fetchone()
-        if (mode, synchronous) != ("wal", 2):
-            raise IndexProblem(
-                f"SQLite runs with journal {mode}, synchronous {synchronous}: a commit would not be durable"
-            )
-
-    def _check_or_write(self, about: dict[str, str], path: Path) -> None:
-        found = dict(self._connection.execute("SELECT key, value FROM about").fetchall())
-        if not found:
-            with _Transaction(self._connection):
-                self._connection.executemany("INSERT INTO about VALUES (?, ?)", about.items())
-            return
-        if found["fingerprint"] != about["fingerprint"]:
-            raise IndexConflict(
-                f"the index was made with the bundle {found['fingerprint'][:16]}, and {about['fingerprint'][:16]} is being "
-                "served: their embeddings cannot be compared. Serve that bundle, or index the images again elsewhere"
-            )
-        if found != about:
-            raise IndexProblem(f"{path} has another schema than this version of rankone reads: {found}")
-
-
-class _Transaction:
-    """BEGIN … COMMIT, or ROLLBACK; a full disk becomes IndexFull."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        sequence, count = self.sequence, self.count
         try:
-            if kind is None:
-                self._connection.execute("COMMIT")
-                return
-        except sqlite3.OperationalError as commit_error:
-            error = commit_error
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-        if isinstance(error, sqlite3.OperationalError):
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise IndexFull("there is no room left on the disk; nothing of this request was stored") from error
-            raise error
+            self._connection.execute("BEGIN IMMEDIATE")
+            effects = [self._attempt(change) for change in changes]
+            write_about(self._connection, {"sequence": self.sequence})
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            self.sequence, self.count = sequence, count
+            self._roll_back()
+            raise self._as_problem(error) from error
+        return effects
+
+    def note(self, **values: object) -> None:
+        """Writes what was found out about the index into its file, in a transaction of its own."""
+        with self._connection:
+            write_about(self._connection, values)
+
+    def checkpoint(self) -> None:
+        """Moves what is in the write-ahead log into the file. Readers are not waited for.
+
+        Raises:
+            IndexReadOnly: the disk failed; a full one is no error, as all stays in the log.
+        """
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            problem = self._as_problem(error)
+            if not isinstance(problem, IndexFull):
+                raise problem from error
+
+    def close(self) -> None:
+        """Checkpoints and lets go of the file."""
+        self._connection.close()
+
+    def _attempt(self, change: Change) -> Effect | Exception:
+        """One change, taken back alone if it is at fault itself."""
+        sequence, count = self.sequence, self.count
+        self._connection.execute("SAVEPOINT one")
+        effect: Effect | Exception
+        try:
+            effect = self._put(change) if isinstance(change, Put) else self._delete(change)
+        except _OWN_FAULT as error:
+            self.sequence, self.count = sequence, count
+            self._connection.execute("ROLLBACK TO one")
+            effect = error
+        self._connection.execute("RELEASE one")
+        return effect
+
+    def _put(self, change: Put) -> Effect:
+        records = change.records
+        self._remove(record.id for record in records)
+        numbers = range(self.sequence + 1, self.sequence + 1 + len(records))
+        insert(self._connection, numbers, records)
+        self.sequence += len(records)
+        self.count += len(records)
+        return Effect(self.sequence, (), numbers, records)
+
+    def _delete(self, change: Delete) -> Effect:
+        ids = list(change.ids)
+        if change.where is not None:
+            query = f"SELECT id FROM items WHERE {change.where.sql}"  # noqa: S608 - values are parameters
+            ids += [item_id for (item_id,) in self._connection.execute(query, change.where.parameters)]
+        gone = self._remove(ids)
+        self.sequence += bool(gone)
+        return Effect(self.sequence, gone)
+
+    def _remove(self, ids: Iterable[str]) -> list[str]:
+        """Deletes the rows of these ids; returns those that were there."""
+        gone = []
+        for item_id in ids:
+            found = self._connection.execute("DELETE FROM items WHERE id = ? RETURNING sequence", (item_id,)).fetchall()
+            for (sequence,) in found:
+                self._connection.execute("DELETE FROM vectors WHERE sequence = ?", (sequence,))
+                self._connection.execute("DELETE FROM thumbnails WHERE sequence = ?", (sequence,))
+                gone.append(item_id)
+        self.count -= len(gone)
+        return gone
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:  # SQLite has ended it already where it had to
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
+    def _as_problem(self, error: Any) -> BaseException:
+        """An error of SQLite as one of ours; any other as it is."""
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:
+            return cast(BaseException, error)
+        if code in _FULL:
+            return IndexFull("there is no room left on the disk; nothing of this request was stored")
+        if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_ERROR):
+            return IndexProblem(f"{self._path}: {error}; nothing of this request was stored")
+        return IndexReadOnly(
+            f"the disk failed ({error.sqlite_errorname}: {error}): what was acknowledged is searched, nothing more is "
+            "stored. Look after the disk, then start the service again"
+        )
+
+
+def insert(connection: sqlite3.Connection, numbers: Sequence[int], records: Sequence[Record]) -> None:
+    """New rows under these sequence numbers."""
+    rows = list(zip(numbers, records, strict=True))
+    connection.executemany(
+        "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)",
+        [(n, r.id, r.metadata, r.sha256, r.fingerprint, r.checksum) for n, r in rows],
+    )
+    connection.executemany("INSERT INTO vectors VALUES (?, ?)", [(n, r.vector) for n, r in rows])
+    thumbnails = [(n, r.thumbnail) for n, r in rows if r.thumbnail is not None]
+    connection.executemany("INSERT INTO thumbnails VALUES (?, ?)", thumbnails)
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Store]:
+    """A store for as long as the block runs."""
+    store = Store(path)
+    try:
+        yield store
+    finally:
+        store.close()

@@ -6,9 +6,9 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import Problem, problem_response
@@ -54,7 +54,7 @@ class ObserveMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._mark(MutableHeaders(scope=message), context, started)
+                message["headers"] = [*message.get("headers", ()), *self._marks(context, started)]
             await send(message)
 
         try:
@@ -80,12 +80,13 @@ class ObserveMiddleware:
     def _bad_timeout(self) -> Problem:
         return Problem(422, f"X-Request-Timeout must be seconds, more than 0 and at most {self._max_timeout_s:g}")
 
-    def _mark(self, headers: MutableHeaders, context: RequestContext, started: float) -> None:
+    def _marks(self, context: RequestContext, started: float) -> Iterator[tuple[bytes, bytes]]:
         total = {**context.parts, "total": time.perf_counter() - started}
-        headers["X-Request-Id"] = context.id
-        headers["Server-Timing"] = ", ".join(f"{part};dur={1e3 * seconds:.3f}" for part, seconds in total.items())
+        timing = ", ".join([f"{part};dur={1e3 * seconds:.3f}" for part, seconds in total.items()])
+        yield b"x-request-id", context.id.encode()
+        yield b"server-timing", timing.encode()
         if self._state.is_draining:
-            headers["Connection"] = "close"
+            yield b"connection", b"close"
 
     def _record(self, scope: Scope, context: RequestContext, status: int, started: float) -> None:
         seconds = time.perf_counter() - started
@@ -93,22 +94,23 @@ class ObserveMiddleware:
         method = scope["method"] if scope["method"] in _METHODS else "other"  # or clients could make up series
         self._metrics.observe_request(method, route, status, seconds, context.parts)
         self._tracer.record(f"{method} {route}", context, status, seconds)
-        logger.log(
-            logging.DEBUG if route in _PROBES else logging.INFO,
-            "%s %s %d",
-            method,
-            scope["path"],
-            status,
-            extra={
-                "request_id": context.id,
-                "route": route,
-                "status": status,
-                "ms": round(1e3 * seconds, 3),
-                "images": context.num_images,
-                "key": context.key_name,
-                "parts_ms": {part: round(1e3 * value, 3) for part, value in context.parts.items()},
-            },
-        )
+        level = logging.DEBUG if route in _PROBES else logging.INFO
+        if logger.isEnabledFor(level):
+            logger.log(
+                level, "%s %s %d", method, scope["path"], status, extra=_details(context, route, status, seconds)
+            )
+
+
+def _details(context: RequestContext, route: str, status: int, seconds: float) -> dict[str, object]:
+    return {
+        "request_id": context.id,
+        "route": route,
+        "status": status,
+        "ms": round(1e3 * seconds, 3),
+        "images": context.num_images,
+        "key": context.key_name,
+        "parts_ms": {part: round(1e3 * value, 3) for part, value in context.parts.items()},
+    }
 
 
 def _id(sent: bytes | None) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from typing import Any
 
 import httpx
@@ -16,6 +17,9 @@ from tests.service.conftest import client_of, multipart, serving
 pytestmark = pytest.mark.anyio
 
 ITEMS = "/indexes/default/items"
+EMPTY = {"name": "default", "count": 0, "kind": "exact", "dtype": "float16", "thumbnails": False} | dict.fromkeys(
+    ("recall", "detail")
+)
 
 
 def form(entries: list[dict[str, Any]]) -> dict[str, str]:
@@ -88,7 +92,8 @@ async def test_ids_are_made_up_and_metadata_is_empty_where_nothing_is_said(
 ) -> None:
     ids = (await http.post(ITEMS, files=multipart(images[:2]))).json()["ids"]
     assert len(set(ids)) == 2
-    assert (await http.get(f"{ITEMS}/{ids[0]}")).json() == {"id": ids[0], "metadata": {}}
+    sha256 = hashlib.sha256(images[0]).hexdigest()
+    assert (await http.get(f"{ITEMS}/{ids[0]}")).json() == {"id": ids[0], "metadata": {}, "sha256": sha256}
 
 
 async def test_the_same_id_replaces(http: httpx.AsyncClient, images: list[bytes]) -> None:
@@ -130,9 +135,9 @@ async def test_pages_are_stable_and_complete(http: httpx.AsyncClient, images: li
 
 
 async def test_an_empty_index_answers_nothing(http: httpx.AsyncClient, images: list[bytes]) -> None:
-    assert (await http.post("/search", files=multipart(images[:2]))).json() == {"results": [[], []]}
+    assert (await http.post("/search", files=multipart(images[:2]))).json() == {"results": [[], []], "kind": "exact"}
     assert (await http.get(ITEMS)).json() == {"items": [], "next_cursor": None}
-    assert (await http.get("/indexes")).json() == {"indexes": [{"name": "default", "count": 0, "detail": None}]}
+    assert (await http.get("/indexes")).json() == {"indexes": [EMPTY]}
 
 
 async def test_min_score_leaves_the_rest_out(http: httpx.AsyncClient, images: list[bytes]) -> None:
@@ -203,7 +208,7 @@ async def test_searches_are_limited(http: httpx.AsyncClient) -> None:
     for body, status, detail in (
         ({"ids": ["a"], "k": 1001}, 422, "at most 1000 neighbours"),
         ({"ids": ["a"], "k": 0}, 422, "k"),
-        ({"ids": ["a"], "vectors": []}, 422, "exactly one of images, vectors and ids"),
+        ({"ids": ["a"], "vectors": []}, 422, "exactly one of images, vectors, ids and positive"),
         ({}, 422, "exactly one"),
         ({"ids": []}, 400, "holds no images"),
         ({"ids": ["a"], "filter": {}}, 422, "filter"),
@@ -229,11 +234,12 @@ async def test_a_restart_finds_everything(
 
 
 async def test_an_index_of_another_bundle_is_refused_and_left_alone(
-    app: FastAPI, http: httpx.AsyncClient, settings: Settings, images: list[bytes]
+    app: FastAPI, http: httpx.AsyncClient, images: list[bytes]
 ) -> None:
     await add(http, images[:1], ["a"])
     runtime = app.state.service.runtime
-    object.__setattr__(runtime, "indexes", app.state.indexes.serving("f" * 64, 10_000))
+    ours, others = runtime.indexes, runtime.indexes.indexes.serving("f" * 64, 10_000)
+    object.__setattr__(runtime, "indexes", others)
     for response in (
         await http.post("/search", files=multipart(images[:1])),
         await http.post(ITEMS, files=multipart(images[:1])),
@@ -244,5 +250,5 @@ async def test_an_index_of_another_bundle_is_refused_and_left_alone(
         assert f"{'f' * 16} is being served" in response.json()["detail"]
     assert (await http.get("/indexes")).json()["indexes"][0]["count"] is None
     assert (await http.post("/embed", files=multipart(images[:1]))).status_code == 200
-    object.__setattr__(runtime, "indexes", app.state.indexes.serving(runtime.bundle.fingerprint, 10_000))
+    object.__setattr__(runtime, "indexes", ours)
     assert (await http.get("/indexes/default")).json()["count"] == 1

@@ -82,12 +82,15 @@ async def test_answers_keep_the_order_of_the_inputs_whichever_comes_first() -> N
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_no_more_requests_and_inputs_at_once_than_agreed(concurrency: int) -> None:
     read: list[int] = []
-    now, most = 0, 0
+    now, most, as_many_as_agreed = 0, 0, asyncio.Event()
 
     async def answer(_: int) -> None:
         nonlocal now, most
         now += 1
         most = max(most, now)
+        if now == concurrency:
+            as_many_as_agreed.set()
+        await as_many_as_agreed.wait()
         await asyncio.sleep(0.001)
         now -= 1
 

@@ -1,0 +1,96 @@
+"""Connections to the file of an index: one that writes and checkpoints, and others that only read.
+
+SQLite's WAL-reset bug before 3.51.3 takes two connections that write or checkpoint, so there is never a second one: the
+folder's lock keeps other processes away, and a reader is opened read-only. Whatever makes a commit durable is read back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from service.index.errors import IndexDamaged, IndexProblem
+
+DURABLE: Final[dict[str, str | int]] = {
+    "page_size": 4096,
+    "journal_mode": "wal",
+    "synchronous": 2,  # FULL: the write-ahead log is synced at every commit
+    "wal_autocheckpoint": 0,  # its errors would be swallowed; the writer checkpoints itself
+    "journal_size_limit": 1 << 26,
+    "cell_size_check": 1,
+    "trusted_schema": 0,
+}
+_READING: Final[dict[str, str | int]] = {"query_only": 1, "wal_autocheckpoint": 0, "trusted_schema": 0}
+_TIMEOUT_S: Final = 5.0
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The connection that writes, to a file that is there.
+
+    Raises:
+        IndexDamaged: it is no database, or not whole.
+        IndexProblem: it cannot be opened, or SQLite does not take a setting.
+    """
+    return _open(path, "rw", DURABLE)
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads; for the errors see `open_writer`."""
+    return _open(path, "ro", _READING)
+
+
+def create(path: Path, script: str) -> None:
+    """A new file with what `script` makes, closed again.
+
+    Raises:
+        IndexProblem: it cannot be made.
+    """
+    path.touch()
+    with closing(open_writer(path)) as connection:
+        connection.executescript(script)
+
+
+def _open(path: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Connection:
+    try:
+        uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+        connection = sqlite3.connect(uri, _TIMEOUT_S, uri=True, check_same_thread=False, isolation_level=None)
+    except sqlite3.Error as error:
+        raise IndexProblem(f"{path} cannot be opened: {error}") from error
+    connection.text_factory = _text
+    try:
+        _set(connection, settings, path)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise as_problem(error, path) from error
+    except IndexProblem:
+        connection.close()
+        raise
+    return connection
+
+
+def _set(connection: sqlite3.Connection, settings: dict[str, str | int], path: Path) -> None:
+    for name, value in settings.items():
+        connection.execute(f"PRAGMA {name} = {value}").fetchall()
+        (found,) = connection.execute(f"PRAGMA {name}").fetchone()
+        if found != value:
+            raise IndexProblem(
+                f"{path}: SQLite runs with {name} = {found} and not {value}: a commit would not be durable"
+            )
+
+
+def _text(data: bytes) -> str:
+    """Also what is damaged, so that its checksum can say whose it is."""
+    return data.decode(errors="replace")
+
+
+def as_problem(error: sqlite3.DatabaseError, path: Path) -> IndexProblem:
+    """What SQLite says of a file, as an error of ours."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_BUSY:
+        return IndexProblem(f"{path} cannot be used as an index: another process is using it")
+    if code is not None and code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return IndexDamaged(f"{path} cannot be used as an index: {error}; restore it from a backup")
+    return IndexProblem(f"{path} cannot be used as an index: {error}")

@@ -1,0 +1,109 @@
+"""From what a gallery finds to an answer: best first, ties by id, one a group, nobody who was excluded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from service.index.directory import Directory, Rows
+from service.index.matrix import Vectors
+
+_SPARE: Final = 16
+"""Fetched beyond k, so that a tie at the end need not be asked for again."""
+
+
+class Gallery(Protocol):
+    """Vectors by row."""
+
+    def set(self, row: int, vector: npt.NDArray[np.floating]) -> None: ...
+    def move(self, hole: int, last: int) -> None: ...
+    def nearest(self, queries: Vectors, k: int, rows: Rows | int) -> tuple[Vectors, Rows]: ...
+    def scores(self, queries: Vectors, rows: Rows) -> Vectors: ...
+    def bound(self, last: float) -> float: ...
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What one query is to be answered with."""
+
+    k: int
+    min_score: float = -np.inf
+    exclude: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row that a query found, with its cosine in [-1, 1]."""
+
+    row: int
+    id: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The rows that take part, all below a number or these alone; with labels, one for each label."""
+
+    rows: Rows | int
+    labels: Mapping[int, str] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many rows those are."""
+        return self.rows if isinstance(self.rows, int) else len(self.rows)
+
+
+def ranked(
+    gallery: Gallery, directory: Directory, queries: Vectors, wishes: Sequence[Wish], scope: Scope
+) -> list[list[Place]]:
+    """The answer to every query (m, dim).
+
+    Of the gallery's candidates each is scored again by itself; where one that was not fetched could still belong to the
+    answer, within rounding, four times as many are fetched.
+    """
+    answers: list[list[Place]] = [[] for _ in queries]
+    waiting = list(range(len(queries))) if scope.size else []
+    fetch = max((wish.k + len(wish.exclude) for wish in wishes), default=0) + _SPARE
+    while waiting:
+        fetch = min(fetch, scope.size)
+        asked = queries[waiting]
+        rough, rows = gallery.nearest(asked, fetch, scope.rows)
+        scores = np.clip(gallery.scores(asked, rows), -1, 1)
+        unsure = []
+        for place, query in enumerate(waiting):
+            wish = wishes[query]
+            found = _ordered(rows[place].tolist(), scores[place].tolist(), directory.ids)
+            answers[query] = list(_picked(found, wish, scope.labels))
+            limit = gallery.bound(float(rough[place, -1]))
+            if not (fetch == scope.size or limit < wish.min_score or _is_sure(answers[query], wish.k, limit)):
+                unsure.append(query)
+        waiting, fetch = unsure, 4 * fetch
+    return answers
+
+
+def _is_sure(answer: Sequence[Place], k: int, limit: float) -> bool:
+    return len(answer) == k and answer[-1].score > limit
+
+
+def _ordered(rows: Sequence[int], scores: Sequence[float], ids: Sequence[str]) -> list[Place]:
+    places = (Place(row, ids[row], score) for row, score in zip(rows, scores, strict=True))
+    return sorted(places, key=lambda place: (-place.score, place.id))
+
+
+def _picked(found: Iterable[Place], wish: Wish, labels: Mapping[int, str] | None) -> Iterator[Place]:
+    """The first k that may be answered, the best of each label where there are labels."""
+    seen: set[str] = set()
+    left = wish.k
+    for place in found:
+        if left == 0 or place.score < wish.min_score:
+            return
+        label = place.id if labels is None else labels[place.row]
+        if place.id in wish.exclude or label in seen:
+            continue
+        seen.add(label)
+        left -= 1
+        yield place

@@ -1,0 +1,42 @@
+"""The whole OpenAPI document, exercised: what it promises is what is answered, whatever is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from model.bundle import Bundle
+from service.app import create_app
+from service.client import Client
+from service.settings import Settings
+from tests.service.conftest import Process, fail
+
+schema = schemathesis.openapi.from_dict(create_app(Settings(), fail).openapi())
+
+
+@pytest.fixture(scope="module")
+def process(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A running service with a few items, whose engine takes no time."""
+    process = Process(tiny.path, tmp_path_factory.mktemp("schema"))
+    with Client(process.url) as client:
+        client.wait_until_ready(60)
+    yield process
+    process.close()
+
+
+@schema.parametrize()
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_every_operation_keeps_its_promises(case: Any, process: Process) -> None:
+    """But one promise: no schema can say that a string is an image or a filter, so what it admits may be refused."""
+    case.call_and_validate(base_url=process.url, excluded_checks=[positive_data_acceptance])
