@@ -95,7 +95,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        if self.bundles is not None and "bundle" in self.model_fields_set:
+        if self.bundles is not None and self.bundle != type(self).model_fields["bundle"].default:
             raise ValueError("set bundle, for one bundle, or bundles, for a directory of them, not both")
         if self.max_queue < self.max_images:
             raise ValueError(f"max_queue ({self.max_queue}) must hold a request of max_images ({self.max_images})")

@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from rankone.serve import serve
 from service.settings import Settings
 from tests.docker.files import PROJECT, ROOT, TEXT, VARIABLE, assignments, compose, services
 
@@ -147,13 +148,19 @@ def test_what_is_mounted_is_there_or_has_a_name() -> None:
     assert not images["bind"]["create_host_path"]
 
 
-def test_the_service_takes_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_service_takes_the_variables_of_image_and_compose(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Settings] = []
+    monkeypatch.setattr("service.server.serve", taken.append)
+
     def settings(**variables: str) -> Settings:
-        for name, value in services(**variables)["service"]["environment"].items():
+        image = dict(re.findall(r"(RANKONE_[A-Z]+)=(\S+)", DOCKERFILE))
+        for name, value in {**image, **services(**variables)["service"]["environment"]}.items():
             assert name.removeprefix("RANKONE_").lower() in Settings.model_fields
             monkeypatch.setenv(name, value)
-        return Settings()
+        serve([])
+        return taken[-1]
 
     without = settings()
-    assert (without.keys, without.allow_anonymous) == (None, True)
+    assert (without.keys, without.allow_anonymous, without.bundles) == (None, True, Path("/bundles"))
+    assert without.device == "cuda"
     assert settings(RANKONE_KEYS_FILE="./secrets/keys.json").keys == Path("/run/secrets/keys")
