@@ -5,8 +5,8 @@ snapshot, metadata and all. A product in bfloat16 over a half-size copy, followe
 takes a CPU with bfloat16 units.
 
 Targets: 64 queries over 20,000 rows within 1.1 times of `faiss.knn`; a filtered batch within 1.5 times of an unfiltered one; at
-50,000 rows compact 5 times as fast as exact on one query, recall@10 at least 0.99, a fifteenth of its memory; 5,000 durable adds
-a second in batches; a start with 50,000 rows in 10 s.
+50,000 rows compact 5 times as fast as exact on one query, recall@10 at least 0.99, a fifteenth of its memory; 5,000 durable
+adds a second in batches; a start with 50,000 rows in 10 s.
 """
 
 from __future__ import annotations
