@@ -19,6 +19,7 @@ BENCHMARKS: Final = {
     "engines": "benchmarks.engines",
     "gpu": "benchmarks.gpu",
     "serving": "benchmarks.serving.report",
+    "retrieval": "benchmarks.retrieval",
 }
 _OF_A_BUNDLE: Final = frozenset({"engines", "gpu", "serving"})
 _WHERE_NONE_IS_NAMED: Final = tuple(name for name in BENCHMARKS if name != "gpu")
@@ -35,7 +36,8 @@ def bench(arguments: list[str]) -> None:
         """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
 
         Args:
-            names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving; all but gpu if none is named.
+            names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving, retrieval; all but gpu if none
+                is named.
             bundle: the one that engines, gpu and serving measure; one with random weights if not given.
         """
         for name in names:
