@@ -46,6 +46,7 @@ class Metrics:
         self._images = Counter("rankone_images", "Images run through the engine", registry=registry)
         self._queue = Gauge("rankone_queue_images", "Images in work, from admission to answer", registry=registry)
         self._engine = Info("rankone_engine", "What runs the network", registry=registry)
+        self._gpu_memory: Gauge | None = None
         self._index_items = Gauge("rankone_index_items", "Items in the index", ("index",), registry=registry)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float, parts: Mapping[str, float]) -> None:
@@ -70,6 +71,12 @@ class Metrics:
     def watch_queue(self, count: Callable[[], int]) -> None:
         """Reads the number of images in work whenever the metrics are read."""
         self._queue.set_function(count)
+
+    def watch_gpu_memory(self, used_bytes: Callable[[], int]) -> None:
+        """Reads the memory in use on the GPU whenever the metrics are read; without one, there is no such metric."""
+        if self._gpu_memory is None:
+            self._gpu_memory = Gauge("rankone_gpu_memory_bytes", "Memory in use on the GPU", registry=self.registry)
+        self._gpu_memory.set_function(used_bytes)
 
     def watch_index(self, name: str, count: Callable[[], int]) -> None:
         """Reads the number of items of this index whenever the metrics are read."""

@@ -16,6 +16,7 @@ from service.decoding.pool import DecodePool
 from service.decoding.process import DecodeLimits
 from service.decoding.slots import Slots
 from service.engine import Engine, load_engine
+from service.engine.memory import gpu_memory_bytes
 from service.index import Indexes, Serving
 from service.inference import Inference
 from service.metrics import Metrics
@@ -86,7 +87,7 @@ async def _assemble(
     await pool.start()
     admission = Admission(settings.max_queue, batcher.images_per_s)
     view = await asyncio.to_thread(indexes.serving, bundle.fingerprint, bundle.manifest.dim)
-    _watch(metrics, engine, admission, view)
+    _watch(settings, metrics, engine, admission, view)
     return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), view, ending)
 
 
@@ -103,8 +104,10 @@ def _load_engine(bundle: Bundle, settings: Settings) -> Engine:
     )
 
 
-def _watch(metrics: Metrics, engine: Engine, admission: Admission, view: Serving) -> None:
+def _watch(settings: Settings, metrics: Metrics, engine: Engine, admission: Admission, view: Serving) -> None:
     metrics.describe_engine(engine.name, engine.provider, engine.precision)
     metrics.watch_queue(lambda: admission.num_images)
+    if settings.device == "cuda":
+        metrics.watch_gpu_memory(gpu_memory_bytes)
     for name in view.names():
         metrics.watch_index(name, partial(view.count, name))

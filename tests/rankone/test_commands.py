@@ -55,7 +55,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(
         (("train", "photos", "run", "--recipe", "papers"), "there is no recipe papers"),
         (("evaluate", "nowhere", "--data", "photos"), "nowhere is not a bundle"),
         (("export", "nowhere", photos.train.paths[0].parents[2], "bundle"), "nowhere is not a training run"),
-        (("serve", "--bundle", "nowhere"), "nowhere is not a bundle"),
+        (("serve", "--bundle", "nowhere", "--data", "elsewhere"), "nowhere is not a bundle"),
         (("serve", "--host", "0.0.0.0"), "there are no keys"),
         (("bench", "everything"), "there is no benchmark 'everything'; there are: head, sketch"),
     ):

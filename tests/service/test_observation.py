@@ -11,9 +11,11 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import generate_latest
 
 from service.context import RequestContext
 from service.logs import JsonFormatter, TextFormatter
+from service.metrics import Metrics
 from service.traces import Tracer, TracesMissing
 from tests.service.conftest import multipart
 
@@ -95,3 +97,11 @@ def test_traces_are_not_made_where_nobody_collects_them(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(TracesMissing, match="pip install 'rankone\\[traces\\]'"):
         Tracer()
+
+
+def test_the_memory_of_a_gpu_is_a_metric_where_there_is_one() -> None:
+    metrics = Metrics()
+    assert b"rankone_gpu_memory_bytes" not in generate_latest(metrics.registry)
+    for used in (3, 5):  # a second model takes the place of the first
+        metrics.watch_gpu_memory(lambda used=used: used)  # type: ignore[misc]
+    assert b"rankone_gpu_memory_bytes 5.0" in generate_latest(metrics.registry)
