@@ -14,6 +14,7 @@ import httpx
 import uvloop
 from rich.table import Table
 
+from benchmarks.serving.abuse import abuse
 from benchmarks.serving.contenders import NPY, Contender, engine_images_per_s, has_litserve, litserve, service
 from benchmarks.serving.load import Sample, closed_loop, open_loop
 from benchmarks.serving.tiny import SIZE, tiny_bundle
@@ -23,7 +24,7 @@ from model.bundle import Bundle
 
 ROUNDS: Final = 3
 CLOSED_S: Final = 8.0
-OPEN_S: Final = 20.0
+OPEN_S: Final = 30.0
 LOADS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
 BATCH: Final = 16
 _JSON: Final = "Accept: application/json"
@@ -47,6 +48,7 @@ def main(bundle: Path | None = None) -> None:
         capacity = saturation(opened, threads)
         own_part(opened, threads)
         arrivals(opened, threads, capacity)
+        abuse(opened, threads, capacity, OPEN_S)
 
 
 def ceiling(bundle: Bundle) -> None:
