@@ -38,10 +38,10 @@ class Recorded:
         self.root.mkdir()
 
     def work(self, *flags: str, seed: str = "0", **failures: str) -> None:
-        command = [sys.executable, "-m", "tests.service.index.crash.worker"]
+        command = [sys.executable, "-m", "tests.service.index.crash.worker", "--checkpoint-bytes", "300000"]
         where = [self.root / "deep" / "index", self.root / "ledger", seed]
         subprocess.run(
-            [*command, *where, *flags],
+            [*command, *flags, *where],
             env=environment(self._library, self.root, self.record, **failures),
             stdout=subprocess.DEVNULL,
             check=True,
@@ -51,7 +51,7 @@ class Recorded:
         """For so many power cuts what is wrong after each."""
         played = events(self.record)
         at = {len(played), *draw.sample(range(len(played)), moments - 1)}
-        disk, found = Disk(self.root), []
+        disk, found = Disk(self.root, lambda: draw.random() < 0.5), list[list[str]]()
         for number, event in enumerate([*played, None]):
             if number in at:
                 found.append(faults_after(disk, self.root, target / str(number), draw))
@@ -91,3 +91,18 @@ def test_without_a_sync_at_each_commit_it_is_lost(recorded: Recorded, tmp_path: 
     losses = recorded.losses(tmp_path / "cuts", random.Random(0), CUTS)
     lost = [faults for faults in losses if any("not as acknowledged: missing" in fault for fault in faults)]
     assert len(lost) >= CUTS // 4
+
+
+@pytest.mark.parametrize("number", [20, 33, 46, 59])
+def test_what_a_failed_sync_left_in_memory_alone_is_not_built_upon(
+    recorded: Recorded, tmp_path: Path, number: int
+) -> None:
+    """A sync fails, once; the index stores nothing more and dies. The next one reads from memory what is not on the disk, and what
+    it acknowledges, or has shown, must not depend on it."""
+    recorded.work("--steps", "40", FAIL_SYNC_AT=str(number))
+    played = events(recorded.record)
+    assert sum(event.kind == "unsynced" for event in played) == 1
+    assert len(played) - [event.kind for event in played].index("unsynced") < 200
+    recorded.work("--steps", "10", seed="1")
+    losses = recorded.losses(tmp_path / "cuts", random.Random(0), CUTS)
+    assert [faults for faults in losses if faults] == []

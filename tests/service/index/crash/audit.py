@@ -9,6 +9,7 @@ import numpy as np
 
 from service.index import DEFAULT, Index, Indexes, Item
 from tests.service.index.crash.ledger import Account, State, owner_of
+from tests.service.index.crash.worker import versions
 
 Content = Callable[[str, int], Item]
 
@@ -22,7 +23,7 @@ def audit(folder: Path, account: Account, content: Content) -> tuple[State, list
     try:
         index = indexes.open(DEFAULT)
         faults = [*account.faults, *_contradictions(index)]
-        found = {item.id: int(item.metadata["version"]) for _, item in index.page(1 << 30)}
+        found = versions(index)
         faults += _differences(index, found, content)
     finally:
         indexes.close()

@@ -12,7 +12,7 @@ import shutil
 import struct
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -68,35 +68,33 @@ def environment(library: Path, root: Path, record: Path, **failures: str) -> dic
 
 @dataclass
 class _File:
-    """What is on disk for certain, what was written since, and what a failed sync left in doubt for good."""
+    """What is on disk for certain, and what was written since."""
 
     durable: bytearray = field(default_factory=bytearray)
     written: list[Event] = field(default_factory=list)
-    doubtful: list[Event] = field(default_factory=list)
 
-    def sync(self) -> None:
-        for event in self.written:
-            _apply(self.durable, event.offset, event.data, event.kind)
+    def sync(self, survives: Survives) -> None:
+        """What does not survive now never will."""
+        self.durable = self.after_cut(survives)
         self.written.clear()
 
-    def lose_sync(self) -> None:
-        self.doubtful += self.written
-        self.written.clear()
-
-    def after_cut(self, survives: Survives) -> bytes:
+    def after_cut(self, survives: Survives) -> bytearray:
         content = bytearray(self.durable)
-        for event in (*self.doubtful, *self.written):
+        for event in self.written:
             for offset, block in _blocks(event):
                 if survives():
                     _apply(content, offset, block, event.kind)
-        return bytes(content)
+        return content
 
 
 class Disk:
-    """The files under `root`, empty at first, in the state that the events played so far leave them in."""
+    """The files under `root`, empty at first, in the state that the events played so far leave them in.
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    `survives` tells what the disk took of a sync that failed.
+    """
+
+    def __init__(self, root: Path, survives: Survives) -> None:
+        self._root, self._survives = root, survives
         self._files: dict[int, _File] = {}
         self._names: dict[Path, int | None] = {}
         self._changes: dict[Path, list[dict[Path, int | None]]] = defaultdict(list)
@@ -117,7 +115,7 @@ class Disk:
             for change in changes:
                 names.update(change)
         inode = names.get(path)
-        return b"" if inode is None else self._files[inode].after_cut(lambda: True)
+        return b"" if inode is None else bytes(self._files[inode].after_cut(_all))
 
     def cut(self, target: Path, survives: Survives) -> None:
         """Writes to `target` what the power cut leaves of `root`."""
@@ -157,11 +155,15 @@ class Disk:
 
     def _change(self, file: _File, event: Event) -> None:
         if event.kind == "synced":
-            file.sync()
+            file.sync(_all)
         elif event.kind == "unsynced":
-            file.lose_sync()
+            file.sync(self._survives)
         else:
             file.written.append(event)
+
+
+def _all() -> bool:
+    return True
 
 
 def _apply(content: bytearray, offset: int, data: bytes, kind: str) -> None:

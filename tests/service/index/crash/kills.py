@@ -87,8 +87,6 @@ def _check(folder: Path, figures: Figures) -> None:
     figures.in_flight += len(pending)
     figures.in_flight_found += sum(_is_found(request.changes, found) for request in pending)
     figures.items, figures.faults = len(found), figures.faults + faults
-    with ledger_path.open("r+b") as file:
-        file.truncate(lines.rfind(b"\n") + 1)
     ledger = Ledger(ledger_path)
     ledger.settle(found)
     ledger.close()

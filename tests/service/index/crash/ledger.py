@@ -35,10 +35,12 @@ class Request:
 
 
 class Ledger:
-    """Writes lines that survive a kill: each is synced before the call returns."""
+    """Writes lines that survive a kill: each is synced before the call returns. A last line that is not whole is cut off."""
 
     def __init__(self, path: Path) -> None:
+        lines = path.read_bytes() if path.exists() else b""
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.ftruncate(self._file, lines.rfind(b"\n") + 1)
 
     def begin(self, number: str, request: Request) -> None:
         """Before anything is sent."""
@@ -78,7 +80,7 @@ class Account:
         for line in lines.split(b"\n")[:-1]:
             entry = json.loads(line)
             if "settled" in entry:
-                account, by_number = cls(entry["settled"], [], account.faults), {}
+                account, by_number = account.settled_as(entry["settled"]), {}
             elif "fault" in entry:
                 account.faults.append(entry["fault"])
             elif "acknowledged" in entry:
@@ -87,6 +89,11 @@ class Account:
                 request = by_number[entry["number"]] = Request(entry["owner"], entry["changes"])
                 account.requests.append(request)
         return account
+
+    def settled_as(self, found: State) -> Account:
+        """From here on, `found` is what there is; it was one of the outcomes."""
+        faults = [f"{owner} was found as {_of(owner, found)}" for owner in self.owners if _of(owner, found) not in self.outcomes(owner)]
+        return Account(found, [], self.faults + faults)
 
     @property
     def owners(self) -> set[str]:
@@ -107,9 +114,13 @@ class Account:
         done = [request for request in requests if request.sequence is not None]
         if owner == SHARED:
             done.sort(key=lambda request: request.sequence or 0)
-        start = {item_id: version for item_id, version in self.settled.items() if owner_of(item_id) == owner}
+        start = _of(owner, self.settled)
         pending = [request for request in requests if request.sequence is None]
         return [_fold(start, [*done, *some]) for some in _arrangements(pending)]
+
+
+def _of(owner: str, state: State) -> State:
+    return {item_id: version for item_id, version in state.items() if owner_of(item_id) == owner}
 
 
 def _fold(state: State, requests: Iterable[Request]) -> State:

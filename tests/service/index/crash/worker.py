@@ -1,20 +1,22 @@
 """The process that is to die: an index, and clients that work on it from threads of their own.
 
-    python -m tests.service.index.crash.worker FOLDER LEDGER SEED [--steps N] [--synchronous FULL|NORMAL]
+    python -m tests.service.index.crash.worker FOLDER LEDGER SEED [--steps N] [--synchronous NORMAL] [--checkpoint-bytes N]
 
-Prints `opening`, and `ready` when the index is open and the clients start. Without steps it works until it is killed.
+Prints `opening`, and `ready` when the index is open and the clients start. Without steps it works until it is killed; with
+them it ends as if killed, when every client has made so many or was refused.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from service.index import DEFAULT, Index, Indexes, IndexProblem, Item, Spec, compiled, connection
+from service.index import DEFAULT, Index, Indexes, IndexProblem, Item, Spec, compiled, connection, writer
 from tests.service.index.crash.clients import Client, Refused, run_clients
-from tests.service.index.crash.ledger import Account, Ledger
+from tests.service.index.crash.ledger import Ledger, State
 
 DIM: Final = 3000
 """6 KB a vector: more than a page, so that it overflows into others."""
@@ -52,18 +54,23 @@ def open_indexes(folder: Path) -> Indexes:
     return indexes
 
 
+def versions(index: Index) -> State:
+    """Of every item that is there."""
+    return {item.id: int(item.metadata["version"]) for _, item in index.page(1 << 30)}
+
+
 def work(folder: Path, ledger_path: Path, seed: str, steps: int | None) -> None:
-    state = Account.of(ledger_path.read_bytes()).settled if ledger_path.exists() else {}
     print("opening", flush=True)
     indexes, ledger = open_indexes(folder), Ledger(ledger_path)
-    target = Direct(indexes.open(DEFAULT))
-    clients = [Client(f"c{number}", target, ledger, state, seed, DIM) for number in range(NUM_CLIENTS)]
+    index = indexes.open(DEFAULT)
+    state = versions(index)
+    ledger.settle(state)
+    clients = [Client(f"c{number}", Direct(index), ledger, state, seed, DIM) for number in range(NUM_CLIENTS)]
     for client in clients:
         client.steps = client.steps if steps is None else steps
     print("ready", flush=True)
     run_clients(clients)
-    indexes.close()
-    ledger.close()
+    os._exit(0)
 
 
 def main() -> None:
@@ -73,7 +80,10 @@ def main() -> None:
     parser.add_argument("seed")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--synchronous", choices=("FULL", "NORMAL"), default="FULL")
+    parser.add_argument("--checkpoint-bytes", type=int)
     given = parser.parse_args()
+    if given.checkpoint_bytes is not None:
+        writer._CHECKPOINT_BYTES = given.checkpoint_bytes  # type: ignore[misc]
     if given.synchronous == "NORMAL":
         connection.DURABLE["synchronous"] = 1
     work(given.folder, given.ledger, given.seed, given.steps)
