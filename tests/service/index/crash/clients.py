@@ -41,11 +41,14 @@ def shelf_of(item_id: str) -> int:
 
 
 class Client(threading.Thread):
-    """One client: its own items, and now and then one of those that all share. Ends when it is refused, or after `steps`."""
+    """One client: its own items, and now and then one of those that all share, unless `shares` is not set.
+
+    Ends when it is refused, or after `steps`.
+    """
 
     def __init__(self, name: str, target: Target, ledger: Ledger, state: State, seed: str, dim: int) -> None:
         super().__init__(daemon=True)
-        self.name, self.steps = name, 1 << 30
+        self.name, self.steps, self.shares = name, 1 << 30, True
         self._target, self._ledger, self._dim, self._seed = target, ledger, dim, seed
         self._draw = random.Random(f"{seed} {name}")
         self._state = {item_id: version for item_id, version in state.items() if owner_of(item_id) == name}
@@ -73,7 +76,7 @@ class Client(threading.Thread):
     def _drawn(self) -> tuple[Request, dict[str, Any] | None]:
         draw, version = self._draw, self._draw.getrandbits(40)
         kind = draw.random()
-        if kind < 0.15:
+        if kind < 0.15 and self.shares:
             return Request(SHARED, {f"{SHARED}-{draw.randrange(_NUM_SHARED)}": draw.choice([version, version, None])}), None
         if kind < 0.2:
             shelf = draw.randrange(_NUM_SHELVES)
