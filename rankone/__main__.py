@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "classify": ("rankone.query", "images to class predictions, by a running service"),
     "add": ("rankone.query", "add images to the index of a running service"),
     "search": ("rankone.query", "find the nearest images in the index of a running service"),
+    "index": ("rankone.index", "verify, export, back up and restore indexes on disk; find duplicates"),
     "bench": ("rankone.bench", "measure speed, as ratios against named rivals"),
     "demo": ("rankone.demo", "the whole way, on real photographs"),
 }

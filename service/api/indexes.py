@@ -69,4 +69,6 @@ def _out(description: Description) -> IndexOut:
             "thumbnails": description.spec.thumbnails,
         }
     )
-    return IndexOut(name=description.name, count=description.count, detail=description.detail, **options)
+    return IndexOut(
+        name=description.name, count=description.count, detail=description.detail, recall=description.recall, **options
+    )

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,11 @@ class Index:
 
     def __len__(self) -> int:
         return self._store.count - len(self._damaged)
+
+    @property
+    def recall(self) -> float | None:
+        """Of the 10 nearest, by what part the compact search found them when it was last measured (`rankone index check`)."""
+        return self._store.recall
 
     @property
     def problem(self) -> str | None:
@@ -121,6 +127,13 @@ class Index:
             IndexDamaged: it is not whole on disk.
         """
         return self._known([item_id])[0]
+
+    def holds(self, item: Item) -> bool:
+        """Whether the item is there with the same content, its thumbnail aside."""
+        with self._readers.borrow() as reader:
+            found = reader.records([item.id]).get(item.id)
+        wanted = record_of(item, self.spec)
+        return found is not None and replace(found, thumbnail=None, checksum=b"") == replace(wanted, checksum=b"")
 
     def page(self, limit: int, after: int = 0, where: Filter | None = None) -> list[tuple[int, Item]]:
         """Up to `limit` items after sequence number `after`, each with its number, in the order they were added."""

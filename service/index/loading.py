@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from service.index.compact import Codes
 from service.index.directory import Directory
 from service.index.errors import IndexDamaged, IndexProblem
 from service.index.matrix import Matrix
@@ -31,7 +32,10 @@ def load(reader: Reader, spec: Spec, path: Path) -> Loaded:
     Raises:
         IndexDamaged: the file is not whole.
     """
-    gallery, directory, damaged = Matrix(spec.dim), Directory(), set[str]()
+    directory, damaged = Directory(), set[str]()
+    gallery: Gallery = Matrix(spec.dim)
+    if spec.kind == "compact":
+        gallery = Codes(spec.dim, directory, reader.vectors, spec.stored)
     num_bytes = spec.dim * np.dtype(spec.stored).itemsize
     try:
         with reader.snapshot() as sequence:

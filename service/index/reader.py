@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import queue
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from service.index.connection import as_problem, open_reader
+from service.index.errors import IndexDamaged
 from service.index.filters import Filter, has_scalar
 from service.index.items import Record
 
@@ -45,6 +46,33 @@ class Reader:
     def about(self) -> dict[str, str]:
         """The table `about`."""
         return dict(self._fetch("SELECT key, value FROM about"))
+
+    def state(self) -> int:
+        """The sequence number of the last change."""
+        return int(self.about()["sequence"])
+
+    def files(self) -> list[tuple[str, str]]:
+        """The id and the sha256 of every item that came from a file."""
+        return self._fetch("SELECT id, sha256 FROM items WHERE sha256 IS NOT NULL")
+
+    def check_file(self) -> None:
+        """Looks at every page of the file.
+
+        Raises:
+            IndexDamaged: it is not whole.
+        """
+        found = [text for (text,) in self._fetch("PRAGMA integrity_check(5)")]
+        if found != ["ok"]:
+            raise IndexDamaged(f"{self._path} is damaged: {'; '.join(found)}; restore it from a backup")
+
+    def backup(self, path: Path, tell: Callable[[int, int], None]) -> None:
+        """Copies the state that this reader sees to a new file, telling pages that are left and pages in all.
+
+        The copy has no write-ahead log, so that it can be read where nothing can be written.
+        """
+        with closing(sqlite3.connect(path)) as target:
+            self._connection.backup(target, pages=1024, progress=lambda _, left, total: tell(left, total))
+            target.execute("PRAGMA journal_mode = DELETE")
 
     def count(self, where: Filter = _ALL) -> int:
         """How many items there are."""

@@ -178,6 +178,7 @@ class Description:
     spec: Spec | None
     count: int | None
     detail: str | None
+    recall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,7 @@ class Serving:
             raise
         except IndexProblem as problem:
             return Description(name, None, None, str(problem))
-        return Description(name, index.spec, len(index), index.problem)
+        return Description(name, index.spec, len(index), index.problem, index.recall)
 
     def count(self, name: str) -> int:
         """How many items the index holds; 0 where it cannot be used with this model."""

@@ -73,6 +73,7 @@ class Store:
             about = read_about(self._connection, path)
             self.spec: Spec = spec_of(about, path)
             self.sequence = int(about["sequence"])
+            self.recall = float(about["recall"]) if "recall" in about else None
             self.count = int(self._connection.execute("SELECT count(*) FROM items").fetchone()[0])
         except sqlite3.DatabaseError as error:
             self._connection.close()

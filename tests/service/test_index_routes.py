@@ -17,7 +17,9 @@ from tests.service.conftest import client_of, fail, multipart
 pytestmark = pytest.mark.anyio
 
 ITEMS = "/indexes/default/items"
-EMPTY = {"name": "default", "count": 0, "kind": "exact", "dtype": "float16", "thumbnails": False, "detail": None}
+EMPTY = {"name": "default", "count": 0, "kind": "exact", "dtype": "float16", "thumbnails": False} | dict.fromkeys(
+    ("recall", "detail")
+)
 
 
 def form(entries: list[dict[str, Any]]) -> dict[str, str]:

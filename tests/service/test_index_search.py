@@ -56,7 +56,15 @@ def order(scores: np.ndarray, names: list[str]) -> list[str]:
 
 
 async def test_indexes_are_made_described_and_dropped(http: httpx.AsyncClient) -> None:
-    made = {"name": "mine", "count": 0, "kind": "exact", "dtype": "float32", "thumbnails": True, "detail": None}
+    made = {
+        "name": "mine",
+        "count": 0,
+        "kind": "exact",
+        "dtype": "float32",
+        "thumbnails": True,
+        "recall": None,
+        "detail": None,
+    }
     for status in (201, 200):
         response = await http.put("/indexes/mine", json={"dtype": "float32", "thumbnails": True})
         assert (response.status_code, response.json()) == (status, made)
@@ -105,7 +113,8 @@ async def test_filters_at_fault_are_422(http: httpx.AsyncClient, vectors: np.nda
         await http.get(f"{URL}/items", params={"filter": orjson.dumps(bad).decode()}),
     ):
         assert (response.status_code, "no operator '$near'" in response.json()["detail"]) == (422, True)
-    for body in ({"filter": {}}, {}, {"ids": ["a"], "filter": {"a": 1}}):
+    bodies: tuple[dict[str, Any], ...] = ({"filter": {}}, {}, {"ids": ["a"], "filter": {"a": 1}})
+    for body in bodies:
         assert (await http.post(f"{URL}/items/delete", json=body)).status_code == 422
     assert (await http.get(f"{URL}/items", params={"filter": "{"})).status_code == 422
     assert (await http.get(URL)).json()["count"] == 8

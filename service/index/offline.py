@@ -1,0 +1,152 @@
+"""What is done to the file of an index by commands: looked through, measured, copied. None of it needs the service.
+
+Reading works beside a running service, of which it sees the last commit; what writes needs the folder for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import faiss
+import numpy as np
+
+from service.index.errors import IndexDamaged, UnknownIndex
+from service.index.index import Index
+from service.index.lock import FolderLock
+from service.index.matrix import Vectors
+from service.index.reader import Reader
+from service.index.schema import SUFFIX, Spec, spec_of
+from service.index.store import opened
+
+TILE: Final = 1024
+Tell = Callable[[int], None]
+"""Is told how many items are done."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Some items of an index and their vectors (n, dim)."""
+
+    ids: list[str]
+    vectors: Vectors
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """The file of an index.
+
+    Raises:
+        UnknownIndex: there is none.
+    """
+    path = folder / f"{name}{SUFFIX}"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in folder.glob(f"*{SUFFIX}"))) or "none"
+        raise UnknownIndex(f"there is no index {name!r} in {folder}; there are: {known}")
+    return path
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[tuple[Reader, Spec]]:
+    """A reader of one state of the file, whether or not a service writes to it.
+
+    Raises:
+        IndexDamaged: it is no index, or not whole.
+    """
+    with closing(Reader(path)) as reader, reader.snapshot():
+        yield reader, spec_of(reader.about(), path)
+
+
+def damaged_rows(path: Path, tell: Tell) -> list[str]:
+    """The ids of all items whose checksum is not that of their content.
+
+    Raises:
+        IndexDamaged: the file is not whole; the ids that could be read say nothing of the rest.
+    """
+    with reading(path) as (reader, _):
+        reader.check_file()
+        found = []
+        for _, record in reader.everything():
+            if not record.is_whole:
+                found.append(record.id)
+            tell(1)
+        return found
+
+
+def tiles(reader: Reader, spec: Spec, tell: Tell, height: int = TILE) -> Iterator[Tile]:
+    """All items, some at a time, in order.
+
+    Raises:
+        IndexDamaged: one of them is damaged.
+    """
+    ids: list[str] = []
+    rows: list[bytes] = []
+    for _, record in reader.everything():
+        if not record.is_whole:
+            raise IndexDamaged(f"the item {record.id!r} is damaged on disk: add it again, or restore a backup")
+        ids.append(record.id)
+        rows.append(record.vector)
+        if len(ids) == height:
+            yield _tile(ids, rows, spec)
+            tell(len(ids))
+            ids, rows = [], []
+    if ids:
+        yield _tile(ids, rows, spec)
+        tell(len(ids))
+
+
+def measure_recall(path: Path, num_queries: int, k: int, tell: Tell) -> float:
+    """Recall@k of the compact search against the exact one, of items drawn at random, themselves not counted; kept in the file.
+
+    The folder of the index must not be in use.
+
+    Raises:
+        IndexProblem: it is.
+    """
+    lock = FolderLock(path.parent)
+    try:
+        with reading(path) as (reader, spec):
+            queries = _drawn(reader, spec, num_queries)
+            exact = _exact(reader, spec, queries, k + 1, tell)
+        index = Index(path)
+        try:
+            hits = index.search(queries.vectors, k + 1)
+        finally:
+            index.close()
+        kept = [[hit.id for hit in row if hit.id != own][:k] for row, own in zip(hits, queries.ids, strict=True)]
+        wanted = [[i for i in row if i != own][:k] for row, own in zip(exact, queries.ids, strict=True)]
+        shares = [len(set(a) & set(b)) / max(len(b), 1) for a, b in zip(kept, wanted, strict=True)]
+        recall = float(np.mean(shares)) if shares else 1.0
+        with opened(path) as store:
+            store.note(recall=recall)
+        return recall
+    finally:
+        lock.release()
+
+
+def _drawn(reader: Reader, spec: Spec, count: int) -> Tile:
+    """Items spread over the whole index."""
+    total = reader.count()
+    places = set(np.random.default_rng(0).choice(total, min(count, total), replace=False).tolist()) if total else set()
+    records = [record for place, (_, record) in enumerate(reader.everything()) if place in places]
+    return _tile([record.id for record in records], [record.vector for record in records], spec)
+
+
+def _exact(reader: Reader, spec: Spec, queries: Tile, k: int, tell: Tell) -> list[list[str]]:
+    """The ids of the k nearest to each query, by comparing it with every vector on disk."""
+    best: list[list[tuple[float, str]]] = [[] for _ in queries.ids]
+    for tile in tiles(reader, spec, tell):
+        scores, rows = faiss.knn(
+            queries.vectors, tile.vectors, min(k, len(tile.ids)), metric=faiss.METRIC_INNER_PRODUCT
+        )
+        for found, row_scores, row in zip(best, scores.tolist(), rows.tolist(), strict=True):
+            found += [(-score, tile.ids[place]) for score, place in zip(row_scores, row, strict=True)]
+            found[:] = sorted(found)[:k]
+    return [[item_id for _, item_id in found] for found in best]
+
+
+def _tile(ids: list[str], rows: list[bytes], spec: Spec) -> Tile:
+    vectors = np.frombuffer(b"".join(rows), spec.stored).reshape(len(ids), spec.dim)
+    return Tile(ids, np.ascontiguousarray(vectors, np.float32))

@@ -1,0 +1,214 @@
+"""Indexes on disk without, and beside, a service: verified, copied, taken elsewhere, looked through for duplicates."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from service.index import Index, IndexConflict, IndexDamaged, IndexProblem, Item, Spec, UnknownIndex
+from service.index.backup import back_up, restore
+from service.index.duplicates import find_duplicates
+from service.index.lock import FolderLock
+from service.index.offline import damaged_rows, file_of
+from service.index.schema import Dtype, make
+from service.index.transfer import export, load_items
+from tests.service.index.conftest import DIM, SPEC
+from tests.service.index.oracle import unit
+
+
+def silent(*_: int) -> None:
+    """Tells nobody."""
+
+
+def items(count: int) -> list[Item]:
+    return [Item(f"{i:03}", v, {"n": i, "é": [None]}, f"{i:064}") for i, v in enumerate(unit(count, DIM))]
+
+
+def everything(path: Path) -> list[tuple[str, dict[str, object], str | None, bytes]]:
+    index = Index(path)
+    found = [(item.id, item.metadata, item.sha256, item.vector.tobytes()) for _, item in index.page(10_000)]
+    index.close()
+    return found
+
+
+def damage(path: Path, sequence: int) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE vectors SET vector = zeroblob(length(vector)) WHERE sequence = ?", (sequence,))
+    connection.commit()
+    connection.close()
+
+
+def test_a_backup_beside_the_writer_is_of_one_state_and_whole(index: Index, path: Path, tmp_path: Path) -> None:
+    """Changes go on while it is taken; what was there before it began is in it, whole, and it opens anywhere."""
+    index.put(items(900))
+    told: list[int] = []
+
+    def tell(left: int, total: int) -> None:
+        told.append(left)
+        index.put([Item("later", unit(1, DIM)[0])])
+        index.delete(["000"])
+
+    assert back_up(path, tmp_path / "backup", tell) == 900
+    assert told[-1] == 0
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith((".backup", "backup"))] == ["backup"]
+    (tmp_path / "elsewhere").mkdir()
+    assert restore(tmp_path / "backup", tmp_path / "elsewhere" / "new.sqlite", silent) == 900
+    copied = everything(tmp_path / "elsewhere" / "new.sqlite")
+    assert [entry[0] for entry in copied] == [f"{i:03}" for i in range(900)]
+    index.close()
+    assert everything(path)[1:-1] == copied[2:]
+
+
+def test_a_backup_is_not_made_of_what_is_damaged_nor_over_another(index: Index, path: Path, tmp_path: Path) -> None:
+    index.put(items(20))
+    index.close()
+    back_up(path, tmp_path / "good", silent)
+    with pytest.raises(IndexConflict, match="good is there already"):
+        back_up(path, tmp_path / "good", silent)
+    damage(path, 7)
+    with pytest.raises(IndexDamaged, match="1 items are damaged: 006"):
+        back_up(path, tmp_path / "bad", silent)
+    shutil.copy(tmp_path / "good", tmp_path / "cut")
+    with (tmp_path / "cut").open("r+b") as file:
+        file.truncate(file.seek(0, 2) // 2)
+    with pytest.raises(IndexDamaged):
+        restore(tmp_path / "cut", tmp_path / "new.sqlite", silent)
+    left = {entry.name for entry in tmp_path.iterdir() if not entry.name.startswith("default.sqlite-")}
+    assert left == {"good", "cut", "default.sqlite", ".lock"}
+
+
+def test_what_writes_needs_the_folder_for_itself(path: Path, tmp_path: Path) -> None:
+    back_up(path, tmp_path / "backup", silent)
+    export(path, tmp_path / "e.npy", silent)
+    lock = FolderLock(tmp_path)
+    with pytest.raises(IndexProblem, match="another process is using it"):
+        restore(tmp_path / "backup", tmp_path / "new.sqlite", silent)
+    with pytest.raises(IndexProblem, match="another process is using it"):
+        load_items(tmp_path / "e.npy", tmp_path / "new.sqlite", None, silent)
+    lock.release()
+
+
+def test_damaged_rows_are_named_and_a_torn_file_is_refused(index: Index, path: Path) -> None:
+    index.put(items(200))
+    index.close()
+    assert damaged_rows(path, silent) == []
+    damage(path, 5)
+    damage(path, 9)
+    assert damaged_rows(path, silent) == ["004", "008"]
+    with path.open("r+b") as file:
+        file.truncate(file.seek(0, 2) // 2)
+    with pytest.raises(IndexDamaged, match="restore it from a backup"):
+        damaged_rows(path, silent)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_items_go_out_and_come_back_the_same(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
+    path, out, other = tmp_path / "a.sqlite", tmp_path / f"out{suffix}", tmp_path / "b.sqlite"
+    make(path, replace(SPEC, dtype=dtype))
+    index = Index(path)
+    index.put(items(700))
+    told: list[int] = []
+    assert export(path, out, told.append) == 700
+    assert sum(told) == 700
+    index.close()
+    assert load_items(out, other, None, silent) == 700
+    assert everything(other) == everything(path)
+    assert load_items(out, other, None, silent) == 0
+    with pytest.raises(IndexConflict, match="is there already"):
+        export(path, out, silent)
+    if suffix == ".npy":
+        assert np.load(out).shape == (700, DIM)
+        assert orjson.loads(out.with_suffix(".jsonl").read_bytes().splitlines()[3])["metadata"] == {"n": 3, "é": [None]}
+
+
+def test_an_export_that_broke_off_goes_on(index: Index, path: Path, tmp_path: Path) -> None:
+    """Stopped in the middle of a line; only what was missing is written, and the files are those of one that did not stop."""
+    index.put(items(300))
+    export(path, tmp_path / "whole.npy", silent)
+    done = 0
+
+    def stop(count: int) -> None:
+        nonlocal done
+        done += count
+        if done == 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(path, tmp_path / "out.npy", stop)
+    (lines,) = tmp_path.glob(".out-*.jsonl.partial")
+    with lines.open("ab") as file:
+        file.write(b'{"id": "torn')
+    told: list[int] = []
+    export(path, tmp_path / "out.npy", told.append)
+    assert (told[0], sum(told)) == (100, 300)
+    for suffix in (".npy", ".jsonl", ".json"):
+        assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+def test_an_import_that_broke_off_goes_on_and_mends_what_differs(path: Path, tmp_path: Path) -> None:
+    index = Index(path)
+    index.put(items(700))
+    index.close()
+    export(path, tmp_path / "out.npy", silent)
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    other = tmp_path / "b.sqlite"
+    with pytest.raises(KeyboardInterrupt):
+        load_items(tmp_path / "out.npy", other, None, stop)
+    assert load_items(tmp_path / "out.npy", other, None, silent) == 700 - 512
+    index = Index(other)
+    index.put([replace(items(1)[0], metadata={})])
+    index.close()
+    assert load_items(tmp_path / "out.npy", other, None, silent) == 1
+    assert sorted(everything(other)) == everything(path)
+
+
+def test_files_that_are_no_export_are_refused(path: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", unit(2, DIM))
+    (tmp_path / "mine.jsonl").write_bytes(b'{"id": "a"}\n{"id": "b", "metadata": {"x": 1}}\n')
+    with pytest.raises(IndexProblem, match="does not say which model made it"):
+        load_items(tmp_path / "mine.npy", path, None, silent)
+    assert load_items(tmp_path / "mine.npy", path, SPEC, silent) == 2
+    with pytest.raises(IndexConflict, match="was made with the bundle"):
+        load_items(tmp_path / "mine.npy", path, Spec("b" * 64, DIM), silent)
+    np.save(tmp_path / "mine.npy", 2 * unit(2, DIM))
+    with pytest.raises(IndexProblem, match="the vector of 'a' is no embedding of 32 numbers and length 1"):
+        load_items(tmp_path / "mine.npy", path, SPEC, silent)
+    np.save(tmp_path / "pickle.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "pickle.jsonl").write_bytes(b'{"id": "a"}\n')
+    with pytest.raises(IndexProblem, match="cannot be read: Array can't be memory-mapped: Python objects in dtype"):
+        load_items(tmp_path / "pickle.npy", path, SPEC, silent)
+    with pytest.raises(IndexProblem, match="written to .npy or .parquet"):
+        export(path, tmp_path / "x.csv", silent)
+    with pytest.raises(IndexProblem, match="x.npy is not there"):
+        load_items(tmp_path / "x.npy", path, None, silent)
+    with pytest.raises(UnknownIndex, match="no index 'mine' in .*; there are: default"):
+        file_of(tmp_path, "mine")
+
+
+def test_the_same_file_and_what_looks_alike(index: Index, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over several tiles: a pair in one and pairs across, none named twice, and no equal files among those that are near."""
+    monkeypatch.setattr("service.index.duplicates._HEIGHT", 64)
+    stored = items(200)
+    a, b = np.asarray(stored[3].vector), np.asarray(unit(1, DIM, seed=77)[0])
+    near = (a + 0.1 * b) / np.linalg.norm(a + 0.1 * b)
+    index.put(stored)
+    index.put(
+        [Item("copy", stored[10].vector, {}, stored[10].sha256), Item("near", near), Item("twin", stored[20].vector)]
+    )
+    found = find_duplicates(path, 0.98, 10, silent)
+    assert found.same == [["010", "copy"]]
+    assert [pair[1:] for pair in found.near] == [("020", "twin"), ("003", "near")]
+    assert found.near[0][0] == pytest.approx(1, abs=1e-3)
+    assert found.left_out == 0
+    assert find_duplicates(path, 0.98, 1, silent).near == found.near[:1]
+    assert find_duplicates(path, 0.98, 1, silent).left_out == 1
