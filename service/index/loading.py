@@ -36,16 +36,17 @@ def load(reader: Reader, spec: Spec, path: Path) -> Loaded:
     gallery: Gallery = Matrix(spec.dim)
     if spec.kind == "compact":
         gallery = Codes(spec.dim, directory, reader.vectors, spec.stored)
-    num_bytes, num_rows = spec.dim * np.dtype(spec.stored).itemsize, 0
+    num_bytes, num_rows, number = spec.dim * np.dtype(spec.stored).itemsize, 0, 0
     try:
         with reader.snapshot() as sequence:
             reader.check_file()
-            for num_rows, (number, record) in enumerate(reader.everything(), start=1):
+            for number, record in reader.everything():
+                num_rows += 1
                 if record.is_whole and len(record.vector) == num_bytes:
                     gallery.set(directory.place(record.id, number), np.frombuffer(record.vector, spec.stored))
                 else:
                     damaged.add(str(record.id))
-            if num_rows != reader.count() or (num_rows and number > sequence):
+            if num_rows != reader.count() or number > sequence:
                 raise IndexDamaged(f"{path} is damaged: its items are not those it counts; restore it from a backup")
     except IndexDamaged:
         raise

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from model.bundle import Bundle
+from service.app import create_app
 from service.engine import Engine
 from service.index import DEFAULT, Indexes, Item
 from service.metrics import Metrics
 from service.runtime import assemble
-from service.app import create_app
 from service.settings import Settings
 from tests.service.conftest import Process, Start, client_of, fail
 from tests.service.index.crash.audit import audit
-from tests.service.index.crash.clients import Client, Refused, content, run_clients
+from tests.service.index.crash.clients import Client, Refused, content
 from tests.service.index.crash.disk import built
 from tests.service.index.crash.ledger import Account, Ledger
 
@@ -145,7 +145,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Four megabytes."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
     yield folder

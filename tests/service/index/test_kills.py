@@ -1,4 +1,4 @@
-"""The process that holds an index is killed with -9, twenty times; `python -m tests.service.index.crash.kills` does it 200 times."""
+"""The process that holds an index is killed with -9: twenty times here, 200 by `python -m tests.service.index.crash.kills`."""
 
 from __future__ import annotations
 

@@ -46,8 +46,8 @@ def test_without_a_sync_at_each_commit_it_is_lost(recorded: Recorded, tmp_path: 
 def test_what_a_failed_sync_left_in_memory_alone_is_not_built_upon(
     recorded: Recorded, tmp_path: Path, number: int
 ) -> None:
-    """A sync fails, once; the index stores nothing more and dies. The next one reads from memory what is not on the disk, and what
-    it acknowledges, or has shown, must not depend on it."""
+    """A sync fails, once; the index stores nothing more and dies. The next one reads from memory what is not on the disk, and
+    what it acknowledges, or has shown, must not depend on it."""
     recorded.work("--steps", "40", FAIL_SYNC_AT=str(number))
     played = events(recorded.record)
     assert sum(event.kind == "unsynced" for event in played) == 1

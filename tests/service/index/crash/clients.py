@@ -65,7 +65,9 @@ class Client(threading.Thread):
     def _step(self, number: str) -> None:
         request, where = self._drawn()
         self._ledger.begin(number, request)
-        puts = [content(item_id, version, self._dim) for item_id, version in request.changes.items() if version is not None]
+        puts = [
+            content(item_id, version, self._dim) for item_id, version in request.changes.items() if version is not None
+        ]
         ids = () if where else [item_id for item_id, version in request.changes.items() if version is None]
         sequence = self._target.put(puts) if puts else self._target.delete(ids, where)
         self._ledger.acknowledge(number, sequence)
@@ -77,7 +79,9 @@ class Client(threading.Thread):
         draw, version = self._draw, self._draw.getrandbits(40)
         kind = draw.random()
         if kind < 0.15 and self.shares:
-            return Request(SHARED, {f"{SHARED}-{draw.randrange(_NUM_SHARED)}": draw.choice([version, version, None])}), None
+            return Request(
+                SHARED, {f"{SHARED}-{draw.randrange(_NUM_SHARED)}": draw.choice([version, version, None])}
+            ), None
         if kind < 0.2:
             shelf = draw.randrange(_NUM_SHELVES)
             gone = [item_id for item_id in self._state if shelf_of(item_id) == shelf]

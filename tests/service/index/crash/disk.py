@@ -1,8 +1,8 @@
 """What a process did to its files, as `recorder.c` wrote it down, and what of it a disk would have after a power cut.
 
-A disk may lose everything that was not synced, and may keep any part of it: of a file every block by itself, and the entries of a
-folder (names given, changed and taken away) up to any point, one after another, as journals keep them. A file whose name was not
-synced is lost, however well its content was. Pages whose sync failed are not written by a later one.
+A disk may lose everything that was not synced, and may keep any part of it: of a file every block by itself, and the entries
+of a folder (names given, changed and taken away) up to any point, one after another, as journals keep them. A file whose name
+was not synced is lost, however well its content was. Pages whose sync failed are not written by a later one.
 """
 
 from __future__ import annotations
@@ -184,5 +184,3 @@ def _blocks(event: Event) -> Iterator[tuple[int, bytes]]:
         then = min(end, (at // _BLOCK + 1) * _BLOCK)
         yield at, event.data[at - event.offset : then - event.offset]
         at = then
-
-

@@ -59,7 +59,14 @@ def run(folder: Path, kills: int, seed: int) -> Figures:
 
 
 def _kill_one(folder: Path, seed: str, delay_s: float, *, is_early: bool) -> None:
-    command = [sys.executable, "-m", "tests.service.index.crash.worker", folder / "index", folder / "ledger", seed]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "tests.service.index.crash.worker",
+        folder / "index",
+        folder / "ledger",
+        seed,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         while process.stdout.readline() != (b"opening\n" if is_early else b"ready\n"):

@@ -18,7 +18,7 @@ State = dict[str, int]
 
 
 def owner_of(item_id: str) -> str:
-    return item_id.split("-")[0]
+    return item_id.partition("-")[0]
 
 
 @dataclass
@@ -92,7 +92,11 @@ class Account:
 
     def settled_as(self, found: State) -> Account:
         """From here on, `found` is what there is; it was one of the outcomes."""
-        faults = [f"{owner} was found as {_of(owner, found)}" for owner in self.owners if _of(owner, found) not in self.outcomes(owner)]
+        faults = [
+            f"{owner} was found as {_of(owner, found)}"
+            for owner in self.owners
+            if _of(owner, found) not in self.outcomes(owner)
+        ]
         return Account(found, [], self.faults + faults)
 
     @property

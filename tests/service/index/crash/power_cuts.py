@@ -32,8 +32,14 @@ class Recorded:
         self.root.mkdir()
 
     def work(self, *flags: str, seed: str = "0", **failures: str) -> None:
-        command = [sys.executable, "-m", "tests.service.index.crash.worker", "--checkpoint-bytes", "300000"]
-        where = [self.root / "deep" / "index", self.root / "ledger", seed]
+        command: list[str | Path] = [
+            sys.executable,
+            "-m",
+            "tests.service.index.crash.worker",
+            "--checkpoint-bytes",
+            "300000",
+        ]
+        where: list[str | Path] = [self.root / "deep" / "index", self.root / "ledger", seed]
         subprocess.run(
             [*command, *flags, *where],
             env=environment(self._library, self.root, self.record, **failures),
