@@ -149,3 +149,20 @@ def test_a_counter_that_has_gone_back_is_found(whole: bytes, tmp_path: Path) -> 
         connection.execute("UPDATE about SET value = '100' WHERE key = 'sequence'")
     with pytest.raises(IndexDamaged, match="are not those it counts"):
         Index(path)
+
+
+def test_a_value_that_has_become_of_another_type_is_damage(whole: bytes, tmp_path: Path) -> None:
+    """Its bytes are the same, and so is its checksum."""
+    path = tmp_path / "default.sqlite"
+    path.write_bytes(whole)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE items SET sha256 = CAST(sha256 AS BLOB) WHERE id = 'id-3'")
+    assert damaged_rows(path, lambda _: None) == ["id-3"]
+
+
+def test_a_damaged_definition_of_a_table_does_not_empty_the_index(whole: bytes, tmp_path: Path) -> None:
+    """The file is in order for SQLite, and its rows have no numbers any more."""
+    path = tmp_path / "default.sqlite"
+    path.write_bytes(whole.replace(b"sequence INTEGER PRIMARY KEY,\n    id", b"sequence INTEGER0PRIMARY KEY,\n    id"))
+    with pytest.raises(IndexDamaged, match="are not those it counts"):
+        Index(path)

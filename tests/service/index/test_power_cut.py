@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.index.crash.disk import built, events
+from service.index import Indexes
+from tests.service.index.crash.disk import Disk, built, events
 from tests.service.index.crash.power_cuts import Recorded
 
 CUTS = 30
@@ -40,6 +41,32 @@ def test_without_a_sync_at_each_commit_it_is_lost(recorded: Recorded, tmp_path: 
     losses = recorded.losses(tmp_path / "cuts", random.Random(0), CUTS)
     lost = [faults for faults in losses if any("not as acknowledged: missing" in fault for fault in faults)]
     assert len(lost) >= CUTS // 4
+
+
+MADE_AND_DROPPED = """
+import os, sys
+from pathlib import Path
+from service.index import Indexes, Spec
+indexes = Indexes(Path(sys.argv[1]))
+indexes.create("mine", Spec("a" * 64, 8))
+if sys.argv[2] == "drop":
+    indexes.drop("mine")
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(("then", "names"), [("keep", ["mine"]), ("drop", [])])
+def test_an_index_that_was_made_is_there_and_one_that_was_dropped_is_not(
+    recorded: Recorded, tmp_path: Path, then: str, names: list[str]
+) -> None:
+    recorded.run("-c", MADE_AND_DROPPED, str(recorded.root / "index"), then)
+    disk = Disk(recorded.root, lambda: False)
+    for event in events(recorded.record):
+        disk.play(event)
+    disk.cut(tmp_path / "left", lambda: False)
+    indexes = Indexes(tmp_path / "left" / "index")
+    assert indexes.names() == names
+    indexes.close()
 
 
 @pytest.mark.parametrize("number", [33, 46])

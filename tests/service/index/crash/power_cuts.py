@@ -32,20 +32,14 @@ class Recorded:
         self.root.mkdir()
 
     def work(self, *flags: str, seed: str = "0", **failures: str) -> None:
-        command: list[str | Path] = [
-            sys.executable,
-            "-m",
-            "tests.service.index.crash.worker",
-            "--checkpoint-bytes",
-            "300000",
-        ]
-        where: list[str | Path] = [self.root / "deep" / "index", self.root / "ledger", seed]
-        subprocess.run(
-            [*command, *flags, *where],
-            env=environment(self._library, self.root, self.record, **failures),
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
+        """A worker on the index in `deep/index`, with its ledger beside it."""
+        where = [str(self.root / "deep" / "index"), str(self.root / "ledger"), seed]
+        self.run("-m", "tests.service.index.crash.worker", "--checkpoint-bytes", "300000", *flags, *where, **failures)
+
+    def run(self, *arguments: str, **failures: str) -> None:
+        """Any Python program."""
+        recorded = environment(self._library, self.root, self.record, **failures)
+        subprocess.run([sys.executable, *arguments], env=recorded, stdout=subprocess.DEVNULL, check=True)
 
     def losses(self, target: Path, draw: random.Random, moments: int) -> list[list[str]]:
         """For so many power cuts what is wrong after each."""
