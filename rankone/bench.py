@@ -15,6 +15,7 @@ BENCHMARKS: Final = {
     "sketch": "benchmarks.sketch",
     "normalization": "benchmarks.normalization",
     "phase1": "benchmarks.phase1",
+    "retrieval": "benchmarks.retrieval",
 }
 
 
@@ -29,7 +30,7 @@ def bench(arguments: list[str]) -> None:
         """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
 
         Args:
-            names: benchmarks to run, all if none is named: head, sketch, normalization, phase1.
+            names: benchmarks to run, all if none is named: head, sketch, normalization, phase1, retrieval.
         """
         for name in names:
             if name not in BENCHMARKS:

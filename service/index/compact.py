@@ -41,6 +41,11 @@ class Codes:
         self._bits = np.zeros((_FIRST, -(-dim // (8 * _WORD)) * _WORD), np.uint8)
         self._factors = np.zeros(_FIRST, np.float32)
 
+    @property
+    def bytes_each(self) -> int:
+        """Memory of a row."""
+        return self._bits.shape[1] + self._factors.itemsize
+
     def set(self, row: int, vector: npt.NDArray[np.floating]) -> None:
         """Writes a row, one behind the last at most."""
         if row == len(self._bits):  # 1,260 bytes a row: moved in no time

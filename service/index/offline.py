@@ -17,7 +17,7 @@ import numpy as np
 from service.index.errors import IndexDamaged, UnknownIndex
 from service.index.index import Index
 from service.index.lock import FolderLock
-from service.index.matrix import Vectors
+from service.index.matrix import ROUNDING, Vectors
 from service.index.reader import Reader
 from service.index.schema import SUFFIX, Spec, spec_of
 from service.index.store import opened
@@ -115,15 +115,21 @@ def measure_recall(path: Path, num_queries: int, k: int, tell: Tell) -> float:
             hits = index.search(queries.vectors, k + 1)
         finally:
             index.close()
-        kept = [[hit.id for hit in row if hit.id != own][:k] for row, own in zip(hits, queries.ids, strict=True)]
-        wanted = [[i for i in row if i != own][:k] for row, own in zip(exact, queries.ids, strict=True)]
-        shares = [len(set(a) & set(b)) / max(len(b), 1) for a, b in zip(kept, wanted, strict=True)]
-        recall = float(np.mean(shares)) if shares else 1.0
+        found = [[hit.score for hit in row if hit.id != own][:k] for row, own in zip(hits, queries.ids, strict=True)]
+        wanted = [
+            [score for score, item_id in row if item_id != own][:k] for row, own in zip(exact, queries.ids, strict=True)
+        ]
+        recall = float(np.mean([_share(a, b) for a, b in zip(found, wanted, strict=True) if b] or [1.0]))
         with opened(path) as store:
             store.note(recall=recall)
         return recall
     finally:
         lock.release()
+
+
+def _share(found: list[float], wanted: list[float]) -> float:
+    """The part of what was found that is as near as the farthest wanted: of items that are equally near, any will do."""
+    return sum(score >= wanted[-1] - ROUNDING for score in found) / len(wanted)
 
 
 def _drawn(reader: Reader, spec: Spec, count: int) -> Tile:
@@ -134,17 +140,17 @@ def _drawn(reader: Reader, spec: Spec, count: int) -> Tile:
     return _tile([record.id for record in records], [record.vector for record in records], spec)
 
 
-def _exact(reader: Reader, spec: Spec, queries: Tile, k: int, tell: Tell) -> list[list[str]]:
-    """The ids of the k nearest to each query, by comparing it with every vector on disk."""
+def _exact(reader: Reader, spec: Spec, queries: Tile, k: int, tell: Tell) -> list[list[tuple[float, str]]]:
+    """Scores and ids of the k nearest to each query, by comparing it with every vector on disk."""
     best: list[list[tuple[float, str]]] = [[] for _ in queries.ids]
     for tile in tiles(reader, spec, tell):
         scores, rows = faiss.knn(
             queries.vectors, tile.vectors, min(k, len(tile.ids)), metric=faiss.METRIC_INNER_PRODUCT
         )
         for found, row_scores, row in zip(best, scores.tolist(), rows.tolist(), strict=True):
-            found += [(-score, tile.ids[place]) for score, place in zip(row_scores, row, strict=True)]
-            found[:] = sorted(found)[:k]
-    return [[item_id for _, item_id in found] for found in best]
+            found += [(score, tile.ids[place]) for score, place in zip(row_scores, row, strict=True)]
+            found[:] = sorted(found, reverse=True)[:k]
+    return best
 
 
 def _tile(ids: list[str], rows: list[bytes], spec: Spec) -> Tile:

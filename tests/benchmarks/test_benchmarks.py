@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks import head, normalization, phase1, sketch, timing
+from benchmarks import head, normalization, phase1, retrieval, sketch, timing
 from benchmarks.memory import highest, peak_bytes
 from benchmarks.normalization import contenders, svd_root
 from benchmarks.timing import Goal, Timing, compare, faster, megabytes, print_goals, print_table
@@ -176,5 +176,5 @@ def test_a_table_and_the_goals_say_who_won(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_command_knows_every_benchmark() -> None:
-    modules = (head, sketch, normalization, phase1)
+    modules = (head, sketch, normalization, phase1, retrieval)
     assert dict(zip(BENCHMARKS.values(), BENCHMARKS, strict=True)).keys() == {module.__name__ for module in modules}

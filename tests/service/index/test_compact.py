@@ -86,7 +86,5 @@ def test_recall_is_measured_and_kept(compact: Index, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module.Codes, "_estimates", lambda self, query, rows: np.zeros(len(rows), np.float32))
     monkeypatch.setattr(module, "EXACT", 11)
     monkeypatch.setattr(module, "_EXACT_EACH", 1)
-    monkeypatch.setattr(
-        module.faiss, "knn_hamming", lambda asking, bits, k: (None, np.tile(np.arange(k), (len(asking), 1)))
-    )
+    monkeypatch.setattr("faiss.knn_hamming", lambda asking, bits, k: (None, np.tile(np.arange(k), (len(asking), 1))))
     assert measure_recall(compact.path, 50, 10, lambda _: None) < 0.5

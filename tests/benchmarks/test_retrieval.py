@@ -1,0 +1,59 @@
+"""What the retrieval benchmark times is the same search, each time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import peers
+from benchmarks.gallery import noisy
+from benchmarks.retrieval import BARE, OURS, bytes_of, contenders, filled, recall
+from service.index import Hit
+from tests.service.index.oracle import unit
+
+REAL = unit(30, 512)
+
+
+def test_repetitions_are_near_what_they_repeat_and_the_same_every_time() -> None:
+    first, again = (np.concatenate(list(noisy(REAL, 700, seed=1))) for _ in range(2))
+    assert first.shape == (700, 512)
+    assert np.array_equal(first, again)
+    assert np.linalg.norm(first, axis=1) == pytest.approx(np.ones(700), abs=1e-5)
+    assert (first @ REAL.T).max(axis=1) == pytest.approx(np.full(700, 1 / np.hypot(1, 0.3)), abs=0.03)
+
+
+def test_every_contender_finds_what_it_should(tmp_path: Path) -> None:
+    index, seconds = filled(tmp_path / "index.sqlite", REAL, 600, "exact")
+    assert (len(index), seconds > 0) == (600, True)
+    matrix = np.concatenate(list(noisy(REAL, 600, seed=0))).astype(np.float16).astype(np.float32)
+    queries = next(noisy(REAL, 8, seed=1))
+    answers: dict[str, Any] = {name: call() for name, call in contenders(index, matrix, queries, 600).items()}
+    _, rows = answers.pop(BARE)
+    found = {name: [[int(hit.id) for hit in hits] for hits in answer] for name, answer in answers.items()}
+    assert found[OURS] == found["filtered: all"] == rows.tolist()
+    for hits in found["filtered: first half"]:
+        assert max(hits) < 300
+    for hits in found["filtered: every second"]:
+        assert {hit % 2 for hit in hits} == {0}
+    index.close()
+
+
+def test_recall_and_memory_of_compact_codes(tmp_path: Path) -> None:
+    index, _ = filled(tmp_path / "index.sqlite", REAL, 600, "compact")
+    assert bytes_of(index) == 512 // 8 + 4
+    index.close()
+    hits = [[Hit(name, 1, {}) for name in row] for row in ("abcd", "abxy")]
+    assert recall(hits[:1], hits[1:]) == 0.5
+
+
+def test_peers_that_are_not_installed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("importlib.import_module", missing)
+    for make in peers.PEERS.values():
+        with pytest.raises(peers.Missing, match=r"is not installed: rankone\[peers\]"):
+            make(tmp_path, 8)
