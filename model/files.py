@@ -13,3 +13,14 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a directory, and those above it that are missing; each is on disk when this returns.
+
+    A file is lost with its directory, if that was never synced into the one above it.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)

@@ -6,6 +6,7 @@ folder's lock keeps other processes away, and a reader is opened read-only. What
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -25,15 +26,17 @@ DURABLE: Final[dict[str, str | int]] = {
 }
 _READING: Final[dict[str, str | int]] = {"query_only": 1, "wal_autocheckpoint": 0, "trusted_schema": 0}
 _TIMEOUT_S: Final = 5.0
+_CHUNK_BYTES: Final = 1 << 20
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """The connection that writes, to a file that is there.
+    """The connection that writes, to a file that is there and that no other process has open.
 
     Raises:
         IndexDamaged: it is no database, or not whole.
         IndexProblem: it cannot be opened, or SQLite does not take a setting.
     """
+    _renew_log(path)
     return _open(path, "rw", DURABLE)
 
 
@@ -51,6 +54,24 @@ def create(path: Path, script: str) -> None:
     path.touch()
     with closing(open_writer(path)) as connection:
         connection.executescript(script)
+
+
+def _renew_log(path: Path) -> None:
+    """Writes the log that a killed process left behind once more, and waits for the disk.
+
+    Where a sync has failed, Linux takes the pages for written: they are read back from memory, and no later sync writes them.
+    What is recovered from such a log, and all that is committed behind it, would go with the power.
+    """
+    try:
+        with path.with_name(f"{path.name}-wal").open("r+b", buffering=0) as log:
+            while data := log.read(_CHUNK_BYTES):
+                log.seek(-len(data), os.SEEK_CUR)
+                log.write(data)
+            os.fsync(log.fileno())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise IndexProblem(f"the log of {path} cannot be written: {error}") from error
 
 
 def _open(path: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Connection:

@@ -41,7 +41,13 @@ class Record:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the checksum is that of the rest."""
+        """Whether the checksum is that of the rest, and nothing has become of another type, which it does not cover."""
+        texts, blobs = (
+            (self.id, self.metadata, self.fingerprint, self.sha256 or ""),
+            (self.vector, self.thumbnail or b""),
+        )
+        if not (all(isinstance(part, str) for part in texts) and all(isinstance(part, bytes) for part in blobs)):
+            return False
         return self.checksum == _checksum(
             self.id, self.metadata, self.sha256, self.fingerprint, self.vector, self.thumbnail
         )

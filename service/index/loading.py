@@ -27,7 +27,7 @@ class Loaded:
 
 
 def load(reader: Reader, spec: Spec, path: Path) -> Loaded:
-    """Reads every row.
+    """Reads every row, after a look at every page: where the file's own order is lost, rows are missing and nobody is told.
 
     Raises:
         IndexDamaged: the file is not whole.
@@ -36,14 +36,20 @@ def load(reader: Reader, spec: Spec, path: Path) -> Loaded:
     gallery: Gallery = Matrix(spec.dim)
     if spec.kind == "compact":
         gallery = Codes(spec.dim, directory, reader.vectors, spec.stored)
-    num_bytes = spec.dim * np.dtype(spec.stored).itemsize
+    num_bytes, num_rows, number = spec.dim * np.dtype(spec.stored).itemsize, 0, 0
     try:
         with reader.snapshot() as sequence:
+            reader.check_file()
             for number, record in reader.everything():
+                num_rows += 1
                 if record.is_whole and len(record.vector) == num_bytes:
                     gallery.set(directory.place(record.id, number), np.frombuffer(record.vector, spec.stored))
                 else:
-                    damaged.add(record.id)
+                    damaged.add(str(record.id))
+            if num_rows != reader.count() or number > sequence:
+                raise IndexDamaged(f"{path} is damaged: its items are not those it counts; restore it from a backup")
+    except IndexDamaged:
+        raise
     except IndexProblem as error:
         raise IndexDamaged(f"{path} is damaged: {error}") from error
     return Loaded(gallery, directory, sequence, frozenset(damaged))

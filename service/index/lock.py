@@ -6,6 +6,7 @@ import fcntl
 from pathlib import Path
 from typing import Final
 
+from model.files import make_folder
 from service.index.errors import IndexProblem
 
 NAME: Final = ".lock"
@@ -20,7 +21,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._file = (folder / NAME).open("a")
         except OSError as error:
             raise IndexProblem(f"{folder} cannot be opened: {error}") from error

@@ -36,6 +36,8 @@ SUFFIX: Final = ".sqlite"
 PARTIAL: Final = ".partial"
 """Ends the name of a file that is being written or dropped; one that is found at a start is removed."""
 
+_NUMBERS: Final = frozenset({"schema", "sequence", "dim", "recall"})
+
 Kind = Literal["exact", "compact"]
 Dtype = Literal["float16", "float32"]
 
@@ -101,14 +103,17 @@ def write_about(connection: sqlite3.Connection, values: dict[str, Any]) -> None:
 
 
 def read_about(connection: sqlite3.Connection, path: Path) -> dict[str, str]:
-    """The table `about`.
+    """The table `about`, with numbers where numbers are kept.
 
     Raises:
         IndexDamaged: the file is none of ours, or not whole.
     """
     try:
-        return dict(connection.execute("SELECT key, value FROM about").fetchall())
-    except sqlite3.DatabaseError as error:
+        about = dict(connection.execute("SELECT key, value FROM about").fetchall())
+        for key in _NUMBERS & about.keys():
+            float(about[key])
+        return about
+    except (sqlite3.DatabaseError, ValueError) as error:  # also a UnicodeDecodeError, of a damaged name of a column
         raise IndexDamaged(f"{path} cannot be used as an index: {error}; restore it from a backup") from error
 
 

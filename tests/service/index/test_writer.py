@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from service.index import Index, IndexFull, IndexProblem, IndexReadOnly, Item, compiled
-from service.index.store import Change, Effect, Store
+from service.index import Filter, Index, IndexFull, IndexProblem, IndexReadOnly, Item, compiled
+from service.index.store import Change, Delete, Effect, Store
 from tests.service.index.conftest import DIM
 from tests.service.index.oracle import unit
 
@@ -197,3 +197,12 @@ def test_rows_that_cannot_follow_the_disk_are_not_searched(index: Index, monkeyp
         index.search(unit(1, DIM), 1)
     assert "MemoryError" in str(index.problem)
     assert index.get("a").id == "a"
+
+
+def test_after_an_error_of_another_kind_the_next_transaction_begins_anew(index: Index) -> None:
+    """SQLite leaves this one open, with a change in it."""
+    index.put([item("a")])
+    with pytest.raises(IndexProblem, match="nothing of this request was stored"):
+        index._writer.submit(Delete(["a"], Filter("(no_such_column)"))).result(10)
+    assert index.put([item("b")]) == 2
+    assert [found.id for _, found in index.page(10)] == ["a", "b"]

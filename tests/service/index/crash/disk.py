@@ -1,0 +1,186 @@
+"""What a process did to its files, as `recorder.c` wrote it down, and what of it a disk would have after a power cut.
+
+A disk may lose everything that was not synced, and may keep any part of it: of a file every block by itself, and the entries
+of a folder (names given, changed and taken away) up to any point, one after another, as journals keep them. A file whose name
+was not synced is lost, however well its content was. Pages whose sync failed are not written by a later one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+_HEADER: Final = struct.Struct("<8sqqq")
+_BLOCK: Final = 512
+
+Survives = Callable[[], bool]
+"""Whether the next piece that was not synced is on the disk all the same."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One call: a write of `data` at `offset`, a cut to the size `offset`, a sync or a name, with names in `data`."""
+
+    kind: str
+    inode: int
+    offset: int
+    data: bytes
+
+    @property
+    def paths(self) -> list[Path]:
+        return [Path(os.fsdecode(path)) for path in self.data.split(b"\0")]
+
+
+def events(record: Path) -> list[Event]:
+    """All that was recorded, but for a last event that a kill cut short."""
+    data = record.read_bytes()
+    found, at = [], 0
+    while at + _HEADER.size <= len(data):
+        kind, inode, offset, size = _HEADER.unpack_from(data, at)
+        at += _HEADER.size + size
+        if at <= len(data):
+            found.append(Event(kind.rstrip(b"\0").decode(), inode, offset, data[at - size : at]))
+    return found
+
+
+def built(folder: Path) -> Path:
+    """The recorder as a library, made by the C compiler of this machine."""
+    library = folder / "recorder.so"
+    source = Path(__file__).with_name("recorder.c")
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    assert compiler is not None
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-lpthread"], check=True)
+    return library
+
+
+def environment(library: Path, root: Path, record: Path, **failures: str) -> dict[str, str]:
+    """The environment of a process whose files under `root` are to be recorded."""
+    recorder = {"LD_PRELOAD": str(library), "RECORD_ROOT": str(root), "RECORD_TO": str(record)}
+    return {**os.environ, **recorder, **failures}
+
+
+@dataclass
+class _File:
+    """What is on disk for certain, and what was written since."""
+
+    durable: bytearray = field(default_factory=bytearray)
+    written: list[Event] = field(default_factory=list)
+
+    def sync(self, survives: Survives) -> None:
+        """What does not survive now never will."""
+        self.durable = self.after_cut(survives)
+        self.written.clear()
+
+    def after_cut(self, survives: Survives) -> bytearray:
+        content = bytearray(self.durable)
+        for event in self.written:
+            for offset, block in _blocks(event):
+                if survives():
+                    _apply(content, offset, block, event.kind)
+        return content
+
+
+class Disk:
+    """The files under `root`, empty at first, in the state that the events played so far leave them in.
+
+    `survives` tells what the disk took of a sync that failed.
+    """
+
+    def __init__(self, root: Path, survives: Survives) -> None:
+        self._root, self._survives = root, survives
+        self._files: dict[int, _File] = {}
+        self._names: dict[Path, int | None] = {}
+        self._changes: dict[Path, list[dict[Path, int | None]]] = defaultdict(list)
+        self._folders: dict[int, Path] = {root.stat().st_ino: root}
+
+    def play(self, event: Event) -> None:
+        if event.kind in ("create", "mkdir", "rename", "unlink"):
+            self._name(event)
+        elif event.kind == "synced" and event.inode in self._folders:
+            self._sync_folder(self._folders[event.inode])
+        elif event.kind != "open" and event.inode in self._files:
+            self._change(self._files[event.inode], event)
+
+    def read(self, path: Path) -> bytes:
+        """A file as its process saw it."""
+        names = dict(self._names)
+        for changes in self._changes.values():
+            for change in changes:
+                names.update(change)
+        inode = names.get(path)
+        return b"" if inode is None else bytes(self._files[inode].after_cut(_all))
+
+    def cut(self, target: Path, survives: Survives) -> None:
+        """Writes to `target` what the power cut leaves of `root`."""
+        names = dict(self._names)
+        for changes in self._changes.values():
+            for change in changes:
+                if not survives():
+                    break
+                names.update(change)
+        target.mkdir(parents=True)
+        for path, inode in sorted(names.items()):
+            place = target / path.relative_to(self._root)
+            if inode in self._folders and self._is_reachable(path, names):
+                place.mkdir(exist_ok=True)
+            elif inode in self._files and self._is_reachable(path, names):
+                place.write_bytes(self._files[inode].after_cut(survives))
+
+    def _is_reachable(self, path: Path, names: dict[Path, int | None]) -> bool:
+        return path.parent == self._root or (
+            names.get(path.parent) is not None and self._is_reachable(path.parent, names)
+        )
+
+    def _name(self, event: Event) -> None:
+        path = event.paths[0]
+        if event.kind == "create":
+            self._files[event.inode] = _File()
+        elif event.kind == "mkdir":
+            self._folders[event.inode] = path
+        change: dict[Path, int | None] = {path: None if event.kind in ("unlink", "rename") else event.inode}
+        if event.kind == "rename":
+            change[event.paths[1]] = event.inode
+        self._changes[path.parent].append(change)
+
+    def _sync_folder(self, folder: Path) -> None:
+        for change in self._changes.pop(folder, []):
+            self._names.update(change)
+
+    def _change(self, file: _File, event: Event) -> None:
+        if event.kind == "synced":
+            file.sync(_all)
+        elif event.kind == "unsynced":
+            file.sync(self._survives)
+        else:
+            file.written.append(event)
+
+
+def _all() -> bool:
+    return True
+
+
+def _apply(content: bytearray, offset: int, data: bytes, kind: str) -> None:
+    if kind == "cut":
+        del content[offset:]
+    content.extend(bytes(max(0, offset - len(content))))
+    content[offset : offset + len(data)] = data
+
+
+def _blocks(event: Event) -> Iterator[tuple[int, bytes]]:
+    """A write in pieces that a disk writes whole, each by itself; a cut is one."""
+    if event.kind == "cut":
+        yield event.offset, b""
+        return
+    end = event.offset + len(event.data)
+    at = event.offset
+    while at < end:
+        then = min(end, (at // _BLOCK + 1) * _BLOCK)
+        yield at, event.data[at - event.offset : then - event.offset]
+        at = then
