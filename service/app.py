@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Final
 
 from fastapi import FastAPI
 
@@ -20,6 +22,11 @@ from service.middleware.observe import ObserveMiddleware
 from service.models import Models
 from service.settings import Settings
 from service.state import ServiceState
+
+logger = logging.getLogger("rankone")
+
+
+_END_S: Final = 5.0
 
 
 def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> FastAPI:
@@ -59,9 +66,14 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading = asyncio.create_task(_load_or_end(app))
     yield
-    await loading
-    if app.state.models is not None:
-        await app.state.models.close()
+    loading.cancel()  # where it is over, this does nothing
+    await asyncio.wait([loading])
+    try:
+        async with asyncio.timeout(_END_S):
+            if app.state.models is not None:
+                await app.state.models.close()
+    except TimeoutError:
+        logger.warning("the engine is still at a batch; ending without it")
     if app.state.indexes is not None:
         app.state.indexes.close()
 

@@ -32,7 +32,7 @@ class Inference:
         """
         context = current()
         context.num_images += len(images)
-        with self._admission.reserve(len(images)):
+        with self._admission.reserve(len(images), context.deadline - time.perf_counter()):
             job = Job(list(images), context.deadline)
             self._pool.submit(job)
             try:
@@ -51,7 +51,5 @@ async def _answer(job: Job) -> Outputs:
     try:
         async with asyncio.timeout(max(0.0, job.deadline - time.perf_counter())):
             return await job.done
-    except TimeoutError as error:
-        if isinstance(error, DeadlinePassed):
-            raise
+    except TimeoutError:
         raise DeadlinePassed("the answer was not there in the time that this request allows") from None

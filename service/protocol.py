@@ -17,14 +17,23 @@ class Patience:
     """How long we wait for a client, and for how many: shared by the connections of one server.
 
     Args:
-        receive_timeout_s: for the headers of a request to arrive, again for its body, and for an answer to be taken.
-        max_connections: over that, the connection that has kept us waiting longest is closed.
+        timeout_s: for the headers of a request to arrive, again for its body, for the next request of a connection, and
+            for some of an answer to be taken.
+        max_connections: over that, one that we wait for is closed: first those between two requests, then those that owe us
+            the rest of one, and of each kind the one that has kept us waiting longest.
     """
 
-    def __init__(self, receive_timeout_s: float, max_connections: int) -> None:
-        self.receive_timeout_s, self.max_connections = receive_timeout_s, max_connections
+    def __init__(self, timeout_s: float, max_connections: int) -> None:
+        self.timeout_s, self.max_connections = timeout_s, max_connections
+        self.idle: OrderedDict[PatientProtocol, None] = OrderedDict()
         self.receiving: OrderedDict[PatientProtocol, None] = OrderedDict()
-        """Connections that owe us a request or the rest of one, the longest first."""
+
+    def make_room(self, newcomer: PatientProtocol) -> None:
+        """Closes a connection that we wait for, and not the newest."""
+        for waiting in (self.idle, self.receiving):
+            if (longest := next(iter(waiting), newcomer)) is not newcomer:
+                longest.transport.abort()
+                return
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -34,57 +43,111 @@ class PatientProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._patience = patience
         self._deadline: asyncio.TimerHandle | None = None
+        self._unsent_deadline: asyncio.TimerHandle | None = None
         self._num_header_bytes = 0
-        self._has_headers = False
+        self._is_in_headers = True
+        self._has_begun = False
+        self._num_unanswered = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         raw = transport.get_extra_info("socket")
-        if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * self._patience.receive_timeout_s))
-        self._wait_for_rest()
+        if raw is not None and raw.family in (
+            socket.AF_INET,
+            socket.AF_INET6,
+        ):  # for those that are gone without a word
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * self._patience.timeout_s))
+        self._wait(self._patience.receiving)
         if len(self.connections) > self._patience.max_connections:
-            next(iter(self._patience.receiving)).transport.abort()
+            self._patience.make_room(self)
 
     def data_received(self, data: bytes) -> None:
-        if not self._has_headers:
+        if self._is_in_headers:
             self._num_header_bytes += len(data)
         super().data_received(data)
-        if not self._has_headers and self._num_header_bytes > _MAX_HEADER_BYTES:
+        if self._is_in_headers and self._num_header_bytes > _MAX_HEADER_BYTES:
             self.transport.abort()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._has_headers = False
-        self._wait_for_rest()
+        self._has_begun = True
+        self._wait(self._patience.receiving)
 
     def on_headers_complete(self) -> None:
-        self._has_headers, self._num_header_bytes = True, 0
-        self._wait_for_rest()
+        self._is_in_headers, self._num_header_bytes = False, 0
+        self._wait(self._patience.receiving)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._stop_waiting()
+        self._is_in_headers, self._has_begun = True, False
+        if self.cycle.response_complete:  # it was refused on its headers
+            self._wait(self._patience.idle)
+        else:
+            self._num_unanswered += 1
+            self._stop_waiting()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        is_early = self._has_begun and self.cycle.response_complete and self.cycle.more_body
+        self._num_unanswered -= not is_early
+        super().on_response_complete()
+        if not self._has_begun and not self._num_unanswered:
+            self._wait(self._patience.idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_unsent(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unsent_deadline is not None:
+            self._unsent_deadline.cancel()
+            self._unsent_deadline = None
 
     def shutdown(self) -> None:
         """At the end: a request that is on its way is waited for, as long as any; one that may be, for a moment."""
-        if self not in self._patience.receiving:
+        if self in self._patience.receiving and not self._has_begun:
+            self.loop.call_later(_LAST_CALL_S, self.shutdown_if_silent)
+        elif not self._has_begun:
             super().shutdown()
-        elif not self._num_header_bytes and not self._has_headers:
-            self.loop.call_later(_LAST_CALL_S, super().shutdown)
 
-    def _wait_for_rest(self) -> None:
+    def shutdown_if_silent(self) -> None:
+        """Closes a connection on which nothing has been sent since."""
+        if not self._has_begun:
+            super().shutdown()
+
+    def _wait(self, among: OrderedDict[PatientProtocol, None]) -> None:
         self._stop_waiting()
-        self._patience.receiving[self] = None
-        self._deadline = self.loop.call_later(self._patience.receive_timeout_s, self.transport.abort)
+        if not self.transport.is_closing():
+            among[self] = None
+            self._deadline = self.loop.call_later(self._patience.timeout_s, self._too_late)
 
     def _stop_waiting(self) -> None:
+        self._patience.idle.pop(self, None)
         self._patience.receiving.pop(self, None)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _too_late(self) -> None:
+        if self._num_unanswered:  # a second request has stopped on its way; the first is being answered
+            self._deadline = self.loop.call_later(self._patience.timeout_s, self._too_late)
+        else:
+            self.transport.abort()
+
+    def _watch_unsent(self, num_bytes: int) -> None:
+        """Ends the connection if of so many unsent bytes none has been taken when the time is over."""
+
+        def look() -> None:
+            left = self.transport.get_write_buffer_size()
+            if left >= num_bytes:
+                self.transport.abort()
+            else:
+                self._watch_unsent(left)
+
+        self._unsent_deadline = self.loop.call_later(self._patience.timeout_s, look)

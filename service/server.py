@@ -39,7 +39,6 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_s: float) -> None:
         super().__init__(config)
         self._app, self._drain_s = app, drain_s
-        self._draining: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, *arguments: Any, **options: Any) -> None:
@@ -53,9 +52,9 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         for listener in listeners:
-            with listener, contextlib.suppress(BlockingIOError):
+            with listener, contextlib.suppress(OSError):  # BlockingIOError: there are no more
                 listener.setblocking(False)
-                while True:
+                for _ in range(self.config.backlog):
                     accepted, _ = listener.accept()
                     await self._loop.connect_accepted_socket(self._protocol, accepted)
         await super().shutdown(sockets)
@@ -104,6 +103,7 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
+        ws="none",
         http=cast("type[PatientProtocol]", partial(PatientProtocol, patience=patience)),
         log_config=None,
         access_log=False,

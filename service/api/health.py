@@ -33,6 +33,7 @@ _LIMITS: Final = {
 }
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses=PROBLEMS)
 async def healthz(request: Request) -> dict[str, str]:
     """The process and all its workers live; 503 while one that has died is being replaced."""
@@ -40,6 +41,7 @@ async def healthz(request: Request) -> dict[str, str]:
     return {"status": "alive"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=PROBLEMS)
 async def readyz(request: Request, runtime: RuntimeDep) -> dict[str, Any]:
     """Requests are answered; 503 while a bundle is loaded, at the end, and while a worker that has died is replaced.

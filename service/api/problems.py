@@ -101,10 +101,6 @@ def install(app: FastAPI) -> None:
     async def _gone(_: Request, _error: Exception) -> Response:
         return Response(status_code=_CLIENT_GONE)  # nobody reads it; it is counted
 
-    @app.exception_handler(Exception)
-    async def _fault(request: Request, _error: Exception) -> Response:
-        return problem_response(Problem(500, "a fault of the service; its log says more"), request.url.path)
-
     for kind, status in _STATUS_OF_KIND.items():
         _install_kind(app, kind, status)
 

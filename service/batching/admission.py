@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,38 +13,47 @@ from model.errors import RankoneError
 class QueueFull(RankoneError, RuntimeError):
     """No room for the images of this request now; `retry_after_s` says when there may be."""
 
-    def __init__(self, num_images: int, num_waiting: int, max_images: int, retry_after_s: int) -> None:
-        super().__init__(
-            f"{num_waiting} images are waiting and {num_images} more would be over the {max_images} that may; "
-            f"try again in {retry_after_s} s"
-        )
-        self.retry_after_s = retry_after_s
+    def __init__(self, reason: str, wait_s: float) -> None:
+        self.retry_after_s = max(1, math.ceil(wait_s))
+        super().__init__(f"{reason}; try again in {self.retry_after_s} s")
 
 
 class Admission:
-    """Counts images in work, at most `max_images`.
+    """Counts images in work, at most `max_images`, and no more than can be answered in time.
 
     Args:
         max_images: in work at once.
-        images_per_s: what the engine does, for the time after which it is worth trying again.
+        images_per_s: what the engine does.
     """
 
     def __init__(self, max_images: int, images_per_s: Callable[[], float]) -> None:
         self._max_images, self._images_per_s = max_images, images_per_s
+        self._requests: Counter[int] = Counter()
         self.num_images = 0
 
     @contextmanager
-    def reserve(self, num_images: int) -> Iterator[None]:
-        """Room for the images of one request while the block runs.
+    def reserve(self, num_images: int, time_left_s: float) -> Iterator[None]:
+        """Room for the images of one request, to be answered within `time_left_s`, while the block runs.
 
         Raises:
             QueueFull: there is none; nothing was reserved.
         """
+        per_s = self._images_per_s()
         if self.num_images + num_images > self._max_images:
-            wait_s = max(1, math.ceil(self.num_images / self._images_per_s()))
-            raise QueueFull(num_images, self.num_images, self._max_images, wait_s)
+            raise QueueFull(
+                f"{self.num_images} images are waiting and {num_images} more would be over the {self._max_images} that may",
+                self.num_images / per_s,
+            )
+        if (wait_s := self._num_ahead(num_images) / per_s) > time_left_s:
+            raise QueueFull(f"what waits takes {wait_s:.1f} s, more than this request allows", wait_s - time_left_s)
+        self._requests[num_images] += 1
         self.num_images += num_images
         try:
             yield
         finally:
             self.num_images -= num_images
+            self._requests[num_images] -= 1
+
+    def _num_ahead(self, num_images: int) -> int:
+        """Images that will be run before the last of a new request of `num_images`, as requests take turns."""
+        return sum(count * min(size, num_images) for size, count in self._requests.items())

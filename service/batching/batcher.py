@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Batcher:
         lane: the engine's thread.
         slots: where the decoded pixels are.
         sizes: of the batches.
-        window_s: how long a batch waits for more from its first image on, when the engine is free.
+        window_s: how long a batch that is not full waits for more, from its first image on.
         latency: the engine's, as the warm-up found it.
         metrics: counts batches and times the engine.
     """
@@ -59,6 +60,8 @@ class Batcher:
         self._changed = asyncio.Event()
         self._prepared: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=1)
         self._running_since: float | None = None
+        self._running_size = 0
+        self._opened_at = 0.0
         self._loops = [asyncio.create_task(self._prepare()), asyncio.create_task(self._run())]
 
     @property
@@ -73,6 +76,8 @@ class Batcher:
 
     def put(self, task: Task) -> None:
         """Queues an image that has been decoded."""
+        if not self._queue:
+            self._opened_at = time.perf_counter()
         self._queue.push(task)
         self._changed.set()
 
@@ -94,18 +99,27 @@ class Batcher:
     async def _prepare(self) -> None:
         while True:
             await self._until_worthwhile()
-            if tasks := self._take():
+            if not (tasks := self._take()):
+                continue
+            try:
                 pixels = await self._copier(self._copied, tasks)
-                self._release(tasks)
+            except Exception as error:
+                self._fail(tasks, error)
+            else:
                 await self._prepared.put(_Batch(tasks, pixels))
+            finally:
+                self._release(tasks)
 
     async def _until_worthwhile(self) -> None:
         """Returns when the engine is free and something waits, or when a full batch does and none is prepared."""
         while not self._is_worthwhile():
             self._changed.clear()
             await self._changed.wait()
-        if self._window_s and len(self._queue) < self._sizes.max_batch:
-            await asyncio.sleep(self._window_s)
+        closes_at = self._opened_at + self._window_s
+        while len(self._queue) < self._sizes.max_batch and (left_s := closes_at - time.perf_counter()) > 0:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), left_s)
 
     def _is_worthwhile(self) -> bool:
         if self._prepared.full():
@@ -116,16 +130,22 @@ class Batcher:
     def _take(self) -> list[Task]:
         """Up to a full batch, in turns between the jobs, without those that cannot be in time."""
         tasks: list[Task] = []
-        ready_at = time.perf_counter() + self._latency.predict(min(len(self._queue), self._sizes.max_batch))
+        size = min(len(self._queue), self._sizes.max_batch)
+        ready_at = time.perf_counter() + self._left_s() + self._latency.predict(size)
         while self._queue and len(tasks) < self._sizes.max_batch:
             task = self._queue.pop()
             if task.job.wants_engine and task.job.deadline < ready_at:
+                self._latency.doubt()
                 task.job.fail(DeadlinePassed("the engine cannot answer in the time that this request allows"))
             if task.job.wants_engine:
                 tasks.append(task)
             else:
                 self._release([task])
         return tasks
+
+    def _left_s(self) -> float:
+        """How long the batch that is running will still take."""
+        return max(0.0, self._latency.predict(self._running_size) - self.running_s) if self._running_size else 0.0
 
     def _copied(self, tasks: Sequence[Task]) -> Images:
         pixels = np.zeros((self._sizes.padded(len(tasks)), *self._slots.shape), np.float32)
@@ -141,23 +161,21 @@ class Batcher:
     async def _run(self) -> None:
         while True:
             batch = await self._prepared.get()
-            self._running_since = time.perf_counter()
+            self._running_since, self._running_size = time.perf_counter(), len(batch.pixels)
             self._changed.set()
             try:
-                await self._answer(batch)
+                if any(task.job.wants_engine for task in batch.tasks):  # or all of them have left meanwhile
+                    await self._answer(batch)
+            except Exception as error:
+                self._fail(batch.tasks, error)
             finally:
-                self._running_since = None
+                self._running_since, self._running_size = None, 0
                 self._changed.set()
 
     async def _answer(self, batch: _Batch) -> None:
         started_at = time.perf_counter()
-        try:
-            outputs = await self._outputs(batch.pixels)
-        except Exception as error:
-            self._fail(batch, error)
-            return
+        outputs = await self._outputs(batch.pixels)
         ended_at = time.perf_counter()
-        self._latency.observe(len(batch.pixels), ended_at - started_at)
         self._metrics.observe_batch(len(batch.tasks), ended_at - started_at)
         for row, task in enumerate(batch.tasks):
             logits = None if outputs.logits is None else outputs.logits[row]
@@ -165,20 +183,24 @@ class Batcher:
 
     async def _outputs(self, pixels: Images) -> Outputs:
         """The engine's answer; a batch that is too large for its memory is run as two halves."""
+        started_at = time.perf_counter()
         try:
-            return await self._lane(run_checked, self._engine, pixels)
+            outputs = await self._lane(run_checked, self._engine, pixels)
         except EngineOutOfMemory:
             if len(pixels) == 1:
                 raise
             logger.warning("out of memory with %d images; trying again with half of them at a time", len(pixels))
+        else:
+            self._latency.observe(len(pixels), time.perf_counter() - started_at)
+            return outputs
         halves = [await self._lane(run_checked, self._engine, half) for half in np.array_split(pixels, 2)]
         logits = [half.logits for half in halves if half.logits is not None]
         return Outputs(np.concatenate([half.embedding for half in halves]), np.concatenate(logits) if logits else None)
 
-    def _fail(self, batch: _Batch, error: Exception) -> None:
-        logger.error("a batch of %d images failed", len(batch.tasks), exc_info=error)
+    def _fail(self, tasks: Sequence[Task], error: Exception) -> None:
+        logger.error("a batch of %d images failed", len(tasks), exc_info=error)
         told = error if isinstance(error, EngineError) else EngineError("the engine failed on this batch of images")
-        for task in batch.tasks:
+        for task in tasks:
             task.job.fail(told)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
 
 from service.batching.job import Job, Task
 
@@ -43,6 +42,3 @@ class FairQueue:
         tasks = self._jobs.pop(job, None) or deque()
         self._length -= len(tasks)
         return list(tasks)
-
-    def __iter__(self) -> Iterator[Task]:
-        return (task for tasks in self._jobs.values() for task in tasks)

@@ -15,7 +15,7 @@ from service.engine import Outputs
 from service.rejections import InputsRejected, Rejection
 
 
-class DeadlinePassed(RankoneError, TimeoutError):
+class DeadlinePassed(RankoneError, RuntimeError):
     """The answer cannot be there in the time that its request allows."""
 
 

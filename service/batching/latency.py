@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
-_WEIGHT = 0.1
+_WEIGHT: Final = 0.1
+_MOST: Final = 4.0
 
 
 class LatencyModel:
@@ -30,9 +32,13 @@ class LatencyModel:
         return self._scale * self._line(size)
 
     def observe(self, size: int, seconds: float) -> None:
-        """A batch of `size` images took `seconds`."""
+        """A batch of `size` images took `seconds`. One that was held up says little of the next."""
         if (expected := self._line(size)) > 0:
-            self._scale += _WEIGHT * (seconds / expected - self._scale)
+            self._scale += _WEIGHT * (min(seconds / expected, _MOST * self._scale) - self._scale)
+
+    def doubt(self) -> None:
+        """Work was dropped on this model's word: where nothing runs any more, nothing else would ever correct it."""
+        self._scale += _WEIGHT * (1 - self._scale)
 
     def _line(self, size: int) -> float:
         return self._base + self._slope * size

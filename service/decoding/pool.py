@@ -64,12 +64,13 @@ class DecodePool:
         Raises:
             DecodersFailed: they are not, within a minute.
         """
-        for _ in range(self._num_workers):
-            await self._start_one()
         try:
+            for _ in range(self._num_workers):
+                await self._start_one()
             await asyncio.wait_for(self._all_ready.wait(), _START_S)
-        except TimeoutError:
-            raise DecodersFailed("the decode workers did not start; the log says what they printed") from None
+        except OSError as error:
+            reason = "the log says what they printed" if isinstance(error, TimeoutError) else error
+            raise DecodersFailed(f"the decode workers did not start: {reason}") from None
 
     @property
     def is_alive(self) -> bool:
@@ -94,8 +95,10 @@ class DecodePool:
     async def close(self) -> None:
         """Ends the workers; what waits is not decoded."""
         self._is_closed = True
+        self._slots.on_release = lambda: None
         for task in self._upkeep:
             task.cancel()
+        await asyncio.gather(*self._upkeep, return_exceptions=True)
         for worker in self._workers:
             worker.stop()
         await asyncio.to_thread(_wait_for, list(self._workers))
@@ -146,14 +149,20 @@ class DecodePool:
         logger.warning(
             "decode worker %d ended with %s; starting another", worker.process.pid, worker.process.returncode
         )
-        await asyncio.sleep(self._pause_s)
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-        await self._start_one()
+        while True:
+            await asyncio.sleep(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            try:
+                await self._start_one()
+            except OSError as error:
+                logger.error("a decode worker cannot be started, trying again in %g s: %s", self._pause_s, error)
+            else:
+                return
 
     async def _start_one(self) -> None:
         worker = WorkerProcess(self._limits, self._freed, self._ended, self._decoded)
-        self._workers.add(worker)
         await worker.start(self._spec, self._slots)
+        self._workers.add(worker)
 
 
 def _wait_for(workers: list[WorkerProcess]) -> None:

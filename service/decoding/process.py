@@ -52,11 +52,19 @@ class WorkerProcess(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     async def start(self, spec: Preprocessing, slots: Slots) -> None:
-        """Starts the process; `on_free` tells when it is ready."""
+        """Starts the process; `on_free` tells when it is ready.
+
+        Raises:
+            OSError: there is no room for another process, or for its socket.
+        """
         ours, theirs = socket.socketpair()
-        with theirs:
-            self.process = await asyncio.to_thread(self._spawn, spec, slots, theirs.fileno())
-        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+        try:
+            with theirs:
+                self.process = self._spawn(spec, slots, theirs.fileno())
+            await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=ours)
+        except BaseException:
+            ours.close()  # which ends the process, if there is one
+            raise
 
     def decode(self, task: Task) -> None:
         """Sends it an image whose slot is lent. Only while it is free."""
@@ -93,6 +101,7 @@ class WorkerProcess(asyncio.Protocol):
         self._on_end(self)
 
     def _spawn(self, spec: Preprocessing, slots: Slots, link: int) -> subprocess.Popen[bytes]:
+        """Takes a few milliseconds, on the event loop: in a thread, what it hands on could be closed under it."""
         options = {
             "spec": asdict(spec),
             "limits": asdict(self._limits.image),

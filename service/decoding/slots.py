@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,10 @@ def mapped(descriptor: int, count: int, shape: tuple[int, ...]) -> Images:
     return array
 
 
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+"""A worker that has been taken over must not be able to take the memory from under the service."""
+
+
 class Slots:
     """`count` arrays of `shape`, float32, each lent to one image from when it is decoded until its batch is put together.
 
@@ -29,8 +35,9 @@ class Slots:
 
     def __init__(self, count: int, shape: tuple[int, ...]) -> None:
         self.shape, self.count = shape, count
-        self.descriptor = os.memfd_create("rankone-pixels", os.MFD_CLOEXEC)
+        self.descriptor = os.memfd_create("rankone-pixels", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.descriptor, count * int(np.prod(shape)) * np.dtype(np.float32).itemsize)
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS)
         self._pixels = mapped(self.descriptor, count, shape)
         self._free = list(range(count))
         self.on_release: Callable[[], None] = lambda: None

@@ -16,14 +16,14 @@ from service.keys import Scope as KeyScope
 
 _OPEN: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 _SEARCHES: Final = re.compile(r"/(embed|classify|search|v1/embeddings|indexes/[^/]+/search)")
-_ADMINISTERS: Final = re.compile(r"/models/.*")
+_ADMINISTERS: Final = "/models/"
 
 
 def scope_of(method: str, path: str) -> KeyScope | None:
     """The scope that a request needs; None where everybody may ask. What is not known to be harmless needs `write`."""
     if method in ("GET", "HEAD"):
         return None if path in _OPEN else "read"
-    if _ADMINISTERS.fullmatch(path):
+    if path.startswith(_ADMINISTERS):
         return "admin"
     return "read" if method == "POST" and _SEARCHES.fullmatch(path) else "write"
 

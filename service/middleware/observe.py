@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -12,7 +13,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import Problem, problem_response
-from service.context import RequestContext, enter
+from service.context import RequestContext, current, enter
 from service.metrics import Metrics
 from service.state import ServiceState
 from service.traces import Tracer
@@ -48,7 +49,7 @@ class ObserveMiddleware:
         timeout_s = self._timeout_s(headers.get(b"x-request-timeout"))
         context = RequestContext(_id(headers.get(b"x-request-id")), started + (timeout_s or 0.0))
         enter(context)
-        status = 500
+        status: int | None = None
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -58,14 +59,36 @@ class ObserveMiddleware:
             await send(message)
 
         try:
-            if timeout_s is None:
-                await problem_response(self._bad_timeout(), scope["path"])(scope, receive, watch)
-                return
+            problem = self._objection(scope, timeout_s) or await self._answered(scope, receive, watch)
+            if problem is not None:
+                if status is not None:  # half an answer is out: nothing is left but to break it off
+                    raise ConnectionAbortedError(problem.detail)
+                await problem_response(problem, scope["path"])(scope, receive, watch)
+        finally:
+            self._record(scope, context, status or 500, started)
+
+    def _objection(self, scope: Scope, timeout_s: float | None) -> Problem | None:
+        """What is wrong with the request line and headers alone, before any route or key looks at them."""
+        if any(ord(character) < 32 or ord(character) == 127 for character in scope["path"]):
+            return Problem(400, "the path holds control characters")
+        if timeout_s is None:
+            return Problem(422, f"X-Request-Timeout must be seconds, more than 0 and at most {self._max_timeout_s:g}")
+        return None
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> Problem | None:
+        """Lets the rest of the service answer; returns what there is to say where it did not."""
+        try:
             with self._state.leased() as runtime:
                 scope["state"] = {**scope.get("state", {}), "runtime": runtime}
-                await self._app(scope, receive, watch)
-        finally:
-            self._record(scope, context, status, started)
+                await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._state.is_draining:
+                raise
+            return Problem(503, "the service came to its end before the answer was there", retry_after_s=1)
+        except Exception:
+            logger.exception("a fault of the service in request %s", current().id)
+            return Problem(500, "a fault of the service; its log says more")
+        return None
 
     def _timeout_s(self, header: bytes | None) -> float | None:
         """The seconds that the request allows; None where they make no sense."""
@@ -76,9 +99,6 @@ class ObserveMiddleware:
         except ValueError:
             return None
         return timeout_s if 0 < timeout_s <= self._max_timeout_s else None
-
-    def _bad_timeout(self) -> Problem:
-        return Problem(422, f"X-Request-Timeout must be seconds, more than 0 and at most {self._max_timeout_s:g}")
 
     def _marks(self, context: RequestContext, started: float) -> Iterator[tuple[bytes, bytes]]:
         total = {**context.parts, "total": time.perf_counter() - started}
@@ -96,9 +116,7 @@ class ObserveMiddleware:
         self._tracer.record(f"{method} {route}", context, status, seconds)
         level = logging.DEBUG if route in _PROBES else logging.INFO
         if logger.isEnabledFor(level):
-            logger.log(
-                level, "%s %s %d", method, scope["path"], status, extra=_details(context, route, status, seconds)
-            )
+            logger.log(level, "%s %s %d", method, _path(scope), status, extra=_details(context, route, status, seconds))
 
 
 def _details(context: RequestContext, route: str, status: int, seconds: float) -> dict[str, object]:
@@ -111,6 +129,11 @@ def _details(context: RequestContext, route: str, status: int, seconds: float) -
         "key": context.key_name,
         "parts_ms": {part: round(1e3 * value, 3) for part, value in context.parts.items()},
     }
+
+
+def _path(scope: Scope) -> str:
+    """As it was sent: percent-encoded, so that nobody writes lines of their own into the log."""
+    return str(scope.get("raw_path", b"").decode("latin-1"))
 
 
 def _id(sent: bytes | None) -> str:

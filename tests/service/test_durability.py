@@ -14,14 +14,10 @@ import httpx
 import numpy as np
 import pytest
 
-from model.bundle import Bundle
-from service.app import create_app
-from service.engine import Engine
 from service.index import DEFAULT, Indexes, Item
-from service.metrics import Metrics
-from service.runtime import assemble
+from service.runtime import Runtime
 from service.settings import Settings
-from tests.service.conftest import Process, Start, client_of, fail
+from tests.service.conftest import Process, Start, client_of, serving
 from tests.service.index.crash.audit import audit
 from tests.service.index.crash.clients import Client, Refused, content
 from tests.service.index.crash.disk import built
@@ -156,13 +152,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.anyio
 async def test_a_full_disk_is_507_until_there_is_room(
-    small_disk: Path, settings: Settings, bundle: Bundle, engine: Engine
+    small_disk: Path, settings: Settings, loaded: Runtime, anyio_backend: str
 ) -> None:
-    app = create_app(settings, fail)
-    app.state.runtime = assemble(settings.model_copy(update={"data": small_disk / "index"}), Metrics(), bundle, engine)
     (small_disk / "ballast").write_bytes(bytes(1 << 20))
     stored: list[Item] = []
-    async with client_of(app) as http:
+    there = settings.model_copy(update={"data": small_disk / "index"})
+    async with serving(there, loaded) as app, client_of(app) as http:
         while True:
             items = [sent(f"c0-{len(stored) + number}", 1) for number in range(4)]
             response = await http.post(f"{URL}/items", json=body(items))
@@ -180,7 +175,6 @@ async def test_a_full_disk_is_507_until_there_is_room(
             assert [hits[0]["id"] for hits in found] == [item.id for item in stored[-8:]]
             assert (await http.get(URL)).json()["count"] == len(stored) + 4 * room
             assert (await http.get("/readyz")).json() == {"status": "ready"}
-    app.state.runtime.indexes.close()
     indexes = Indexes(small_disk / "index")
     index = indexes.open(DEFAULT)
     assert [item.id for _, item in index.page(1000)] == [item.id for item in [*stored, *items]]

@@ -62,6 +62,7 @@ async def guarded(
         ("PATCH", "/embed", "write"),
         ("POST", "/healthz", "write"),
         ("POST", "/models/a/1/load", "admin"),
+        ("POST", "/models/a/1/load\n", "admin"),
         ("DELETE", "/models/a", "admin"),
     ],
 )
@@ -81,6 +82,7 @@ async def test_a_key_opens_what_its_scope_says(
         (201, await http.post(items, files=parts, headers=write)),
         (403, await http.post(items, files=parts, headers=read)),
         (404, await http.post("/models/a/1/load", headers=admin)),
+        (400, await http.post("/models/a/1/load%0A", headers=admin)),
         (403, await http.post("/models/a/1/load", headers=write)),
         (200, await http.get("/healthz")),
         (200, await http.get("/metrics", headers=read)),

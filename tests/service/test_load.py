@@ -56,7 +56,7 @@ async def test_over_the_limit_it_answers_429_and_when_to_come_back(
 ) -> None:
     """The same rule for one image and for several, before anything is decoded."""
     runtime = app.state.service.runtime
-    inference = Inference(Admission(4, lambda: 0.5), runtime.pool, runtime.batcher)
+    inference = Inference(Admission(4, lambda: 0.5), runtime.pool, runtime.batcher)  # 3 images take 6 s
     app.state.service.runtime = replace(runtime, inference=inference)
     held = asyncio.create_task(http.post("/embed", files=multipart(images[:3])))
     await brake.is_held()

@@ -8,6 +8,7 @@ import sys
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -56,6 +57,28 @@ async def test_the_log_has_a_line_a_request_and_none_for_probes(
     )  # fmt: skip
     assert set(entry["parts_ms"]) == {"decode", "queue", "engine", "encode"}
     assert "mine" in TextFormatter().format(record)
+
+
+async def test_nobody_writes_lines_of_their_own_into_the_log(
+    http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "rankone.access")
+    response = await http.get("/x%0AINFO%20rankone:%20forged")
+    assert (response.status_code, response.json()["detail"]) == (400, "the path holds control characters")
+    await http.get("/%C3%A4")
+    assert [record.getMessage() for record in caplog.records if record.name == "rankone.access"] == [
+        "GET /x%0AINFO%20rankone:%20forged 400", "GET /%C3%A4 404",
+    ]  # fmt: skip
+
+
+async def test_a_fault_of_ours_has_an_id_too(
+    http: httpx.AsyncClient, app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.state.service.runtime = "nothing that a route can use"
+    response = await http.get("/info", headers={"x-request-id": "mine"})
+    assert (response.status_code, response.headers["x-request-id"]) == (500, "mine")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "a fault of the service in request mine" in caplog.text
 
 
 def test_a_traceback_is_one_line_of_json() -> None:

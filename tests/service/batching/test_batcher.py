@@ -144,6 +144,69 @@ async def test_a_window_waits_for_company(anyio_backend: str) -> None:
     await bench.close()
 
 
+async def test_a_window_ends_when_the_batch_is_full_and_counts_from_the_first(anyio_backend: str) -> None:
+    bench = Bench(Sizes(2), window_s=30)
+    bench.engine.open.release(10)
+    await asyncio.gather(*(job.done for job in (bench.job(1), bench.job(2))))
+    bench.batcher._window_s = 0.2
+    held = Bench(Sizes(4), window_s=0.2)
+    first = held.job(1)
+    await held.started()
+    second = held.job(2)
+    await asyncio.sleep(0.3)
+    held.engine.open.release(1)
+    started = time.perf_counter()
+    await held.started()
+    assert time.perf_counter() - started < 0.15, "it has waited long enough while the engine was busy"
+    held.engine.open.release(10)
+    await asyncio.gather(first.done, second.done)
+    await bench.close()
+    await held.close()
+
+
+async def test_a_prepared_batch_that_everybody_has_left_is_not_run(bench: Bench) -> None:
+    first = bench.job(0)
+    await bench.started()
+    gone = bench.job(1, 2, 3, 4)
+    await bench.settle()
+    gone.done.cancel()
+    last = bench.job(5)
+    bench.engine.open.release(2)
+    await asyncio.gather(first.done, last.done)
+    assert [batch[:, 0, 0, 0].tolist() for batch in bench.engine.batches] == [[0], [5]]
+
+
+async def test_a_deadline_counts_what_the_engine_is_still_at(bench: Bench) -> None:
+    """The running batch will take 0.1 s by the model and has just begun: 0.15 s are too few for it and another one."""
+    first = bench.job(0)
+    await bench.started()
+    late = bench.job(1, 1, 1, 1, deadline_s=0.45)  # four alone take 0.4 s
+    with pytest.raises(DeadlinePassed):
+        await late.done
+    bench.engine.open.release(2)
+    await first.done
+    await bench.settle()
+    assert bench.sizes() == [1]
+
+
+@pytest.mark.parametrize("where", ["copy", "answer"])
+async def test_a_fault_beside_the_engine_costs_its_batch_and_no_more(
+    bench: Bench, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.engine.open.release(10)
+    with monkeypatch.context() as patch:
+        if where == "copy":
+            patch.setattr(Batcher, "_copied", lambda *_: 1 / 0)
+        else:
+            patch.setattr(bench.engine, "run", lambda _: Outputs(np.zeros((0, 1), np.float32), None))
+        bad = bench.job(1)
+        with pytest.raises(EngineError, match="failed on this batch"):
+            await bad.done
+    good = bench.job(2)
+    await good.done
+    assert (answer(good), bench.batcher.is_alive) == ([2], True)
+
+
 async def test_batches_are_filled_up_to_their_bucket(anyio_backend: str) -> None:
     bench = Bench(Sizes(4, (1, 2, 4)))
     bench.engine.open.release(10)

@@ -78,15 +78,43 @@ def test_batches_are_filled_up_to_a_bucket_on_a_gpu_only() -> None:
     assert Sizes(1).to_warm() == (1,)
 
 
+def test_a_stall_does_not_lock_everybody_out() -> None:
+    """One batch that took 250 times as long moves the model a little; what is dropped on its word moves it back."""
+    model = LatencyModel((1, 4), (0.02, 0.08))
+    model.observe(1, 5.0)
+    assert model.predict(1) < 0.03
+    for _ in range(200):
+        model.observe(1, 1.0)
+    assert model.predict(1) == pytest.approx(1.0, rel=0.01)
+    for _ in range(100):
+        model.doubt()
+    assert model.predict(1) == pytest.approx(0.02, rel=0.01)
+
+
 def test_admission_counts_images_and_says_when_to_come_back() -> None:
     admission = Admission(10, lambda: 2.0)
-    with admission.reserve(7):
+    with admission.reserve(7, 60):
         with pytest.raises(QueueFull, match="7 images are waiting and 4 more would be over the 10") as refused:
-            admission.reserve(4).__enter__()
+            admission.reserve(4, 60).__enter__()
         assert refused.value.retry_after_s == 4
-        with admission.reserve(3):
+        with admission.reserve(3, 60):
             assert admission.num_images == 10
         assert admission.num_images == 7
-    with pytest.raises(ZeroDivisionError), admission.reserve(10):
+    with pytest.raises(ZeroDivisionError), admission.reserve(10, 60):
         raise ZeroDivisionError
     assert admission.num_images == 0
+
+
+def test_what_cannot_be_in_time_is_not_let_in() -> None:
+    """Requests take turns: before a single image stands one of each request, before eight of them, eight of each."""
+    admission = Admission(100, lambda: 2.0)
+    with admission.reserve(64, 60), admission.reserve(2, 60):
+        with admission.reserve(1, 1.1):
+            pass
+        with pytest.raises(QueueFull, match="what waits takes 1.0 s, more than this request allows"):
+            admission.reserve(1, 0.9).__enter__()
+        with pytest.raises(QueueFull, match="takes 5.0 s") as refused:
+            admission.reserve(8, 3).__enter__()
+        assert refused.value.retry_after_s == 2
+    with admission.reserve(64, 0.1):
+        pass

@@ -19,7 +19,7 @@ from model.preprocessing import ImageTooLarge, Limits, Preprocessing, Undecodabl
 from service.batching.job import DeadlinePassed, Job, Task
 from service.decoding import pool as pools
 from service.decoding.pool import DecodePool, DecodersFailed
-from service.decoding.process import DecodeLimits
+from service.decoding.process import DecodeLimits, WorkerProcess
 from service.decoding.slots import Slots
 from service.rejections import InputsRejected
 
@@ -182,6 +182,31 @@ async def test_workers_that_do_not_start_are_said(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(DecodersFailed, match="did not start"):
         async with running():
             pass
+
+
+async def test_a_worker_that_cannot_be_started_now_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = iter([OSError("no more processes")] * 2)
+    start = WorkerProcess.start
+
+    async def start_or_fail(worker: WorkerProcess, spec: Preprocessing, slots: Slots) -> None:
+        for failure in failures:
+            raise failure
+        await start(worker, spec, slots)
+
+    async with running() as harness:
+        monkeypatch.setattr(WorkerProcess, "start", start_or_fail)
+        os.kill(harness.pool.pids[0], signal.SIGKILL)
+        await harness.until(lambda: harness.pool.num_deaths == 1)
+        await harness.pixels(harness.submit([picture()]))
+        assert next(failures, None) is None
+
+
+async def test_a_pool_that_closes_while_a_worker_is_replaced_ends_all_of_them() -> None:
+    async with running(num_workers=2) as harness:
+        pids = harness.pool.pids
+        os.kill(pids[0], signal.SIGKILL)
+        await harness.until(lambda: not harness.pool.is_alive)
+    assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))
 
 
 async def test_workers_end_with_the_pool_and_not_by_signals_of_the_terminal() -> None:
