@@ -122,7 +122,7 @@ def test_a_disk_that_fails_is_told_and_nothing_acknowledged_is_lost(
     failing.unlink()
     with httpx.Client(base_url=process.url, trust_env=False) as http:
         ready, info = http.get("/readyz").json(), http.get("/info").json()
-        for told in (ready["indexes"], info["indexes"]["problems"]):
+        for told in (ready["indexes"], info["index_problems"]):
             assert "SQLITE_IOERR_FSYNC" in told[DEFAULT]
             assert "nothing more is stored" in told[DEFAULT]
         refused = http.post(f"{URL}/items", json=body([sent("c0-1", 1)]))

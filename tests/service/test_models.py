@@ -135,7 +135,8 @@ async def test_a_folder_without_a_bundle_stops_the_start(tmp_path: Path) -> None
         failures: list[Exception] = []
         app = create_app(Settings(bundles=path, data=tmp_path / "index"), failures.append)
         async with app.router.lifespan_context(app):
-            pass
+            while not failures:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         assert isinstance(failures[0], BundleError)
         assert sentence in str(failures[0])
 
