@@ -105,3 +105,14 @@ def test_the_memory_of_a_gpu_is_a_metric_where_there_is_one() -> None:
     for used in (3, 5):  # a second model takes the place of the first
         metrics.watch_gpu_memory(lambda used=used: used)  # type: ignore[misc]
     assert b"rankone_gpu_memory_bytes 5.0" in generate_latest(metrics.registry)
+
+
+def test_the_indexes_of_the_metrics_are_those_there_are() -> None:
+    metrics, counts = Metrics(), {"old": 3}
+    metrics.watch_indexes(lambda: counts)
+    assert b'rankone_index_items{index="old"} 3.0' in generate_latest(metrics.registry)
+    del counts["old"]
+    counts["new"] = 5
+    found = generate_latest(metrics.registry)
+    assert b'rankone_index_items{index="new"} 5.0' in found
+    assert b"old" not in found
