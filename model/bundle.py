@@ -16,11 +16,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from model.errors import RankoneError
 from model.files import sync
@@ -117,7 +116,7 @@ class Manifest(_Frozen):
     schema_version: Literal[1] = 1
     name: str
     version: str
-    created: datetime
+    created: AwareDatetime
     classes: tuple[str, ...] | None
     dim: int
     pooling: PoolingRecord

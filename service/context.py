@@ -28,6 +28,8 @@ class RequestContext:
     """Seconds by name, in order, for Server-Timing, traces and the log."""
     num_images: int = 0
     key_name: str | None = None
+    traceparent: str | None = None
+    """The caller's header of that name (W3C Trace Context), as it was sent."""
     receive: Receive | None = None
     """Once its body has been read, where its disconnection is heard."""
 

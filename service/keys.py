@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
 import logging
 import os
 import secrets
+import stat
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -23,6 +27,8 @@ logger = logging.getLogger("rankone")
 
 Scope = Literal["read", "write", "admin"]
 PREFIX: Final = "r1_"
+_PATIENCE_S: Final = 60
+"""For a file that cannot be read to come back, while the keys read last stay valid."""
 
 
 class KeyFileError(RankoneError, ValueError):
@@ -68,14 +74,11 @@ def add_key(
 ) -> tuple[str, Key]:
     """Adds a key to the file, which is made if it is not there, and returns the key itself: it is not kept anywhere.
 
-    A name is made up where none is given.
+    A name is made up where none is given. Owner and mode of a file that is there stay as they are.
 
     Raises:
-        KeyFileError: there is a key of that name, or the file cannot be read.
+        KeyFileError: there is a key of that name, or the file cannot be read or written.
     """
-    keys = load_keys(path) if path.exists() else ()
-    if any(key.name == name for key in keys):
-        raise KeyFileError(f"{path} has a key {name!r} already; choose another name, or revoke that one first")
     secret = PREFIX + secrets.token_urlsafe(32)
     key = Key(
         name=name or f"key-{_digest(secret)[:8]}",
@@ -84,34 +87,41 @@ def add_key(
         requests_per_minute=requests_per_minute,
         created=datetime.now(UTC).replace(microsecond=0),
     )
-    _write(path, (*keys, key))
+    with _locked(path):
+        keys = load_keys(path) if path.exists() else ()
+        if any(other.name == name for other in keys):
+            raise KeyFileError(f"{path} has a key {name!r} already; choose another name, or revoke that one first")
+        _write(path, (*keys, key))
     return secret, key
 
 
 def revoke_key(path: Path, name: str) -> None:
-    """Takes a key out of the file; a running service refuses it within a second.
+    """Takes a key out of the file, whose owner and mode stay; a running service that can read it refuses it within a second.
 
     Raises:
-        KeyFileError: there is no such key, or the file cannot be read.
+        KeyFileError: there is no such key, or the file cannot be read or written.
     """
-    keys = load_keys(path)
-    left = tuple(key for key in keys if key.name != name)
-    if len(left) == len(keys):
-        raise KeyFileError(f"{path} has no key {name!r}; it has: {', '.join(key.name for key in keys) or 'none'}")
-    _write(path, left)
+    with _locked(path):
+        keys = load_keys(path)
+        left = tuple(key for key in keys if key.name != name)
+        if len(left) == len(keys):
+            raise KeyFileError(f"{path} has no key {name!r}; it has: {', '.join(key.name for key in keys) or 'none'}")
+        _write(path, left)
 
 
 class KeyRing:
     """The keys of a file as the service uses them. Looks at most once a second whether the file has changed.
 
     Raises:
-        KeyFileError: the file cannot be read at the start; later, the keys read last go on being valid.
+        KeyFileError: the file cannot be read at the start; later, the keys read last stay valid for a minute, and then none.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._keys = load_keys(path)
-        self._seen, self._looked_at = _stamp(path), time.monotonic()
+        self._seen: tuple[int, int, int] | None = _stamp(path)
+        self._looked_at = time.monotonic()
+        self._unreadable_since: float | None = None
 
     def find(self, secret: str) -> Key | None:
         """The key that this is. Every key is compared, each in constant time."""
@@ -125,12 +135,23 @@ class KeyRing:
     def _refresh(self) -> None:
         if time.monotonic() - self._looked_at < 1:
             return
-        self._looked_at = time.monotonic()
+        now = self._looked_at = time.monotonic()
         try:
             if (stamp := _stamp(self._path)) != self._seen:
                 self._keys, self._seen = load_keys(self._path), stamp
+            self._unreadable_since = None
         except (OSError, KeyFileError) as error:
-            logger.error("the keys read before stay valid: %s", error)
+            self._bear(error, now)
+
+    def _bear(self, error: Exception, now: float) -> None:
+        """Among keys that cannot be read any more may be one that was revoked: they do not stay valid for ever."""
+        if self._unreadable_since is None:
+            self._unreadable_since = now
+        if now - self._unreadable_since <= _PATIENCE_S:
+            logger.error("the keys read before stay valid for a minute: %s", error)
+        else:
+            self._keys, self._seen = (), None
+            logger.error("no key is valid until the file of keys can be read: %s", error)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
@@ -142,12 +163,34 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time reads and writes the file: it is the folder that is locked, as the file is replaced."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be written: {error.strerror}") from error
+
+
 def _write(path: Path, keys: tuple[Key, ...]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # readable by its owner alone
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(_File(keys=keys).model_dump(mode="json"), file, indent=2)
-        file.write("\n")
-    sync(Path(name))
-    Path(name).replace(path)
+    """Replaces the file by one of the same owner and mode; a new one is readable by its owner alone."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            if path.exists():
+                before = path.stat()
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+            json.dump(_File(keys=keys).model_dump(mode="json"), file, indent=2)
+            file.write("\n")
+        sync(Path(name))
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)
     sync(path.parent)

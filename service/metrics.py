@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 _SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -47,7 +49,8 @@ class Metrics:
         self._queue = Gauge("rankone_queue_images", "Images in work, from admission to answer", registry=registry)
         self._engine = Info("rankone_engine", "What runs the network", registry=registry)
         self._gpu_memory: Gauge | None = None
-        self._index_items = Gauge("rankone_index_items", "Items in the index", ("index",), registry=registry)
+        self._index_items = _IndexItems()
+        registry.register(self._index_items)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float, parts: Mapping[str, float]) -> None:
         """A request that was answered, and where its time went."""
@@ -78,6 +81,19 @@ class Metrics:
             self._gpu_memory = Gauge("rankone_gpu_memory_bytes", "Memory in use on the GPU", registry=self.registry)
         self._gpu_memory.set_function(used_bytes)
 
-    def watch_index(self, name: str, count: Callable[[], int]) -> None:
-        """Reads the number of items of this index whenever the metrics are read."""
-        self._index_items.labels(name).set_function(count)
+    def watch_indexes(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Asks for the number of items of every index by name whenever the metrics are read."""
+        self._index_items.counts = counts
+
+
+class _IndexItems(Collector):
+    """A series for each index that there is when it is asked: none of one that was dropped."""
+
+    def __init__(self) -> None:
+        self.counts: Callable[[], Mapping[str, int]] = dict
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily("rankone_index_items", "Items in the index", labels=("index",))
+        for name, count in self.counts().items():
+            family.add_metric([name], count)
+        yield family

@@ -48,10 +48,14 @@ class Models:
     def __init__(self, settings: Settings, state: ServiceState, metrics: Metrics, indexes: Indexes) -> None:
         self._settings, self._state, self._metrics, self._indexes = settings, state, metrics, indexes
         self._loading = asyncio.Lock()
-        self._retiring: asyncio.Task[None] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
 
     def listed(self) -> list[Listed]:
-        """Every bundle by its manifest, newest first, then those that are broken. Reads the disk."""
+        """Every bundle by its manifest, newest first, then those that are broken. Reads the disk.
+
+        Raises:
+            BundleError: the folder of bundles cannot be listed.
+        """
         folder = self._settings.bundles
         paths = [self._settings.bundle] if folder is None else sorted(_directories(folder))
         bundles = [_listed(path) for path in paths]
@@ -60,7 +64,7 @@ class Models:
         return good + [bundle for bundle in bundles if bundle.manifest is None]
 
     async def load_newest(self) -> None:
-        """Serves the newest bundle whose files are what their manifest says.
+        """Serves the newest bundle whose files are what their manifest says, and among which the engine finds its own.
 
         Raises:
             BundleError: there is none; the message says of each what is wrong.
@@ -69,13 +73,11 @@ class Models:
         reasons: list[str] = []
         for listed in await asyncio.to_thread(self.listed):
             try:
-                bundle = await asyncio.to_thread(open_bundle, listed.path)
+                await self._serve(await asyncio.to_thread(open_bundle, listed.path))
+                return
             except BundleError as error:
                 logger.warning("not served: %s", error)
                 reasons.append(str(error))
-            else:
-                await self._serve(bundle)
-                return
         raise BundleError(
             "; ".join(reasons) or f"{self._settings.bundles} holds no bundle: `rankone export` writes one"
         )
@@ -94,20 +96,11 @@ class Models:
         if self._loading.locked():
             raise LoadConflict("another bundle is being loaded; try again when it is done")
         async with self._loading:
-            found = [
-                listed
-                for listed in await asyncio.to_thread(self.listed)
-                if listed.manifest is not None and (listed.manifest.name, listed.manifest.version) == (name, version)
-            ]
-            if not found:
-                raise UnknownModel(f"there is no bundle {name} {version}; GET /models lists what there is")
-            if len(found) > 1:
-                raise LoadConflict(
-                    f"{' and '.join(str(listed.path.name) for listed in found)} are both {name} {version}"
-                )
             try:
-                bundle = await asyncio.to_thread(open_bundle, found[0].path)
+                bundle = await asyncio.to_thread(lambda: open_bundle(self._path_of(name, version)))
                 await self._serve(bundle)
+            except (UnknownModel, LoadConflict):
+                raise
             except RankoneError as error:
                 raise LoadConflict(
                     f"{name} {version} cannot be served, and what was served still is: {error}"
@@ -118,8 +111,20 @@ class Models:
         """Serves nothing any more; returns when whatever was served has ended."""
         if (last := self._state.replace(None)) is not None:
             await self._state.retire(last)
-        if self._retiring is not None:
-            await asyncio.wait([self._retiring])
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+
+    def _path_of(self, name: str, version: str) -> Path:
+        found = [
+            listed.path
+            for listed in self.listed()
+            if listed.manifest is not None and (listed.manifest.name, listed.manifest.version) == (name, version)
+        ]
+        if not found:
+            raise UnknownModel(f"there is no bundle {name} {version}; GET /models lists what there is")
+        if len(found) > 1:
+            raise LoadConflict(f"{' and '.join(path.name for path in found)} are both {name} {version}")
+        return found[0]
 
     async def _serve(self, bundle: Bundle) -> None:
         loaded = await runtime.load(bundle, self._settings, self._metrics, self._indexes)
@@ -128,8 +133,10 @@ class Models:
             "serving %s %s by %s on %s", manifest.name, manifest.version, loaded.engine.name, loaded.engine.provider
         )
         if (before := self._state.replace(loaded)) is not None:
-            self._retiring = asyncio.create_task(self._state.retire(before))
-            self._retiring.add_done_callback(_report)
+            retiring = asyncio.create_task(self._state.retire(before))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+            retiring.add_done_callback(_report)
 
 
 def _directories(folder: Path) -> list[Path]:

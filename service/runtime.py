@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 
 from model.bundle import Bundle
 from service.batching.admission import Admission
@@ -109,5 +108,4 @@ def _watch(settings: Settings, metrics: Metrics, engine: Engine, admission: Admi
     metrics.watch_queue(lambda: admission.num_images)
     if settings.device == "cuda":
         metrics.watch_gpu_memory(gpu_memory_bytes)
-    for name in view.names():
-        metrics.watch_index(name, partial(view.count, name))
+    metrics.watch_indexes(lambda: {name: view.count(name) for name in view.names()})

@@ -24,17 +24,20 @@ class Tracer:
     """
 
     def __init__(self) -> None:
-        self._tracer: Any = _otlp_tracer() if any(os.environ.get(name) for name in _VARIABLES) else None
+        self._provider: Any = _otlp_provider() if any(os.environ.get(name) for name in _VARIABLES) else None
 
     def record(self, name: str, context: RequestContext, status: int, seconds: float) -> None:
-        """The request that has just ended, after `seconds`."""
-        if self._tracer is None:
+        """The request that has just ended, after `seconds`; within the caller's trace, if it sent a `traceparent`."""
+        if self._provider is None:
             return
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+        tracer = self._provider.get_tracer("rankone")
+        caller = TraceContextTextMapPropagator().extract({"traceparent": context.traceparent or ""})
         ended = time.time_ns()
         at = ended - int(1e9 * seconds)
-        span = self._tracer.start_span(name, kind=SpanKind.SERVER, start_time=at)
+        span = tracer.start_span(name, caller, kind=SpanKind.SERVER, start_time=at)
         span.set_attributes(
             {
                 "http.response.status_code": status,
@@ -45,13 +48,18 @@ class Tracer:
         if status >= 500:
             span.set_status(Status(StatusCode.ERROR))
         for part, duration in context.parts.items():
-            child = self._tracer.start_span(part, context=set_span_in_context(span), start_time=at)
+            child = tracer.start_span(part, context=set_span_in_context(span), start_time=at)
             at += int(1e9 * duration)
             child.end(at)
         span.end(ended)
 
+    def close(self) -> None:
+        """Sends what has not been sent yet, which may take as long as the collector does; then there are no more traces."""
+        if self._provider is not None:
+            self._provider.shutdown()
 
-def _otlp_tracer() -> Any:
+
+def _otlp_provider() -> Any:
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -63,4 +71,4 @@ def _otlp_tracer() -> Any:
         ) from error
     provider = TracerProvider(resource=Resource.create({"service.name": "rankone"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider.get_tracer("rankone")
+    return provider

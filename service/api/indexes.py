@@ -13,7 +13,6 @@ from service.api.requests import RuntimeDep, read_json
 from service.api.responses import json_response
 from service.api.schemas import DeletedOut, IndexesOut, IndexIn, IndexOut
 from service.index import NAME, Description, UnknownIndex
-from service.metrics import Metrics
 
 router = APIRouter(prefix="/indexes", tags=["index"])
 
@@ -36,9 +35,6 @@ async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) 
     options = await read_json(request, IndexIn) if await request.body() else IndexIn()
     create = partial(runtime.indexes.create, index, options.dtype, options.kind, thumbnails=options.thumbnails)
     is_new = await anyio.to_thread.run_sync(create)
-    if is_new:
-        metrics: Metrics = request.app.state.metrics
-        metrics.watch_index(index, partial(runtime.indexes.indexes.count, index))
     return await json_response(_out(runtime.indexes.describe(index)).model_dump(), 201 if is_new else 200)
 
 

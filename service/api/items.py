@@ -130,7 +130,9 @@ async def _read_json_items(request: Request, runtime: Runtime) -> list[_New]:
 
 async def _read_form_items(request: Request, runtime: Runtime) -> list[_New]:
     form = await read_form(request, runtime.settings.max_images)
-    entries = [FormItem()] * len(form.images) if form.items is None else (await parse_json(form.items, FormItems)).root
+    entries = [FormItem()] * len(form.images)
+    if form.items is not None:
+        entries = (await parse_json(form.items, FormItems, runtime)).root
     if len(entries) != len(form.images):
         raise Problem(422, f"{len(form.images)} images, but the part 'items' describes {len(entries)}")
     return [_New(_id_of(entry), entry.metadata, image) for entry, image in zip(entries, form.images, strict=True)]

@@ -13,6 +13,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from model.bundle import BundleError
 from model.errors import RankoneError
 from model.preprocessing import ImageTooLarge, UnsupportedImageType
 from service.batching.admission import QueueFull
@@ -35,6 +36,7 @@ _STATUS_OF_KIND: Final[Mapping[type[Exception], int]] = {
     IndexFull: 507,
     UnknownModel: 404,
     LoadConflict: 409,
+    BundleError: 503,
     DeadlinePassed: 504,
     EngineOutOfMemory: 503,
     InvalidFilter: 422,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
 from model.preprocessing import UndecodableImage
+from service.api.json_limits import MAX_ENTRIES, JsonLimits
 from service.api.problems import Problem, explain
 from service.api.schemas import ImagesIn
 from service.rejections import InputsRejected, Rejection
@@ -22,8 +23,6 @@ from service.runtime import Runtime
 
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
 _OTHER_TYPES: Final = ("multipart/form-data", "application/json")
-MAX_ENTRIES: Final = 10_000
-"""Of a list in a request: images, items and queries are limited further by the settings; ids to delete are not."""
 
 _MAX_PARTS: Final = 10_000
 _MAX_FIELD: Final = 1 << 24
@@ -67,20 +66,22 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
     """The request's JSON body as `schema`, parsed off the event loop.
 
     Raises:
-        Problem: 400 not JSON, 413 lists too long, 415 another content type, 422 not as the schema says.
+        Problem: 400 not JSON, 413 lists too long or too many, 415 another content type, 422 not as the schema says.
     """
     if (kind := media_type(request)) != "application/json":
         accepted = ", ".join((*IMAGE_TYPES, *_OTHER_TYPES))
         raise Problem(415, f"content type {kind or 'missing'!r} is not accepted here; send one of {accepted}")
-    return await parse_json(await request.body(), schema)
+    return await parse_json(await request.body(), schema, await _runtime(request))
 
 
-async def parse_json(data: bytes, schema: type[Body]) -> Body:
+async def parse_json(data: bytes, schema: type[Body], runtime: Runtime) -> Body:
     """JSON as `schema`, off the event loop; for the errors see `read_json`."""
-    return await anyio.to_thread.run_sync(_parse_json, data, schema)
+    limits = JsonLimits.of(runtime.settings, runtime.bundle.manifest.dim)
+    return await anyio.to_thread.run_sync(_parse_json, data, schema, limits)
 
 
-def _parse_json(data: bytes, schema: type[Body]) -> Body:
+def _parse_json(data: bytes, schema: type[Body], limits: JsonLimits) -> Body:
+    limits.check(data)
     try:
         parsed = orjson.loads(data)
     except orjson.JSONDecodeError as error:

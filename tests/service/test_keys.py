@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
@@ -141,6 +142,30 @@ async def test_the_ring_follows_its_file(key_file: Path, monkeypatch: pytest.Mon
     os.unlink(key_file)
     now += 1.1
     assert ring.find(second) is not None, "a file that has gone does not lock everybody out"
+    now += 61
+    assert ring.find(second) is None, "but not for ever: whoever was revoked since would stay"
+    third, _ = add_key(key_file, "third", frozenset({"read"}))
+    now += 1.1
+    assert ring.find(third) is not None
+
+
+def test_the_file_keeps_owner_and_mode(key_file: Path) -> None:
+    add_key(key_file, "first", frozenset({"read"}))
+    assert key_file.stat().st_mode & 0o777 == 0o600
+    owner = (10_001, 10_001) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+    os.chown(key_file, *owner)
+    key_file.chmod(0o640)
+    for change in (lambda: add_key(key_file, "second", frozenset({"read"})), lambda: revoke_key(key_file, "first")):
+        change()
+        found = key_file.stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (*owner, 0o640)
+    assert os.listdir(key_file.parent) == [key_file.name]
+
+
+def test_keys_added_at_once_are_all_there(key_file: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: add_key(key_file, f"key {n}", frozenset({"read"})), range(40)))
+    assert {key.name for key in load_keys(key_file)} == {f"key {n}" for n in range(40)}
 
 
 def test_only_the_hash_is_kept(key_file: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -13,7 +15,7 @@ import pytest
 from fastapi import FastAPI
 
 from benchmarks.serving.tiny import tiny_bundle
-from model.bundle import BundleError
+from model.bundle import MANIFEST, WEIGHTS, BundleError, read_manifest, seal, staged
 from service.app import create_app
 from service.engine import Outputs
 from service.engine.base import Images
@@ -127,6 +129,54 @@ async def test_what_cannot_be_loaded_is_said(folder: Path) -> None:
         tiny_bundle(folder / "again", "1")
         twice = await http.post("/models/tiny/1/load")
         assert (twice.status_code, "are both tiny 1" in twice.json()["detail"]) == (409, True)
+
+
+async def test_a_folder_that_cannot_be_listed_is_said(folder: Path) -> None:
+    async with served(folder) as (_, http):
+        await asyncio.to_thread(folder.rename, folder.with_name("elsewhere"))
+        listing, loading = await http.get("/models"), await http.post("/models/tiny/1/load")
+        assert (listing.status_code, "cannot be listed" in listing.json()["detail"]) == (503, True)
+        assert (loading.status_code, "cannot be listed" in loading.json()["detail"]) == (409, True)
+        assert (await http.get("/info")).json()["version"] == "2"
+
+
+async def test_a_date_without_a_zone_makes_a_bundle_broken(folder: Path) -> None:
+    """It stands before or after no other date."""
+    manifest = folder / "v2" / MANIFEST
+    manifest.write_text(re.sub(r'("created": "[^"]*)Z"', r'\1"', manifest.read_text()))
+    async with served(folder) as (_, http):
+        models = (await http.get("/models")).json()["models"]
+    assert [(entry["version"], entry["state"]) for entry in models] == [
+        ("1", "served"), (None, "broken"), (None, "broken"),
+    ]  # fmt: skip
+    assert "timezone" in models[2]["detail"]
+
+
+async def test_one_without_the_file_of_the_engine_is_passed_over(folder: Path) -> None:
+    record = read_manifest(folder / "v2")[0]
+    with staged(folder / "v3") as stage:
+        (stage / WEIGHTS).write_bytes(b"x")
+        seal(stage, record.model_copy(update={"version": "3", "created": datetime.now(UTC)}), folder / "v3")
+    async with served(folder) as (_, http):
+        assert (await http.get("/info")).json()["version"] == "2"
+    failures: list[Exception] = []
+    app = create_app(Settings(bundle=folder / "v3", data=folder.parent / "index"), failures.append)
+    async with app.router.lifespan_context(app):
+        pass
+    assert isinstance(failures[0], BundleError)
+    assert "v3 has no model.onnx" in str(failures[0])
+
+
+async def test_the_end_waits_for_every_model_that_was_served(folder: Path) -> None:
+    async with served(folder) as (app, http):
+        with app.state.service.leased() as first:
+            for version in ("1", "2"):
+                assert (await http.post(f"/models/tiny/{version}/load")).status_code == 200
+            ending = asyncio.create_task(app.state.models.close())
+            await asyncio.wait([ending], timeout=0.5)
+            assert not ending.done(), "the first still has a request"
+        await ending
+        assert not first.batcher.is_alive
 
 
 async def test_a_folder_without_a_bundle_stops_the_start(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import generate_latest
 
@@ -96,7 +96,7 @@ def test_traces_have_a_span_for_each_part() -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = Tracer()
-    tracer._tracer = provider.get_tracer("test")
+    tracer._provider = provider
     context = RequestContext("mine", 0.0, {"decode": 0.1, "engine": 0.3})
     tracer.record("POST /embed", context, 500, 0.5)
     *parts, whole = exporter.get_finished_spans()
@@ -111,6 +111,21 @@ def test_traces_have_a_span_for_each_part() -> None:
     assert whole.attributes is not None
     assert whole.attributes["rankone.request_id"] == "mine"
     assert whole.status.status_code.name == "ERROR"
+
+
+def test_a_trace_goes_on_where_the_caller_is_and_ends_with_the_service() -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=3_600_000))
+    tracer = Tracer()
+    tracer._provider = provider
+    trace, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    for header in (f"00-{trace}-{caller}-01", "nonsense"):
+        tracer.record("GET /", RequestContext("x", 0.0, traceparent=header), 200, 0.1)
+    tracer.close()
+    child, root = exporter.get_finished_spans()
+    assert child.parent is not None
+    assert (child.context.trace_id, child.parent.span_id) == (int(trace, 16), int(caller, 16))
+    assert root.parent is None
 
 
 def test_traces_are_not_made_where_nobody_collects_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,3 +143,14 @@ def test_the_memory_of_a_gpu_is_a_metric_where_there_is_one() -> None:
     for used in (3, 5):  # a second model takes the place of the first
         metrics.watch_gpu_memory(lambda used=used: used)  # type: ignore[misc]
     assert b"rankone_gpu_memory_bytes 5.0" in generate_latest(metrics.registry)
+
+
+def test_the_indexes_of_the_metrics_are_those_there_are() -> None:
+    metrics, counts = Metrics(), {"old": 3}
+    metrics.watch_indexes(lambda: counts)
+    assert b'rankone_index_items{index="old"} 3.0' in generate_latest(metrics.registry)
+    del counts["old"]
+    counts["new"] = 5
+    found = generate_latest(metrics.registry)
+    assert b'rankone_index_items{index="new"} 5.0' in found
+    assert b"old" not in found

@@ -8,9 +8,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import orjson
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
+from service.api.json_limits import JsonLimits
+from service.api.problems import Problem
+from service.api.requests import parse_json
+from service.api.schemas import ImagesIn
+from service.settings import Settings
 from tests.service.conftest import multipart
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +107,31 @@ async def test_long_lists_of_nonsense_are_refused_shortly(http: httpx.AsyncClien
     check(response, 413, "more than 10,000 entries")
     problem = check(await http.post("/embed", json={"images": [1] * 10_000}), 422, "and 9995 more")
     assert len(problem["detail"]) < 1000
+
+
+@pytest.mark.parametrize(
+    ("entry", "what"), [(b"[]", "lists and objects"), (b"{}", "lists and objects"), (b"0", "values")]
+)
+async def test_json_of_very_many_parts_is_not_parsed(
+    app: FastAPI, entry: bytes, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = app.state.service.runtime
+    limits = JsonLimits.of(runtime.settings, runtime.bundle.manifest.dim)
+    count = (limits.max_values if what == "values" else limits.max_containers) + 2
+    body = b'{"images":[[%b]]}' % b",".join([entry] * count)
+    monkeypatch.setattr("service.api.requests.orjson.loads", lambda data: pytest.fail("it was parsed"))
+    with pytest.raises(Problem, match=what) as refused:
+        await parse_json(body, ImagesIn, runtime)
+    assert refused.value.status == 413
+
+
+def test_the_largest_request_within_the_settings_is_parsed() -> None:
+    """Metadata of nothing but brackets or commas, beside vectors."""
+    settings = Settings()
+    for mark in ("[", "{", ","):
+        text = mark * (settings.max_metadata_bytes - len('{"a":""}'))
+        item = {"id": mark * 255, "vector": [0] * 1000, "metadata": {"a": text}}
+        JsonLimits.of(settings, 1000).check(orjson.dumps({"items": [item] * settings.max_images}))
 
 
 async def test_odd_charsets_of_a_form_are_no_fault_of_ours(http: httpx.AsyncClient) -> None:
