@@ -20,7 +20,7 @@ from service.app import create_app
 from service.engine import Outputs
 from service.engine.base import Images
 from service.settings import Settings
-from tests.service.conftest import client_of, fail, multipart
+from tests.service.conftest import client_of, multipart
 
 pytestmark = pytest.mark.anyio
 
@@ -38,11 +38,13 @@ def folder(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """The app with its whole life, ready."""
-    app = create_app(Settings(bundles=folder, data=folder.parent / "index", workers=1), fail)
+    failures: list[Exception] = []
+    app = create_app(Settings(bundles=folder, data=folder.parent / "index", workers=1), failures.append)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app.router.lifespan_context(app))
         http = await stack.enter_async_context(client_of(app))
-        while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110
+        while (await http.get("/readyz")).status_code != 200:
+            assert not failures, failures
             await asyncio.sleep(0.02)
         yield app, http
 
