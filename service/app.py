@@ -22,6 +22,7 @@ from service.middleware.observe import ObserveMiddleware
 from service.models import Models
 from service.settings import Settings
 from service.state import ServiceState
+from service.traces import Tracer
 
 logger = logging.getLogger("rankone")
 
@@ -45,6 +46,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         lifespan=_lifespan,
     )
     app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), ServiceState()
+    app.state.tracer = Tracer()
     app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
     problems.install(app)
     for resource in (embed, classify, search, openai, items, indexes, models, health):
@@ -55,6 +57,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     app.add_middleware(
         ObserveMiddleware,
         state=app.state.service,
+        tracer=app.state.tracer,
         metrics=app.state.metrics,
         default_timeout_s=settings.request_timeout_s,
         max_timeout_s=settings.max_request_timeout_s,
@@ -76,6 +79,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         logger.warning("the engine is still at a batch; ending without it")
     if app.state.indexes is not None:
         app.state.indexes.close()
+    await asyncio.to_thread(app.state.tracer.close)
 
 
 async def _load_or_end(app: FastAPI) -> None:

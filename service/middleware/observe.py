@@ -30,14 +30,21 @@ class ObserveMiddleware:
 
     Args:
         state: whose model answers the request, also when another one takes its place meanwhile.
+        tracer: takes note of every request that has ended.
         metrics: counts and times by the route's template, so that ids do not become labels.
         default_timeout_s, max_timeout_s: of a request without and with `X-Request-Timeout`.
     """
 
     def __init__(
-        self, app: ASGIApp, state: ServiceState, metrics: Metrics, default_timeout_s: float, max_timeout_s: float
+        self,
+        app: ASGIApp,
+        state: ServiceState,
+        tracer: Tracer,
+        metrics: Metrics,
+        default_timeout_s: float,
+        max_timeout_s: float,
     ) -> None:
-        self._app, self._state, self._metrics, self._tracer = app, state, metrics, Tracer()
+        self._app, self._state, self._tracer, self._metrics = app, state, tracer, metrics
         self._default_timeout_s, self._max_timeout_s = default_timeout_s, max_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,6 +55,7 @@ class ObserveMiddleware:
         headers = dict(scope["headers"])
         timeout_s = self._timeout_s(headers.get(b"x-request-timeout"))
         context = RequestContext(_id(headers.get(b"x-request-id")), started + (timeout_s or 0.0))
+        context.traceparent = headers.get(b"traceparent", b"").decode("latin-1") or None
         enter(context)
         status: int | None = None
 
