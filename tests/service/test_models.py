@@ -164,7 +164,8 @@ async def test_one_without_the_file_of_the_engine_is_passed_over(folder: Path) -
     failures: list[Exception] = []
     app = create_app(Settings(bundle=folder / "v3", data=folder.parent / "index"), failures.append)
     async with app.router.lifespan_context(app):
-        pass
+        while not failures:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     assert isinstance(failures[0], BundleError)
     assert "v3 has no model.onnx" in str(failures[0])
 
