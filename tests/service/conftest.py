@@ -57,6 +57,7 @@ async def serving(settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]
     app.state.indexes = Indexes(settings.data)
     view = app.state.indexes.serving(loaded.bundle.fingerprint, loaded.bundle.manifest.dim)
     app.state.service.runtime = replace(loaded, settings=settings, indexes=view)
+    app.state.metrics.watch_indexes(lambda: {name: view.count(name) for name in view.names()})
     app.state.models = Models(settings, app.state.service, app.state.metrics, app.state.indexes)
     yield app
     app.state.indexes.close()
