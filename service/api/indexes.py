@@ -67,6 +67,7 @@ def _out(description: Description) -> IndexOut:
             "kind": description.spec.kind,
             "dtype": description.spec.dtype,
             "thumbnails": description.spec.thumbnails,
+            "device": description.device,
         }
     )
     return IndexOut(
