@@ -157,11 +157,12 @@ def test_the_bound_covers_a_query_rounded_as_badly_as_can_be(dim: int) -> None:
 
 
 def test_who_is_nearest_is_found_behind_all_whom_rounding_prefers() -> None:
-    """200 rows that the rounded query puts first, and the one that is nearer to the query itself."""
+    """200 rows of which the rounded query loses little, and the nearest one, of which it loses more."""
     dim = 64
-    query, up = between(dim)
+    up = np.arange(dim) % 2 == 0
+    query = np.asarray(np.where(up, 1 + 0.1 * 2**-10, 1 + 0.45 * 2**-10) / dim**0.5, np.float32)
     worse, better = (np.asarray(half * (2 / dim) ** 0.5, np.float16) for half in (up, ~up))
-    better[1] += 2**-12  # two steps
+    worse[:30:2] += 2**-13  # a step
     ours, directory = GpuMatrix(dim, np.dtype("<f2"), "cpu"), Directory()
     vectors = [worse] * 200 + [better]
     for number, vector in enumerate(vectors):
