@@ -85,7 +85,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _load_or_end(app: FastAPI) -> None:
     state = app.state
     try:
-        state.indexes = await asyncio.to_thread(Indexes, state.settings.data, state.settings.threads)
+        state.indexes = await asyncio.to_thread(
+            Indexes, state.settings.data, state.settings.threads, state.settings.device
+        )
         state.models = Models(state.settings, state.service, state.metrics, state.indexes)
         await state.models.load_newest()
         gc.collect()

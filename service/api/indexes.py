@@ -63,6 +63,7 @@ def _out(description: Description) -> IndexOut:
             "kind": description.spec.kind,
             "dtype": description.spec.dtype,
             "thumbnails": description.spec.thumbnails,
+            "device": description.device,
         }
     )
     return IndexOut(

@@ -237,7 +237,8 @@ class ItemsOut(BaseModel):
 class IndexOut(BaseModel):
     """An index and how many items it holds; without a count, it cannot be used now. `detail` says what is wrong with it.
 
-    `recall` is recall@10 of a compact index against exact search, as `rankone index check` measured it last.
+    `device` is where it is searched. `recall` is recall@10 of a compact index against exact search, as `rankone index check`
+    measured it last.
     """
 
     name: str
@@ -245,6 +246,7 @@ class IndexOut(BaseModel):
     kind: str | None = None
     dtype: str | None = None
     thumbnails: bool | None = None
+    device: str | None = None
     recall: float | None = None
     detail: str | None = None
 

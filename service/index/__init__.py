@@ -9,6 +9,7 @@ indexes of a folder.
 from __future__ import annotations
 
 from service.index.errors import (
+    DeviceProblem,
     IndexConflict,
     IndexDamaged,
     IndexFull,
@@ -31,6 +32,7 @@ __all__ = [
     "DEFAULT",
     "NAME",
     "Description",
+    "DeviceProblem",
     "Filter",
     "Hit",
     "Index",

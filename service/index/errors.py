@@ -7,6 +7,7 @@ IndexProblem
 ├── IndexFull        the disk is full; nothing of the request was stored
 ├── IndexReadOnly    a commit failed: what was acknowledged is searched, nothing is stored any more
 ├── IndexDamaged     the file is no index, or not whole
+├── DeviceProblem    where it is to be searched there is no such device, or no room
 └── InvalidFilter    a filter that means nothing
 """
 
@@ -39,6 +40,10 @@ class IndexReadOnly(IndexProblem):
 
 class IndexDamaged(IndexProblem):
     """The file of an index cannot be read as one."""
+
+
+class DeviceProblem(IndexProblem):
+    """The device that indexes are to be searched on cannot be had, or has no memory left."""
 
 
 class InvalidFilter(IndexProblem, ValueError):

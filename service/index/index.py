@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from service.index.device import searched_on
 from service.index.errors import IndexConflict, IndexDamaged, UnknownItem
 from service.index.filters import Filter
 from service.index.items import Item, Record, record_of
@@ -18,6 +19,7 @@ from service.index.loading import load
 from service.index.matrix import Vectors
 from service.index.ranking import Wish
 from service.index.reader import Reader, Readers
+from service.index.schema import Device
 from service.index.searcher import Hits, Query, Searcher
 from service.index.store import Delete, Effect, Put, Store
 from service.index.writer import Writer
@@ -30,15 +32,17 @@ class Index:
 
     Raises:
         IndexDamaged: the file is no index, or not whole.
-        IndexProblem: it cannot be opened.
+        IndexProblem: it cannot be opened, or not be searched on `device`.
     """
 
-    def __init__(self, path: Path, threads: int = 1, turn: threading.Lock | None = None) -> None:
+    def __init__(
+        self, path: Path, threads: int = 1, turn: threading.Lock | None = None, device: Device = "cpu"
+    ) -> None:
         store = Store(path)
-        self.spec, self.path = store.spec, path
+        self.spec, self.path, self.device = store.spec, path, searched_on(store.spec, device)
         try:
             reader = Reader(path)
-            loaded = load(reader, store.spec, path)
+            loaded = load(reader, store.spec, path, device)
         except BaseException:
             store.close()
             raise

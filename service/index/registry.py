@@ -10,11 +10,12 @@ from typing import Final
 
 from model.files import sync
 from service.index.connection import open_reader
+from service.index.device import check_device
 from service.index.errors import IndexConflict, IndexProblem, UnknownIndex
 from service.index.index import Index
 from service.index.lock import FolderLock
 from service.index.migration import migrate
-from service.index.schema import PARTIAL, SUFFIX, Dtype, Kind, Spec, make, read_about, spec_of, wal_files
+from service.index.schema import PARTIAL, SUFFIX, Device, Dtype, Kind, Spec, make, read_about, spec_of, wal_files
 
 DEFAULT: Final = "default"
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
@@ -23,14 +24,16 @@ NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 class Indexes:
     """Every index in `folder`, which no other process can open meanwhile.
 
-    One that cannot be read is named with the reason, and the others work. One of a model that is not served lies closed.
+    One that cannot be read is named with the reason, and the others work. One of a model that is not served lies closed. Exact
+    ones are searched on `device`, compact ones on the CPU.
 
     Raises:
-        IndexProblem: another process has the folder, or it cannot be written.
+        IndexProblem: another process has the folder, it cannot be written, or the device cannot be had.
     """
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        self._folder, self._threads = folder, threads
+    def __init__(self, folder: Path, threads: int = 1, device: Device = "cpu") -> None:
+        check_device(device)
+        self._folder, self._threads, self._device = folder, threads, device
         self._turn, self._lock = threading.Lock(), threading.RLock()
         self._open: dict[str, Index] = {}
         self._specs: dict[str, Spec] = {}
@@ -154,7 +157,7 @@ class Indexes:
         if name in self._open:
             return
         try:
-            self._open[name] = Index(self._path(name), self._threads, self._turn)
+            self._open[name] = Index(self._path(name), self._threads, self._turn, self._device)
         except IndexProblem as problem:
             self._broken[name] = problem
 
@@ -179,6 +182,7 @@ class Description:
     count: int | None
     detail: str | None
     recall: float | None = None
+    device: Device | None = None
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,7 @@ class Serving:
             raise
         except IndexProblem as problem:
             return Description(name, None, None, str(problem))
-        return Description(name, index.spec, len(index), index.problem, index.recall)
+        return Description(name, index.spec, len(index), index.problem, index.recall, index.device)
 
     def count(self, name: str) -> int:
         """How many items the index holds; 0 where it cannot be used with this model."""

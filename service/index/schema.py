@@ -40,6 +40,7 @@ _NUMBERS: Final = frozenset({"schema", "sequence", "dim", "recall"})
 
 Kind = Literal["exact", "compact"]
 Dtype = Literal["float16", "float32"]
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import peers
 from benchmarks.gallery import noisy
-from benchmarks.retrieval import BARE, OURS, bytes_of, contenders, filled, recall
+from benchmarks.retrieval import BARE, FLOOR, ON_GPU, OURS, K, bytes_of, contenders, filled, on_device, recall
 from service.index import Hit
 from tests.service.index.oracle import unit
 
@@ -39,6 +39,15 @@ def test_every_contender_finds_what_it_should(tmp_path: Path) -> None:
     for hits in found["filtered: every second"]:
         assert {hit % 2 for hit in hits} == {0}
     index.close()
+
+
+def test_what_is_measured_on_a_gpu_finds_what_it_should() -> None:
+    matrix = np.concatenate(list(noisy(REAL, 600, seed=0))).astype(np.float16).astype(np.float32)
+    queries = next(noisy(REAL, 8, seed=1))
+    calls: dict[str, Any] = on_device(REAL, queries, 600, "cpu")
+    calls[FLOOR]()
+    found = [[place.row for place in places] for places in calls[ON_GPU]()]
+    assert found == np.argsort(-queries @ matrix.T, axis=1)[:, :K].tolist()
 
 
 def test_recall_and_memory_of_compact_codes(tmp_path: Path) -> None:

@@ -17,9 +17,16 @@ from tests.service.conftest import client_of, multipart, serving
 pytestmark = pytest.mark.anyio
 
 ITEMS = "/indexes/default/items"
-EMPTY = {"name": "default", "count": 0, "kind": "exact", "dtype": "float16", "thumbnails": False} | dict.fromkeys(
-    ("recall", "detail")
-)
+EMPTY = {
+    "name": "default",
+    "count": 0,
+    "kind": "exact",
+    "dtype": "float16",
+    "thumbnails": False,
+    "device": "cpu",
+    "recall": None,
+    "detail": None,
+}
 
 
 def form(entries: list[dict[str, Any]]) -> dict[str, str]:

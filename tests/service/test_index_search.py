@@ -62,6 +62,7 @@ async def test_indexes_are_made_described_and_dropped(http: httpx.AsyncClient) -
         "kind": "exact",
         "dtype": "float32",
         "thumbnails": True,
+        "device": "cpu",
         "recall": None,
         "detail": None,
     }

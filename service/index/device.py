@@ -1,0 +1,31 @@
+"""Whether the device that indexes are to be searched on can be had."""
+
+from __future__ import annotations
+
+import faiss
+
+from service.index.errors import DeviceProblem
+from service.index.schema import Device, Spec
+
+
+def searched_on(spec: Spec, device: Device) -> Device:
+    """Where an index is searched in a service on `device`: compact codes lie in the memory of the host."""
+    return "cpu" if spec.kind == "compact" else device
+
+
+def check_device(device: Device) -> None:
+    """Raises DeviceProblem where the device cannot be had; the message says what to do."""
+    if device == "cpu":
+        return
+    try:
+        import torch  # which a service on the CPU does without
+    except ImportError as error:
+        raise DeviceProblem(
+            f"indexes are searched on a GPU with torch, and {error}; or set RANKONE_DEVICE=cpu"
+        ) from error
+    for library, is_there in (("torch", torch.cuda.is_available()), ("faiss", faiss.get_num_gpus() > 0)):
+        if not is_there:
+            raise DeviceProblem(
+                f"indexes were to be searched on device 'cuda', but {library} finds no GPU: check that the NVIDIA driver is "
+                f"visible here (nvidia-smi) and that {library} was built for it, or set RANKONE_DEVICE=cpu"
+            )
