@@ -21,11 +21,12 @@ def check_device(device: Device) -> None:
         import torch  # which a service on the CPU does without
     except ImportError as error:
         raise DeviceProblem(
-            f"indexes are searched on a GPU with torch, and {error}; or set RANKONE_DEVICE=cpu"
+            f"device 'cuda' was asked for, and indexes are searched there with torch, which is not to be had ({error}): "
+            "install it, or set RANKONE_DEVICE=cpu"
         ) from error
     for library, is_there in (("torch", torch.cuda.is_available()), ("faiss", faiss.get_num_gpus() > 0)):
         if not is_there:
             raise DeviceProblem(
-                f"indexes were to be searched on device 'cuda', but {library} finds no GPU: check that the NVIDIA driver is "
-                f"visible here (nvidia-smi) and that {library} was built for it, or set RANKONE_DEVICE=cpu"
+                f"device 'cuda' was asked for, but {library} finds no GPU to search indexes on: check that the NVIDIA driver "
+                f"is visible here (nvidia-smi) and that {library} was built for it, or set RANKONE_DEVICE=cpu"
             )
