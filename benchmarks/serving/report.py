@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -73,17 +73,17 @@ def saturation(bundle: Bundle, threads: int) -> float:
     """Images/s when there is always more to do, in rounds with the bare engine; returns the service's on single images."""
     images, files = photographs(bundle, BATCH), jpegs(BATCH)
     found: dict[str, list[float]] = {}
-    with _contenders(bundle, threads) as contenders:
-        for _ in range(ROUNDS):
-            for batch in (1, 4):
-                bare = engine_images_per_s(bundle, threads, images[:batch], CLOSED_S)
-                found.setdefault(f"engine alone, batches of {batch}", []).append(bare)
-            for contender in contenders:
-                singles = [contender.single(file) for file in files]
-                sample = _closed(contender, singles, BATCH, CLOSED_S)
-                found.setdefault(f"{contender.name}, one image a request", []).append(sample.per_s)
-            whole = _closed(contenders[0], [contenders[0].batch(files)], 2, CLOSED_S)
-            found.setdefault(f"rankone, {BATCH} images a request", []).append(BATCH * whole.per_s)
+    for _ in range(ROUNDS):
+        for batch in (1, 4):
+            bare = engine_images_per_s(bundle, threads, images[:batch], CLOSED_S)
+            found.setdefault(f"engine alone, batches of {batch}", []).append(bare)
+        for contend in _contenders(bundle, threads):
+            with contend as contender:
+                singles = _closed(contender, [contender.single(file) for file in files], BATCH, CLOSED_S)
+                found.setdefault(f"{contender.name}, one image a request", []).append(singles.per_s)
+                if contender.name == "rankone":
+                    whole = _closed(contender, [contender.batch(files)], 2, CLOSED_S)
+                    found.setdefault(f"rankone, {BATCH} images a request", []).append(BATCH * whole.per_s)
     rival = max(statistics.median(values) for name, values in found.items() if name.startswith("engine"))
     table = _table("saturated", "", "images/s", "least - most", "of the bare engine's best")
     for name, values in found.items():
@@ -119,14 +119,18 @@ def arrivals(bundle: Bundle, threads: int, capacity: float) -> None:
         f"Poisson arrivals; 100 % is {capacity:.1f} images/s",
         "load", "", f"in {IN_TIME_S:g} s, /s", "p50 ms", "p95", "p99", "p99.9", "refused", "CPU ms a request",
     )  # fmt: skip
-    with _contenders(bundle, threads) as contenders:
-        for load in LOADS:
-            for contender in contenders:
-                requests = [contender.single(file, timeout_s=IN_TIME_S) for file in jpegs(BATCH)]
+    rows: dict[float, list[tuple[str, ...]]] = {load: [] for load in LOADS}
+    for contend in _contenders(bundle, threads):
+        with contend as contender:
+            requests = [contender.single(file, timeout_s=IN_TIME_S) for file in jpegs(BATCH)]
+            for load in LOADS:
                 before = contender.cpu_s()
                 sample = _open(contender, requests, load * capacity)
                 cpu_ms = 1e3 * (contender.cpu_s() - before) / max(len(sample.seconds), 1)
-                table.add_row(f"{load:.0%}", contender.name, *_cells(sample), f"{cpu_ms:.0f}")
+                rows[load].append((f"{load:.0%}", contender.name, *_cells(sample), f"{cpu_ms:.0f}"))
+    for of_load in rows.values():
+        for row in of_load:
+            table.add_row(*row)
     console.print(table)
 
 
@@ -138,16 +142,13 @@ def _cells(sample: Sample) -> Iterator[str]:
     yield str(sum(count for status, count in sample.statuses.items() if status != 200))
 
 
-@contextmanager
-def _contenders(bundle: Bundle, threads: int) -> Iterator[list[Contender]]:
-    """The service and, where it is installed, LitServe; both idle but for what they are asked."""
-    with ExitStack() as stack:
-        contenders = [stack.enter_context(service(bundle, threads))]
-        if has_litserve():
-            contenders.append(stack.enter_context(litserve(bundle, threads, 4)))
-        else:
-            console.print("LitServe is not installed (`make peers`), so it is not measured")
-        yield contenders
+def _contenders(bundle: Bundle, threads: int) -> Iterator[AbstractContextManager[Contender]]:
+    """The service and, where it is installed, LitServe: one at a time, as one that waits may do so by asking again and again."""
+    yield service(bundle, threads)
+    if has_litserve():
+        yield litserve(bundle, threads, 4)
+    else:
+        console.print("LitServe is not installed (`make peers`), so it is not measured")
 
 
 def _closed(contender: Contender, requests: Sequence[bytes], concurrency: int, duration_s: float) -> Sample:
