@@ -143,7 +143,7 @@ def _cells(sample: Sample) -> Iterator[str]:
 
 
 def _contenders(bundle: Bundle, threads: int) -> Iterator[AbstractContextManager[Contender]]:
-    """The service and, where it is installed, LitServe: one at a time, as one that waits may do so by asking again and again."""
+    """The service and, where it is installed, LitServe: one at a time, as one that waits may burn the processor."""
     yield service(bundle, threads)
     if has_litserve():
         yield litserve(bundle, threads, 4)
