@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,17 @@ def service(start: Start) -> Process:
     return process
 
 
+@pytest.fixture
+def _own_log() -> Iterator[None]:
+    """What `serve` does to the log of its process is undone: its stream is closed when the test has ended."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_own_log")
 def test_mistakes_end_with_one_sentence_and_status_2(
     service: Process,
     photos: DataSet,
