@@ -109,6 +109,8 @@ class _Connections:
         status = await connection.ask(data)
         if connection.is_open:
             self._idle.append(connection)
+        else:
+            connection.close()
         return status
 
     async def _new(self) -> Connection:

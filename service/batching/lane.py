@@ -18,7 +18,7 @@ class LaneDied(RuntimeError):
 class Lane:
     """Runs calls in the order they came, in one thread. Should a call end the thread, a new one takes over.
 
-    Use it from one event loop, inside `async with` or with `close`.
+    Made and used on one event loop; `close` ends it. A call that never returns does not keep the process.
     """
 
     def __init__(self, name: str) -> None:

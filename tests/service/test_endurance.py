@@ -139,6 +139,40 @@ async def test_half_sent_requests_are_closed_and_good_ones_answered(serve: Calla
         half.close()
 
 
+async def test_connections_between_two_requests_keep_nobody_out(serve: Callable[..., Process]) -> None:
+    """As many as there may be, each of which has had an answer and sent an empty line, which ends uvicorn's own timer."""
+    process = serve(max_connections=20, receive_timeout_s=3)
+    idle = [socket.create_connection(("127.0.0.1", process.port), timeout=10) for _ in range(20)]
+    for connection in idle:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += connection.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200")
+        connection.sendall(b"\r\n")
+    async with load(process, 1, embeds()) as running:
+        assert set((await running).statuses) == {200}
+    for connection in idle:
+        with suppress(ConnectionResetError):
+            assert connection.recv(1) == b"", "it is closed, for want of room or of a request"
+        connection.close()
+
+
+async def test_what_does_not_end_in_time_is_told_so(start: Start, bundle: Bundle) -> None:
+    """At the end of the grace a request in work gets an answer of ours, and the process does not wait for the engine."""
+    process = start(bundle.path, max_batch=1, grace_s=1, drain_s=0, workers=1)
+    with Client(process.url) as client:
+        client.wait_until_ready(60)
+    many = [request("/embed", picture(), "image/jpeg", [NPY])]
+    running = asyncio.create_task(closed_loop("127.0.0.1", process.port, many, 200, 0.1))
+    await asyncio.sleep(0.5)
+    process.popen.send_signal(signal.SIGTERM)
+    statuses = (await running).statuses
+    process.popen.wait(30)
+    assert set(statuses) <= {200, 503}
+    assert statuses[503] > 0
+
+
 async def test_endless_headers_are_cut_off(serve: Callable[..., Process]) -> None:
     process = serve()
     with socket.create_connection(("127.0.0.1", process.port), timeout=10) as endless:
