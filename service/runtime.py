@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
 
 from model.bundle import Bundle
 from service.batching.admission import Admission
 from service.batching.batcher import Batcher
 from service.batching.lane import Lane
+from service.batching.turns import Turns
 from service.batching.warm import warm_up
 from service.decoding.pool import DecodePool
 from service.decoding.process import DecodeLimits
@@ -20,6 +22,9 @@ from service.index import Indexes, Serving
 from service.inference import Inference
 from service.metrics import Metrics
 from service.settings import Settings
+
+_LONGEST_PAUSE_S: Final = 0.25
+"""Of the decoders beside an engine on the same processor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +83,11 @@ async def _assemble(
     latency = await warm_up(engine, lane, sizes, shape)
     slots = Slots(2 * sizes.max_batch + settings.workers, shape)
     ending.callback(slots.close)
-    batcher = Batcher(engine, lane, slots, sizes, settings.batch_window_ms / 1e3, latency, metrics)
+    turns = Turns(_LONGEST_PAUSE_S if settings.device == "cpu" else 0.0)
+    batcher = Batcher(engine, lane, slots, sizes, settings.batch_window_ms / 1e3, latency, turns, metrics)
     ending.push_async_callback(batcher.close)
     limits = DecodeLimits(settings.limits, settings.decode_memory_bytes, settings.decode_timeout_s)
-    pool = DecodePool(spec, slots, limits, settings.workers, batcher.put)
+    pool = DecodePool(spec, slots, limits, settings.workers, turns, batcher.put)
     ending.push_async_callback(pool.close)
     await pool.start()
     admission = Admission(settings.max_queue, batcher.images_per_s)

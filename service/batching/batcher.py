@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -16,12 +17,17 @@ from service.batching.job import DeadlinePassed, Job, Task
 from service.batching.lane import Lane
 from service.batching.latency import LatencyModel
 from service.batching.sizes import Sizes
+from service.batching.turns import Turns
 from service.decoding.slots import Slots
 from service.engine import Engine, EngineError, EngineOutOfMemory, Outputs
 from service.engine.base import Images
 from service.metrics import Metrics
 
 logger = logging.getLogger("rankone")
+
+_PATIENCE: Final = 0.1
+"""How long a free engine waits for images that are being decoded, as a part of what a full batch takes: less than it would lose
+by running a small one."""
 
 
 @dataclass
@@ -40,6 +46,7 @@ class Batcher:
         sizes: of the batches.
         window_s: how long a batch that is not full waits for more, from its first image on.
         latency: the engine's, as the warm-up found it.
+        turns: with the decoders.
         metrics: counts batches and times the engine.
     """
 
@@ -51,13 +58,14 @@ class Batcher:
         sizes: Sizes,
         window_s: float,
         latency: LatencyModel,
+        turns: Turns,
         metrics: Metrics,
     ) -> None:
         self._engine, self._lane, self._slots, self._metrics = engine, lane, slots, metrics
         self._sizes, self._window_s, self._latency = sizes, window_s, latency
         self._copier = Lane("batch")
         self._queue = FairQueue()
-        self._changed = asyncio.Event()
+        self._turns, self._changed = turns, turns.changed
         self._prepared: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=1)
         self._running_since: float | None = None
         self._running_size = 0
@@ -115,11 +123,20 @@ class Batcher:
         while not self._is_worthwhile():
             self._changed.clear()
             await self._changed.wait()
-        closes_at = self._opened_at + self._window_s
-        while len(self._queue) < self._sizes.max_batch and (left_s := closes_at - time.perf_counter()) > 0:
+        free_at = time.perf_counter()
+        while (left_s := self._closes_at(free_at) - time.perf_counter()) > 0:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left_s)
+
+    def _closes_at(self, free_at: float) -> float:
+        """Until when what could run since `free_at` waits to be more: for its window, and for what is being decoded."""
+        if len(self._queue) >= self._sizes.max_batch:
+            return 0.0
+        window = self._opened_at + self._window_s
+        if self._turns.num_decoding == 0:
+            return window
+        return max(window, free_at + _PATIENCE * self._latency.predict(self._sizes.max_batch))
 
     def _is_worthwhile(self) -> bool:
         if self._prepared.full():
@@ -165,7 +182,8 @@ class Batcher:
             self._changed.set()
             try:
                 if any(task.job.wants_engine for task in batch.tasks):  # or all of them have left meanwhile
-                    await self._answer(batch)
+                    with self._turns.engine(self._latency.predict(len(batch.pixels))):
+                        await self._answer(batch)
             except Exception as error:
                 self._fail(batch.tasks, error)
             finally:

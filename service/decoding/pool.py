@@ -12,6 +12,7 @@ from model.errors import RankoneError
 from model.preprocessing import ImageRejected, Preprocessing
 from service.batching.fair import FairQueue
 from service.batching.job import DeadlinePassed, Job, Task
+from service.batching.turns import Turns
 from service.decoding.process import DecodeLimits, WorkerProcess
 from service.decoding.slots import Slots
 
@@ -34,6 +35,7 @@ class DecodePool:
         slots: where they go.
         limits: of one image.
         num_workers: images decoded at once.
+        turns: says when they may work, and is told how much there is to do.
         on_decoded: takes each image that is in its slot and still wanted.
     """
 
@@ -43,10 +45,11 @@ class DecodePool:
         slots: Slots,
         limits: DecodeLimits,
         num_workers: int,
+        turns: Turns,
         on_decoded: Callable[[Task], None],
     ) -> None:
         self._spec, self._slots, self._limits, self._num_workers = spec, slots, limits, num_workers
-        self._on_decoded = on_decoded
+        self._turns, self._on_decoded = turns, on_decoded
         self._queue = FairQueue()
         self._workers: set[WorkerProcess] = set()
         self._ready: set[WorkerProcess] = set()
@@ -56,7 +59,7 @@ class DecodePool:
         self._is_closed = False
         self._all_ready = asyncio.Event()
         self.num_deaths = 0
-        slots.on_release = self._dispatch
+        slots.on_release = turns.on_decoders = self._dispatch
 
     async def start(self) -> None:
         """Returns when all workers are ready; whether they are or not, `close` ends those that there are.
@@ -86,16 +89,17 @@ class DecodePool:
         """Queues the images of a request."""
         for task in job.tasks:
             self._queue.push(task)
+        self._turns.decoding(len(job.tasks))
         self._dispatch()
 
     def discard(self, job: Job) -> None:
         """Takes out what waits of a job; what is being decoded is dropped when it is done."""
-        self._queue.discard(job)
+        self._turns.decoding(-len(self._queue.discard(job)))
 
     async def close(self) -> None:
         """Ends the workers; what waits is not decoded."""
         self._is_closed = True
-        self._slots.on_release = lambda: None
+        self._slots.on_release = self._turns.on_decoders = lambda: None
         for task in self._upkeep:
             task.cancel()
         await asyncio.gather(*self._upkeep, return_exceptions=True)
@@ -104,16 +108,18 @@ class DecodePool:
         await asyncio.to_thread(_wait_for, list(self._workers))
 
     def _dispatch(self) -> None:
-        while self._queue and self._free and self._slots.num_free:
+        while self._queue and self._free and self._slots.num_free and not self._turns.decoders_pause:
             task = self._queue.pop()
             if task.job.deadline < time.perf_counter():
                 task.job.fail(DeadlinePassed("the deadline passed before the image was decoded"))
             if task.job.is_over:
+                self._turns.decoding(-1)
                 continue
             task.slot = self._slots.acquire()
             self._free.pop().decode(task)
 
     def _decoded(self, task: Task, error: ImageRejected | None) -> None:
+        self._turns.decoding(-1)
         if error is None:
             task.job.decoded(task)
             if task.job.wants_engine:

@@ -15,6 +15,7 @@ from service.batching.job import DeadlinePassed, Job, Task
 from service.batching.lane import Lane
 from service.batching.latency import LatencyModel
 from service.batching.sizes import Sizes
+from service.batching.turns import Turns
 from service.decoding.slots import Slots
 from service.engine import EngineError, EngineOutOfMemory, Outputs
 from service.engine.base import Images, Precision
@@ -50,10 +51,10 @@ class Gate:
 class Bench:
     """A batcher with its surroundings, and images whose pixels are all one number."""
 
-    def __init__(self, sizes: Sizes, window_s: float = 0.0) -> None:
+    def __init__(self, sizes: Sizes, window_s: float = 0.0, image_s: float = 0.1, longest_s: float = 0.0) -> None:
         self.engine, self.lane, self.slots = Gate(), Lane("engine"), Slots(64, SHAPE)
-        latency = LatencyModel((1, 2), (0.1, 0.2))
-        self.batcher = Batcher(self.engine, self.lane, self.slots, sizes, window_s, latency, Metrics())
+        self.turns, latency = Turns(longest_s), LatencyModel((1, 2), (image_s, 2 * image_s))
+        self.batcher = Batcher(self.engine, self.lane, self.slots, sizes, window_s, latency, self.turns, Metrics())
 
     def job(self, *values: float, deadline_s: float = 60.0) -> Job:
         job = Job([b""] * len(values), time.perf_counter() + deadline_s)
@@ -312,3 +313,49 @@ async def test_nan_in_an_answer_is_an_error(bench: Bench) -> None:
     job = bench.job(np.nan)
     with pytest.raises(EngineError, match="NaN or infinity"):
         await job.done
+
+
+async def test_a_free_engine_waits_for_what_is_being_decoded(anyio_backend: str) -> None:
+    bench = Bench(Sizes(4), image_s=1e3)
+    bench.engine.open.release(10)
+    bench.turns.decoding(2)
+    jobs = [bench.job(1, deadline_s=1e6)]
+    await bench.settle()
+    assert bench.sizes() == []
+    bench.turns.decoding(-1)
+    jobs.append(bench.job(2, deadline_s=1e6))
+    await bench.settle()
+    assert bench.sizes() == []
+    bench.turns.decoding(-1)  # refused: nothing will come of it
+    await asyncio.gather(*(job.done for job in jobs))
+    assert bench.sizes() == [2]
+    await bench.close()
+
+
+async def test_it_waits_no_longer_than_a_small_batch_would_cost_it(anyio_backend: str) -> None:
+    bench = Bench(Sizes(4), image_s=0.01)
+    bench.engine.open.release(10)
+    bench.turns.decoding(1)
+    await bench.job(1).done
+    bench.turns.decoding(3)
+    await asyncio.gather(*(bench.job(value).done for value in range(4)))
+    assert bench.sizes() == [1, 4]
+    await bench.close()
+
+
+@pytest.mark.parametrize(("longest_s", "pauses"), [(0.0, False), (0.15, True)])
+async def test_decoders_pause_while_a_short_batch_runs(longest_s: float, *, pauses: bool) -> None:
+    bench = Bench(Sizes(4), longest_s=longest_s)
+    told = []
+    bench.turns.on_decoders = lambda: told.append(bench.turns.decoders_pause)
+    first = bench.job(1)
+    await bench.started()
+    assert bench.turns.decoders_pause is pauses
+    long = bench.job(2, 3)
+    bench.engine.open.release(1)
+    await bench.started()
+    assert told == [False]
+    assert not bench.turns.decoders_pause, "two images take 0.2 s"
+    bench.engine.open.release(1)
+    await asyncio.gather(first.done, long.done)
+    await bench.close()

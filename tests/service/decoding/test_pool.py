@@ -17,6 +17,7 @@ from PIL import Image
 
 from model.preprocessing import ImageTooLarge, Limits, Preprocessing, UndecodableImage, UnsupportedImageType, preprocess
 from service.batching.job import DeadlinePassed, Job, Task
+from service.batching.turns import Turns
 from service.decoding import pool as pools
 from service.decoding.pool import DecodePool, DecodersFailed
 from service.decoding.process import DecodeLimits, WorkerProcess
@@ -35,9 +36,9 @@ class Harness:
     def __init__(self, limits: DecodeLimits, num_workers: int, num_slots: int) -> None:
         self.slots = Slots(num_slots, (3, SPEC.size, SPEC.size))
         self.decoded: dict[Task, np.ndarray] = {}
-        self.arrived = asyncio.Event()
+        self.arrived, self.turns = asyncio.Event(), Turns(longest_s=1.0)
         self.holds_slots = False
-        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.take)
+        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.turns, self.take)
 
     def take(self, task: Task) -> None:
         self.decoded[task] = self.slots[task.slot].copy()
@@ -218,3 +219,30 @@ async def test_workers_end_with_the_pool_and_not_by_signals_of_the_terminal() ->
         await harness.pixels(harness.submit([picture(n) for n in range(4)]))
         assert harness.pool.pids == pids
     assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))
+
+
+async def test_nothing_is_begun_while_the_engine_has_the_processor() -> None:
+    async with running() as harness:
+        with harness.turns.engine(0.5):
+            job = harness.submit([picture()])
+            await asyncio.sleep(0.05)
+            assert harness.slots.num_free == harness.slots.count
+            assert harness.turns.num_decoding == 1
+        assert len(await harness.pixels(job)) == 1
+
+
+async def test_what_is_to_be_decoded_is_counted_whatever_becomes_of_it() -> None:
+    """Decoded, refused, too late, given up, and lost with its worker."""
+    async with running(num_slots=1) as harness:
+        harness.submit([picture(), b"nothing", picture()])
+        harness.submit([picture()], deadline_s=-1)
+        assert harness.turns.num_decoding == 4
+        harness.pool.discard(harness.submit([picture(), picture()]))
+        assert harness.turns.num_decoding == 4
+        await harness.until(lambda: harness.turns.num_decoding == 0)
+        (pid,) = harness.pool.pids
+        os.kill(pid, signal.SIGSTOP)
+        job = harness.submit([picture()])
+        os.kill(pid, signal.SIGKILL)
+        await rejection_of(job)
+        assert harness.turns.num_decoding == 0
