@@ -142,7 +142,7 @@ def on_device(real: Vectors, queries: Vectors, rows: int, device: Device) -> dic
     for batch in noisy(real, rows, seed=0):
         for vector in batch:
             number = len(directory)
-            gallery.set(directory.place(str(number), number), vector)
+            gallery.set(directory.place(str(number), number), vector[None])
     wishes, scope = [Wish(K)] * len(queries), Scope(rows)
     num_copied = rows * real.shape[1]
     num_times = -(-num_copied // _COPIED_BYTES)

@@ -22,11 +22,11 @@ from service.index.errors import (
 from service.index.filters import Filter, compiled, path_of
 from service.index.index import Index
 from service.index.items import Item
-from service.index.matrix import Vectors
 from service.index.ranking import Wish
 from service.index.registry import DEFAULT, NAME, Description, Indexes, Serving
 from service.index.schema import Spec
 from service.index.searcher import Hit, Query
+from service.index.vectors import Vectors
 
 __all__ = [
     "DEFAULT",

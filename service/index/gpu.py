@@ -20,7 +20,7 @@ from torch import Tensor
 
 from service.index.directory import Rows
 from service.index.errors import DeviceProblem
-from service.index.matrix import Vectors
+from service.index.vectors import Stored, Vectors
 
 _BLOCK_BYTES: Final = 1 << 29
 """Long to read beside the launch of a kernel; an index takes as much at least."""
@@ -48,16 +48,19 @@ class GpuMatrix:
         self._knn = knn_on_gpu() if device == "cuda" else knn_on_cpu
         self._rounding = rounding(dim, self._dtype)
 
-    def set(self, row: int, vector: npt.NDArray[np.floating]) -> None:
-        """Writes a row, one behind the last at most.
+    def set(self, row: int, vectors: Stored) -> None:
+        """Writes rows (n, dim) from `row` on, which lies one behind the last at most.
 
         Raises:
             DeviceProblem: the device has no memory for another block.
         """
-        block, place = divmod(row, self._height)
-        if block == len(self._blocks):
-            self._blocks.append(self._new_block())
-        self._blocks[block][place] = torch.from_numpy(vector.astype(self._stored))
+        while len(vectors):
+            block, place = divmod(row, self._height)
+            if block == len(self._blocks):
+                self._blocks.append(self._new_block())
+            part = self._blocks[block][place : place + len(vectors)]
+            part.copy_(torch.from_numpy(vectors[: len(part)].astype(self._stored)))
+            row, vectors = row + len(part), vectors[len(part) :]
 
     def move(self, hole: int, last: int) -> None:
         """Fills `hole` with the row `last`, which is the end from now on."""

@@ -16,12 +16,12 @@ from service.index.errors import IndexConflict, IndexDamaged, UnknownItem
 from service.index.filters import Filter
 from service.index.items import Item, Record, record_of
 from service.index.loading import load
-from service.index.matrix import Vectors
 from service.index.ranking import Wish
 from service.index.reader import Reader, Readers
 from service.index.schema import Device
 from service.index.searcher import Hits, Query, Searcher
 from service.index.store import Delete, Effect, Put, Store
+from service.index.vectors import Vectors
 from service.index.writer import Writer
 
 
@@ -42,7 +42,7 @@ class Index:
         self.spec, self.path, self.device = store.spec, path, searched_on(store.spec, device)
         try:
             reader = Reader(path)
-            loaded = load(reader, store.spec, path, device)
+            loaded = load(reader, store.spec, path, threads, device)
         except BaseException:
             store.close()
             raise

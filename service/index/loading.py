@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
+import faiss
 import numpy as np
 
 from service.index.compact import Codes
 from service.index.device import check_device
 from service.index.directory import Directory
 from service.index.errors import DeviceProblem, IndexDamaged, IndexProblem
+from service.index.items import Record
 from service.index.matrix import Matrix
 from service.index.ranking import Gallery
-from service.index.reader import Reader
+from service.index.reader import Reader, Row
 from service.index.schema import Device, Spec
+
+_TILE: Final = 256
+"""Rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +35,10 @@ class Loaded:
     damaged: frozenset[str]
 
 
-def load(reader: Reader, spec: Spec, path: Path, device: Device = "cpu") -> Loaded:
+def load(reader: Reader, spec: Spec, path: Path, threads: int, device: Device = "cpu") -> Loaded:
     """Reads every row, after a look at every page: where the file's own order is lost, rows are missing and nobody is told.
+
+    `threads` of the processor convert vectors.
 
     Raises:
         IndexDamaged: the file is not whole.
@@ -36,16 +46,16 @@ def load(reader: Reader, spec: Spec, path: Path, device: Device = "cpu") -> Load
     """
     directory, damaged = Directory(), set[str]()
     gallery = _gallery(reader, spec, directory, device)
-    num_bytes, num_rows, number = spec.dim * np.dtype(spec.stored).itemsize, 0, 0
+    num_rows, number = 0, 0
+    faiss.omp_set_num_threads(threads)  # holds for the calling thread alone
     try:
         with reader.snapshot() as sequence:
             reader.check_file()
-            for number, record in reader.everything():
-                num_rows += 1
-                if record.is_whole and len(record.vector) == num_bytes:
-                    gallery.set(directory.place(record.id, number), np.frombuffer(record.vector, spec.stored))
-                else:
-                    damaged.add(str(record.id))
+            for rows in _tiles(reader.everything()):
+                num_rows, number = num_rows + len(rows), rows[-1][0]
+                whole = [(at, record) for at, record in rows if _is_whole(record, spec)]
+                _place(whole, spec, gallery, directory)
+                damaged |= {str(record.id) for _, record in rows} - {record.id for _, record in whole}
             if num_rows != reader.count() or number > sequence:
                 raise IndexDamaged(f"{path} is damaged: its items are not those it counts; restore it from a backup")
     except (IndexDamaged, DeviceProblem):
@@ -53,6 +63,22 @@ def load(reader: Reader, spec: Spec, path: Path, device: Device = "cpu") -> Load
     except IndexProblem as error:
         raise IndexDamaged(f"{path} is damaged: {error}") from error
     return Loaded(gallery, directory, sequence, frozenset(damaged))
+
+
+def _tiles(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    return iter(lambda: list(islice(rows, _TILE)), [])
+
+
+def _is_whole(record: Record, spec: Spec) -> bool:
+    return record.is_whole and len(record.vector) == spec.dim * spec.stored.itemsize
+
+
+def _place(rows: Sequence[Row], spec: Spec, gallery: Gallery, directory: Directory) -> None:
+    start = len(directory)
+    for number, record in rows:
+        directory.place(record.id, number)
+    vectors = np.frombuffer(b"".join(record.vector for _, record in rows), spec.stored)
+    gallery.set(start, vectors.reshape(len(rows), spec.dim))
 
 
 def _gallery(reader: Reader, spec: Spec, directory: Directory, device: Device) -> Gallery:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.index.directory import Rows
+from service.index.vectors import Stored, Vectors, as_floats
 
-Vectors = npt.NDArray[np.float32]
 _BLOCK_BYTES: Final = 1 << 28
 _TILE: Final = 1024
 """Rows that are gathered at once where a filter leaves gaps; as many as faiss multiplies at once."""
@@ -30,12 +30,15 @@ class Matrix:
         self._height = max(1, _BLOCK_BYTES // (4 * dim * _TILE)) * _TILE
         self._blocks: list[Vectors] = []
 
-    def set(self, row: int, vector: npt.NDArray[np.floating]) -> None:
-        """Writes a row, one behind the last at most."""
-        block, place = divmod(row, self._height)
-        if block == len(self._blocks):  # untouched pages take no memory
-            self._blocks.append(np.empty((self._height, self._dim), np.float32))
-        self._blocks[block][place] = vector
+    def set(self, row: int, vectors: Stored) -> None:
+        """Writes rows (n, dim) from `row` on, which lies one behind the last at most."""
+        while len(vectors):
+            block, place = divmod(row, self._height)
+            if block == len(self._blocks):  # untouched pages take no memory
+                self._blocks.append(np.empty((self._height, self._dim), np.float32))
+            part = self._blocks[block][place : place + len(vectors)]
+            as_floats(vectors[: len(part)], part)
+            row, vectors = row + len(part), vectors[len(part) :]
 
     def move(self, hole: int, last: int) -> None:
         """Fills `hole` with the row `last`, which is the end from now on."""

@@ -17,10 +17,11 @@ import numpy as np
 from service.index.errors import IndexDamaged, UnknownIndex
 from service.index.index import Index
 from service.index.lock import FolderLock
-from service.index.matrix import ROUNDING, Vectors
+from service.index.matrix import ROUNDING
 from service.index.reader import Reader
 from service.index.schema import SUFFIX, Spec, spec_of
 from service.index.store import opened
+from service.index.vectors import Vectors, as_floats
 
 TILE: Final = 1024
 Tell = Callable[[int], None]
@@ -155,4 +156,4 @@ def _exact(reader: Reader, spec: Spec, queries: Tile, k: int, tell: Tell) -> lis
 
 def _tile(ids: list[str], rows: list[bytes], spec: Spec) -> Tile:
     vectors = np.frombuffer(b"".join(rows), spec.stored).reshape(len(ids), spec.dim)
-    return Tile(ids, np.ascontiguousarray(vectors, np.float32))
+    return Tile(ids, as_floats(vectors))

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from service.index.directory import Directory, Rows
-from service.index.matrix import Vectors
+from service.index.vectors import Stored, Vectors
 
 _SPARE: Final = 16
 """Fetched beyond k, so that a tie at the end need not be asked for again."""
@@ -19,7 +18,7 @@ _SPARE: Final = 16
 class Gallery(Protocol):
     """Vectors by row."""
 
-    def set(self, row: int, vector: npt.NDArray[np.floating]) -> None: ...
+    def set(self, row: int, vectors: Stored) -> None: ...
     def move(self, hole: int, last: int) -> None: ...
     def nearest(self, queries: Vectors, k: int, rows: Rows | int) -> tuple[Vectors, Rows]: ...
     def scores(self, queries: Vectors, rows: Rows) -> Vectors: ...

@@ -22,11 +22,12 @@ from service.index.directory import Directory
 from service.index.errors import IndexProblem
 from service.index.filters import Filter
 from service.index.inbox import Inbox
-from service.index.matrix import Vectors, as_queries
+from service.index.matrix import as_queries
 from service.index.ranking import Gallery, Place, Scope, Wish, ranked
 from service.index.reader import Reader
 from service.index.schema import Spec
 from service.index.store import Effect
+from service.index.vectors import Vectors
 
 _MAX_QUERIES: Final = 256
 """Of one batch: those who came later must not wait for ever more who came with them."""
@@ -155,7 +156,7 @@ class Searcher:
                 self._gallery.move(*move)
         for number, record in zip(effect.numbers, effect.records, strict=True):
             vector = np.frombuffer(record.vector, self._spec.stored)
-            self._gallery.set(self._directory.place(record.id, number), vector)
+            self._gallery.set(self._directory.place(record.id, number), vector[None])
         self._sequence = effect.sequence
 
     def _next_batch(self) -> list[Asked]:

@@ -38,8 +38,8 @@ def twins(count: int, stored: np.dtype, dim: int = DIM, device: Device = "cpu") 
     ours, matrix, directory = GpuMatrix(dim, stored, device), Matrix(dim), Directory()
     for number, vector in enumerate(unit(count, dim).astype(stored)):
         row = directory.place(f"{number:05}", number)
-        ours.set(row, vector)
-        matrix.set(row, vector)
+        ours.set(row, vector[None])
+        matrix.set(row, vector[None])
     return ours, matrix, directory
 
 
@@ -66,8 +66,8 @@ def test_rows_stay_dense_and_found_through_any_changes(stored: np.dtype) -> None
         if draw.random() < 0.5:
             (vector,) = unit(1, DIM, turn + 100).astype(stored)
             row = directory.place(item_id, 1000 + turn)
-            ours.set(row, vector)
-            matrix.set(row, vector)
+            ours.set(row, vector[None])
+            matrix.set(row, vector[None])
         elif (move := directory.remove(item_id)) is not None:
             ours.move(*move)
             matrix.move(*move)
@@ -124,7 +124,7 @@ def test_a_score_does_not_depend_on_place_or_company() -> None:
     for row, batch, k in ((0, 1, 1), (7, 3, 2), (18, 13, 19)):
         ours = GpuMatrix(dim, np.dtype("<f2"), "cpu")
         for place, other in enumerate(unit(19, dim, seed=row)):
-            ours.set(place, vector if place == row else other)
+            ours.set(place, (vector if place == row else other)[None])
         scores = ours.scores(np.repeat(query[None], batch, 0), np.full((batch, k), row))
         seen |= set(scores.ravel().tolist())
     assert len(seen) == 1
@@ -149,7 +149,7 @@ def test_the_bound_covers_a_query_rounded_as_badly_as_can_be(dim: int) -> None:
     query, up = between(dim)
     row = np.asarray(np.where(up, 1, -1) / dim**0.5, np.float16)
     ours = GpuMatrix(dim, np.dtype("<f2"), "cpu")
-    ours.set(0, row)
+    ours.set(0, row[None])
     rough, numbers = ours.nearest(query[None], 1, 1)
     exact = float(query.astype(np.float64) @ row.astype(np.float64))
     assert 2**-12 < abs(float(rough[0, 0]) - exact) < ours.bound(0)
@@ -166,7 +166,7 @@ def test_who_is_nearest_is_found_behind_all_whom_rounding_prefers() -> None:
     ours, directory = GpuMatrix(dim, np.dtype("<f2"), "cpu"), Directory()
     vectors = [worse] * 200 + [better]
     for number, vector in enumerate(vectors):
-        ours.set(directory.place(f"{number:03}", number), vector)
+        ours.set(directory.place(f"{number:03}", number), vector[None])
     stored = np.stack(vectors).astype(np.float64)
     rounded = query.astype(np.float16).astype(np.float64)
     assert (stored @ rounded).argmax() < 200 == (stored @ query.astype(np.float64)).argmax()

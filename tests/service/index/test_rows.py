@@ -27,7 +27,7 @@ def filled(count: int) -> tuple[Matrix, Directory, dict[str, np.ndarray]]:
     rows, directory, expected = Matrix(DIM), Directory(), {}
     for number, vector in enumerate(unit(count, DIM), start=1):
         item_id = f"{number:03}"
-        rows.set(directory.place(item_id, number), vector)
+        rows.set(directory.place(item_id, number), vector[None])
         expected[item_id] = vector
     return rows, directory, expected
 
@@ -45,7 +45,7 @@ def test_blocks_are_never_moved_and_rows_stay_dense() -> None:
         item_id = f"{draw.randint(1, 70):03}"
         if draw.random() < 0.55:
             vector = unit(1, DIM, turn + 100)[0]
-            rows.set(directory.place(item_id, 1000 + turn), vector)
+            rows.set(directory.place(item_id, 1000 + turn), vector[None])
             expected[item_id] = vector
         else:
             move = directory.remove(item_id)
@@ -76,7 +76,7 @@ def test_more_equal_scores_than_were_fetched_are_ordered_by_id() -> None:
     (same,) = unit(1, DIM)
     ids = [f"{i:02}" for i in range(45)]
     for number, item_id in enumerate(random.Random(0).sample(ids, 45)):
-        rows.set(directory.place(item_id, number), same)
+        rows.set(directory.place(item_id, number), same[None])
     for asked in (1, 20):
         queries = np.repeat(same[None], asked, 0)
         for found in ranked(rows, directory, queries, [Wish(3)] * asked, Scope(45)):
@@ -92,7 +92,7 @@ def test_a_score_does_not_depend_on_place_or_company() -> None:
     for seed, batch in ((0, 1), (1, 40), (2, 13)):
         rows, directory = Matrix(dim), Directory()
         for number in random.Random(seed).sample(range(60), 60):
-            rows.set(directory.place(str(number), number), vectors[number])
+            rows.set(directory.place(str(number), number), vectors[number][None])
         for start in range(0, 40, batch):
             part = queries[start : start + batch]
             for query, found in enumerate(ranked(rows, directory, part, [Wish(60)] * len(part), Scope(60)), start):
