@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from benchmarks.phase1 import recipe_of
+from service.index import Index, Item, Spec
+from service.index.schema import Kind, make
 from training.datasets import load
 from training.images import batches
 from training.pipeline import network_of
 
 Vectors = npt.NDArray[np.float32]
-NOISE = 0.3
+QUERIES: Final = 64
+K: Final = 10
+"""Neighbours that are asked for."""
+BATCH: Final = 512
+"""Items a request to add them."""
+_AHEAD: Final = 4
+"""Batches on their way at once, as of so many clients."""
+NOISE: Final = 0.3
 """Length of what is added to an embedding of length 1: a repetition has a cosine of 0.96 with it, and of 0.92 with the next."""
 
 
@@ -28,11 +41,27 @@ def photographs() -> Vectors:
     return torch.cat(rows).numpy()
 
 
-def noisy(real: Vectors, count: int, seed: int, batch: int = 512) -> Iterator[Vectors]:
+def noisy(real: Vectors, count: int, seed: int, batch: int = 512, noise: float = NOISE) -> Iterator[Vectors]:
     """`count` embeddings drawn from the real ones, each with noise of its own, some at a time."""
     draw = np.random.default_rng(seed)
     dim = real.shape[1]
     for start in range(0, count, batch):
         picked = real[draw.integers(0, len(real), min(batch, count - start))]
-        vectors = picked + NOISE / dim**0.5 * draw.standard_normal(picked.shape, dtype=np.float32)
+        vectors = picked + noise / dim**0.5 * draw.standard_normal(picked.shape, dtype=np.float32)
         yield np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def filled(path: Path, real: Vectors, rows: int, kind: Kind, noise: float = NOISE) -> tuple[Index, float]:
+    """An index of so many rows, and the seconds from the first request to the last acknowledgement, vectors made before."""
+    make(path, Spec("0" * 64, real.shape[1], kind=kind))
+    index = Index(path, torch.get_num_threads())
+    seconds, waiting, number = 0.0, list[Future[object]](), 0
+    for batch in noisy(real, rows, seed=0, batch=BATCH, noise=noise):
+        items = [Item(str(number + i), v, {"n": number + i, "even": i % 2 == 0}) for i, v in enumerate(batch)]
+        number += len(items)
+        started = time.perf_counter()
+        waiting.append(index.submit(items))  # type: ignore[arg-type]
+        while len(waiting) >= (_AHEAD if number < rows else 1):
+            waiting.pop(0).result()
+        seconds += time.perf_counter() - started
+    return index, seconds

@@ -15,7 +15,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
@@ -23,29 +22,24 @@ import faiss
 import numpy as np
 import torch
 
-from benchmarks.gallery import Vectors, noisy, photographs
+from benchmarks.compact import against_exact, recalls
+from benchmarks.gallery import BATCH, QUERIES, K, Vectors, filled, noisy, photographs
 from benchmarks.peers import PEERS, Missing
 from benchmarks.timing import Call, Goal, compare, console, faster, machine, print_goals, print_table
-from service.index import Hit, Index, Item, Spec, compiled
-from service.index.compact import Codes
+from service.index import Index, compiled
 from service.index.directory import Directory
 from service.index.gpu import GpuMatrix
 from service.index.ranking import Scope, Wish, ranked
-from service.index.schema import Device, Kind, make
+from service.index.schema import Device
 
 ROWS: Final = 20_000
 MANY: Final = 50_000
 ROWS_ON_GPU: Final = 1_000_000
-QUERIES: Final = 64
-K: Final = 10
 BARE: Final = "faiss.knn"
 OURS: Final = "the index"
 ON_GPU: Final = "on the GPU"
 FLOOR: Final = "reading the rows"
-_BATCH: Final = 512
 _COPIED_BYTES: Final = 1 << 30
-_AHEAD: Final = 4
-"""Batches on their way at once, as of so many clients."""
 
 
 def main() -> None:
@@ -63,13 +57,15 @@ def run(rows: int, many: int, rounds: int) -> None:
         against_peers(Path(folder), real, queries, rows, rounds)
     with tempfile.TemporaryDirectory() as folder:
         against_exact(Path(folder), real, queries, many, rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        recalls(Path(folder), real, rows)
     against_bandwidth(real, queries, rounds)
 
 
 def against_faiss(folder: Path, real: Vectors, queries: Vectors, rows: int, rounds: int) -> None:
     """A batch and a single query over the same rows, as a bare matrix and as an index, with and without filters."""
     index, seconds = filled(folder / "exact.sqlite", real, rows, "exact")
-    console.print(f"{rows / seconds:,.0f} durable adds a second, {_BATCH} a request (5,000 asked for)")
+    console.print(f"{rows / seconds:,.0f} durable adds a second, {BATCH} a request (5,000 asked for)")
     matrix = np.concatenate(list(noisy(real, rows, seed=0)))
     matrix = matrix.astype(np.float16).astype(np.float32)  # as they are kept
     for asked in (queries, queries[:1]):
@@ -98,31 +94,6 @@ def contenders(index: Index, matrix: Vectors, queries: Vectors, rows: int) -> di
         "filtered: first half": lambda: index.search(queries, K, where=half),
         "filtered: every second": lambda: index.search(queries, K, where=scattered),
     }
-
-
-def against_exact(folder: Path, real: Vectors, queries: Vectors, rows: int, rounds: int) -> None:
-    """A single query, recall, memory, durable adds and the start, exact and compact."""
-    indexes: dict[str, Index] = {}
-    for kind in ("exact", "compact"):
-        path = folder / f"{kind}.sqlite"
-        index, seconds = filled(path, real, rows, "exact" if kind == "exact" else "compact")
-        index.close()
-        started = time.perf_counter()
-        indexes[kind] = Index(path, torch.get_num_threads())
-        opened = time.perf_counter() - started
-        console.print(f"{kind}: {rows / seconds:,.0f} durable adds a second, {_BATCH} a request; start {opened:.1f} s")
-    calls: dict[str, Call] = {
-        "exact": lambda: indexes["exact"].search(queries[:1], K),
-        "compact": lambda: indexes["compact"].search(queries[:1], K),
-    }
-    timings = compare(calls, rounds, warm_up=1)
-    print_table(f"{rows:,} rows, one query", timings, "exact", faster)
-    print_goals(timings, Goal("compact", "exact", 5))
-    found = [index.search(queries, K) for index in indexes.values()]
-    console.print(f"recall@{K} {recall(found[0], found[1]):.4f} (0.99 asked for)")
-    console.print(f"memory: {4 * real.shape[1] / bytes_of(indexes['compact']):.1f} x less (15 x asked for)")
-    for index in indexes.values():
-        index.close()
 
 
 def against_bandwidth(real: Vectors, queries: Vectors, rounds: int) -> None:
@@ -169,10 +140,13 @@ def against_peers(folder: Path, real: Vectors, queries: Vectors, rows: int, roun
         except Missing as missing:
             console.print(f"{name}: {missing}")
             continue
-        started = time.perf_counter()
+        seconds = 0.0
         for number, batch in enumerate(noisy(real, rows, seed=0)):
-            peer.add([str(number * _BATCH + place) for place in range(len(batch))], batch)
-        more["adds/s"][name] = f"{rows / (time.perf_counter() - started):,.0f}"
+            ids = [str(number * BATCH + place) for place in range(len(batch))]
+            started = time.perf_counter()
+            peer.add(ids, batch)
+            seconds += time.perf_counter() - started
+        more["adds/s"][name] = f"{rows / seconds:,.0f}"
         answers = peer.search(queries, K)
         shares = [len({hit.id for hit in hits} & set(ids)) / K for hits, ids in zip(truth, answers, strict=True)]
         more["recall"][name] = f"{np.mean(shares):.3f}"
@@ -184,32 +158,3 @@ def against_peers(folder: Path, real: Vectors, queries: Vectors, rows: int, roun
         print_goals(timings, *(Goal(OURS, name, 1) for name in timings if name != OURS))
     index.close()
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def filled(path: Path, real: Vectors, rows: int, kind: Kind) -> tuple[Index, float]:
-    """An index of so many rows, and the seconds from the first request to the last acknowledgement, vectors made before."""
-    make(path, Spec("0" * 64, real.shape[1], kind=kind))
-    index = Index(path, torch.get_num_threads())
-    seconds, waiting, number = 0.0, list[Future[object]](), 0
-    for batch in noisy(real, rows, seed=0, batch=_BATCH):
-        items = [Item(str(number + i), v, {"n": number + i, "even": i % 2 == 0}) for i, v in enumerate(batch)]
-        number += len(items)
-        started = time.perf_counter()
-        waiting.append(index.submit(items))  # type: ignore[arg-type]
-        while len(waiting) >= (_AHEAD if number < rows else 1):
-            waiting.pop(0).result()
-        seconds += time.perf_counter() - started
-    return index, seconds
-
-
-def recall(exact: list[list[Hit]], found: list[list[Hit]]) -> float:
-    """Of what exact search answers, the part that was found."""
-    pairs = zip(exact, found, strict=True)
-    return float(np.mean([len({hit.id for hit in a} & {hit.id for hit in b}) / max(len(a), 1) for a, b in pairs]))
-
-
-def bytes_of(index: Index) -> float:
-    """Bytes of a compact code."""
-    codes = index._searcher._gallery
-    assert isinstance(codes, Codes)
-    return codes.bytes_each

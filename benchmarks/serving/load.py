@@ -24,6 +24,8 @@ class Sample:
     """0 where the connection ended without an answer, -1 where there was none to be had."""
     seconds: list[float] = field(default_factory=list)
     duration_s: float = 0.0
+    arriving_s: float = 0.0
+    """How long new ones came, where they come by themselves."""
 
     @property
     def per_s(self) -> float:
@@ -160,7 +162,7 @@ async def open_loop(
         task.add_done_callback(tasks.discard)
         at, number = at + chance.expovariate(rate), number + 1
     await asyncio.gather(*tasks)
-    sample.duration_s = time.perf_counter() - started
+    sample.duration_s, sample.arriving_s = time.perf_counter() - started, duration_s
     connections.close()
     return sample
 

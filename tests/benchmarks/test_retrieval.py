@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks import peers
-from benchmarks.gallery import noisy
-from benchmarks.retrieval import BARE, FLOOR, ON_GPU, OURS, K, bytes_of, contenders, filled, on_device, recall
+from benchmarks.compact import bytes_of, recall
+from benchmarks.gallery import K, filled, noisy
+from benchmarks.retrieval import BARE, FLOOR, ON_GPU, OURS, contenders, on_device
 from service.index import Hit
 from tests.service.index.oracle import unit
 
