@@ -23,8 +23,8 @@ from service.inference import Inference
 from service.metrics import Metrics
 from service.settings import Settings
 
-_LONGEST_PAUSE_S: Final = 0.25
-"""Of the decoders beside an engine on the same processor."""
+_DECODERS_PAUSE_S: Final = 0.25
+"""At most, while an engine on the same processor runs a batch: a refusal is promised within a second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ async def _assemble(
     latency = await warm_up(engine, lane, sizes, shape)
     slots = Slots(2 * sizes.max_batch + settings.workers, shape)
     ending.callback(slots.close)
-    turns = Turns(_LONGEST_PAUSE_S if settings.device == "cpu" else 0.0)
+    turns = Turns(_DECODERS_PAUSE_S if settings.device == "cpu" else 0.0, sizes.max_batch)
     batcher = Batcher(engine, lane, slots, sizes, settings.batch_window_ms / 1e3, latency, turns, metrics)
     ending.push_async_callback(batcher.close)
     limits = DecodeLimits(settings.limits, settings.decode_memory_bytes, settings.decode_timeout_s)

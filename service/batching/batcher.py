@@ -26,8 +26,7 @@ from service.metrics import Metrics
 logger = logging.getLogger("rankone")
 
 _PATIENCE: Final = 0.1
-"""How long a free engine waits for images that are being decoded, as a part of what a full batch takes: less than it would lose
-by running a small one."""
+"""How long a free engine waits for images that are being decoded, as a part of what it would take for those that are there."""
 
 
 @dataclass
@@ -65,7 +64,8 @@ class Batcher:
         self._sizes, self._window_s, self._latency = sizes, window_s, latency
         self._copier = Lane("batch")
         self._queue = FairQueue()
-        self._turns, self._changed = turns, turns.changed
+        self._turns, self._changed = turns, asyncio.Event()
+        turns.num_waiting = lambda: len(self._queue)
         self._prepared: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=1)
         self._running_since: float | None = None
         self._running_size = 0
@@ -94,8 +94,9 @@ class Batcher:
         self._release(self._queue.discard(job))
 
     def images_per_s(self) -> float:
-        """What full batches come to."""
-        return self._sizes.max_batch / max(self._latency.predict(self._sizes.max_batch), 1e-6)
+        """What full batches come to, each of them waited for."""
+        waited = 1 + _PATIENCE if self._turns.is_shared else 1
+        return self._sizes.max_batch / max(waited * self._latency.predict(self._sizes.max_batch), 1e-6)
 
     async def close(self) -> None:
         """Ends it; what waits is not answered."""
@@ -109,10 +110,12 @@ class Batcher:
             await self._until_worthwhile()
             if not (tasks := self._take()):
                 continue
+            self._turns.take()
             try:
                 pixels = await self._copier(self._copied, tasks)
             except Exception as error:
                 self._fail(tasks, error)
+                self._turns.give_back()
             else:
                 await self._prepared.put(_Batch(tasks, pixels))
             finally:
@@ -131,12 +134,13 @@ class Batcher:
 
     def _closes_at(self, free_at: float) -> float:
         """Until when what could run since `free_at` waits to be more: for its window, and for what is being decoded."""
-        if len(self._queue) >= self._sizes.max_batch:
+        if not 0 < len(self._queue) < self._sizes.max_batch:
             return 0.0
-        window = self._opened_at + self._window_s
-        if self._turns.num_decoding == 0:
-            return window
-        return max(window, free_at + _PATIENCE * self._latency.predict(self._sizes.max_batch))
+        closes_at = self._opened_at + self._window_s
+        expected_s = self._latency.predict(len(self._queue))
+        if self._turns.is_shared and self._turns.num_decoding():
+            closes_at = max(closes_at, free_at + _PATIENCE * expected_s)
+        return min(closes_at, self._queue.deadline - expected_s)
 
     def _is_worthwhile(self) -> bool:
         if self._prepared.full():
@@ -182,12 +186,12 @@ class Batcher:
             self._changed.set()
             try:
                 if any(task.job.wants_engine for task in batch.tasks):  # or all of them have left meanwhile
-                    with self._turns.engine(self._latency.predict(len(batch.pixels))):
-                        await self._answer(batch)
+                    await self._answer(batch)
             except Exception as error:
                 self._fail(batch.tasks, error)
             finally:
                 self._running_since, self._running_size = None, 0
+                self._turns.give_back()
                 self._changed.set()
 
     async def _answer(self, batch: _Batch) -> None:

@@ -17,6 +17,11 @@ class FairQueue:
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def deadline(self) -> float:
+        """The earliest of its jobs; there must be one."""
+        return min(job.deadline for job in self._jobs)
+
     def push(self, task: Task) -> None:
         """Adds a task behind those of its own job."""
         self._jobs.setdefault(task.job, deque()).append(task)

@@ -1,47 +1,58 @@
 """Whose the processor is, where the engine and the decoders share one.
 
 An engine splits a layer between its threads, and all of them wait for the one that a decoder has displaced: beside a busy
-engine, decoding costs several times its processor time. So decoders pause while a batch runs, and the engine waits a little
-for what they have begun. A long batch is shared all the same: it loses little, and whoever sent what cannot be decoded would
-have to wait for its end.
+engine, decoding costs several times its processor time. So no image is begun while a batch runs, as many are begun between two
+batches as make a full one, and the engine waits a little for those. After a while they are begun beside it all the same: a long
+batch loses little, and whoever sent what cannot be decoded is not to wait for its end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 
 
 class Turns:
     """Between a batcher and its decoders, on the event loop.
 
     Args:
-        longest_s: what takes longer is run beside the decoders; 0 where they have a processor of their own.
+        pause_s: how long a batch keeps images from being begun; 0 where the engine has a processor of its own.
+        size: of a full batch.
     """
 
-    def __init__(self, longest_s: float = 0.0) -> None:
-        self._longest_s = longest_s
-        self.decoders_pause = False
+    def __init__(self, pause_s: float, size: int) -> None:
+        self._pause_s, self._size = pause_s, size
+        self._num_batches, self._taken_at = 0, 0.0
+        self.num_waiting: Callable[[], int] = lambda: 0
+        """Images that are decoded; the batcher knows."""
+        self.num_decoding: Callable[[], int] = lambda: 0
+        """Images that are being decoded; the decoders know."""
         self.on_decoders: Callable[[], None] = lambda: None
-        """Called when the decoders may go on."""
-        self.num_decoding = 0
-        """Images that are with the decoders or wait for one."""
-        self.changed = asyncio.Event()
-        """Set whenever the batcher has something to look at."""
+        """Called when they may go on."""
 
-    def decoding(self, change: int) -> None:
-        """So many images more, or less, are to be decoded."""
-        self.num_decoding += change
-        self.changed.set()
+    @property
+    def is_shared(self) -> bool:
+        """There is one processor for both."""
+        return self._pause_s > 0
 
-    @contextmanager
-    def engine(self, expected_s: float) -> Iterator[None]:
-        """While the engine runs a batch that is expected to take so long."""
-        self.decoders_pause = expected_s <= self._longest_s
-        try:
-            yield
-        finally:
-            self.decoders_pause = False
-            self.on_decoders()
-            self.changed.set()
+    def may_begin(self) -> bool:
+        """Whether another image may be begun."""
+        if not self.is_shared:
+            return True
+        if self._num_batches:
+            return time.perf_counter() - self._taken_at >= self._pause_s
+        return self.num_waiting() + self.num_decoding() < self._size
+
+    def take(self) -> None:
+        """A batch is put together for the engine."""
+        self._num_batches, self._taken_at = self._num_batches + 1, time.perf_counter()
+        asyncio.get_running_loop().call_later(self._pause_s, self._tell)
+
+    def give_back(self) -> None:
+        """It has been run, or will not be."""
+        self._num_batches -= 1
+        self._tell()
+
+    def _tell(self) -> None:
+        self.on_decoders()

@@ -35,7 +35,7 @@ class DecodePool:
         slots: where they go.
         limits: of one image.
         num_workers: images decoded at once.
-        turns: says when they may work, and is told how much there is to do.
+        turns: with the engine.
         on_decoded: takes each image that is in its slot and still wanted.
     """
 
@@ -60,6 +60,7 @@ class DecodePool:
         self._all_ready = asyncio.Event()
         self.num_deaths = 0
         slots.on_release = turns.on_decoders = self._dispatch
+        turns.num_decoding = lambda: len(self._ready) - len(self._free)
 
     async def start(self) -> None:
         """Returns when all workers are ready; whether they are or not, `close` ends those that there are.
@@ -89,12 +90,11 @@ class DecodePool:
         """Queues the images of a request."""
         for task in job.tasks:
             self._queue.push(task)
-        self._turns.decoding(len(job.tasks))
         self._dispatch()
 
     def discard(self, job: Job) -> None:
         """Takes out what waits of a job; what is being decoded is dropped when it is done."""
-        self._turns.decoding(-len(self._queue.discard(job)))
+        self._queue.discard(job)
 
     async def close(self) -> None:
         """Ends the workers; what waits is not decoded."""
@@ -108,18 +108,16 @@ class DecodePool:
         await asyncio.to_thread(_wait_for, list(self._workers))
 
     def _dispatch(self) -> None:
-        while self._queue and self._free and self._slots.num_free and not self._turns.decoders_pause:
+        while self._queue and self._free and self._slots.num_free and self._turns.may_begin():
             task = self._queue.pop()
             if task.job.deadline < time.perf_counter():
                 task.job.fail(DeadlinePassed("the deadline passed before the image was decoded"))
             if task.job.is_over:
-                self._turns.decoding(-1)
                 continue
             task.slot = self._slots.acquire()
             self._free.pop().decode(task)
 
     def _decoded(self, task: Task, error: ImageRejected | None) -> None:
-        self._turns.decoding(-1)
         if error is None:
             task.job.decoded(task)
             if task.job.wants_engine:

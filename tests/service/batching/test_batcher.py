@@ -51,9 +51,9 @@ class Gate:
 class Bench:
     """A batcher with its surroundings, and images whose pixels are all one number."""
 
-    def __init__(self, sizes: Sizes, window_s: float = 0.0, image_s: float = 0.1, longest_s: float = 0.0) -> None:
+    def __init__(self, sizes: Sizes, window_s: float = 0.0, image_s: float = 0.1, pause_s: float = 0.0) -> None:
         self.engine, self.lane, self.slots = Gate(), Lane("engine"), Slots(64, SHAPE)
-        self.turns, latency = Turns(longest_s), LatencyModel((1, 2), (image_s, 2 * image_s))
+        self.turns, latency = Turns(pause_s, sizes.max_batch), LatencyModel((1, 2), (image_s, 2 * image_s))
         self.batcher = Batcher(self.engine, self.lane, self.slots, sizes, window_s, latency, self.turns, Metrics())
 
     def job(self, *values: float, deadline_s: float = 60.0) -> Job:
@@ -315,47 +315,72 @@ async def test_nan_in_an_answer_is_an_error(bench: Bench) -> None:
         await job.done
 
 
-async def test_a_free_engine_waits_for_what_is_being_decoded(anyio_backend: str) -> None:
-    bench = Bench(Sizes(4), image_s=1e3)
-    bench.engine.open.release(10)
-    bench.turns.decoding(2)
-    jobs = [bench.job(1, deadline_s=1e6)]
-    await bench.settle()
-    assert bench.sizes() == []
-    bench.turns.decoding(-1)
-    jobs.append(bench.job(2, deadline_s=1e6))
-    await bench.settle()
-    assert bench.sizes() == []
-    bench.turns.decoding(-1)  # refused: nothing will come of it
-    await asyncio.gather(*(job.done for job in jobs))
-    assert bench.sizes() == [2]
+async def test_an_engine_waits_for_what_is_being_decoded_where_that_shares_its_processor(anyio_backend: str) -> None:
+    """On a GPU it does not."""
+    for pause_s, sizes in ((1.0, [2]), (0.0, [1, 1])):
+        bench = Bench(Sizes(4), image_s=1e3, pause_s=pause_s)
+        bench.engine.open.release(10)
+        bench.turns.num_decoding = lambda: 1
+        jobs = [bench.job(1, deadline_s=1e6)]
+        await bench.settle()
+        bench.turns.num_decoding = lambda: 0
+        jobs.append(bench.job(2, deadline_s=1e6))
+        await asyncio.gather(*(job.done for job in jobs))
+        assert bench.sizes() == sizes
+        await bench.close()
+
+
+async def test_it_waits_a_tenth_of_what_is_there_and_never_past_a_deadline(anyio_backend: str) -> None:
+    bench = Bench(Sizes(4), image_s=10, pause_s=1.0)
+    bench.turns.num_decoding = lambda: 1
+    now = time.perf_counter()
+    bench.job(1, 2, deadline_s=1e6)
+    assert bench.batcher._closes_at(now) == pytest.approx(now + 2, abs=1e-6)
+    hurried = bench.job(3, deadline_s=31)
+    assert bench.batcher._closes_at(now) == pytest.approx(hurried.deadline - 30, abs=1e-6)
+    bench.job(4)
+    assert bench.batcher._closes_at(now) == 0
     await bench.close()
 
 
-async def test_it_waits_no_longer_than_a_small_batch_would_cost_it(anyio_backend: str) -> None:
-    bench = Bench(Sizes(4), image_s=0.01)
-    bench.engine.open.release(10)
-    bench.turns.decoding(1)
-    await bench.job(1).done
-    bench.turns.decoding(3)
-    await asyncio.gather(*(bench.job(value).done for value in range(4)))
-    assert bench.sizes() == [1, 4]
+async def test_no_image_is_begun_while_a_batch_runs_and_then_as_many_as_make_one(anyio_backend: str) -> None:
+    bench = Bench(Sizes(2), pause_s=30)
+    turns, told = bench.turns, list[bool]()
+    turns.on_decoders = lambda: told.append(turns.may_begin())
+    assert turns.may_begin()
+    turns.num_decoding = lambda: 2
+    assert not turns.may_begin(), "two are enough for a batch"
+    turns.num_decoding = lambda: 0
+    job = bench.job(1)
+    await bench.started()
+    assert not turns.may_begin()
+    bench.engine.open.release(1)
+    await job.done
+    await bench.settle()
+    assert told == [True]
     await bench.close()
 
 
-@pytest.mark.parametrize(("longest_s", "pauses"), [(0.0, False), (0.15, True)])
-async def test_decoders_pause_while_a_short_batch_runs(longest_s: float, *, pauses: bool) -> None:
-    bench = Bench(Sizes(4), longest_s=longest_s)
-    told = []
-    bench.turns.on_decoders = lambda: told.append(bench.turns.decoders_pause)
-    first = bench.job(1)
+async def test_a_long_batch_does_not_keep_images_from_being_begun(anyio_backend: str) -> None:
+    bench = Bench(Sizes(2), pause_s=0.05)
+    told = asyncio.Event()
+    bench.turns.on_decoders = lambda: told.set() if bench.turns.may_begin() else None
+    job = bench.job(1)
     await bench.started()
-    assert bench.turns.decoders_pause is pauses
-    long = bench.job(2, 3)
+    await asyncio.wait_for(told.wait(), 30)
+    bench.turns.num_decoding = lambda: 10
+    assert bench.turns.may_begin()
     bench.engine.open.release(1)
-    await bench.started()
-    assert told == [False]
-    assert not bench.turns.decoders_pause, "two images take 0.2 s"
-    bench.engine.open.release(1)
-    await asyncio.gather(first.done, long.done)
+    await job.done
+    await bench.close()
+
+
+async def test_a_batch_that_cannot_be_put_together_gives_its_turn_back(
+    anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(Sizes(2), pause_s=30)
+    monkeypatch.setattr(bench.batcher, "_copied", lambda tasks: 1 / 0)
+    with pytest.raises(EngineError):
+        await bench.job(1).done
+    assert bench.turns.may_begin()
     await bench.close()

@@ -36,7 +36,7 @@ class Harness:
     def __init__(self, limits: DecodeLimits, num_workers: int, num_slots: int) -> None:
         self.slots = Slots(num_slots, (3, SPEC.size, SPEC.size))
         self.decoded: dict[Task, np.ndarray] = {}
-        self.arrived, self.turns = asyncio.Event(), Turns(longest_s=1.0)
+        self.arrived, self.turns = asyncio.Event(), Turns(pause_s=60, size=8)
         self.holds_slots = False
         self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.turns, self.take)
 
@@ -223,26 +223,24 @@ async def test_workers_end_with_the_pool_and_not_by_signals_of_the_terminal() ->
 
 async def test_nothing_is_begun_while_the_engine_has_the_processor() -> None:
     async with running() as harness:
-        with harness.turns.engine(0.5):
-            job = harness.submit([picture()])
-            await asyncio.sleep(0.05)
-            assert harness.slots.num_free == harness.slots.count
-            assert harness.turns.num_decoding == 1
+        harness.turns.take()
+        job = harness.submit([picture()])
+        await asyncio.sleep(0.05)
+        assert harness.slots.num_free == harness.slots.count
+        harness.turns.give_back()
         assert len(await harness.pixels(job)) == 1
 
 
-async def test_what_is_to_be_decoded_is_counted_whatever_becomes_of_it() -> None:
-    """Decoded, refused, too late, given up, and lost with its worker."""
-    async with running(num_slots=1) as harness:
-        harness.submit([picture(), b"nothing", picture()])
-        harness.submit([picture()], deadline_s=-1)
-        assert harness.turns.num_decoding == 4
-        harness.pool.discard(harness.submit([picture(), picture()]))
-        assert harness.turns.num_decoding == 4
-        await harness.until(lambda: harness.turns.num_decoding == 0)
+async def test_what_is_being_decoded_is_counted_whatever_becomes_of_it() -> None:
+    """Decoded, refused, and lost with its worker; what waits is not counted."""
+    async with running() as harness:
         (pid,) = harness.pool.pids
         os.kill(pid, signal.SIGSTOP)
-        job = harness.submit([picture()])
+        job = harness.submit([picture(), b"nothing", picture()])
+        assert harness.turns.num_decoding() == 1
         os.kill(pid, signal.SIGKILL)
-        await rejection_of(job)
-        assert harness.turns.num_decoding == 0
+        await harness.until(lambda: harness.pool.num_deaths == 1)
+        assert harness.turns.num_decoding() == 0
+        with pytest.raises(InputsRejected):
+            await job.done
+        assert harness.turns.num_decoding() == 0
