@@ -14,17 +14,19 @@ from benchmarks.gallery import BATCH, QUERIES, K, Vectors, filled, noisy
 from benchmarks.timing import Call, Goal, compare, console, faster, print_goals, print_table
 from service.index import Hit, Index
 from service.index.compact import Codes
+from service.index.schema import Kind
 
+_KINDS: Final[tuple[Kind, ...]] = ("exact", "compact")
 _SINGLE: Final = 8
-_NOISES: Final = (0.1, 0.6, 1.0, 2.0)
+_NOISES: Final = (0.05, 0.1, 0.6, 1.0, 2.0)
 
 
 def against_exact(folder: Path, real: Vectors, queries: Vectors, rows: int, rounds: int) -> None:
     """Single queries, recall, memory, durable adds and the start, exact and compact."""
     indexes: dict[str, Index] = {}
-    for kind in ("exact", "compact"):
+    for kind in _KINDS:
         path = folder / f"{kind}.sqlite"
-        index, seconds = filled(path, real, rows, "exact" if kind == "exact" else "compact")
+        index, seconds = filled(path, real, rows, kind)
         index.close()
         started = time.perf_counter()
         indexes[kind] = Index(path, torch.get_num_threads())

@@ -20,12 +20,11 @@ from service.keys import add_key
 
 _FLOOD_PER_S: Final = 300
 _NUM_HALVES: Final = 200
-_LOAD: Final = 0.5
 _HOST: Final = "127.0.0.1"
 
 
-def abuse(bundle: Bundle, threads: int, capacity: float, duration_s: float) -> None:
-    """p99 of single images at half the capacity: alone, beside the flood, beside the half-sent requests."""
+def abuse(bundle: Bundle, threads: int, rate: float, duration_s: float) -> None:
+    """p99 of single images at this rate, half the capacity: alone, beside the flood, beside the half-sent requests."""
     with tempfile.TemporaryDirectory() as folder:
         secret, _ = add_key(Path(folder, "keys.json"), None, frozenset({"read"}))
         with service(bundle, threads, "--keys", str(Path(folder, "keys.json"))) as contender:
@@ -33,9 +32,9 @@ def abuse(bundle: Bundle, threads: int, capacity: float, duration_s: float) -> N
                 request("/embed", image, "image/jpeg", ["Accept: application/x-npy", f"Authorization: Bearer {secret}"])
                 for image in jpegs(16)
             ]
-            alone = uvloop.run(_good(contender, good, capacity, duration_s))
-            flooded = uvloop.run(_beside_flood(contender, good, capacity, duration_s))
-            halved = uvloop.run(_beside_halves(contender, good, capacity, duration_s))
+            alone = uvloop.run(_good(contender, good, rate, duration_s))
+            flooded = uvloop.run(_beside_flood(contender, good, rate, duration_s))
+            halved = uvloop.run(_beside_halves(contender, good, rate, duration_s))
     for name, sample in (
         (f"{_FLOOD_PER_S} requests/s without a valid key", flooded),
         (f"{_NUM_HALVES} half-sent requests", halved),
@@ -48,21 +47,21 @@ def abuse(bundle: Bundle, threads: int, capacity: float, duration_s: float) -> N
         )
 
 
-async def _good(contender: Contender, requests: list[bytes], capacity: float, duration_s: float) -> Sample:
-    return await open_loop(_HOST, contender.port, requests, _LOAD * capacity, duration_s)
+async def _good(contender: Contender, requests: list[bytes], rate: float, duration_s: float) -> Sample:
+    return await open_loop(_HOST, contender.port, requests, rate, duration_s)
 
 
-async def _beside_flood(contender: Contender, requests: list[bytes], capacity: float, duration_s: float) -> Sample:
+async def _beside_flood(contender: Contender, requests: list[bytes], rate: float, duration_s: float) -> Sample:
     bad = [request("/embed", b"x" * 10_000, "image/jpeg", ["Authorization: Bearer guessed"])]
     flood = asyncio.create_task(open_loop(_HOST, contender.port, bad, _FLOOD_PER_S, duration_s, seed=1))
-    sample = await _good(contender, requests, capacity, duration_s)
+    sample = await _good(contender, requests, rate, duration_s)
     await flood
     return sample
 
 
-async def _beside_halves(contender: Contender, requests: list[bytes], capacity: float, duration_s: float) -> Sample:
+async def _beside_halves(contender: Contender, requests: list[bytes], rate: float, duration_s: float) -> Sample:
     async with _halves(contender):
-        return await _good(contender, requests, capacity, duration_s)
+        return await _good(contender, requests, rate, duration_s)
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ ROUNDS: Final = 3
 LOADS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
 BATCH: Final = 16
 CEILING_S: Final = 8.0
+_SLOW_S: Final = 0.2
 _JSON: Final = "Accept: application/json"
 _FORMS: Final = {
     "npy": (NPY, ""),
@@ -53,8 +54,9 @@ class Patience:
         return 25 * self.image_s
 
     def open_s(self, rate: float) -> float:
-        """For a thousand arrivals, as the 99.9th percentile takes; for sixty of a network so slow that those take hours."""
-        return min(max(40 / self.image_s, 60), 1000) / rate
+        """For a thousand arrivals and some, as the 99.9th percentile takes, and 30 s at least; for sixty of a slow network."""
+        num_arrivals = 1100 if self.image_s < _SLOW_S else 60
+        return max(30.0, num_arrivals / rate)
 
 
 def main(bundle: Path | None = None) -> None:
@@ -70,7 +72,7 @@ def main(bundle: Path | None = None) -> None:
         capacity = saturation(opened, threads, patience)
         own_part(opened, threads)
         arrivals(opened, threads, capacity, patience)
-        abuse(opened, threads, capacity, patience.open_s(capacity / 2))
+        abuse(opened, threads, capacity / 2, patience.open_s(capacity / 2))
 
 
 def ceiling(bundle: Bundle) -> None:
@@ -157,7 +159,7 @@ def arrivals(bundle: Bundle, threads: int, capacity: float, patience: Patience) 
 def _cells(sample: Sample, patience: Patience) -> Iterator[str]:
     yield f"{sum(seconds <= patience.in_time_s for seconds in sample.seconds) / sample.arriving_s:.3g}"
     for percent in (50, 95, 99, 99.9):
-        is_known = len(sample.seconds) * (100 - percent) >= 100  # or it would be the slowest alone
+        is_known = len(sample.seconds) * round(1000 - 10 * percent) >= 1000  # or it would be the slowest alone
         yield f"{1e3 * sample.percentile(percent):.0f}" if is_known else "-"
     yield str(sum(count for status, count in sample.statuses.items() if status != 200))
 

@@ -17,23 +17,22 @@ import numpy as np
 import numpy.typing as npt
 
 from service.index.directory import Directory, Rows
+from service.index.rounded import Bits, Rounded
 from service.index.vectors import Stored, Vectors, as_floats
 
 NEAR: Final = 2000
-"""Codes that are looked at more closely, at least, and vectors that are read from disk, at most; ..."""
 _NEAR_EACH: Final = 40
-_EXACT_EACH: Final = 5
-"""... or so many of each for every neighbour that is asked for, where that is more."""
+"""Codes that are looked at more closely: so many, or so many for every neighbour that is asked for, where that is more."""
+READ: Final = 2000
+_READ_EACH: Final = 5
+"""Vectors that are read from disk, at most, in the same way."""
 DEVIATIONS: Final = 2.5
 """How many standard deviations below the last of the best estimates a neighbour's may lie."""
-_QUERY_BITS: Final = 6
-"""Of a query's coordinate. What they round off is a tenth of what the one bit of a code does."""
-_TILE: Final = 256
-"""Vectors in memory at once."""
+_TILE: Final = 512
+"""Codes or vectors that are copied at once."""
 _FIRST: Final = 1024
 _WORD: Final = 8
 
-Bits = npt.NDArray[np.uint8]
 Read = Callable[[Sequence[int]], Sequence[bytes]]
 
 
@@ -58,7 +57,8 @@ class Codes:
             self._factors = np.concatenate([self._factors, np.zeros_like(self._factors)])
         x = as_floats(vectors)
         self._bits[row:end] = self._packed(x > 0)
-        self._factors[row:end] = 1 / np.maximum(np.abs(x).sum(axis=1), 1e-12)
+        lengths = np.abs(x).sum(axis=1)
+        self._factors[row:end] = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
 
     def move(self, hole: int, last: int) -> None:
         """Fills `hole` with the row `last`, which is the end from now on."""
@@ -89,33 +89,29 @@ class Codes:
         return -2.0
 
     def _likely(self, query: Vectors, near: Rows, k: int) -> tuple[Vectors, Rows]:
-        """Those of `near` that may be among the k best, with their estimates, best first.
-
-        A code stands for all vectors with its signs: around x, a cone of sin^2 = 1 - <s, x>^2 / dim. An estimate is off by a
-        standard deviation of its tangent over sqrt(dim), and by less where query and vector are alike, which is not counted on.
-        """
-        estimates, factors = self._estimates(query, near), self._factors[near]
-        order = np.argsort(-estimates, kind="stable")[: max(NEAR, _EXACT_EACH * k)]
-        errors = np.sqrt(np.maximum(factors**2 - 1 / self._dim, 0))
+        """Those of `near` that may be among the k best, with their estimates, best first."""
+        rounded = Rounded(query)
+        parts = [near[start : start + _TILE] for start in range(0, len(near), _TILE)]
+        estimates = np.concatenate([self._estimates(rounded, part) for part in parts])
+        order = np.argsort(-estimates, kind="stable")[: max(READ, _READ_EACH * k)]
         worst = estimates[order[min(k, len(order)) - 1]]
-        likely = order[(estimates + DEVIATIONS * errors)[order] >= worst]
+        likely = order[(estimates + DEVIATIONS * self._errors(rounded, near))[order] >= worst]
         return estimates[likely], near[likely]
 
-    def _estimates(self, query: Vectors, rows: Rows) -> Vectors:
-        """<q, s> / <s, x>, where <q, s> is twice what q has at the positive signs, less the sum of q.
+    def _estimates(self, query: Rounded, rows: Rows) -> Vectors:
+        """<q, s> / <s, x>, where <q, s> is twice what q has at the positive signs, less the sum of q."""
+        sums = query.at_set_bits(self._packed(query.planes), self._bits[rows])
+        return np.asarray((2 * sums - query.sum) * self._factors[rows], np.float32)
 
-        With q rounded to `lowest + step * u`, u is a number of bits, and each of them counted where a sign is positive by
-        |a and b| = (|a| + |b| - |a xor b|) / 2: RaBitQ's product, by the Hamming distances that processors are quick at.
+    def _errors(self, query: Rounded, rows: Rows) -> Vectors:
+        """Standard deviations of the estimates, over codes and the rounding of the query.
+
+        A code stands for all vectors with its signs: around x, a cone whose tangent is sqrt(dim / <s, x>^2 - 1). An estimate is
+        off by that over sqrt(dim), and by less where query and vector are alike, which is not counted on.
         """
-        lowest = query.min()
-        step = max(float(query.max() - lowest) / (2**_QUERY_BITS - 1), 1e-12)
-        weights = 1 << np.arange(_QUERY_BITS + 1)  # the last bit is never set: distances from it count the signs
-        planes = (np.rint((query - lowest) / step).astype(np.int64) & weights[:, None]) > 0
-        apart = _distances(self._packed(planes), self._bits[rows])
-        num_positive = apart[-1]
-        in_both = (planes.sum(axis=1)[:, None] + num_positive - apart) / 2
-        sums = lowest * num_positive + step * (weights @ in_both)
-        return np.asarray((2 * sums - query.sum()) * self._factors[rows], np.float32)
+        squares = self._factors[rows] ** 2
+        variances = np.maximum(squares * (1 + query.lost) - 1 / self._dim, 0)
+        return np.asarray(np.sqrt(variances), np.float32)
 
     def _exact(self, query: Vectors, rows: Rows) -> Vectors:
         unique, places = np.unique(rows, return_inverse=True)
@@ -132,11 +128,3 @@ class Codes:
         """(n, dim) as bits, in whole words as the codes are."""
         packed = np.packbits(signs, axis=1)
         return np.pad(packed, ((0, 0), (0, self._bits.shape[1] - packed.shape[1])))
-
-
-def _distances(a: Bits, b: Bits) -> npt.NDArray[np.int32]:
-    """Hamming distances (m, n)."""
-    distances = np.empty((len(a), len(b)), np.int32)
-    pointers = map(faiss.swig_ptr, (a, b))
-    faiss.hammings(*pointers, len(a), len(b), a.shape[1], faiss.swig_ptr(distances))  # type: ignore[attr-defined]
-    return distances

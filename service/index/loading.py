@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Final
 
@@ -47,15 +48,14 @@ def load(reader: Reader, spec: Spec, path: Path, threads: int, device: Device = 
     directory, damaged = Directory(), set[str]()
     gallery = _gallery(reader, spec, directory, device)
     num_rows, number = 0, 0
-    faiss.omp_set_num_threads(threads)  # holds for the calling thread alone
     try:
-        with reader.snapshot() as sequence:
+        with reader.snapshot() as sequence, _threads(threads):
             reader.check_file()
             for rows in _tiles(reader.everything()):
                 num_rows, number = num_rows + len(rows), rows[-1][0]
-                whole = [(at, record) for at, record in rows if _is_whole(record, spec)]
-                _place(whole, spec, gallery, directory)
-                damaged |= {str(record.id) for _, record in rows} - {record.id for _, record in whole}
+                is_whole = [_is_whole(record, spec) for _, record in rows]
+                _place(list(compress(rows, is_whole)), spec, gallery, directory)
+                damaged |= {str(record.id) for (_, record), whole in zip(rows, is_whole, strict=True) if not whole}
             if num_rows != reader.count() or number > sequence:
                 raise IndexDamaged(f"{path} is damaged: its items are not those it counts; restore it from a backup")
     except (IndexDamaged, DeviceProblem):
@@ -63,6 +63,17 @@ def load(reader: Reader, spec: Spec, path: Path, threads: int, device: Device = 
     except IndexProblem as error:
         raise IndexDamaged(f"{path} is damaged: {error}") from error
     return Loaded(gallery, directory, sequence, frozenset(damaged))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Faiss uses so many; it is set for the calling thread alone."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def _tiles(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -77,6 +88,7 @@ def _place(rows: Sequence[Row], spec: Spec, gallery: Gallery, directory: Directo
     start = len(directory)
     for number, record in rows:
         directory.place(record.id, number)
+    assert len(directory) == start + len(rows)  # no id is there twice: every page has been looked at
     vectors = np.frombuffer(b"".join(record.vector for _, record in rows), spec.stored)
     gallery.set(start, vectors.reshape(len(rows), spec.dim))
 

@@ -61,8 +61,8 @@ def ranked(
 ) -> list[list[Place]]:
     """The answer to every query (m, dim).
 
-    Of the gallery's candidates each is scored again by itself; where one that was not fetched could still belong to the
-    answer, within rounding, four times as many are fetched.
+    Of the gallery's candidates, which may stand there several times, each is scored again by itself; where one that was not
+    fetched could still belong to the answer, within rounding, four times as many are fetched.
     """
     answers: list[list[Place]] = [[] for _ in queries]
     waiting = list(range(len(queries))) if scope.size else []
@@ -75,7 +75,8 @@ def ranked(
         unsure = []
         for place, query in enumerate(waiting):
             wish = wishes[query]
-            found = _ordered(rows[place].tolist(), scores[place].tolist(), directory.ids)
+            unique, first = np.unique(rows[place], return_index=True)
+            found = _ordered(unique.tolist(), scores[place][first].tolist(), directory.ids)
             answers[query] = list(_picked(found, wish, scope.labels))
             limit = gallery.bound(float(rough[place, -1]))
             if not (fetch == scope.size or limit < wish.min_score or _is_sure(answers[query], wish.k, limit)):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float32]
 Stored = npt.NDArray[np.floating]
-"""float16 or float32."""
+"""float16 or float32, as the index keeps them."""
 
 
 def as_floats(stored: Stored, out: Vectors | None = None) -> Vectors:
@@ -21,8 +21,8 @@ def as_floats(stored: Stored, out: Vectors | None = None) -> Vectors:
     numbers. It is also the first to touch the memory of `out`, which for gigabytes is most of the work.
     """
     floats = np.empty(stored.shape, np.float32) if out is None else out
-    if stored.itemsize == floats.itemsize:
-        np.copyto(floats, stored)
+    if stored.dtype != np.float16:
+        np.copyto(floats, stored, casting="same_kind")
         return floats
     _halves(stored.shape[1]).sa_decode(np.ascontiguousarray(stored).view(np.uint8), floats)
     return floats

@@ -12,6 +12,7 @@ import pytest
 from service.index import Index, Item, compiled
 from service.index import compact as module
 from service.index.offline import measure_recall
+from service.index.rounded import Rounded
 from service.index.schema import make
 from tests.service.index.conftest import SPEC
 from tests.service.index.oracle import unit
@@ -79,14 +80,35 @@ def test_estimates_are_off_by_what_they_are_said_to_be(compact: Index) -> None:
     codes = filled(compact, vectors)
     query = vectors[3] + 0.3 * unit(1, DIM, seed=9)[0]
     query /= np.linalg.norm(query)
-    estimates = codes._estimates(query, np.arange(2000))
+    rounded, rows = Rounded(query), np.arange(2000)
+    estimates, errors = codes._estimates(rounded, rows), codes._errors(rounded, rows)
     signs = np.where(vectors.astype(np.float16) > 0, 1.0, -1.0)
     lengths = np.abs(vectors.astype(np.float64)).sum(axis=1)
-    errors = np.sqrt(codes._factors[:2000] ** 2 - 1 / DIM)
     assert ((estimates - signs @ query / lengths) / errors).std() < 0.1  # the query's six bits
     off = (estimates - vectors.astype(np.float64) @ query) / errors
     assert abs(off.mean()) < 0.1
     assert 0.9 < off.std() < 1.1
+
+
+def test_many_items_of_no_length_hide_nobody(compact: Index) -> None:
+    """As of black images, whose inner product with everything is zero."""
+    vectors = gallery(500)
+    fill(compact, vectors)
+    compact.put([Item(f"black {i}", np.zeros(DIM, np.float32)) for i in range(60)])
+    for query in (vectors[7], -vectors[7]):
+        (hits,) = compact.search(np.asarray(query)[None], 10)
+        wanted = np.sort(np.append(vectors.astype(np.float16).astype(np.float64) @ query, np.zeros(60)))[::-1][:10]
+        assert [hit.score for hit in hits] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_query_is_answered_alike_alone_and_beside_one_that_has_more_to_read(compact: Index) -> None:
+    things = unit(600, DIM, seed=5)
+    crowd = things[0] + 1e-3 * unit(300, DIM, seed=6)
+    fill(compact, np.concatenate([crowd, things[1:]]))
+    queries = np.stack([things[0], things[-1]])
+    together = compact.search(queries, 5)
+    assert together == [compact.search(query[None], 5)[0] for query in queries]
+    assert [len({hit.id for hit in hits}) for hits in together] == [5, 5]
 
 
 def test_it_follows_changes_and_filters_first(compact: Index) -> None:
