@@ -12,7 +12,7 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from service.api import classify, embed, health, indexes, items, models, openai, problems, search
+from service.api import classify, docs, embed, health, indexes, items, models, openai, problems, search
 from service.index import Indexes
 from service.keys import KeyRing
 from service.metrics import Metrics
@@ -44,12 +44,14 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         version=version("rankone"),
         summary="Image embeddings by normalized bilinear pooling, class predictions and retrieval.",
         lifespan=_lifespan,
+        docs_url=None,  # ours needs no other host
+        redoc_url=None,
     )
     app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), ServiceState()
     app.state.tracer = Tracer()
     app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
     problems.install(app)
-    for resource in (embed, classify, search, openai, items, indexes, models, health):
+    for resource in (embed, classify, search, openai, items, indexes, models, health, docs):
         app.include_router(resource.router)
     app.add_middleware(BodyMiddleware, max_bytes=settings.max_request_bytes, max_total_bytes=settings.max_total_bytes)
     if settings.keys is not None:

@@ -9,12 +9,13 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api import docs
 from service.api.problems import Problem, problem_response
 from service.context import current
 from service.keys import Key, KeyRing
 from service.keys import Scope as KeyScope
 
-_OPEN: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+_OPEN: Final = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", *(f"/docs/{name}" for name in docs.PARTS)})
 _SEARCHES: Final = re.compile(r"/(embed|classify|search|v1/embeddings|indexes/[^/]+/search)")
 _ADMINISTERS: Final = "/models/"
 
