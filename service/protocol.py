@@ -1,4 +1,7 @@
-"""uvicorn's HTTP protocol with a patience that ends: by itself it waits for ever for the rest of a half-sent request."""
+"""uvicorn's HTTP protocol with a patience that ends: by itself it waits for ever for the rest of a half-sent request.
+
+What is no HTTP is answered as every other error is.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import socket
 from collections import OrderedDict
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.api.problems import Problem, problem_response
 
 _MAX_HEADER_BYTES: Final = 65_536
 _LAST_CALL_S: Final = 0.5
+_NOT_HTTP: Final = "this is not HTTP/1.1: the first line, a header or the framing of the body cannot be read"
+_LONG_HEADERS: Final = f"the headers of the request are longer than {_MAX_HEADER_BYTES:,} bytes"
 
 
 class Patience:
@@ -37,7 +44,10 @@ class Patience:
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """Closes connections whose clients are slower than `patience` allows, or whose headers exceed 64 KiB."""
+    """Closes connections whose clients are slower than `patience` allows, and answers what it cannot read with a problem.
+
+    After such an answer nothing more is read as a request: nobody knows where the next one begins.
+    """
 
     def __init__(self, *arguments: Any, patience: Patience, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -48,6 +58,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._is_in_headers = True
         self._has_begun = False
         self._num_unanswered = 0
+        self._refusal: Problem | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -62,11 +73,16 @@ class PatientProtocol(HttpToolsProtocol):
             self._patience.make_room(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:
+            return
         if self._is_in_headers:
             self._num_header_bytes += len(data)
         super().data_received(data)
-        if self._is_in_headers and self._num_header_bytes > _MAX_HEADER_BYTES:
-            self.transport.abort()
+        if self._refusal is None and self._is_in_headers and self._num_header_bytes > _MAX_HEADER_BYTES:
+            self._refuse(Problem(431, _LONG_HEADERS))
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's, which says nothing more
+        self._refuse(Problem(400, _NOT_HTTP))
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -74,9 +90,9 @@ class PatientProtocol(HttpToolsProtocol):
         self._wait(self._patience.receiving)
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()
         self._is_in_headers, self._num_header_bytes = False, 0
         self._wait(self._patience.receiving)
-        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         self._is_in_headers, self._has_begun = True, False
@@ -93,6 +109,8 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self._has_begun and not self._num_unanswered:
             self._wait(self._patience.idle)
+        if self._refusal is not None and not self._num_unanswered:
+            self._send(self._refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
@@ -120,6 +138,27 @@ class PatientProtocol(HttpToolsProtocol):
         """Closes a connection on which nothing has been sent since."""
         if not self._has_begun:
             super().shutdown()
+
+    def _refuse(self, refusal: Problem) -> None:
+        """Answers `refusal` after the requests that came before it."""
+        self._refusal = refusal
+        if not self._num_unanswered:
+            self._send(refusal)
+
+    def _send(self, refusal: Problem) -> None:
+        """Ends the connection with an answer, but not at once: closing it under a client that still sends would reset it."""
+        is_answered = False
+        if not self._is_in_headers:  # it was handed to the app, which waits for the rest of its body
+            is_answered = self.cycle.response_started
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._stop_waiting()
+        if self.transport.is_closing():
+            return
+        if not is_answered:
+            self.transport.write(_closing(refusal, self.server_state.default_headers))
+        self.transport.write_eof()
+        self._deadline = self.loop.call_later(_LAST_CALL_S, self.transport.abort)
 
     def _wait(self, among: OrderedDict[PatientProtocol, None]) -> None:
         self._stop_waiting()
@@ -151,3 +190,10 @@ class PatientProtocol(HttpToolsProtocol):
                 self._watch_unsent(left)
 
         self._unsent_deadline = self.loop.call_later(self._patience.timeout_s, look)
+
+
+def _closing(refusal: Problem, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The problem as the last answer of a connection."""
+    response = problem_response(refusal, "")
+    lines = [*headers, *response.raw_headers, (b"connection", b"close")]
+    return b"".join([STATUS_LINE[refusal.status], *(b"%b: %b\r\n" % line for line in lines), b"\r\n", response.body])

@@ -1,0 +1,120 @@
+"""What is no HTTP, over a bare socket: a problem as every other error is, after the answers that were owed before it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from email.message import Message
+from typing import Any
+
+import pytest
+
+from model.bundle import Bundle
+from service.client import Client
+from tests.service.conftest import Process
+
+HEAD = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+PROBES = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2
+
+
+@pytest.fixture(scope="module")
+def process(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A service that is ready, of a network that takes no time, and in whose log nothing is a fault of its own at the end."""
+    process = Process(tiny.path, tmp_path_factory.mktemp("malformed"))
+    with Client(process.url) as client:
+        client.wait_until_ready(60)
+    yield process
+    _, printed = process.end()
+    process.close()
+    assert "Traceback" not in printed
+
+
+class Connection:
+    """Bytes out, answers in."""
+
+    def __init__(self, bare: socket.socket) -> None:
+        self.send = bare.sendall
+        self._incoming = bare.makefile("rb")
+
+    def answer(self) -> tuple[int, Message, Any]:
+        """Status, headers and JSON of the next answer."""
+        status = int(self._incoming.readline().split()[1])
+        headers = http.client.parse_headers(self._incoming)
+        return status, headers, json.loads(self._incoming.read(int(headers["content-length"])))
+
+    def check_last(self, status: int, title: str, detail: str) -> None:
+        """The next answer is this problem, and nothing follows."""
+        found, headers, body = self.answer()
+        assert (found, headers["content-type"], headers["connection"]) == (status, "application/problem+json", "close")
+        assert body == {"type": "about:blank", "title": title, "status": status, "detail": detail}
+        self.check_end()
+
+    def check_end(self) -> None:
+        assert self._incoming.read() == b""
+
+
+@pytest.fixture
+def connection(process: Process) -> Iterator[Connection]:
+    with socket.create_connection(("127.0.0.1", process.port), timeout=10) as bare:
+        yield Connection(bare)
+
+
+NOT_HTTP = (
+    400,
+    "Bad Request",
+    "this is not HTTP/1.1: the first line, a header or the framing of the body cannot be read",
+)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"NONSENSE\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # as TLS begins
+        b"GET /healthz HTTP/9.9\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nno header\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: \x00\r\n\r\n",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nno length\r\n",
+    ],
+)
+def test_what_is_no_http_is_answered_with_a_problem(connection: Connection, sent: bytes, process: Process) -> None:
+    connection.send(sent)
+    connection.check_last(*NOT_HTTP)
+    with Client(process.url) as client:
+        assert client.ready()
+
+
+def test_headers_that_are_too_long_are_told_so_while_they_are_still_sent(connection: Connection) -> None:
+    connection.send(b"GET /info HTTP/1.1\r\n" + (b"X-Padding: " + b"x" * 1000 + b"\r\n") * 5000)
+    connection.check_last(
+        431, "Request Header Fields Too Large", "the headers of the request are longer than 65,536 bytes"
+    )
+
+
+def test_headers_that_are_no_http_and_too_long_get_one_answer(connection: Connection) -> None:
+    connection.send(b"GET /info HTTP/1.1\r\nX-Padding: " + b"x" * 65_400)
+    time.sleep(0.2)  # so that the end of what is allowed comes with the fault
+    connection.send(b"\0" + b"x" * 1000)
+    connection.check_last(*NOT_HTTP)
+
+
+def test_requests_before_it_have_their_answers_first(connection: Connection) -> None:
+    connection.send(PROBES + b"NONSENSE\r\n\r\n")
+    for _ in range(2):
+        status, _, body = connection.answer()
+        assert (status, body) == (200, {"status": "alive"})
+    connection.check_last(*NOT_HTTP)
+
+
+def test_a_request_that_has_its_answer_gets_no_second_one(connection: Connection) -> None:
+    """Refused on its headers, then followed by what is no body."""
+    connection.send(b"DELETE /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert connection.answer()[0] == 405
+    connection.send(b"no length\r\n")
+    connection.check_end()
