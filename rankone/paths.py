@@ -13,7 +13,7 @@ _SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 
 class InputError(RankoneError, ValueError):
-    """Paths that hold no image that can be used, or an output file of a kind that is not written."""
+    """Paths that hold no image that can be used, an output file of a kind that is not written, or a filter that is no JSON."""
 
 
 def find_images(paths: Sequence[Path]) -> Iterator[Path]:

@@ -11,13 +11,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import orjson
 import tyro
 from tyro.conf import Positional, arg
 
 from rankone.output import writing
-from rankone.paths import name_of
+from rankone.paths import InputError, name_of
 from rankone.sending import Ask, Sent, Service, send
-from service.client import Answer, AsyncClient, Client, NewItem, OnRejection
+from service.client import Answer, AsyncClient, Client, NewItem, OnRejection, SearchOptions
 
 Paths = Positional[tuple[Path, ...]]
 At = Annotated[Service, arg(name="")]
@@ -91,26 +92,53 @@ def search(arguments: list[str]) -> None:
     """See `command`."""
 
     def command(
-        paths: Paths, k: int = 10, index: str = "default", out: Path | None = None, service: At = _HERE
+        paths: Paths,
+        k: int = 10,
+        filter: str | None = None,  # noqa: A002 - the name in the contract
+        min_score: float | None = None,
+        index: str = "default",
+        out: Path | None = None,
+        service: At = _HERE,
     ) -> None:
         """The nearest items of an index to each image.
 
         Args:
             paths: images, or folders of images: as many queries as there are.
             k: neighbours an image.
+            filter: only items whose metadata matches, as JSON: '{"year": {"$gte": 2020}}'.
+            min_score: only items with a cosine of at least this.
             index: name of the index.
             out: a .json, .jsonl or .parquet file; else JSON lines on standard output.
             service: to ask.
         """
+        options = _options(k, filter, min_score)
         _write(
             out,
             "neighbours",
             paths,
             service,
-            lambda client, images, reject: client.search_iter(images, index, reject, k=k),
+            lambda client, images, reject: client.search_iter(images, index, reject, **options),
         )
 
     tyro.cli(command, prog="rankone search", args=arguments)
+
+
+def _options(k: int, condition: str | None, min_score: float | None) -> SearchOptions:
+    options: SearchOptions = {"k": k}
+    if condition is not None:
+        options["filter"] = _parsed(condition)
+    if min_score is not None:
+        options["min_score"] = min_score
+    return options
+
+
+def _parsed(condition: str) -> Any:
+    try:
+        return orjson.loads(condition)
+    except orjson.JSONDecodeError as error:
+        raise InputError(
+            f'--filter {condition}: not JSON ({error}); write it as in --filter \'{{"year": {{"$gte": 2020}}}}\''
+        ) from None
 
 
 def _write(out: Path | None, column: str, paths: Sequence[Path], service: Service, ask: Ask) -> None:

@@ -129,3 +129,30 @@ def test_the_key_goes_with_every_request(answering: Callable[[Served], None], tm
     answering(service)
     assert run("search", [str(tmp_path), "--key", "secret", "--index", "mine"]) == 0
     assert keys == ["Bearer secret"] * 2
+
+
+def test_a_search_is_narrowed_by_filter_and_score(
+    service: Process, photos: DataSet, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths = photos.test.paths[:8]
+    with Client(service.url) as client:
+        client.create_index("narrow")
+        client.add(paths, [str(path) for path in paths], [{"n": n} for n in range(8)], "narrow")
+        scores = [hit.score for hit in client.search(paths[:1], "narrow", k=8)[0]]
+    ask = [str(paths[0]), "--url", service.url, "--index", "narrow"]
+
+    def found(*flags: str) -> list[str]:
+        assert run("search", [*ask, *flags]) == 0
+        return [hit["id"] for hit in json.loads(capfd.readouterr().out)["neighbours"]]
+
+    assert set(found("--filter", '{"n": {"$gte": 5}}')) == {str(path) for path in paths[5:]}
+    between = (scores[3] + scores[4]) / 2
+    assert len(found()) == 8
+    assert len(found("--min-score", str(between))) == 4
+    for wrong, words in (
+        ("n > 5", "--filter n > 5: not JSON ("),
+        ('{"n": {"$above": 5}}', "$above"),
+        ("[]", "filter"),
+    ):
+        assert run("search", [*ask, "--filter", wrong]) == 2
+        assert words in capfd.readouterr().err
