@@ -95,7 +95,7 @@ def preprocess(data: bytes, spec: Preprocessing, limits: Limits | None = None) -
     Raises:
         ImageRejected: one of its subclasses, with a reason for the image's sender.
     """
-    return to_array(resize_and_crop(decode(data, limits or Limits()), spec), spec)
+    return to_input(decode(data, limits or Limits()), spec)
 
 
 def decode(data: bytes, limits: Limits) -> Image.Image:
@@ -123,6 +123,11 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         raise ImageTooLarge(str(error)) from error
     except Exception as error:  # decoders raise whatever they like on hostile bytes; all of it is the image's fault
         raise UndecodableImage(f"cannot be decoded: {error}") from error
+
+
+def to_input(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.float32]:
+    """An upright 8-bit RGB image to the network's input, (3, size, size) float32."""
+    return to_array(resize_and_crop(image, spec), spec)
 
 
 def resize_and_crop(image: Image.Image, spec: Preprocessing) -> Image.Image:
