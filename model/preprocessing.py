@@ -1,7 +1,7 @@
 """Bytes -> checked, oriented RGB -> resized, normalized array: the only code of the project that turns bytes into pixels.
 
-Training, export and service all call `preprocess`, so a photograph means the same numbers everywhere. What it does is
-numbered by `VERSION` and travels in the bundle: change a pixel it produces and the number must change.
+Training and export call `preprocess`, the service the two parts of it, so a photograph means the same numbers everywhere. What
+it does is numbered by `VERSION` and travels in the bundle: change a pixel it produces and the number must change.
 
 Errors:
     ImageRejected                the caller's image, never a fault of ours

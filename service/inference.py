@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from service.batching.admission import Admission
 from service.batching.batcher import Batcher
@@ -14,14 +15,21 @@ from service.decoding.pool import DecodePool
 from service.engine import Outputs
 
 
+@dataclass(frozen=True)
+class Inferred(Outputs):
+    """What the network says of some images, and a small JPEG of each where they are wanted."""
+
+    thumbnails: Sequence[bytes | None]
+
+
 class Inference:
     """The network as requests see it: encoded images in, outputs out."""
 
     def __init__(self, admission: Admission, pool: DecodePool, batcher: Batcher) -> None:
         self._admission, self._pool, self._batcher = admission, pool, batcher
 
-    async def __call__(self, images: Sequence[bytes]) -> Outputs:
-        """The outputs for the encoded images of the current request, in its order.
+    async def __call__(self, images: Sequence[bytes], *, thumbnails: bool = False) -> Inferred:
+        """The outputs for the encoded images of the current request, in its order; each image is decoded once.
 
         Raises:
             QueueFull: too many images are in work already.
@@ -33,7 +41,7 @@ class Inference:
         context = current()
         context.num_images += len(images)
         with self._admission.reserve(len(images), context.deadline - time.perf_counter()):
-            job = Job(list(images), context.deadline)
+            job = Job(list(images), context.deadline, wants_thumbnails=thumbnails)
             self._pool.submit(job)
             try:
                 with context.on_departure(lambda: job.fail(ClientGone())):
@@ -44,7 +52,7 @@ class Inference:
                 raise
         parts = job.parts
         context.parts |= {"decode": parts.decode, "queue": parts.queue, "engine": parts.engine}
-        return outputs
+        return Inferred(outputs.embedding, outputs.logits, [task.thumbnail for task in job.tasks])
 
 
 async def _answer(job: Job) -> Outputs:

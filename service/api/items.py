@@ -33,7 +33,6 @@ from service.api.vectors import as_vectors
 from service.index import Index, Item, Vectors, compiled
 from service.rejections import at_places
 from service.runtime import Runtime
-from service.thumbnails import thumbnail
 
 _MAX_DEPTH: Final = 32
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -58,7 +57,8 @@ async def add_items(index: str, request: Request, runtime: RuntimeDep) -> Respon
     is_form = media_type(request) == "multipart/form-data"
     new = await (_read_form_items if is_form else _read_json_items)(request, runtime)
     _check_metadata(new, runtime.settings.max_metadata_bytes)
-    items = await anyio.to_thread.run_sync(_items, new, await _vectors(new, runtime), target, runtime)
+    vectors, thumbnails = await _embedded(new, runtime, target)
+    items = await anyio.to_thread.run_sync(_items, new, vectors, thumbnails)
     stored = await asyncio.wrap_future(await anyio.to_thread.run_sync(target.submit, items))
     return await json_response({"ids": [item.id for item in items], "sequence": stored.sequence}, 201)
 
@@ -138,27 +138,28 @@ async def _read_form_items(request: Request, runtime: Runtime) -> list[_New]:
     return [_New(_id_of(entry), entry.metadata, image) for entry, image in zip(entries, form.images, strict=True)]
 
 
-async def _vectors(new: list[_New], runtime: Runtime) -> Vectors:
-    """Embeds the images and checks the vectors of a request, each in its place."""
+async def _embedded(new: list[_New], runtime: Runtime, target: Index) -> tuple[Vectors, dict[int, bytes | None]]:
+    """The vectors of a request, embedded or checked, each in its place, and by their places the thumbnails of its images."""
     dim = runtime.bundle.manifest.dim
     vectors = np.empty((len(new), dim), np.float32)
     given = {place: item.vector for place, item in enumerate(new) if item.vector is not None}
     with at_places(list(given)):
         vectors[list(given)] = await anyio.to_thread.run_sync(as_vectors, list(given.values()), dim)
     images = {place: item.image for place, item in enumerate(new) if item.image is not None}
-    if images:
-        with at_places(list(images)):
-            vectors[list(images)] = (await runtime.inference(list(images.values()))).embedding
-    return vectors
+    if not images:
+        return vectors, {}
+    with at_places(list(images)):
+        inferred = await runtime.inference(list(images.values()), thumbnails=target.spec.thumbnails)
+    vectors[list(images)] = inferred.embedding
+    return vectors, dict(zip(images, inferred.thumbnails, strict=True))
 
 
-def _items(new: list[_New], vectors: Vectors, target: Index, runtime: Runtime) -> list[Item]:
-    """What is to be kept of each: the digest of its file, and a thumbnail where the index wants one."""
+def _items(new: list[_New], vectors: Vectors, thumbnails: dict[int, bytes | None]) -> list[Item]:
+    """What is to be kept of each, with the digest of its file."""
     items = []
-    for item, vector in zip(new, vectors, strict=True):
+    for place, (item, vector) in enumerate(zip(new, vectors, strict=True)):
         digest = None if item.image is None else hashlib.sha256(item.image).hexdigest()
-        small = thumbnail(item.image, runtime.settings.limits) if item.image and target.spec.thumbnails else None
-        items.append(Item(item.id, vector, item.metadata, digest, small))
+        items.append(Item(item.id, vector, item.metadata, digest, thumbnails.get(place)))
     return items
 
 

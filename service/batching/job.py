@@ -36,6 +36,8 @@ class Task:
     index: int
     data: bytes
     slot: int | None = None
+    thumbnail: bytes | None = None
+    """A small JPEG, once it is decoded and where its job wants one."""
     decoded_at: float = 0.0
 
 
@@ -46,9 +48,10 @@ class Job:
     goes to the engine any more.
     """
 
-    def __init__(self, images: list[bytes], deadline: float) -> None:
+    def __init__(self, images: list[bytes], deadline: float, *, wants_thumbnails: bool = False) -> None:
         self.deadline = deadline
         """By `time.perf_counter`."""
+        self.wants_thumbnails = wants_thumbnails
         self.started_at = time.perf_counter()
         self.tasks = [Task(self, index, data) for index, data in enumerate(images)]
         self.done: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()

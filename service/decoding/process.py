@@ -15,7 +15,7 @@ from typing import Final, cast
 from model.preprocessing import ImageRejected, Limits, Preprocessing, UndecodableImage
 from service.batching.job import Task
 from service.decoding.slots import Slots
-from service.decoding.worker import ANSWER, ASK, READY, REJECTIONS
+from service.decoding.worker import ANSWER, ASK, DONE, REJECTIONS
 
 _MODULE: Final = "service.decoding.worker"
 
@@ -72,7 +72,7 @@ class WorkerProcess(asyncio.Protocol):
         assert task.slot is not None
         self._task = task
         self._timer = asyncio.get_running_loop().call_later(self._limits.timeout_s, self._too_slow)
-        self._transport.writelines([ASK.pack(task.slot, len(task.data)), task.data])
+        self._transport.writelines([ASK.pack(task.slot, task.job.wants_thumbnails, len(task.data)), task.data])
 
     def stop(self) -> None:
         """Lets the process end."""
@@ -88,10 +88,12 @@ class WorkerProcess(asyncio.Protocol):
         outcome, length = ANSWER.unpack_from(self._received)
         if len(self._received) < ANSWER.size + length:
             return
-        reason = self._received[ANSWER.size :].decode(errors="replace")
+        body = bytes(self._received[ANSWER.size :])
         self._received.clear()
-        if outcome != READY:
-            self._finish(REJECTIONS[outcome](reason) if outcome in REJECTIONS else None)
+        if outcome == DONE:
+            self._finish(None, body)
+        elif outcome in REJECTIONS:
+            self._finish(REJECTIONS[outcome](body.decode(errors="replace")))
         self._on_free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
@@ -117,11 +119,12 @@ class WorkerProcess(asyncio.Protocol):
             stdin=subprocess.DEVNULL,
         )
 
-    def _finish(self, error: ImageRejected | None) -> None:
+    def _finish(self, error: ImageRejected | None, thumbnail: bytes = b"") -> None:
         task, self._task = self._task, None
         if self._timer is not None:
             self._timer.cancel()
         assert task is not None
+        task.thumbnail = thumbnail or None
         self._on_decoded(task, error)
 
     def _too_slow(self) -> None:

@@ -1,10 +1,10 @@
 """A decode worker: reads encoded images from its socket, writes pixels into shared slots, and says how it went.
 
-It is started with nothing of the service but this file, `model.preprocessing` and the descriptors it is handed,
+It is started with nothing of the service but what it does with pixels, `model.preprocessing` and the descriptors it is handed,
 under limits of memory that it sets itself before it reads the first byte of an image.
 
-    asks      <slot, length> <bytes of the image>
-    answers   <outcome, length> <reason>; first of all READY
+    asks      <slot, thumbnail or not, length> <bytes of the image>
+    answers   <outcome, length> <thumbnail or reason>; first of all READY
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import struct
 import sys
 from typing import Any, Final
 
-from model.preprocessing import ImageRejected, ImageTooLarge, Limits, Preprocessing, UndecodableImage, preprocess
+from model.preprocessing import ImageRejected, ImageTooLarge, Limits, Preprocessing, UndecodableImage, decode, to_input
 from model.preprocessing import UnsupportedImageType as Unsupported
 from service.decoding.slots import Images, mapped
+from service.decoding.thumbnails import thumbnail
 
-ASK: Final = struct.Struct("<IQ")
+ASK: Final = struct.Struct("<I?Q")
 ANSWER: Final = struct.Struct("<BI")
 
 READY: Final = 0
@@ -48,19 +49,21 @@ def main() -> None:
 
 
 def _serve(link: socket.socket, slots: Images, spec: Preprocessing, limits: Limits, memory_bytes: int) -> None:
-    link.sendall(ANSWER.pack(READY, 0))
+    _answer(link, READY)
     while (head := _read(link, ASK.size)) is not None:
-        slot, length = ASK.unpack(head)
+        slot, wants_thumbnail, length = ASK.unpack(head)
         if (data := _read(link, length)) is None:
             return
         try:
-            slots[slot] = preprocess(bytes(data), spec, limits)
+            image = decode(bytes(data), limits)
+            slots[slot] = to_input(image, spec)
+            small = thumbnail(image) if wants_thumbnail else b""
         except ImageRejected as error:
             _refuse(link, type(error), str(error))
         except MemoryError:
             _refuse(link, ImageTooLarge, f"decoding it takes more than {memory_bytes:,} bytes of memory")
         else:
-            link.sendall(ANSWER.pack(DONE, 0))
+            _answer(link, DONE, small)
 
 
 def _limit(memory_bytes: int) -> None:
@@ -72,8 +75,11 @@ def _limit(memory_bytes: int) -> None:
 
 
 def _refuse(link: socket.socket, kind: type[ImageRejected], reason: str) -> None:
-    text = reason.encode(errors="replace")[:_MAX_REASON]
-    link.sendall(ANSWER.pack(_CODES.get(kind, 2), len(text)) + text)
+    _answer(link, _CODES.get(kind, 2), reason.encode(errors="replace")[:_MAX_REASON])
+
+
+def _answer(link: socket.socket, outcome: int, body: bytes = b"") -> None:
+    link.sendall(ANSWER.pack(outcome, len(body)) + body)
 
 
 def _read(link: socket.socket, length: int) -> Any:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,13 +13,14 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from model.bundle import Bundle
 from service.index import Indexes
 from service.metrics import Metrics
 from service.runtime import Runtime, load
 from service.settings import Settings
-from tests.service.conftest import client_of, serving
+from tests.service.conftest import client_of, fail, multipart, serving
 from tests.service.hostile import hostile
 
 pytestmark = pytest.mark.anyio
@@ -47,17 +52,51 @@ def peak_bytes(pid: int) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-async def test_hostile_images_are_answered_and_bounded(http: httpx.AsyncClient, strict: Runtime) -> None:
+@pytest.fixture(scope="module")
+async def kept(http: httpx.AsyncClient) -> str:
+    """Where images are added to an index with thumbnails."""
+    assert (await http.put("/indexes/kept", json={"thumbnails": True})).status_code == 201
+    return "/indexes/kept/items"
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_hostile_images_are_answered_and_bounded(
+    http: httpx.AsyncClient, strict: Runtime, kept: str, is_kept: bool
+) -> None:
     (pid,) = strict.pool.pids
     before = peak_bytes(pid)
     for name, data, allowed in hostile():
-        response = await http.post("/embed", content=data, headers={"content-type": "image/png"})
-        assert response.status_code in allowed, f"{name}: {response.status_code} {response.text[:200]}"
-        if response.status_code != 200:
+        if is_kept:
+            response = await http.post(kept, files=multipart([data]))
+        else:
+            response = await http.post("/embed", content=data, headers={"content-type": "image/png"})
+        status = 200 if response.status_code == 201 else response.status_code
+        assert status in allowed, f"{name}: {response.status_code} {response.text[:200]}"
+        if status != 200:
             assert response.headers["content-type"] == "application/problem+json"
             assert response.json()["errors"][0]["index"] == 0
     assert strict.pool.pids == [pid], "no image ended the worker"
     assert peak_bytes(pid) - before < MEMORY["decode_memory_bytes"]
+
+
+async def test_a_thumbnail_is_made_by_a_decode_worker_and_nowhere_else(
+    http: httpx.AsyncClient, strict: Runtime, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is decoded in this process; what kills the worker costs its own request, and the next one is served."""
+    (pid,) = strict.pool.pids
+    parts = multipart([WHOLE[0]])
+    monkeypatch.setattr(Image, "open", fail)
+    os.kill(pid, signal.SIGSTOP)
+    asyncio.get_running_loop().call_later(0.2, os.kill, pid, signal.SIGKILL)
+    unlucky = await http.post(kept, files=parts)
+    assert (unlucky.status_code, unlucky.json()["errors"]) == (
+        422,
+        [{"index": 0, "reason": "the decoder crashed on it"}],
+    )
+    item_id = (await http.post(kept, files=parts)).json()["ids"][0]
+    item = (await http.get(f"{kept}/{item_id}", params={"thumbnail": True})).json()
+    assert base64.b64decode(item["thumbnail"]).startswith(b"\xff\xd8\xff")
+    assert pid not in strict.pool.pids
 
 
 WHOLE = [data for name, data, allowed in hostile() if allowed == {200} and len(data) < 20_000]

@@ -46,8 +46,8 @@ class Harness:
             self.slots.release(task.slot)
         self.arrived.set()
 
-    def submit(self, images: list[bytes], deadline_s: float = 60.0) -> Job:
-        job = Job(images, time.perf_counter() + deadline_s)
+    def submit(self, images: list[bytes], deadline_s: float = 60.0, *, wants_thumbnails: bool = False) -> Job:
+        job = Job(images, time.perf_counter() + deadline_s, wants_thumbnails=wants_thumbnails)
         self.pool.submit(job)
         return job
 
@@ -93,6 +93,30 @@ async def test_workers_decode_as_preprocess_does(images: list[bytes]) -> None:
         for image, pixels in zip(images, found, strict=True):
             assert np.array_equal(pixels, preprocess(image, SPEC))
         assert harness.slots.num_free == harness.slots.count
+
+
+async def test_thumbnails_come_with_the_pixels_to_those_who_want_them() -> None:
+    """Upright, in the proportions of the image; smaller images keep their size."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its top is on the left
+    left_red = Image.new("RGB", (900, 300), "blue")
+    left_red.paste("red", (0, 0, 450, 300))
+    files = [io.BytesIO(), io.BytesIO()]
+    left_red.save(files[0], "jpeg", exif=exif)
+    Image.new("RGB", (50, 40), "lime").save(files[1], "png")
+    sent = [file.getvalue() for file in files]
+    async with running(num_workers=2) as harness:
+        wanted, other = harness.submit(sent, wants_thumbnails=True), harness.submit(sent)
+        for job in (wanted, other):
+            for image, pixels in zip(sent, await harness.pixels(job), strict=True):
+                assert np.array_equal(pixels, preprocess(image, SPEC))
+        assert [task.thumbnail for task in other.tasks] == [None, None]
+        tall, small = [Image.open(io.BytesIO(task.thumbnail or b"")) for task in wanted.tasks]
+        assert (tall.format, tall.size, small.size) == ("JPEG", (85, 256), (50, 40))
+        top, bottom = (np.asarray(tall.getpixel((42, row)), np.float64) for row in (20, 235))
+        assert np.allclose(top, (255, 0, 0), atol=8)
+        assert np.allclose(bottom, (0, 0, 255), atol=8)
+        assert np.allclose(np.asarray(small, np.float64), (0, 255, 0), atol=8)
 
 
 async def test_every_image_at_fault_is_named_with_its_own_reason() -> None:
