@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+Worker = Literal["decode", "engine", "batch"]
 
 _SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -47,6 +49,14 @@ class Metrics:
         self._batch_images = Histogram("rankone_batch_images", "Images in a run", buckets=_BATCHES, registry=registry)
         self._images = Counter("rankone_images", "Images run through the engine", registry=registry)
         self._queue = Gauge("rankone_queue_images", "Images in work, from admission to answer", registry=registry)
+        self._deaths = Counter(
+            "rankone_worker_deaths",
+            "Decode processes and threads that ended and were replaced",
+            ("worker",),
+            registry=registry,
+        )
+        for worker in get_args(Worker):
+            self._deaths.labels(worker)  # a rise from nothing is none that Prometheus sees
         self._engine = Info("rankone_engine", "What runs the network", registry=registry)
         self._gpu_memory: Gauge | None = None
         self._index_items = _IndexItems()
@@ -66,6 +76,10 @@ class Metrics:
         self._engine_seconds.observe(seconds)
         self._batch_images.observe(num_images)
         self._images.inc(num_images)
+
+    def count_death(self, worker: Worker) -> None:
+        """A process or a thread that ended before its time."""
+        self._deaths.labels(worker).inc()
 
     def describe_engine(self, name: str, provider: str, precision: str) -> None:
         """What runs the network from now on."""

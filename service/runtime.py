@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from model.bundle import Bundle
@@ -76,7 +77,7 @@ async def _assemble(
     """The runtime; how each of its parts ends is left with `ending` as soon as it has begun."""
     spec, sizes = bundle.manifest.preprocessing, settings.sizes
     shape = (3, spec.size, spec.size)
-    lane = Lane("engine")
+    lane = Lane("engine", partial(metrics.count_death, "engine"))
     ending.callback(lane.close)
     engine = await lane(_load_engine, bundle, settings)
     ending.push_async_callback(lane, engine.close)
@@ -87,7 +88,7 @@ async def _assemble(
     batcher = Batcher(engine, lane, slots, sizes, settings.batch_window_ms / 1e3, latency, turns, metrics)
     ending.push_async_callback(batcher.close)
     limits = DecodeLimits(settings.limits, settings.decode_memory_bytes, settings.decode_timeout_s)
-    pool = DecodePool(spec, slots, limits, settings.workers, turns, batcher.put)
+    pool = DecodePool(spec, slots, limits, settings.workers, turns, batcher.put, partial(metrics.count_death, "decode"))
     ending.push_async_callback(pool.close)
     await pool.start()
     admission = Admission(settings.max_queue, batcher.images_per_s)

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -62,7 +63,7 @@ class Batcher:
     ) -> None:
         self._engine, self._lane, self._slots, self._metrics = engine, lane, slots, metrics
         self._sizes, self._window_s, self._latency = sizes, window_s, latency
-        self._copier = Lane("batch")
+        self._copier = Lane("batch", partial(metrics.count_death, "batch"))
         self._queue = FairQueue()
         self._turns, self._changed = turns, asyncio.Event()
         turns.num_waiting = lambda: len(self._queue)

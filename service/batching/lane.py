@@ -16,16 +16,15 @@ class LaneDied(RuntimeError):
 
 
 class Lane:
-    """Runs calls in the order they came, in one thread. Should a call end the thread, a new one takes over.
+    """Runs calls in the order they came, in one thread. Should a call end the thread, a new one takes over; `on_death` is told.
 
     Made and used on one event loop; `close` ends it. A call that never returns does not keep the process.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, on_death: Callable[[], None] = lambda: None) -> None:
+        self._name, self._on_death = name, on_death
         self._calls: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
-        self.num_deaths = 0
         self._thread = self._start()
 
     @property
@@ -74,5 +73,5 @@ class Lane:
         self._loop.call_soon_threadsafe(tell)
 
     def _replace(self) -> None:
-        self.num_deaths += 1
+        self._on_death()
         self._thread = self._start()

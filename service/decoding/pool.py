@@ -37,6 +37,7 @@ class DecodePool:
         num_workers: images decoded at once.
         turns: with the engine.
         on_decoded: takes each image that is in its slot and still wanted.
+        on_death: told of each worker that ended before its time.
     """
 
     def __init__(
@@ -47,9 +48,10 @@ class DecodePool:
         num_workers: int,
         turns: Turns,
         on_decoded: Callable[[Task], None],
+        on_death: Callable[[], None],
     ) -> None:
         self._spec, self._slots, self._limits, self._num_workers = spec, slots, limits, num_workers
-        self._turns, self._on_decoded = turns, on_decoded
+        self._turns, self._on_decoded, self._on_death = turns, on_decoded, on_death
         self._queue = FairQueue()
         self._workers: set[WorkerProcess] = set()
         self._ready: set[WorkerProcess] = set()
@@ -58,7 +60,6 @@ class DecodePool:
         self._pause_s = _FIRST_PAUSE_S
         self._is_closed = False
         self._all_ready = asyncio.Event()
-        self.num_deaths = 0
         slots.on_release = turns.on_decoders = self._dispatch
         turns.num_decoding = lambda: len(self._ready) - len(self._free)
 
@@ -142,7 +143,7 @@ class DecodePool:
         if worker in self._free:
             self._free.remove(worker)
         if not self._is_closed:
-            self.num_deaths += 1
+            self._on_death()
             replacing = asyncio.create_task(self._replace(worker))
             self._upkeep.add(replacing)
             replacing.add_done_callback(self._upkeep.discard)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -18,7 +20,6 @@ from service.batching.admission import Admission
 from service.engine import EngineOutOfMemory, Outputs
 from service.engine.base import Images
 from service.inference import Inference
-from service.metrics import Metrics
 from service.runtime import Runtime, load
 from service.settings import Settings
 from tests.service.conftest import client_of, multipart, serving
@@ -153,10 +154,15 @@ async def test_bodies_together_have_a_limit(settings: Settings, loaded: Runtime,
 
 
 async def test_a_dead_worker_or_engine_shows_and_is_replaced(
-    app: FastAPI, http: httpx.AsyncClient, images: list[bytes], bundle: Bundle, settings: Settings
+    app: FastAPI,
+    http: httpx.AsyncClient,
+    images: list[bytes],
+    bundle: Bundle,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Health is 503 while one is missing, requests are answered all the while."""
-    runtime = await load(bundle, settings, Metrics(), app.state.indexes)
+    """Health is 503 while one is missing, requests are answered all the while, and each death is counted."""
+    runtime = await load(bundle, settings, app.state.metrics, app.state.indexes)
     app.state.service.runtime = runtime
     os.kill(runtime.pool.pids[0], signal.SIGKILL)
     await _until(lambda: not runtime.pool.is_alive)
@@ -166,7 +172,15 @@ async def test_a_dead_worker_or_engine_shows_and_is_replaced(
         assert "a decode worker has died" in response.json()["detail"]
     assert (await http.post("/embed", files=multipart(images[:4]))).status_code == 200
     await _until(lambda: runtime.pool.is_alive)
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime.engine, "run", sys.exit)
+        assert (await http.post("/embed", files=multipart(images[:1]))).status_code == 500
+    assert (await http.post("/embed", files=multipart(images[:1]))).status_code == 200
     assert (await http.get("/healthz")).status_code == 200
+    deaths = re.findall(
+        r'^rankone_worker_deaths_total{worker="(\w+)"} (.*)', (await http.get("/metrics")).text, re.MULTILINE
+    )
+    assert sorted(deaths) == [("batch", "0.0"), ("decode", "1.0"), ("engine", "1.0")]
     await app.state.service.retire(app.state.service.replace(None))
 
 

@@ -52,9 +52,13 @@ class Bench:
     """A batcher with its surroundings, and images whose pixels are all one number."""
 
     def __init__(self, sizes: Sizes, window_s: float = 0.0, image_s: float = 0.1, pause_s: float = 0.0) -> None:
-        self.engine, self.lane, self.slots = Gate(), Lane("engine"), Slots(64, SHAPE)
+        self.num_deaths = 0
+        self.engine, self.lane, self.slots = Gate(), Lane("engine", self.bury), Slots(64, SHAPE)
         self.turns, latency = Turns(pause_s, sizes.max_batch), LatencyModel((1, 2), (image_s, 2 * image_s))
         self.batcher = Batcher(self.engine, self.lane, self.slots, sizes, window_s, latency, self.turns, Metrics())
+
+    def bury(self) -> None:
+        self.num_deaths += 1
 
     def job(self, *values: float, deadline_s: float = 60.0) -> Job:
         job = Job([b""] * len(values), time.perf_counter() + deadline_s)
@@ -292,7 +296,7 @@ async def test_a_fault_costs_its_own_batch_and_no_other(
     await asyncio.gather(first.done, good.done)
     assert answer(good) == [2]
     assert bench.batcher.is_alive
-    assert bench.lane.num_deaths == isinstance(fault, SystemExit)
+    assert (bench.num_deaths, bench.lane.is_alive) == (isinstance(fault, SystemExit), True)
     assert "a batch of 1 images failed" in caplog.text
 
 

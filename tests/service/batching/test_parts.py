@@ -31,7 +31,8 @@ async def test_a_lane_runs_one_call_after_another_in_one_thread() -> None:
 
 
 async def test_a_lane_whose_thread_is_ended_goes_on_in_another() -> None:
-    lane = Lane("test")
+    deaths: list[str] = []
+    lane = Lane("test", lambda: deaths.append("test"))
 
     def end() -> None:
         raise SystemExit
@@ -40,7 +41,7 @@ async def test_a_lane_whose_thread_is_ended_goes_on_in_another() -> None:
     ended, after = await asyncio.gather(lane(end), lane(threading.current_thread), return_exceptions=True)
     assert isinstance(ended, LaneDied)
     assert after is not first
-    assert (lane.num_deaths, lane.is_alive) == (1, True)
+    assert (deaths, lane.is_alive) == (["test"], True)
     lane.close()
 
 
