@@ -267,7 +267,7 @@ async def test_what_is_being_decoded_is_counted_whatever_becomes_of_it() -> None
         job = harness.submit([picture(), b"nothing", picture()])
         assert harness.turns.num_decoding() == 1
         os.kill(pid, signal.SIGKILL)
-        await harness.until(lambda: harness.pool.num_deaths == 1)
+        await harness.until(lambda: harness.num_deaths == 1)
         assert harness.turns.num_decoding() == 0
         with pytest.raises(InputsRejected):
             await job.done
