@@ -16,7 +16,8 @@ Pages = Callable[[int, int], None]
 def back_up(path: Path, target: Path, tell: Pages) -> int:
     """Copies an index, also one that a service is writing to, by SQLite's online backup; returns how many items that are.
 
-    The copy is written under another name, every row of it checked, and renamed when it is on disk.
+    The copy is written under another name, every row of it checked, and renamed when it is on disk. The log of a file that had
+    that name before is removed: SQLite would take it for the copy's own, and write it into that.
 
     Raises:
         IndexConflict: `target` is there already.
@@ -46,7 +47,7 @@ def _copied(copy: Callable[[Path], None], target: Path) -> int:
             raise IndexDamaged(f"{len(damaged)} items are damaged: {', '.join(damaged[:5])}; nothing was written")
         with reading(partial) as (reader, _):
             count = reader.count()
-        for leftover in wal_files(partial):
+        for leftover in (*wal_files(partial), *wal_files(target)):
             leftover.unlink(missing_ok=True)
         place(partial, target)
     finally:

@@ -13,6 +13,7 @@ from service.index.connection import as_problem, open_reader
 from service.index.errors import IndexDamaged
 from service.index.filters import Filter, has_scalar
 from service.index.items import Record
+from service.index.schema import about_of
 
 _RECORDS: Final = """
 SELECT sequence, id, metadata, sha256, fingerprint, vector, thumbnail, checksum
@@ -38,18 +39,24 @@ class Reader:
         """Within, every read sees one state of the index: that of the sequence number this yields."""
         self._connection.execute("BEGIN")
         try:
-            ((value,),) = self._fetch("SELECT value FROM about WHERE key = 'sequence'")
-            yield int(value)
+            yield self.state()
         finally:
             self._connection.execute("ROLLBACK")
 
     def about(self) -> dict[str, str]:
         """The table `about`."""
-        return dict(self._fetch("SELECT key, value FROM about"))
+        return about_of(self._fetch("SELECT key, value FROM about"), self._path)
 
     def state(self) -> int:
-        """The sequence number of the last change."""
-        return int(self.about()["sequence"])
+        """The sequence number of the last change.
+
+        Raises:
+            IndexDamaged: the file does not tell.
+        """
+        about = self.about()
+        if "sequence" not in about:
+            raise IndexDamaged(f"{self._path} does not tell the state it is in; restore it from a backup")
+        return int(about["sequence"])
 
     def files(self) -> list[tuple[str, str]]:
         """The id and the sha256 of every item that came from a file."""

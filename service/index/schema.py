@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -36,7 +37,7 @@ SUFFIX: Final = ".sqlite"
 PARTIAL: Final = ".partial"
 """Ends the name of a file that is being written or dropped; one that is found at a start is removed."""
 
-_NUMBERS: Final = frozenset({"schema", "sequence", "dim", "recall"})
+_NUMBERS: Final[dict[str, type]] = {"schema": int, "sequence": int, "dim": int, "recall": float}
 
 Kind = Literal["exact", "compact"]
 Dtype = Literal["float16", "float32"]
@@ -110,12 +111,25 @@ def read_about(connection: sqlite3.Connection, path: Path) -> dict[str, str]:
         IndexDamaged: the file is none of ours, or not whole.
     """
     try:
-        about = dict(connection.execute("SELECT key, value FROM about").fetchall())
-        for key in _NUMBERS & about.keys():
-            float(about[key])
-        return about
+        rows = connection.execute("SELECT key, value FROM about").fetchall()
     except (sqlite3.DatabaseError, ValueError) as error:  # also a UnicodeDecodeError, of a damaged name of a column
-        raise IndexDamaged(f"{path} cannot be used as an index: {error}; restore it from a backup") from error
+        raise _damaged(path, error) from error
+    return about_of(rows, path)
+
+
+def about_of(rows: Iterable[tuple[str, str]], path: Path) -> dict[str, str]:
+    """The table `about` of its rows; for the errors see `read_about`."""
+    about = dict(rows)
+    try:
+        for key in _NUMBERS.keys() & about.keys():
+            _NUMBERS[key](about[key])
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, error) from error
+    return about
+
+
+def _damaged(path: Path, error: Exception) -> IndexDamaged:
+    return IndexDamaged(f"{path} cannot be used as an index: {error}; restore it from a backup")
 
 
 def spec_of(about: dict[str, str], path: Path) -> Spec:
@@ -124,7 +138,8 @@ def spec_of(about: dict[str, str], path: Path) -> Spec:
     Raises:
         IndexProblem: the file has another schema.
     """
-    if about.get("schema") != str(SCHEMA) or not {field.name for field in fields(Spec)} <= about.keys():
+    needed = {"sequence", *(field.name for field in fields(Spec))}
+    if about.get("schema") != str(SCHEMA) or not needed <= about.keys():
         raise IndexProblem(f"{path} has another schema than this version of rankone reads: {about}")
     dtype: Dtype = "float32" if about["dtype"] == "float32" else "float16"
     kind: Kind = "compact" if about["kind"] == "compact" else "exact"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.index import Index, IndexDamaged, Indexes, IndexProblem, Item, Spec
+from service.index.backup import back_up
 from service.index.offline import damaged_rows
 from tests.service.index.conftest import DIM, MODEL
 from tests.service.index.oracle import unit
@@ -149,6 +150,24 @@ def test_a_counter_that_has_gone_back_is_found(whole: bytes, tmp_path: Path) -> 
         connection.execute("UPDATE about SET value = '100' WHERE key = 'sequence'")
     with pytest.raises(IndexDamaged, match="are not those it counts"):
         Index(path)
+
+
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM about", "UPDATE about SET value = '1.5'", "UPDATE about SET value = ''"]
+)
+def test_a_file_that_does_not_tell_its_state_is_named(whole: bytes, tmp_path: Path, change: str) -> None:
+    """And not copied as if it were whole."""
+    path = tmp_path / "default.sqlite"
+    path.write_bytes(whole)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"{change} WHERE key = 'sequence'")
+    indexes = Indexes(tmp_path)
+    with pytest.raises(IndexProblem, match=r"default\.sqlite"):
+        indexes.open("default")
+    assert indexes.problems().keys() == {"default"}
+    indexes.close()
+    with pytest.raises(IndexDamaged, match=r"restore it from a backup"):
+        back_up(path, tmp_path / "copy", lambda *_: None)
 
 
 def test_a_value_that_has_become_of_another_type_is_damage(whole: bytes, tmp_path: Path) -> None:

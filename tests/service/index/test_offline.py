@@ -83,6 +83,20 @@ def test_a_backup_is_not_made_of_what_is_damaged_nor_over_another(index: Index, 
     assert left == {"good", "cut", "default.sqlite", ".lock"}
 
 
+def test_the_log_of_a_killed_process_is_not_taken_for_that_of_what_is_restored(path: Path, tmp_path: Path) -> None:
+    """The file of an index was removed by hand, as one that is damaged is, and its log is there still."""
+    killed, folder = Index(path), tmp_path / "left"
+    killed.put(items(20))
+    back_up(path, tmp_path / "backup", silent)
+    killed.delete([f"{i:03}" for i in range(10)])
+    killed.put([Item(f"new-{i}", vector) for i, vector in enumerate(unit(20, DIM))])
+    folder.mkdir()
+    shutil.copy(path.with_name(f"{path.name}-wal"), folder)
+    killed.close()
+    assert restore(tmp_path / "backup", folder / path.name, silent) == 20
+    assert [entry[0] for entry in everything(folder / path.name)] == [f"{i:03}" for i in range(20)]
+
+
 def test_what_writes_needs_the_folder_for_itself(path: Path, tmp_path: Path) -> None:
     back_up(path, tmp_path / "backup", silent)
     export(path, tmp_path / "e.npy", silent)
