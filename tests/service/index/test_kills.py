@@ -17,6 +17,14 @@ def test_nothing_acknowledged_is_lost_to_kill_9(tmp_path: Path) -> None:
     assert figures.with_log > 10
 
 
+def test_nor_is_a_compact_index_nor_are_backups_that_are_taken_meanwhile(tmp_path: Path) -> None:
+    figures = kills.run(tmp_path, 5, seed=1, kind="compact", with_copies=True)
+    assert figures.faults == []
+    assert figures.acknowledged > 25
+    assert figures.backups > 2
+    assert figures.backups_broken_off > 1
+
+
 def test_the_audit_would_see_it() -> None:
     """An acknowledged item that is missing, one deleted that is back, one that nobody sent, half of a request."""
     account = Account.of(
@@ -34,3 +42,6 @@ def test_the_audit_would_see_it() -> None:
     assert account.outcomes("c0") == [before, after]
     assert account.outcomes("shared") == [{"shared-0": 6}]
     assert account.outcomes("c1") == [{}]
+    assert account.at(5).outcomes("c0")[0] == before
+    assert account.at(5).outcomes("shared")[0] == {}
+    assert account.at(3).outcomes("c0")[0] == {"c0-1": 1, "c0-2": 1}

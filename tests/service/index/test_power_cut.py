@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from service.index import Indexes
+from tests.service.index.crash import lifecycle
 from tests.service.index.crash.disk import Disk, built, events
 from tests.service.index.crash.power_cuts import Recorded
 
@@ -28,8 +29,11 @@ def recorded(library: Path, tmp_path: Path) -> Recorded:
     return Recorded(library, tmp_path / "run")
 
 
-def test_nothing_acknowledged_is_lost(recorded: Recorded, tmp_path: Path) -> None:
-    recorded.work("--steps", "25")
+@pytest.mark.parametrize("kind", ["exact", "compact"])
+def test_nothing_acknowledged_is_lost(recorded: Recorded, tmp_path: Path, kind: str) -> None:
+    """Neither of the index, nor of the backups that are taken of it meanwhile."""
+    recorded.work("--steps", "25", "--kind", kind, with_copies=True)
+    assert sum(copying.is_done for copying in recorded.account().copies.values()) > 1
     losses = recorded.losses(tmp_path / "cuts", random.Random(0), CUTS)
     assert len(losses) == CUTS
     assert [faults for faults in losses if faults] == []
@@ -43,30 +47,31 @@ def test_without_a_sync_at_each_commit_it_is_lost(recorded: Recorded, tmp_path: 
     assert len(lost) >= CUTS // 4
 
 
-MADE_AND_DROPPED = """
-import os, sys
-from pathlib import Path
-from service.index import Indexes, Spec
-indexes = Indexes(Path(sys.argv[1]))
-indexes.create("mine", Spec("a" * 64, 8))
-if sys.argv[2] == "drop":
-    indexes.drop("mine")
-os._exit(0)
-"""
-
-
-@pytest.mark.parametrize(("then", "names"), [("keep", ["mine"]), ("drop", [])])
-def test_an_index_that_was_made_is_there_and_one_that_was_dropped_is_not(
-    recorded: Recorded, tmp_path: Path, then: str, names: list[str]
+@pytest.mark.parametrize(("unsynced", "loss"), [("files", "not whole"), ("folder", "acknowledged and is not there")])
+def test_without_a_sync_before_or_after_its_name_is_given_a_backup_is_lost(
+    recorded: Recorded, tmp_path: Path, unsynced: str, loss: str
 ) -> None:
-    recorded.run("-c", MADE_AND_DROPPED, str(recorded.root / "index"), then)
-    disk = Disk(recorded.root, lambda: False)
-    for event in events(recorded.record):
+    """The controls: a disk that syncs all but the files of backups, and one that syncs all but their folder."""
+    recorded.work("--steps", "10", with_copies=True)
+    losses = recorded.losses(tmp_path / "cuts", random.Random(0), CUTS, unsynced)
+    assert all("backup" in fault for faults in losses for fault in faults)
+    assert len([faults for faults in losses if any(loss in fault for fault in faults)]) >= CUTS // 2
+
+
+def test_an_index_is_made_dropped_and_restored_wholly_or_not_at_all(recorded: Recorded, tmp_path: Path) -> None:
+    """The power is cut after every sync, and after every name that was given, changed or taken away."""
+    recorded.run("-m", "tests.service.index.crash.lifecycle", str(recorded.root))
+    disk, draw, reached = Disk(recorded.root, lambda: False), random.Random(0), Counter[bool]()
+    for number, event in enumerate(events(recorded.record)):
         disk.play(event)
-    disk.cut(tmp_path / "left", lambda: False)
-    indexes = Indexes(tmp_path / "left" / "index")
-    assert indexes.names() == names
-    indexes.close()
+        if event.kind in ("open", "write") or not (stages := disk.read(recorded.root / "stages")):
+            continue
+        share = draw.choice([0.0, draw.random()])
+        disk.cut(tmp_path / str(number), lambda: draw.random() < share)  # noqa: B023 - called at once
+        left = lifecycle.found(tmp_path / str(number))
+        assert left in lifecycle.may_be_found(stages)
+        reached["mine" in left] += 1
+    assert min(reached[True], reached[False]) > 10
 
 
 @pytest.mark.parametrize("number", [33, 46])

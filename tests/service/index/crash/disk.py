@@ -22,6 +22,8 @@ _BLOCK: Final = 512
 
 Survives = Callable[[], bool]
 """Whether the next piece that was not synced is on the disk all the same."""
+Heeds = Callable[[Path], bool]
+"""Whether a sync of the file that was made under this name, or of this folder, does anything: for control experiments."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,15 @@ def environment(library: Path, root: Path, record: Path, **failures: str) -> dic
 
 
 @dataclass
-class _File:
-    """What is on disk for certain, and what was written since."""
+class _Folder:
+    path: Path
 
+
+@dataclass
+class _File:
+    """What is on disk for certain, and what was written since. `path` is the name it was made under."""
+
+    path: Path
     durable: bytearray = field(default_factory=bytearray)
     written: list[Event] = field(default_factory=list)
 
@@ -87,26 +95,33 @@ class _File:
         return content
 
 
+_Entry = _File | _Folder
+_Names = dict[Path, _Entry | None]
+
+
 class Disk:
     """The files under `root`, empty at first, in the state that the events played so far leave them in.
 
-    `survives` tells what the disk took of a sync that failed.
+    `survives` tells what the disk took of a sync that failed. Inodes are given again, to files that have nothing to do with the
+    ones that had them before and whose names may be on the disk still.
     """
 
-    def __init__(self, root: Path, survives: Survives) -> None:
-        self._root, self._survives = root, survives
-        self._files: dict[int, _File] = {}
-        self._names: dict[Path, int | None] = {}
-        self._changes: dict[Path, list[dict[Path, int | None]]] = defaultdict(list)
-        self._folders: dict[int, Path] = {root.stat().st_ino: root}
+    def __init__(self, root: Path, survives: Survives, heeds: Heeds = lambda _: True) -> None:
+        self._root, self._survives, self._heeds = root, survives, heeds
+        self._entries: dict[int, _Entry] = {root.stat().st_ino: _Folder(root)}
+        self._names: _Names = {}
+        self._changes: dict[Path, list[_Names]] = defaultdict(list)
 
     def play(self, event: Event) -> None:
+        entry = self._entries.get(event.inode)
         if event.kind in ("create", "mkdir", "rename", "unlink"):
             self._name(event)
-        elif event.kind == "synced" and event.inode in self._folders:
-            self._sync_folder(self._folders[event.inode])
-        elif event.kind != "open" and event.inode in self._files:
-            self._change(self._files[event.inode], event)
+        elif entry is None or event.kind == "open" or (event.kind == "synced" and not self._heeds(entry.path)):
+            return
+        elif isinstance(entry, _File):
+            self._change(entry, event)
+        elif event.kind == "synced":
+            self._sync_folder(entry.path)
 
     def read(self, path: Path) -> bytes:
         """A file as its process saw it."""
@@ -114,8 +129,8 @@ class Disk:
         for changes in self._changes.values():
             for change in changes:
                 names.update(change)
-        inode = names.get(path)
-        return b"" if inode is None else bytes(self._files[inode].after_cut(_all))
+        entry = names.get(path)
+        return bytes(entry.after_cut(_all)) if isinstance(entry, _File) else b""
 
     def cut(self, target: Path, survives: Survives) -> None:
         """Writes to `target` what the power cut leaves of `root`."""
@@ -126,14 +141,14 @@ class Disk:
                     break
                 names.update(change)
         target.mkdir(parents=True)
-        for path, inode in sorted(names.items()):
+        for path, entry in sorted(names.items()):
             place = target / path.relative_to(self._root)
-            if inode in self._folders and self._is_reachable(path, names):
+            if isinstance(entry, _Folder) and self._is_reachable(path, names):
                 place.mkdir(exist_ok=True)
-            elif inode in self._files and self._is_reachable(path, names):
-                place.write_bytes(self._files[inode].after_cut(survives))
+            elif isinstance(entry, _File) and self._is_reachable(path, names):
+                place.write_bytes(entry.after_cut(survives))
 
-    def _is_reachable(self, path: Path, names: dict[Path, int | None]) -> bool:
+    def _is_reachable(self, path: Path, names: _Names) -> bool:
         return path.parent == self._root or (
             names.get(path.parent) is not None and self._is_reachable(path.parent, names)
         )
@@ -141,12 +156,13 @@ class Disk:
     def _name(self, event: Event) -> None:
         path = event.paths[0]
         if event.kind == "create":
-            self._files[event.inode] = _File()
+            self._entries[event.inode] = _File(path)
         elif event.kind == "mkdir":
-            self._folders[event.inode] = path
-        change: dict[Path, int | None] = {path: None if event.kind in ("unlink", "rename") else event.inode}
+            self._entries[event.inode] = _Folder(path)
+        entry = self._entries.get(event.inode)
+        change: _Names = {path: None if event.kind in ("unlink", "rename") else entry}
         if event.kind == "rename":
-            change[event.paths[1]] = event.inode
+            change[event.paths[1]] = entry
         self._changes[path.parent].append(change)
 
     def _sync_folder(self, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """kill -9 at random moments, over and over on the same folder.
 
-python -m tests.service.index.crash.kills [--kills 200] [--seed 0]
+python -m tests.service.index.crash.kills [--kills 200] [--seed 0] [--kind compact] [--copies]
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from service.index.schema import Kind
 from tests.service.index.crash.audit import audit
+from tests.service.index.crash.audit_copies import Seen, audit_copies
 from tests.service.index.crash.clients import content
 from tests.service.index.crash.ledger import Account, Ledger
 from tests.service.index.crash.worker import DIM
 
+_CONTENT: Final = partial(content, dim=DIM)
 _LONGEST_S: Final = 0.6
 _OPENING_S: Final = 0.1
 _EARLY: Final = 6
@@ -39,26 +43,29 @@ class Figures:
     in_flight_found: int = 0
     with_log: int = 0
     items: int = 0
+    backups: int = 0
+    backups_broken_off: int = 0
     faults: list[str] = field(default_factory=list)
 
     def lines(self) -> str:
-        return "\n".join(f"{name.replace('_', ' '):16} {value}" for name, value in vars(self).items())
+        return "\n".join(f"{name.replace('_', ' '):18} {value}" for name, value in vars(self).items())
 
 
-def run(folder: Path, kills: int, seed: int) -> Figures:
+def run(folder: Path, kills: int, seed: int, kind: Kind = "exact", *, with_copies: bool = False) -> Figures:
     """Kills a worker on `folder` so many times; every time, a copy of what is left is opened and audited."""
+    flags = ["--kind", kind, *(["--copies", str(folder / "copies")] if with_copies else [])]
     figures, draw = Figures(), random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(kills):
         is_early = number % _EARLY == _EARLY - 1
         delay_s = draw.uniform(0, _OPENING_S if is_early else _LONGEST_S)
-        _kill_one(folder, f"{seed}/{number}", delay_s, is_early=is_early)
+        _kill_one(folder, f"{seed}/{number}", flags, delay_s, is_early=is_early)
         figures.while_opening += is_early
         _check(folder, figures)
     return figures
 
 
-def _kill_one(folder: Path, seed: str, delay_s: float, *, is_early: bool) -> None:
+def _kill_one(folder: Path, seed: str, flags: Sequence[str], delay_s: float, *, is_early: bool) -> None:
     command: list[str | Path] = [
         sys.executable,
         "-m",
@@ -66,6 +73,7 @@ def _kill_one(folder: Path, seed: str, delay_s: float, *, is_early: bool) -> Non
         folder / "index",
         folder / "ledger",
         seed,
+        *flags,
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -87,8 +95,12 @@ def _check(folder: Path, figures: Figures) -> None:
         assert not account.requests
         shutil.rmtree(copy)
         return
-    found, faults = audit(copy, account, partial(content, dim=DIM))
+    found, faults = audit(copy, account, _CONTENT)
+    faults += audit_copies(folder / "copies", copy / "default.sqlite", account, account, _CONTENT, Seen())
+    figures.backups += sum(copying.is_done for copying in account.copies.values())
+    figures.backups_broken_off += sum(not copying.is_done for copying in account.copies.values())
     shutil.rmtree(copy)
+    shutil.rmtree(folder / "copies", ignore_errors=True)
     pending = [request for request in account.requests if request.sequence is None]
     figures.acknowledged += account.num_acknowledged
     figures.in_flight += len(pending)
@@ -107,12 +119,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", choices=("exact", "compact"), default="exact")
+    parser.add_argument("--copies", action="store_true")
     given = parser.parse_args()
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        figures = run(Path(folder), given.kills, given.seed)
+        figures = run(Path(folder), given.kills, given.seed, given.kind, with_copies=given.copies)
     print(figures.lines())
-    print(f"{'seconds':16} {time.monotonic() - start:.0f}")
+    print(f"{'seconds':18} {time.monotonic() - start:.0f}")
     sys.exit(bool(figures.faults))
 
 

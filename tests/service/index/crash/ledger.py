@@ -34,6 +34,14 @@ class Request:
         return {item_id: version for item_id, version in merged.items() if version is not None}
 
 
+@dataclass
+class Copying:
+    """A backup: the last change acknowledged before it was begun, and whether it was told to be there."""
+
+    since: int
+    is_done: bool = False
+
+
 class Ledger:
     """Writes lines that survive a kill: each is synced before the call returns. A last line that is not whole is cut off."""
 
@@ -48,6 +56,14 @@ class Ledger:
 
     def acknowledge(self, number: str, sequence: int) -> None:
         self._write(acknowledged=number, sequence=sequence)
+
+    def copy(self, name: str) -> None:
+        """Before a backup is begun."""
+        self._write(copying=name)
+
+    def copied(self, name: str) -> None:
+        """A backup is there."""
+        self._write(copied=name)
 
     def fault(self, text: str) -> None:
         """Something that a client saw and that must not be."""
@@ -72,6 +88,7 @@ class Account:
     settled: State = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    copies: dict[str, Copying] = field(default_factory=dict)
 
     @classmethod
     def of(cls, lines: bytes) -> Account:
@@ -85,6 +102,10 @@ class Account:
                 account.faults.append(entry["fault"])
             elif "acknowledged" in entry:
                 by_number[entry["acknowledged"]].sequence = entry["sequence"]
+            elif "copying" in entry:
+                account.copies[entry["copying"]] = Copying(account.sequence)
+            elif "copied" in entry:
+                account.copies[entry["copied"]].is_done = True
             else:
                 request = by_number[entry["number"]] = Request(entry["owner"], entry["changes"])
                 account.requests.append(request)
@@ -102,6 +123,15 @@ class Account:
     @property
     def owners(self) -> set[str]:
         return {request.owner for request in self.requests} | {owner_of(item_id) for item_id in self.settled}
+
+    def at(self, sequence: int) -> Account:
+        """The account as it was when this was the last change on disk, but for what a client had seen."""
+        return Account(self.settled, [request for request in self.requests if (request.sequence or 0) <= sequence])
+
+    @property
+    def sequence(self) -> int:
+        """Of the last change that was acknowledged."""
+        return max((request.sequence or 0 for request in self.requests), default=0)
 
     @property
     def num_acknowledged(self) -> int:

@@ -1,6 +1,7 @@
 """The process that is to die: an index, and clients that work on it from threads of their own.
 
-    python -m tests.service.index.crash.worker FOLDER LEDGER SEED [--steps N] [--synchronous NORMAL] [--checkpoint-bytes N]
+    python -m tests.service.index.crash.worker FOLDER LEDGER SEED [--kind compact] [--copies FOLDER] [--steps N]
+        [--synchronous NORMAL] [--checkpoint-bytes N]
 
 Prints `opening`, and `ready` when the index is open and the clients start. Without steps it works until it is killed; with
 them it ends as if killed, when every client has made so many or was refused.
@@ -11,11 +12,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 from service.index import DEFAULT, Index, Indexes, IndexProblem, Item, Spec, compiled, connection, writer
+from service.index.schema import Kind
 from tests.service.index.crash.clients import Client, Refused, run_clients
+from tests.service.index.crash.copies import Copier
 from tests.service.index.crash.ledger import Ledger, State
 
 DIM: Final = 3000
@@ -47,10 +51,10 @@ class Direct:
         return [(hit.id, hit.metadata) for hit in hits]
 
 
-def open_indexes(folder: Path) -> Indexes:
+def open_indexes(folder: Path, kind: Kind) -> Indexes:
     """The folder with an index that keeps all that can be kept of an item."""
     indexes = Indexes(folder)
-    indexes.create(DEFAULT, Spec(MODEL, DIM, thumbnails=True))
+    indexes.create(DEFAULT, Spec(MODEL, DIM, kind=kind, thumbnails=True))
     return indexes
 
 
@@ -59,9 +63,9 @@ def versions(index: Index) -> State:
     return {item.id: int(item.metadata["version"]) for _, item in index.page(1 << 30)}
 
 
-def work(folder: Path, ledger_path: Path, seed: str, steps: int | None) -> None:
+def work(folder: Path, ledger_path: Path, seed: str, kind: Kind, copies: Path | None, steps: int | None) -> None:
     print("opening", flush=True)
-    indexes, ledger = open_indexes(folder), Ledger(ledger_path)
+    indexes, ledger = open_indexes(folder, kind), Ledger(ledger_path)
     index = indexes.open(DEFAULT)
     state = versions(index)
     ledger.settle(state)
@@ -69,7 +73,8 @@ def work(folder: Path, ledger_path: Path, seed: str, steps: int | None) -> None:
     for client in clients:
         client.steps = client.steps if steps is None else steps
     print("ready", flush=True)
-    run_clients(clients)
+    with nullcontext() if copies is None else Copier(index.path, copies, ledger):
+        run_clients(clients)
     os._exit(0)
 
 
@@ -78,6 +83,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("ledger", type=Path)
     parser.add_argument("seed")
+    parser.add_argument("--kind", choices=("exact", "compact"), default="exact")
+    parser.add_argument("--copies", type=Path)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--synchronous", choices=("FULL", "NORMAL"), default="FULL")
     parser.add_argument("--checkpoint-bytes", type=int)
@@ -86,7 +93,7 @@ def main() -> None:
         writer._CHECKPOINT_BYTES = given.checkpoint_bytes  # type: ignore[misc]
     if given.synchronous == "NORMAL":
         connection.DURABLE["synchronous"] = 1
-    work(given.folder, given.ledger, given.seed, given.steps)
+    work(given.folder, given.ledger, given.seed, given.kind, given.copies, given.steps)
 
 
 if __name__ == "__main__":
