@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from service.index.errors import IndexConflict, IndexDamaged
+from service.index.errors import IndexConflict, IndexDamaged, IndexProblem
 from service.index.lock import FolderLock
 from service.index.offline import damaged_rows, reading
 from service.index.schema import PARTIAL, place, wal_files
@@ -22,6 +23,7 @@ def back_up(path: Path, target: Path, tell: Pages) -> int:
     Raises:
         IndexConflict: `target` is there already.
         IndexDamaged: the index or the copy is.
+        IndexProblem: the copy cannot be written, as there is no such folder, or no room.
     """
     if target.exists():
         raise IndexConflict(f"{target} is there already; name another file")
@@ -50,6 +52,8 @@ def _copied(copy: Callable[[Path], None], target: Path) -> int:
         for leftover in (*wal_files(partial), *wal_files(target)):
             leftover.unlink(missing_ok=True)
         place(partial, target)
+    except (OSError, sqlite3.Error) as error:
+        raise IndexProblem(f"{target} cannot be written: {error}") from error
     finally:
         for leftover in (partial, *wal_files(partial)):
             leftover.unlink(missing_ok=True)

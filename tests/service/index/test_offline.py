@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -81,6 +82,22 @@ def test_a_backup_is_not_made_of_what_is_damaged_nor_over_another(index: Index, 
         restore(tmp_path / "cut", tmp_path / "new.sqlite", silent)
     left = {entry.name for entry in tmp_path.iterdir() if not entry.name.startswith("default.sqlite-")}
     assert left == {"good", "cut", "default.sqlite", ".lock"}
+
+
+def test_a_backup_that_cannot_be_written_is_told_and_leaves_nothing(index: Index, path: Path, tmp_path: Path) -> None:
+    """No folder to write to, and no room."""
+    index.put(items(900))
+    with pytest.raises(IndexProblem, match="none/backup cannot be written"):
+        back_up(path, tmp_path / "none" / "backup", silent)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, hard))
+    try:
+        with pytest.raises(IndexProblem, match="backup cannot be written"):
+            back_up(path, tmp_path / "backup", silent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [entry.name for entry in tmp_path.iterdir() if "backup" in entry.name]
+    assert back_up(path, tmp_path / "backup", silent) == 900
 
 
 def test_the_log_of_a_killed_process_is_not_taken_for_that_of_what_is_restored(path: Path, tmp_path: Path) -> None:
