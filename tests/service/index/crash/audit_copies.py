@@ -16,7 +16,8 @@ from tests.service.index.crash.audit import Content, audit
 from tests.service.index.crash.copies import silent
 from tests.service.index.crash.ledger import Account
 
-Seen = set[bytes]
+Seen = dict[bytes, list[str]]
+"""By name and content, what was wrong with a backup."""
 
 
 def audit_copies(folder: Path, source: Path, now: Account, story: Account, content: Content, seen: Seen) -> list[str]:
@@ -24,7 +25,7 @@ def audit_copies(folder: Path, source: Path, now: Account, story: Account, conte
 
     Each is there if it was told to be. Whatever bears a backup's name can be restored, and the index is then as it was at one
     moment, not before the backup was begun. One that was broken off is taken again of `source` with nothing of it left over.
-    Files that were `seen` are not looked at again.
+    Those that were `seen` are not looked at again.
     """
     faults = [
         f"the backup {name} was acknowledged and is not there"
@@ -34,8 +35,8 @@ def audit_copies(folder: Path, source: Path, now: Account, story: Account, conte
     for path in sorted(folder.glob(f"[!.]*{SUFFIX}")):
         digest = hashlib.sha256(path.name.encode() + path.read_bytes()).digest()
         if digest not in seen:
-            seen.add(digest)
-            faults += [f"backup {path.name}: {fault}" for fault in _faults(path, story, content)]
+            seen[digest] = [f"backup {path.name}: {fault}" for fault in _faults(path, story, content)]
+        faults += seen[digest]
     return [*faults, *_unfinished(folder, source, now)]
 
 
