@@ -20,8 +20,8 @@ from service.settings import Settings
 from tests.service.conftest import Process, Start, client_of, serving
 from tests.service.index.crash.audit import audit
 from tests.service.index.crash.clients import Client, Refused, content
-from tests.service.index.crash.disk import built
 from tests.service.index.crash.ledger import Account, Ledger
+from tests.service.index.crash.record import built
 
 DIM = 10_000
 URL = "/indexes/default"

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.service.index.crash import lifecycle
-from tests.service.index.crash.disk import Disk, built, events
+from tests.service.index.crash.disk import Disk
 from tests.service.index.crash.power_cuts import Recorded
+from tests.service.index.crash.record import built, events
 
 CUTS = 30
 

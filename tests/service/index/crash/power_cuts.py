@@ -26,8 +26,9 @@ from service.index.schema import PARTIAL, SUFFIX
 from tests.service.index.crash.audit import audit
 from tests.service.index.crash.audit_copies import Seen, audit_copies
 from tests.service.index.crash.clients import content
-from tests.service.index.crash.disk import Disk, Heeds, built, environment, events
+from tests.service.index.crash.disk import Disk, Heeds
 from tests.service.index.crash.ledger import Account
+from tests.service.index.crash.record import built, environment, events
 from tests.service.index.crash.worker import DIM
 
 _CONTENT: Final = partial(content, dim=DIM)
