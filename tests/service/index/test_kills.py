@@ -18,11 +18,11 @@ def test_nothing_acknowledged_is_lost_to_kill_9(tmp_path: Path) -> None:
 
 
 def test_nor_is_a_compact_index_nor_are_backups_that_are_taken_meanwhile(tmp_path: Path) -> None:
-    figures = kills.run(tmp_path, 5, seed=1, kind="compact", with_copies=True)
+    figures = kills.run(tmp_path, 3, seed=1, kind="compact", with_copies=True)
     assert figures.faults == []
-    assert figures.acknowledged > 25
-    assert figures.backups > 2
-    assert figures.backups_broken_off > 1
+    assert figures.acknowledged > 10
+    assert figures.backups > 0
+    assert figures.backups_broken_off > 0
 
 
 def test_the_audit_would_see_it() -> None:

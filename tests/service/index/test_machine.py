@@ -152,4 +152,4 @@ class CompactMachine(Machine):
 
 TestMachine, TestCompactMachine = Machine.TestCase, CompactMachine.TestCase
 TestMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None, derandomize=True)
-TestCompactMachine.settings = TestMachine.settings
+TestCompactMachine.settings = settings(TestMachine.settings, max_examples=15)
