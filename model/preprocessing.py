@@ -179,9 +179,15 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _from_16_bit(image)
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+        return _on_white(image if image.mode in ("LA", "RGBA") else image.convert("RGBA"))
+    return image if image.mode == "RGB" else image.convert("RGB")  # of RGB it makes a copy
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Pasting writes each pixel once; `alpha_composite` gives the same ones by way of three more images of full size."""
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

@@ -68,12 +68,13 @@ def test_unreadable_exif_leaves_the_image_as_stored(exif: bytes) -> None:
     assert np.array_equal(pixels(decode(encoded(image, exif=exif), LIMITS)), pixels(image))
 
 
-def test_alpha_is_composited_on_white() -> None:
-    half = Image.new("RGBA", (4, 4), (200, 100, 0, 128))
-    assert np.abs(pixels(decode(encoded(half), LIMITS))[0, 0].astype(int) - (227, 177, 127)).max() <= 1
-    clear = Image.new("RGBA", (4, 4), (200, 100, 0, 0))
-    assert (pixels(decode(encoded(clear), LIMITS)) == 255).all()
-    assert (pixels(decode(encoded(Image.new("LA", (4, 4), (0, 0))), LIMITS)) == 255).all()
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_every_value_at_every_alpha_is_composited_on_white_and_rounded(mode: str) -> None:
+    value, alpha = np.indices((256, 256))
+    channels = [value] * (len(mode) - 1) + [alpha]
+    data = encoded(Image.fromarray(np.stack(channels, axis=2).astype(np.uint8), mode))
+    expected = np.rint((value * alpha + 255 * (255 - alpha)) / 255)
+    assert np.array_equal(pixels(decode(data, LIMITS)), np.stack([expected] * 3, axis=2))
 
 
 def test_palettes_with_and_without_transparency() -> None:

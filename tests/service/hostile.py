@@ -47,7 +47,7 @@ def _png(width: int, height: int, data: bytes, *chunks: bytes) -> bytes:
 def _bombs() -> Iterator[tuple[str, bytes, set[int]]]:
     yield "100 megapixels in a few kilobytes", _encoded(Image.new("1", (10_000, 10_000)), "png"), {413}
     yield "4 gigapixels by the header", _png(65_535, 65_535, zlib.compress(b"\0" * 1000)), {413}
-    yield "36 megapixels with alpha", _encoded(Image.new("RGBA", (6_000, 6_000)), "png"), OK | {413}
+    yield "36 megapixels with alpha", _encoded(Image.new("RGBA", (6_000, 6_000)), "png"), OK
     yield "1 x 65,500", _encoded(Image.new("RGB", (1, 65_500)), "jpeg"), {413}
     yield "1 x 16,384", _encoded(Image.new("RGB", (1, 16_384)), "png"), OK
     text = _chunk(b"zTXt", b"comment\0\0" + zlib.compress(b"\0" * 200_000_000))
