@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from model.errors import RankoneError
 
@@ -121,6 +121,8 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         raise
     except Image.DecompressionBombError as error:
         raise ImageTooLarge(str(error)) from error
+    except UnidentifiedImageError as error:  # whose words are of an object in our memory
+        raise UndecodableImage("cannot be decoded: what follows its signature is no header") from error
     except Exception as error:  # decoders raise whatever they like on hostile bytes; all of it is the image's fault
         raise UndecodableImage(f"cannot be decoded: {error}") from error
 

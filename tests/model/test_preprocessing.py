@@ -145,6 +145,11 @@ def test_truncation_anywhere_is_refused_as_undecodable(form: str) -> None:
             decode(data[:kept], LIMITS)
 
 
+def test_a_signature_alone_is_refused_in_words_for_its_sender() -> None:
+    with pytest.raises(UndecodableImage, match=r"^cannot be decoded: what follows its signature is no header$"):
+        decode(encoded(noise(4, 4))[:8], LIMITS)
+
+
 def test_limits_hold_for_bytes_pixels_and_side() -> None:
     data = encoded(noise(30, 20))
     with pytest.raises(ImageTooLarge, match=rf"{len(data):,} bytes; at most 100 are accepted"):
