@@ -1,4 +1,4 @@
-"""Engines: the exported network, run by one library on one device. All answer alike (`tests/service/test_engine.py`)."""
+"""Engines: the exported network, run by one library on one device. All answer alike (`tests/service/engine/test_engine.py`)."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 import pytest
@@ -19,18 +18,17 @@ import torch
 from onnx import TensorProto
 
 from model.bundle import ONNX, Bundle
-from model.preprocessing import preprocess
 from service.engine import Engine, EngineError, EngineOutOfMemory, Outputs, load_engine
 from service.engine.base import EngineName, Options, Precision
 from service.engine.export import export_engine
 from service.engine.lanes import Lane, Lanes, Step
-from service.engine.onnx import OnnxEngine
 from service.engine.onnx_gpu import Binder, with_cache_of
 from service.engine.onnx_half import half_precision, in_backbone
 from service.engine.precision import lowest_cosine
 from service.engine.providers import CUDA, TENSORRT, check_providers, gpu_providers, open_session
 from service.engine.torchscript import torchscript_engine
 from tests.conftest import CLASSES
+from tests.service.engine.conftest import Pixels
 
 CPU = torch.device("cpu")
 ON_GPU: tuple[tuple[EngineName, Precision], ...] = (
@@ -44,18 +42,6 @@ ON_GPU: tuple[tuple[EngineName, Precision], ...] = (
     ("export", "bfloat16"),
 )
 FLOORS = {"float32": 0.9999, "float16": 0.999, "bfloat16": 0.999}
-
-Pixels = npt.NDArray[np.float32]
-
-
-@pytest.fixture(scope="module")
-def pixels(images: list[bytes], bundle: Bundle) -> Pixels:
-    return np.stack([preprocess(image, bundle.manifest.preprocessing) for image in images])
-
-
-@pytest.fixture(scope="module")
-def expected(bundle: Bundle, pixels: Pixels) -> Outputs:
-    return OnnxEngine(bundle, Options(device="cpu", threads=2)).run(pixels)
 
 
 @pytest.fixture(scope="module")
