@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import model.backbone
+from benchmarks.serving.tiny import tiny_bundle
 from model.bundle import Bundle, open_bundle
 from tests.light import one_layer
 from training import pipeline
@@ -96,6 +97,12 @@ def bundle(request: pytest.FixtureRequest, photos: DataSet, tmp_path_factory: py
     run_path: Path = request.getfixturevalue("run_path")
     pipeline.evaluate(run_path, photos)
     return pipeline.export(run_path, photos, tmp_path_factory.mktemp("bundles") / "photos")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle whose network takes neither time nor room, for tests of everything around it."""
+    return tiny_bundle(tmp_path_factory.mktemp("tiny") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -71,12 +71,12 @@ def running(root: Path) -> Iterator[Client]:
         process.close()
 
 
-def test_the_backup_brings_bundle_and_index_back(bundle: Bundle, photos: DataSet, tmp_path: Path) -> None:
+def test_the_backup_brings_bundle_and_index_back(tiny: Bundle, photos: DataSet, tmp_path: Path) -> None:
     """The page's own tar commands, where the containers' volumes are two folders here."""
     host, other = tmp_path / "host", tmp_path / "other"
     for folder in (host / "data", other / "bundles", other / "data"):
         folder.mkdir(parents=True)
-    shutil.copytree(bundle.path, host / "bundles" / "first")
+    shutil.copytree(tiny.path, host / "bundles" / "first")
     with running(host) as client:
         client.add(photos.test.paths[:3], ["a", "b", "c"])
     backup, *restores = [line.split("--entrypoint tar ")[1].split(" ", 1)[1] for line in TARS]

@@ -89,9 +89,9 @@ def test_other_classes_are_refused_and_named(
 
 
 def test_a_changed_bundle_is_not_measured(
-    bundle: Bundle, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Bundle, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    copy = Path(shutil.copytree(bundle.path, tmp_path / "copy"))
+    copy = Path(shutil.copytree(tiny.path, tmp_path / "copy"))
     with (copy / "model.onnx").open("ab") as file:
         file.write(b"more")
     assert run("evaluate", [str(copy), "--data", str(root)]) == 2

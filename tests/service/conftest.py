@@ -17,7 +17,6 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from benchmarks.serving.tiny import tiny_bundle
 from model.bundle import Bundle
 from service.app import create_app
 from service.client import Client
@@ -134,12 +133,6 @@ class Process:
             self.popen.kill()
         self.popen.wait(timeout=60)
         self._log.close()
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle whose network takes no time, for tests of everything around it."""
-    return tiny_bundle(tmp_path_factory.mktemp("tiny") / "tiny")
 
 
 @pytest.fixture

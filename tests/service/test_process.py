@@ -66,8 +66,8 @@ def test_the_torchscript_engine_says_that_it_needs_torch(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_changed_bundle_stops_the_start_with_a_sentence(start: Start, bundle: Bundle, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(bundle.path, tmp_path / "copy"))
+def test_a_changed_bundle_stops_the_start_with_a_sentence(start: Start, tiny: Bundle, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny.path, tmp_path / "copy"))
     with (copy / "model.onnx").open("r+b") as file:
         file.seek(1000)
         file.write(b"changed")
@@ -79,8 +79,8 @@ def test_a_changed_bundle_stops_the_start_with_a_sentence(start: Start, bundle: 
     assert "Traceback" not in printed
 
 
-def test_a_body_that_never_comes_does_not_keep_it_up(start: Start) -> None:
-    process = start(receive_timeout_s=2)
+def test_a_body_that_never_comes_does_not_keep_it_up(start: Start, tiny: Bundle) -> None:
+    process = start(tiny.path, receive_timeout_s=2)
     process.ready().close()
     with socket.create_connection(("127.0.0.1", process.port)) as half:
         half.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 100\r\n\r\nabc")
@@ -88,17 +88,19 @@ def test_a_body_that_never_comes_does_not_keep_it_up(start: Start) -> None:
         assert process.popen.wait(timeout=30) is not None
 
 
-def test_a_second_service_on_the_same_index_is_refused(start: Start) -> None:
-    first = start()
+def test_a_second_service_on_the_same_index_is_refused(start: Start, tiny: Bundle) -> None:
+    first = start(tiny.path)
     first.ready().close()
-    second = start()
+    second = start(tiny.path)
     second.popen.wait(60)
     status, printed = second.end()
     assert (status, "another process is using it" in printed) == (2, True), printed
 
 
-def test_a_proxy_of_the_environment_does_not_come_between(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    process = start()
+def test_a_proxy_of_the_environment_does_not_come_between(
+    start: Start, tiny: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start(tiny.path)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with process.ready() as client:
         assert client.count() == 0
