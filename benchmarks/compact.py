@@ -17,7 +17,7 @@ from service.index.compact import Codes
 from service.index.schema import Kind
 
 _KINDS: Final[tuple[Kind, ...]] = ("exact", "compact")
-_SINGLE: Final = 8
+_SINGLE: Final = 32
 _NOISES: Final = (0.05, 0.1, 0.6, 1.0, 2.0)
 
 

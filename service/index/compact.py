@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from service.index.directory import Directory, Rows
 from service.index.rounded import Bits, Rounded
-from service.index.vectors import Stored, Vectors, as_floats
+from service.index.vectors import Stored, Vectors, as_floats, inner_products
 
 NEAR: Final = 2000
 _NEAR_EACH: Final = 40
@@ -28,7 +28,7 @@ _READ_EACH: Final = 5
 """Vectors that are read from disk, at most, in the same way."""
 DEVIATIONS: Final = 2.5
 """How many standard deviations below the last of the best estimates a neighbour's may lie."""
-_TILE: Final = 512
+_TILE: Final = 256
 """Codes or vectors that are copied at once."""
 _FIRST: Final = 1024
 _WORD: Final = 8
@@ -72,8 +72,8 @@ class Codes:
         numbers = np.arange(rows) if isinstance(rows, int) else rows
         bits = self._bits[:rows] if isinstance(rows, int) else self._bits[rows]
         num_near = min(max(NEAR, _NEAR_EACH * k), len(numbers))
-        _, places = faiss.knn_hamming(self._packed(queries > 0), bits, num_near)
-        found = [self._likely(query, near, k) for query, near in zip(queries, numbers[places], strict=True)]
+        near = (numbers[_nearest(code, bits, num_near)] for code in self._packed(queries > 0))
+        found = [self._likely(query, likely, k) for query, likely in zip(queries, near, strict=True)]
         width = max(len(likely) for _, likely in found)
         estimates, likely = (
             np.stack([np.pad(row, (0, width - len(row)), "edge") for row in part]) for part in zip(*found, strict=True)
@@ -119,12 +119,19 @@ class Codes:
         for start in range(0, len(unique), _TILE):
             sequences = self._directory.sequences[unique[start : start + _TILE]]
             data = np.frombuffer(b"".join(self._read(sequences.tolist())), self._stored)
-            vectors = as_floats(data.reshape(len(sequences), self._dim))
-            pointers = map(faiss.swig_ptr, (scores[start:], query, vectors))
-            faiss.fvec_inner_products_ny(*pointers, self._dim, len(vectors))  # type: ignore[attr-defined]
+            scores[start : start + _TILE] = inner_products(query, data.reshape(len(sequences), self._dim))
         return scores[places]
 
     def _packed(self, signs: npt.NDArray[np.bool_]) -> Bits:
         """(n, dim) as bits, in whole words as the codes are."""
         packed = np.packbits(signs, axis=1)
         return np.pad(packed, ((0, 0), (0, self._bits.shape[1] - packed.shape[1])))
+
+
+def _nearest(code: Bits, codes: Bits, count: int) -> Rows:
+    """The places of so many of the codes (n, bytes), nearest by Hamming distance, in no order.
+
+    Every code asks for its distance to the one: faiss shares queries between its threads, and not what they are compared with.
+    """
+    distances, _ = faiss.knn_hamming(codes, code[None], 1)
+    return np.argpartition(distances[:, 0], count - 1)[:count]

@@ -75,8 +75,8 @@ def ranked(
         unsure = []
         for place, query in enumerate(waiting):
             wish = wishes[query]
-            unique, first = np.unique(rows[place], return_index=True)
-            found = _ordered(unique.tolist(), scores[place][first].tolist(), directory.ids)
+            wanted = wish.k + len(wish.exclude) if scope.labels is None else rows.shape[1]
+            found = _ordered(*_best(rows[place], scores[place], wanted), directory.ids)
             answers[query] = list(_picked(found, wish, scope.labels))
             limit = gallery.bound(float(rough[place, -1]))
             if not (fetch == scope.size or limit < wish.min_score or _is_sure(answers[query], wish.k, limit)):
@@ -89,8 +89,18 @@ def _is_sure(answer: Sequence[Place], k: int, limit: float) -> bool:
     return len(answer) == k and answer[-1].score > limit
 
 
-def _ordered(rows: Sequence[int], scores: Sequence[float], ids: Sequence[str]) -> list[Place]:
-    places = (Place(row, ids[row], score) for row, score in zip(rows, scores, strict=True))
+def _best(rows: Rows, scores: Vectors, count: int) -> tuple[Rows, Vectors]:
+    """Each row once: so many that have the highest scores, and those that are level with the last of them."""
+    unique, first = np.unique(rows, return_index=True)
+    scores = scores[first]
+    if count >= len(unique):
+        return unique, scores
+    is_best = scores >= np.partition(scores, -count)[-count]
+    return unique[is_best], scores[is_best]
+
+
+def _ordered(rows: Rows, scores: Vectors, ids: Sequence[str]) -> list[Place]:
+    places = (Place(row, ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True))
     return sorted(places, key=lambda place: (-place.score, place.id))
 
 

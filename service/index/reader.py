@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -118,10 +119,11 @@ class Reader:
         query = "SELECT sequence, metadata FROM items WHERE sequence = ?"
         return dict(row for sequence in sequences for row in self._fetch(query, (sequence,)))
 
-    def vectors(self, sequences: Iterable[int]) -> list[bytes]:
+    def vectors(self, sequences: Sequence[int]) -> list[bytes]:
         """The vectors of the items with these numbers, in order."""
-        query = "SELECT vector FROM vectors WHERE sequence = ?"
-        return [row[0] for sequence in sequences for row in self._fetch(query, (sequence,))]
+        query = "SELECT sequence, vector FROM vectors WHERE sequence IN (SELECT value FROM json_each(?))"
+        found = dict(self._fetch(query, (json.dumps(sequences),)))
+        return [found[sequence] for sequence in sequences]
 
     def _records(self, query: str, parameters: Sequence[Any]) -> Iterator[Row]:
         try:

@@ -141,5 +141,5 @@ def test_recall_is_measured_and_kept(compact: Index, monkeypatch: pytest.MonkeyP
     index.close()
     monkeypatch.setattr(module, "NEAR", 12)
     monkeypatch.setattr(module, "_NEAR_EACH", 0)
-    monkeypatch.setattr("faiss.knn_hamming", lambda asking, bits, k: (None, np.tile(np.arange(k), (len(asking), 1))))
+    monkeypatch.setattr("faiss.knn_hamming", lambda codes, one, k: (np.arange(len(codes))[:, None], None))
     assert measure_recall(compact.path, 50, 10, lambda _: None) < 0.5
