@@ -7,7 +7,6 @@ import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,16 +17,15 @@ from rich.table import Table
 from benchmarks.serving.abuse import abuse
 from benchmarks.serving.contenders import NPY, Contender, engine_images_per_s, has_litserve, litserve, service
 from benchmarks.serving.load import Sample, closed_loop, open_loop
+from benchmarks.serving.patience import Patience
 from benchmarks.serving.tiny import SIZE, tiny_bundle
 from benchmarks.subject import bundle_of, jpegs, photographs
 from benchmarks.timing import console, machine
 from model.bundle import Bundle
 
 ROUNDS: Final = 3
-LOADS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
 BATCH: Final = 16
 CEILING_S: Final = 8.0
-_SLOW_S: Final = 0.2
 _JSON: Final = "Accept: application/json"
 _FORMS: Final = {
     "npy": (NPY, ""),
@@ -35,28 +33,6 @@ _FORMS: Final = {
     "base64": (_JSON, "?encoding=base64"),
     "JSON": (_JSON, ""),
 }
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long is looked and waited, by the seconds that the engine takes for one image."""
-
-    image_s: float
-
-    @property
-    def closed_s(self) -> float:
-        """Of a round in which there is always more to do."""
-        return max(8.0, 40 * self.image_s)
-
-    @property
-    def in_time_s(self) -> float:
-        """An answer that comes later is worth nothing to whoever asked; the service is told so."""
-        return 25 * self.image_s
-
-    def open_s(self, rate: float) -> float:
-        """For a thousand arrivals and some, as the 99.9th percentile takes, and 30 s at least; for sixty of a slow network."""
-        num_arrivals = 1100 if self.image_s < _SLOW_S else 60
-        return max(30.0, num_arrivals / rate)
 
 
 def main(bundle: Path | None = None) -> None:
@@ -70,9 +46,10 @@ def main(bundle: Path | None = None) -> None:
         console.print(f"{opened.manifest.name}: {opened.manifest.backbone.name} at {size} x {size}, {threads} threads")
         patience = Patience(1 / engine_images_per_s(opened, threads, photographs(opened, 1), CEILING_S))
         capacity = saturation(opened, threads, patience)
-        own_part(opened, threads)
+        own_part(opened, threads, patience)
         arrivals(opened, threads, capacity, patience)
-        abuse(opened, threads, capacity / 2, patience.open_s(capacity / 2))
+        if not patience.is_long:
+            abuse(opened, threads, capacity / 2, patience.open_s(capacity / 2))
 
 
 def ceiling(bundle: Bundle) -> None:
@@ -115,11 +92,11 @@ def saturation(bundle: Bundle, threads: int, patience: Patience) -> float:
     return statistics.median(found["rankone, one image a request"])
 
 
-def own_part(bundle: Bundle, threads: int) -> None:
+def own_part(bundle: Bundle, threads: int, patience: Patience) -> None:
     """A single request on an idle service: how much of its time is neither decoding nor engine."""
     image, own, total = jpegs(1)[0], list[float](), list[float]()
     with service(bundle, threads) as contender, httpx.Client(trust_env=False) as client:
-        for _ in range(100):
+        for _ in range(30 if patience.is_long else 100):
             response = client.post(
                 f"http://127.0.0.1:{contender.port}/embed",
                 content=image,
@@ -141,11 +118,11 @@ def arrivals(bundle: Bundle, threads: int, capacity: float, patience: Patience) 
         f"Poisson arrivals; 100 % is {capacity:.1f} images/s",
         "load", "", f"in {patience.in_time_s:.2g} s, /s", "p50 ms", "p95", "p99", "p99.9", "refused", "CPU ms a request",
     )  # fmt: skip
-    rows: dict[float, list[tuple[str, ...]]] = {load: [] for load in LOADS}
+    rows: dict[float, list[tuple[str, ...]]] = {load: [] for load in patience.loads}
     for contend in _contenders(bundle, threads):
         with contend as contender:
             requests = [contender.single(file, timeout_s=patience.in_time_s) for file in jpegs(BATCH)]
-            for load in LOADS:
+            for load in patience.loads:
                 before = contender.cpu_s()
                 sample = _open(contender, requests, load * capacity, patience)
                 cpu_ms = 1e3 * (contender.cpu_s() - before) / max(len(sample.seconds), 1)

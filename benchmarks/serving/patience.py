@@ -1,0 +1,41 @@
+"""How long to look, and how long to wait, for a network that takes so long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+_LOADS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
+_FEW_LOADS: Final = (0.5, 1.0, 3.0)
+_SLOW_S: Final = 0.2
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long is looked and waited, by the seconds that the engine takes for one image."""
+
+    image_s: float
+
+    @property
+    def closed_s(self) -> float:
+        """Of a round in which there is always more to do."""
+        return max(8.0, 40 * self.image_s)
+
+    @property
+    def in_time_s(self) -> float:
+        """An answer that comes later is worth nothing to whoever asked; the service is told so."""
+        return 25 * self.image_s
+
+    @property
+    def is_long(self) -> bool:
+        """The network is so slow that everything would take hours: fewer points, fewer arrivals, nobody who means ill."""
+        return self.image_s >= _SLOW_S
+
+    @property
+    def loads(self) -> tuple[float, ...]:
+        """Parts of the capacity."""
+        return _FEW_LOADS if self.is_long else _LOADS
+
+    def open_s(self, rate: float) -> float:
+        """For a thousand arrivals and some, as the 99.9th percentile takes, and 30 s at least; for sixty of a slow network."""
+        return max(30.0, (60 if self.is_long else 1100) / rate)
