@@ -115,12 +115,16 @@ def test_a_device_that_is_not_there_is_refused(
 
 
 def test_the_second_signal_acts_as_ever() -> None:
-    with stop_on_signal() as stop:
-        assert not stop
-        signal.raise_signal(signal.SIGINT)
-        assert stop
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born ignoring it
+    try:
+        with stop_on_signal() as stop:
+            assert not stop
             signal.raise_signal(signal.SIGINT)
+            assert stop
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_recipes_that_only_differ_in_flips_train_differently(photos: DataSet, tmp_path: Path) -> None:
