@@ -123,3 +123,23 @@ def test_who_is_excluded_is_not_answered_and_costs_no_place() -> None:
     assert [place.id for place in found] == [
         item_id for item_id in best(expected, query[0], 50) if item_id not in wish.exclude
     ][:4]
+
+
+class Padded(Matrix):
+    """A gallery that gives its candidates worst first, and the last of them, the best, many times."""
+
+    def nearest(self, queries: np.ndarray, k: int, rows: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
+        scores, numbers = super().nearest(queries, k, rows)
+        return tuple(np.pad(part[:, ::-1], ((0, 0), (0, 30)), "edge") for part in (scores, numbers))  # type: ignore[return-value]
+
+    def bound(self, last: float) -> float:
+        return -2.0
+
+
+def test_a_candidate_that_stands_there_many_times_takes_one_place() -> None:
+    rows, directory, expected = filled(50)
+    padded = Padded(DIM)
+    padded._blocks = rows._blocks
+    query = unit(1, DIM, seed=4)
+    (found,) = ranked(padded, directory, query, [Wish(5)], Scope(50))
+    assert [place.id for place in found] == best(expected, query[0], 5)
