@@ -53,9 +53,9 @@ class Settings(BaseSettings):
     allow_anonymous: bool = False
     """Let anybody who reaches the address embed, search, add and delete."""
     max_batch: PositiveInt | None = None
-    """Images in one run of the engine; 4 on a CPU, where larger ones are not faster, and 16 on a GPU if not set."""
+    """Images in one run of the engine at most; 4 on a CPU, where larger ones are not faster, and 16 on a GPU if not set."""
     batch_window_ms: float = Field(default=0.0, ge=0, le=100)
-    """How long a free engine waits for more images after the first."""
+    """How long a free engine waits for more images after the first. If set, images that wait always go together."""
     max_queue: PositiveInt = 256
     """Images in work at once, over all requests; more are answered with 429."""
     request_timeout_s: float = Field(default=60.0, gt=0)

@@ -1,4 +1,4 @@
-"""Batches: what waits is taken as soon as the engine is free, and one full batch is prepared ahead while it runs."""
+"""Batches: as soon as the engine is free it gets what waits and is worth a batch, and one is prepared ahead while it runs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from service.batching.lane import Lane
 from service.batching.latency import LatencyModel
 from service.batching.sizes import Sizes
 from service.batching.turns import Turns
+from service.batching.worth import Worth
 from service.decoding.slots import Slots
 from service.engine import Engine, EngineError, EngineOutOfMemory, Outputs
 from service.engine.base import Images
@@ -63,6 +64,7 @@ class Batcher:
     ) -> None:
         self._engine, self._lane, self._slots, self._metrics = engine, lane, slots, metrics
         self._sizes, self._window_s, self._latency = sizes, window_s, latency
+        self._worth = Worth(sizes.max_batch, latency, waits=window_s > 0)
         self._copier = Lane("batch", partial(metrics.count_death, "batch"))
         self._queue = FairQueue()
         self._turns, self._changed = turns, asyncio.Event()
@@ -123,7 +125,7 @@ class Batcher:
                 self._release(tasks)
 
     async def _until_worthwhile(self) -> None:
-        """Returns when the engine is free and something waits, or when a full batch does and none is prepared."""
+        """Returns when the engine is free and something waits, or when a whole batch does and none is prepared."""
         while not self._is_worthwhile():
             self._changed.clear()
             await self._changed.wait()
@@ -135,7 +137,7 @@ class Batcher:
 
     def _closes_at(self, free_at: float) -> float:
         """Until when what could run since `free_at` waits to be more: for its window, and for what is being decoded."""
-        if not 0 < len(self._queue) < self._sizes.max_batch:
+        if not 0 < len(self._queue) < self._next_size():
             return 0.0
         closes_at = self._opened_at + self._window_s
         expected_s = self._latency.predict(len(self._queue))
@@ -147,14 +149,18 @@ class Batcher:
         if self._prepared.full():
             return False
         is_free = self._running_since is None
-        return len(self._queue) >= self._sizes.max_batch or (is_free and len(self._queue) > 0)
+        return len(self._queue) >= self._next_size() or (is_free and len(self._queue) > 0)
+
+    def _next_size(self) -> int:
+        return self._worth.size(self._turns.num_unrun)
 
     def _take(self) -> list[Task]:
-        """Up to a full batch, in turns between the jobs, without those that cannot be in time."""
+        """What the next batch is to have, in turns between the jobs, without those that cannot be in time."""
         tasks: list[Task] = []
-        size = min(len(self._queue), self._sizes.max_batch)
+        most = self._next_size()
+        size = min(len(self._queue), most)
         ready_at = time.perf_counter() + self._left_s() + self._latency.predict(size)
-        while self._queue and len(tasks) < self._sizes.max_batch:
+        while self._queue and len(tasks) < most:
             task = self._queue.pop()
             if task.job.wants_engine and task.job.deadline < ready_at:
                 self._latency.doubt()

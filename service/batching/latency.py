@@ -31,6 +31,11 @@ class LatencyModel:
         """Seconds that a batch of `size` images will take."""
         return self._scale * self._line(size)
 
+    def gain(self, size: int) -> float:
+        """Which part of its time a batch of `size` images saves over as many single ones."""
+        alone = size * self._line(1)
+        return 1 - self._line(size) / alone if alone > 0 else 0.0
+
     def observe(self, size: int, seconds: float) -> None:
         """A batch of `size` images took `seconds`. One that was held up says little of the next."""
         if (expected := self._line(size)) > 0:

@@ -17,7 +17,7 @@ class Turns:
     """Between a batcher and its decoders, on the event loop.
 
     Args:
-        pause_s: how long a batch keeps images from being begun; 0 where the engine has a processor of its own.
+        pause_s: how long batches, one after another, keep images from being begun; 0 where the engine has its own processor.
         size: of a full batch.
     """
 
@@ -28,6 +28,8 @@ class Turns:
         """Images that are decoded; the batcher knows."""
         self.num_decoding: Callable[[], int] = lambda: 0
         """Images that are being decoded; the decoders know."""
+        self.num_queued: Callable[[], int] = lambda: 0
+        """Images that wait to be decoded; the decoders know."""
         self.on_decoders: Callable[[], None] = lambda: None
         """Called when they may go on."""
 
@@ -35,6 +37,11 @@ class Turns:
     def is_shared(self) -> bool:
         """There is one processor for both."""
         return self._pause_s > 0
+
+    @property
+    def num_unrun(self) -> int:
+        """Images that have come and that the engine has not been given."""
+        return self.num_waiting() + self.num_decoding() + self.num_queued()
 
     def may_begin(self) -> bool:
         """Whether another image may be begun."""
@@ -46,7 +53,9 @@ class Turns:
 
     def take(self) -> None:
         """A batch is put together for the engine."""
-        self._num_batches, self._taken_at = self._num_batches + 1, time.perf_counter()
+        if not self._num_batches:
+            self._taken_at = time.perf_counter()
+        self._num_batches += 1
         asyncio.get_running_loop().call_later(self._pause_s, self._tell)
 
     def give_back(self) -> None:

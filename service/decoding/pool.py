@@ -62,6 +62,7 @@ class DecodePool:
         self._all_ready = asyncio.Event()
         slots.on_release = turns.on_decoders = self._dispatch
         turns.num_decoding = lambda: len(self._ready) - len(self._free)
+        turns.num_queued = lambda: len(self._queue)
 
     async def start(self) -> None:
         """Returns when all workers are ready; whether they are or not, `close` ends those that there are.

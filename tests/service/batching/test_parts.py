@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
+import numpy as np
 import pytest
 
 from service.batching.admission import Admission, QueueFull
 from service.batching.lane import Lane, LaneDied
 from service.batching.latency import LatencyModel
 from service.batching.sizes import Sizes
+from service.batching.warm import warm_up
+from service.batching.worth import Worth
+from service.engine import Outputs
+from service.engine.base import Images, Precision
 from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +73,89 @@ def test_one_timing_is_a_line_through_nothing_and_a_falling_one_is_flat() -> Non
     assert LatencyModel((4,), (0.4,)).predict(8) == pytest.approx(0.8)
     falling = LatencyModel((1, 4), (0.4, 0.1))
     assert falling.predict(1000) == falling.predict(1) > 0
+
+
+class Slow:
+    """An engine that takes what it is told, by size; one run in three takes ten times as long."""
+
+    name, provider = "slow", "test"
+    precision: Precision = "float32"
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        self.seconds, self.sizes = seconds, list[int]()
+
+    def run(self, images: Images) -> Outputs:
+        self.sizes.append(len(images))
+        time.sleep(self.seconds[len(images)] * (10 if self.sizes.count(len(images)) % 3 == 0 else 1))
+        return Outputs(np.zeros((len(images), 1), np.float32), None)
+
+    def close(self) -> None: ...
+
+
+async def test_the_warm_up_begins_with_the_largest_batch_and_is_not_misled_by_a_slow_run() -> None:
+    lane, engine = Lane("test"), Slow({4: 0.02, 1: 0.01})
+    model = await warm_up(engine, lane, Sizes(4), (3, 2, 2))
+    lane.close()
+    assert engine.sizes == [4, 1] * 4
+    assert 0.01 <= model.predict(1) < 0.05
+    assert 0.02 <= model.predict(4) < 0.1
+
+
+async def test_the_warm_up_of_a_slow_engine_is_one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.batching.warm._MOST_S", 0.01)
+    lane, engine = Lane("test"), Slow({4: 0.01, 1: 0.01})
+    await warm_up(engine, lane, Sizes(4), (3, 2, 2))
+    lane.close()
+    assert engine.sizes == [4, 1] * 2
+
+
+def test_what_a_batch_saves_is_a_part_of_what_its_images_take_one_by_one() -> None:
+    assert LatencyModel((1, 4), (1.0, 3.0)).gain(4) == pytest.approx(0.25)
+    assert LatencyModel((1, 4), (1.0, 4.4)).gain(4) == 0
+    assert LatencyModel((1, 4), (1.0, 0.9)).gain(4) == pytest.approx(0.75)
+    assert LatencyModel((1,), (1.0,)).gain(1) == 0
+    assert LatencyModel((1, 4), (0.0, 0.0)).gain(4) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sizes"),
+    [
+        (4.0, [1, 1, 1, 1]),  # nothing is saved
+        (3.95, [1, 1, 1, 1]),
+        (3.8, [1, 1, 4, 4]),  # a twentieth
+        (3.5, [4, 4, 4, 4]),
+        (1.0, [4, 4, 4, 4]),  # as on a GPU
+    ],
+)
+def test_a_batch_is_as_large_as_it_is_worth_its_wait(seconds: float, sizes: list[int]) -> None:
+    latency = LatencyModel((1, 4), (1.0, seconds))
+    assert [Worth(4, latency, waits=False).size(count) for count in (1, 7, 8, 100)] == sizes
+    assert [Worth(4, latency, waits=True).size(count) for count in (1, 7, 8, 100)] == [4] * 4, "a window is for company"
+
+
+def test_one_by_one_is_sooner_where_a_batch_saves_little_and_later_where_it_saves_much() -> None:
+    """The rule against a queue simulated image by image: Poisson arrivals at half of what full batches come to."""
+    for seconds, is_sooner in ((4.0, True), (3.8, True), (3.2, False), (2.0, False)):
+        base, slope = 1 - (seconds - 1) / 3, (seconds - 1) / 3
+        late = {
+            one_by_one: np.percentile(_waits(2 / seconds, base, slope, one_by_one=one_by_one), 99)
+            for one_by_one in (True, False)
+        }
+        assert (late[True] < late[False]) == is_sooner
+        assert (Worth(4, LatencyModel((1, 4), (1.0, seconds)), waits=False).size(4) == 1) == is_sooner
+
+
+def _waits(rate: float, base: float, slope: float, *, one_by_one: bool) -> list[float]:
+    arrivals = np.cumsum(np.random.default_rng(0).exponential(1 / rate, 20_000))
+    now, at, waits = 0.0, 0, list[float]()
+    while at < len(arrivals):
+        now = max(now, arrivals[at])
+        waiting = int(np.searchsorted(arrivals, now, side="right")) - at
+        size = min(waiting, 4) if waiting >= 8 or not one_by_one else 1
+        now += base + slope * size
+        waits += [now - arrival for arrival in arrivals[at : at + size]]
+        at += size
+    return waits
 
 
 def test_batches_are_filled_up_to_a_bucket_on_a_gpu_only() -> None:

@@ -260,15 +260,15 @@ async def test_nothing_is_begun_while_the_engine_has_the_processor() -> None:
 
 
 async def test_what_is_being_decoded_is_counted_whatever_becomes_of_it() -> None:
-    """Decoded, refused, and lost with its worker; what waits is not counted."""
+    """Decoded, refused, and lost with its worker; what waits is counted by itself."""
     async with running() as harness:
         (pid,) = harness.pool.pids
         os.kill(pid, signal.SIGSTOP)
         job = harness.submit([picture(), b"nothing", picture()])
-        assert harness.turns.num_decoding() == 1
+        assert (harness.turns.num_decoding(), harness.turns.num_queued()) == (1, 2)
         os.kill(pid, signal.SIGKILL)
         await harness.until(lambda: harness.num_deaths == 1)
         assert harness.turns.num_decoding() == 0
         with pytest.raises(InputsRejected):
             await job.done
-        assert harness.turns.num_decoding() == 0
+        assert harness.turns.num_unrun == 0
