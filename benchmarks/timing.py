@@ -102,15 +102,21 @@ def print_table(
 ) -> None:
     """Milliseconds (median and quartiles), what `note` makes of the ratio to the rival's median, and `more` columns."""
     more = more or {}
-    table = Table(title=title, title_justify="left")
-    for column in ("", "ms", "quartiles", f"against {rival}", *more):
-        table.add_column(column, justify="left" if not column else "right")
+    rows = table(title, "", "ms", "quartiles", f"against {rival}", *more)
     for name, timing in timings.items():
         ratio = "" if name == rival else note(timing.median / timings[rival].median)
         quartiles = f"{1e3 * timing.low:.2f} - {1e3 * timing.high:.2f}"
         cells = (column.get(name, "") for column in more.values())
-        table.add_row(name, f"{1e3 * timing.median:.2f}", quartiles, ratio, *cells)
-    console.print(table)
+        rows.add_row(name, f"{1e3 * timing.median:.2f}", quartiles, ratio, *cells)
+    console.print(rows)
+
+
+def table(title: str, *columns: str) -> Table:
+    """An empty table; the first column is of names, the others are of numbers."""
+    empty = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        empty.add_column(column, justify="left" if number == 0 else "right")
+    return empty
 
 
 def print_goals(timings: Mapping[str, Timing], *goals: Goal) -> None:

@@ -10,18 +10,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from benchmarks.serving.load import request
+from benchmarks.timing import console
 from model.bundle import Bundle
 from service.engine import load_engine
 from service.engine.base import Images
 
 _START_S: Final = 120.0
+HOST: Final = "127.0.0.1"
 NPY: Final = "Accept: application/x-npy"
 _BOUNDARY: Final = b"rankone-boundary"
 
@@ -53,6 +56,10 @@ class Contender:
         return sum(_cpu_s(pid) for pid in _tree(self.pid))
 
 
+Contenders: TypeAlias = Mapping[str, Callable[[], AbstractContextManager[Contender]]]
+"""How each is started, by name."""
+
+
 @contextmanager
 def service(bundle: Bundle, threads: int, *flags: str) -> Iterator[Contender]:
     """`rankone serve`, with its own defaults."""
@@ -70,9 +77,16 @@ def litserve(bundle: Bundle, threads: int, max_batch: int) -> Iterator[Contender
         yield contender
 
 
-def has_litserve() -> bool:
-    """LitServe can be imported."""
-    return importlib.util.find_spec("litserve") is not None
+def contenders_of(bundle: Bundle, threads: int) -> Contenders:
+    """The service and, where it is installed, LitServe; to be up one at a time, as one that waits may burn the processor."""
+    contenders: dict[str, Callable[[], AbstractContextManager[Contender]]] = {
+        "rankone": partial(service, bundle, threads)
+    }
+    if importlib.util.find_spec("litserve") is not None:
+        contenders["LitServe"] = partial(litserve, bundle, threads, 4)
+    else:
+        console.print("LitServe is not installed (`make peers`), so it is not measured")
+    return contenders
 
 
 def engine_images_per_s(bundle: Bundle, threads: int, images: Images, duration_s: float) -> float:
@@ -92,7 +106,7 @@ def engine_images_per_s(bundle: Bundle, threads: int, images: Images, duration_s
 @contextmanager
 def _running(name: str, command: list[str], path: str, health: str) -> Iterator[Contender]:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         port = probe.getsockname()[1]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(  # noqa: S603 - our own modules
@@ -114,7 +128,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, health: str) 
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
         try:
-            if httpx.get(f"http://127.0.0.1:{port}{health}", trust_env=False).status_code == 200:
+            if httpx.get(f"http://{HOST}:{port}{health}", trust_env=False).status_code == 200:
                 return
         except httpx.HTTPError:
             continue

@@ -23,14 +23,30 @@ class Sample:
     statuses: Counter[int] = field(default_factory=Counter)
     """0 where the connection ended without an answer, -1 where there was none to be had."""
     seconds: list[float] = field(default_factory=list)
+    while_arriving: list[float] = field(default_factory=list)
+    """Of these, the seconds of those that were answered while new ones came, where they come by themselves."""
     duration_s: float = 0.0
     arriving_s: float = 0.0
-    """How long new ones came, where they come by themselves."""
+    """How long new ones came."""
 
     @property
     def per_s(self) -> float:
         """Requests served a second."""
         return len(self.seconds) / self.duration_s
+
+    def goodput(self, in_time_s: float) -> float:
+        """Requests served within that time a second, while new ones came: what is served after them is no throughput."""
+        return sum(seconds <= in_time_s for seconds in self.while_arriving) / self.arriving_s
+
+    def __add__(self, other: Sample) -> Sample:
+        """Both, one after the other."""
+        return Sample(
+            self.statuses + other.statuses,
+            self.seconds + other.seconds,
+            self.while_arriving + other.while_arriving,
+            self.duration_s + other.duration_s,
+            self.arriving_s + other.arriving_s,
+        )
 
     def percentile(self, percent: float) -> float:
         """Seconds within which that part of the requests served had their answer."""
@@ -152,7 +168,10 @@ async def open_loop(
     started, tasks = time.perf_counter(), set[asyncio.Task[None]]()
 
     async def send(data: bytes, intended: float) -> None:
-        _count(sample, await connections.ask(data), intended)
+        if (
+            seconds := _count(sample, await connections.ask(data), intended)
+        ) and intended + seconds < started + duration_s:
+            sample.while_arriving.append(seconds)
 
     at, number = chance.expovariate(rate), 0
     while at < duration_s:
@@ -167,7 +186,10 @@ async def open_loop(
     return sample
 
 
-def _count(sample: Sample, status: int, since: float) -> None:
+def _count(sample: Sample, status: int, since: float) -> float | None:
+    """The seconds since, if it was served."""
     sample.statuses[status] += 1
-    if status == 200:
-        sample.seconds.append(time.perf_counter() - since)
+    if status != 200:
+        return None
+    sample.seconds.append(time.perf_counter() - since)
+    return sample.seconds[-1]

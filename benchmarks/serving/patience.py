@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-_LOADS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
-_FEW_LOADS: Final = (0.5, 1.0, 3.0)
+LOADS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
 _SLOW_S: Final = 0.2
 
 
@@ -28,14 +27,9 @@ class Patience:
 
     @property
     def is_long(self) -> bool:
-        """The network is so slow that everything would take hours: fewer points, fewer arrivals, nobody who means ill."""
+        """The network is so slow that everything would take hours: fewer arrivals, nobody who means ill."""
         return self.image_s >= _SLOW_S
 
-    @property
-    def loads(self) -> tuple[float, ...]:
-        """Parts of the capacity."""
-        return _FEW_LOADS if self.is_long else _LOADS
-
     def open_s(self, rate: float) -> float:
-        """For a thousand arrivals and some, as the 99.9th percentile takes, and 30 s at least; for sixty of a slow network."""
-        return max(30.0, (60 if self.is_long else 1100) / rate)
+        """For 1,100 arrivals, enough for the 99.9th percentile, or 120 of a slow network, for the 99th; 40 s at least."""
+        return max(40.0, (120 if self.is_long else 1100) / rate)

@@ -1,0 +1,84 @@
+"""What the load generator counts, against a server of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from benchmarks.serving.load import Sample, closed_loop, open_loop, request
+
+pytestmark = pytest.mark.anyio
+
+HOST = "127.0.0.1"
+REQUESTS = [request("/", b"body", "image/jpeg")]
+
+
+@asynccontextmanager
+async def served(answer: Callable[[int], AsyncIterator[bytes]]) -> AsyncIterator[int]:
+    """The port of a server that answers its n-th request, from 0 on, with the chunks that it is given."""
+    count, serving = 0, set[asyncio.Task[None] | None]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        serving.add(asyncio.current_task())
+        while await reader.readline():
+            await reader.readuntil(b"\r\n\r\nbody")
+            number, count = count, count + 1
+            async for chunk in answer(number):
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(serve, HOST, 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        await asyncio.gather(*filter(None, serving))
+
+
+async def test_what_is_answered_after_the_arrivals_is_served_and_no_goodput(anyio_backend: str) -> None:
+    arriving = asyncio.Event()
+
+    async def answer(number: int) -> AsyncIterator[bytes]:
+        if number >= 3:
+            await arriving.wait()
+        yield b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+    async with served(answer) as port:
+        loop = asyncio.create_task(open_loop(HOST, port, REQUESTS, 100, 0.5))
+        await asyncio.sleep(0.7)
+        arriving.set()
+        sample = await loop
+    assert sample.statuses[200] == len(sample.seconds) > 20
+    assert len(sample.while_arriving) == 3
+    assert sample.goodput(10) == 3 / 0.5
+    assert sample.goodput(-1) == 0
+    assert max(sample.seconds) > 0.6, "counted from when the first of those held back was to be sent"
+
+
+async def test_answers_are_told_apart_by_status_and_read_to_their_end(anyio_backend: str) -> None:
+    async def answer(number: int) -> AsyncIterator[bytes]:
+        if number % 2:
+            yield b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 1\r\n\r\nx"
+        else:
+            yield b"HTTP/1.1 200 OK\r\nContent-Le"
+            yield b"ngth: 4\r\n\r\nab"
+            yield b"cd"
+
+    async with served(answer) as port:
+        sample = await closed_loop(HOST, port, REQUESTS, 1, 0.1)
+    assert abs(sample.statuses[200] - sample.statuses[429]) <= 1
+    assert sample.statuses.keys() == {200, 429}
+    assert len(sample.seconds) == sample.statuses[200] > 0
+
+
+def test_samples_of_rounds_are_one_sample() -> None:
+    first, second = Sample(arriving_s=1, duration_s=2), Sample(arriving_s=3, duration_s=5)
+    first.seconds, first.while_arriving, second.seconds, second.while_arriving = [1, 9], [1], [3], [3]
+    first.statuses.update({200: 2})
+    second.statuses.update({200: 1, 429: 4})
+    both = first + second
+    assert (both.per_s, both.goodput(2), both.statuses) == (3 / 7, 1 / 4, {200: 3, 429: 4})
+    assert both.percentile(50) == 3
