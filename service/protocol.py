@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import OrderedDict
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.api.problems import Problem, problem_response
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGI3Application
 
 _MAX_HEADER_BYTES: Final = 65_536
 _LAST_CALL_S: Final = 0.5
@@ -59,6 +62,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._has_begun = False
         self._num_unanswered = 0
         self._refusal: Problem | None = None
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -115,6 +119,10 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         self.resume_writing()
+        self.pipeline.clear()
+        if self._running is not None:  # uvicorn tells the request that came last, which may not have begun
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -138,6 +146,10 @@ class PatientProtocol(HttpToolsProtocol):
         """Closes a connection on which nothing has been sent since."""
         if not self._has_begun:
             super().shutdown()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _refuse(self, refusal: Problem) -> None:
         """Answers `refusal` after the requests that came before it."""

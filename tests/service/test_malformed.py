@@ -112,6 +112,15 @@ def test_requests_before_it_have_their_answers_first(connection: Connection) -> 
     connection.check_last(*NOT_HTTP)
 
 
+def test_whoever_leaves_takes_all_requests_along(process: Process, connection: Connection) -> None:
+    """Three pipelined ones; the log, which is looked at in the end, names no fault."""
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", process.port), timeout=10) as bare:
+            bare.sendall(HEAD + b"Content-Length: 4\r\n\r\nabcd" + PROBES)
+    connection.send(PROBES)
+    assert [connection.answer()[0] for _ in range(2)] == [200, 200]
+
+
 def test_a_request_that_has_its_answer_gets_no_second_one(connection: Connection) -> None:
     """Refused on its headers, then followed by what is no body."""
     connection.send(b"DELETE /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
