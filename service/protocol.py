@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.api.problems import Problem, problem_response
+from service.patience import Patience
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -21,29 +22,6 @@ _MAX_HEADER_BYTES: Final = 65_536
 _LAST_CALL_S: Final = 0.5
 _NOT_HTTP: Final = "this is not HTTP/1.1: the first line, a header or the framing of the body cannot be read"
 _LONG_HEADERS: Final = f"the headers of the request are longer than {_MAX_HEADER_BYTES:,} bytes"
-
-
-class Patience:
-    """How long we wait for a client, and for how many: shared by the connections of one server.
-
-    Args:
-        timeout_s: for the headers of a request to arrive, again for its body, for the next request of a connection, and
-            for some of an answer to be taken.
-        max_connections: over that, one that we wait for is closed: first those between two requests, then those that owe us
-            the rest of one, and of each kind the one that has kept us waiting longest.
-    """
-
-    def __init__(self, timeout_s: float, max_connections: int) -> None:
-        self.timeout_s, self.max_connections = timeout_s, max_connections
-        self.idle: OrderedDict[PatientProtocol, None] = OrderedDict()
-        self.receiving: OrderedDict[PatientProtocol, None] = OrderedDict()
-
-    def make_room(self, newcomer: PatientProtocol) -> None:
-        """Closes a connection that we wait for, and not the newest."""
-        for waiting in (self.idle, self.receiving):
-            if (longest := next(iter(waiting), newcomer)) is not newcomer:
-                longest.transport.abort()
-                return
 
 
 class PatientProtocol(HttpToolsProtocol):

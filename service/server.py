@@ -19,7 +19,8 @@ from fastapi import FastAPI
 from model.errors import RankoneError
 from service import logs
 from service.app import create_app
-from service.protocol import Patience, PatientProtocol
+from service.patience import Patience
+from service.protocol import PatientProtocol
 from service.settings import Settings
 
 logger = logging.getLogger("rankone")
