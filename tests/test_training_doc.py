@@ -81,6 +81,7 @@ def test_every_command_of_the_page_runs(home: Path, port: int, background: list[
         ended = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, f"{line}\n{ended.stdout}\n{ended.stderr}"
         printed[shlex.split(line)[1]] = ended.stdout
+    assert json.loads((home / "runs/mine/dataset.json").read_text())["classes"] == list(CLASSES)  # the user's own
     assert json.loads(printed["-H"])["predictions"][0][0]["label"] in CLASSES
     assert len(printed["search"].splitlines()) == 8
     for name in ("report.html", "report.md", "report.json", "metrics.jsonl", "recipe.yaml", "dataset.json"):

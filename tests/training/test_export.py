@@ -11,6 +11,7 @@ import torch
 from onnx import TensorProto, helper
 from torch.utils._sympy.numbers import int_oo
 
+from model import backbone
 from model.bundle import ONNX, PROGRAM, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
 from model.catalogue import composition
 from model.composition import compose
@@ -18,6 +19,7 @@ from model.network import Network, build_network
 from model.preprocessing import preprocess
 from service.engine import Engine, load_engine
 from tests.conftest import RECIPE
+from tests.light import one_layer
 from training import pipeline
 from training.datasets import DataSet
 from training.export import Description, ExportError, export, spread
@@ -36,6 +38,12 @@ def pixels(photos: DataSet) -> npt.NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def network(run_path: Path, photos: DataSet) -> Network:
     return pipeline.trained(run_path, photos)[1].eval()
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what has nothing to do with the backbone: a single layer."""
+    monkeypatch.setitem(backbone.BACKBONES, "vgg16", one_layer)
 
 
 @pytest.mark.parametrize("engine_name", ["onnx", "torchscript", "export"])
@@ -134,6 +142,7 @@ def test_weights_build_the_same_network_again(
         assert torch.equal(again(x)[0], network(x)[0])
 
 
+@pytest.mark.usefixtures("light")
 def test_a_network_without_classes_makes_a_bundle_that_only_embeds(
     pixels: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
@@ -148,6 +157,7 @@ def test_a_network_without_classes_makes_a_bundle_that_only_embeds(
         assert outputs.logits is None
 
 
+@pytest.mark.usefixtures("light")
 def test_a_refused_export_leaves_nothing(bundle: Bundle, tmp_path: Path, pixels: npt.NDArray[np.float32]) -> None:
     network = build_network(weights="random", pooling=composition("cbp-run", dim=100))
     with pytest.raises(ExportError, match="at least 7 images, got 3"):

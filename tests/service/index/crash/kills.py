@@ -6,26 +6,27 @@ python -m tests.service.index.crash.kills [--kills 200] [--seed 0] [--kind compa
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from service.index.schema import Kind
+from tests.service.index.crash import worker
 from tests.service.index.crash.audit import audit
 from tests.service.index.crash.audit_copies import Seen, audit_copies
 from tests.service.index.crash.clients import content
 from tests.service.index.crash.ledger import Account, Ledger
-from tests.service.index.crash.worker import DIM
 
-_CONTENT: Final = partial(content, dim=DIM)
+_CONTENT: Final = partial(content, dim=worker.DIM)
+_PROCESSES: Final = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([worker.__name__])  # importing it takes longer than most of them live
 _LONGEST_S: Final = 0.6
 _OPENING_S: Final = 0.1
 _EARLY: Final = 6
@@ -53,34 +54,29 @@ class Figures:
 
 def run(folder: Path, kills: int, seed: int, kind: Kind = "exact", *, with_copies: bool = False) -> Figures:
     """Kills a worker on `folder` so many times; every time, a copy of what is left is opened and audited."""
-    flags = ["--kind", kind, *(["--copies", str(folder / "copies")] if with_copies else [])]
+    copies = folder / "copies" if with_copies else None
     figures, draw = Figures(), random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(kills):
         is_early = number % _EARLY == _EARLY - 1
         delay_s = draw.uniform(0, _OPENING_S if is_early else _LONGEST_S)
-        _kill_one(folder, f"{seed}/{number}", flags, delay_s, is_early=is_early)
+        _kill_one(folder, f"{seed}/{number}", kind, copies, delay_s, is_early=is_early)
         figures.while_opening += is_early
         _check(folder, figures)
     return figures
 
 
-def _kill_one(folder: Path, seed: str, flags: Sequence[str], delay_s: float, *, is_early: bool) -> None:
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "tests.service.index.crash.worker",
-        folder / "index",
-        folder / "ledger",
-        seed,
-        *flags,
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        while process.stdout.readline() != (b"opening\n" if is_early else b"ready\n"):
-            assert process.poll() is None
-        time.sleep(delay_s)
-        process.kill()
+def _kill_one(folder: Path, seed: str, kind: Kind, copies: Path | None, delay_s: float, *, is_early: bool) -> None:
+    told, tell = _PROCESSES.Pipe(duplex=False)
+    given = (folder / "index", folder / "ledger", seed, kind, copies, None, tell.send)
+    process = _PROCESSES.Process(target=worker.work, args=given)
+    process.start()
+    tell.close()  # or its end would not be seen
+    while told.recv() != (worker.OPENING if is_early else worker.READY):
+        pass
+    time.sleep(delay_s)
+    process.kill()
+    process.join()
 
 
 def _check(folder: Path, figures: Figures) -> None:

@@ -3,16 +3,16 @@
     python -m tests.service.index.crash.worker FOLDER LEDGER SEED [--kind compact] [--copies FOLDER] [--steps N]
         [--synchronous NORMAL] [--checkpoint-bytes N]
 
-Prints `opening`, and `ready` when the index is open and the clients start. Without steps it works until it is killed; with
-them it ends as if killed, when every client has made so many or was refused.
+Without steps it works until it is killed; with them it ends as if killed, when every client has made so many or was refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,9 @@ DIM: Final = 3000
 """6 KB a vector: more than a page, so that it overflows into others."""
 MODEL: Final = "a" * 64
 NUM_CLIENTS: Final = 4
+OPENING: Final = "opening"
+READY: Final = "ready"
+"""The index is open, and the clients start."""
 
 
 class Direct:
@@ -63,8 +66,16 @@ def versions(index: Index) -> State:
     return {item.id: int(item.metadata["version"]) for _, item in index.page(1 << 30)}
 
 
-def work(folder: Path, ledger_path: Path, seed: str, kind: Kind, copies: Path | None, steps: int | None) -> None:
-    print("opening", flush=True)
+def work(
+    folder: Path,
+    ledger_path: Path,
+    seed: str,
+    kind: Kind,
+    copies: Path | None,
+    steps: int | None,
+    tell: Callable[[str], object],
+) -> None:
+    tell(OPENING)
     indexes, ledger = open_indexes(folder, kind), Ledger(ledger_path)
     index = indexes.open(DEFAULT)
     state = versions(index)
@@ -72,7 +83,7 @@ def work(folder: Path, ledger_path: Path, seed: str, kind: Kind, copies: Path | 
     clients = [Client(f"c{number}", Direct(index), ledger, state, seed, DIM) for number in range(NUM_CLIENTS)]
     for client in clients:
         client.steps = client.steps if steps is None else steps
-    print("ready", flush=True)
+    tell(READY)
     with nullcontext() if copies is None else Copier(index.path, copies, ledger):
         run_clients(clients)
     os._exit(0)
@@ -93,7 +104,7 @@ def main() -> None:
         writer._CHECKPOINT_BYTES = given.checkpoint_bytes  # type: ignore[misc]
     if given.synchronous == "NORMAL":
         connection.DURABLE["synchronous"] = 1
-    work(given.folder, given.ledger, given.seed, given.kind, given.copies, given.steps)
+    work(given.folder, given.ledger, given.seed, given.kind, given.copies, given.steps, partial(print, flush=True))
 
 
 if __name__ == "__main__":
