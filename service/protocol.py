@@ -97,7 +97,6 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         self.resume_writing()
-        self.pipeline.clear()
         if self._running is not None:  # uvicorn tells the request that came last, which may not have begun
             self._running.disconnected = True
             self._running.message_event.set()

@@ -14,6 +14,7 @@ from service.batching.batcher import Batcher
 from service.batching.lane import Lane
 from service.batching.turns import Turns
 from service.batching.warm import warm_up
+from service.batching.worth import Worth
 from service.decoding.pool import DecodePool
 from service.decoding.process import DecodeLimits
 from service.decoding.slots import Slots
@@ -85,7 +86,8 @@ async def _assemble(
     slots = Slots(2 * sizes.max_batch + settings.workers, shape)
     ending.callback(slots.close)
     turns = Turns(_DECODERS_PAUSE_S if settings.device == "cpu" else 0.0, sizes.max_batch)
-    batcher = Batcher(engine, lane, slots, sizes, settings.batch_window_ms / 1e3, latency, turns, metrics)
+    worth = Worth(sizes.max_batch, latency, always=settings.always_batches)
+    batcher = Batcher(engine, lane, slots, sizes, worth, settings.batch_window_ms / 1e3, latency, turns, metrics)
     ending.push_async_callback(batcher.close)
     limits = DecodeLimits(settings.limits, settings.decode_memory_bytes, settings.decode_timeout_s)
     pool = DecodePool(spec, slots, limits, settings.workers, turns, batcher.put, partial(metrics.count_death, "decode"))

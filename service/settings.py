@@ -53,9 +53,10 @@ class Settings(BaseSettings):
     allow_anonymous: bool = False
     """Let anybody who reaches the address embed, search, add and delete."""
     max_batch: PositiveInt | None = None
-    """Images in one run of the engine at most; 4 on a CPU, where larger ones are not faster, and 16 on a GPU if not set."""
+    """Images in one run of the engine at most, and images that wait go together; if not set, 16 on a GPU, and on a CPU
+    4, and one by one where that is sooner."""
     batch_window_ms: float = Field(default=0.0, ge=0, le=100)
-    """How long a free engine waits for more images after the first. If set, images that wait always go together."""
+    """How long a free engine waits for more images after the first; if it does, images that wait go together."""
     max_queue: PositiveInt = 256
     """Images in work at once, over all requests; more are answered with 429."""
     request_timeout_s: float = Field(default=60.0, gt=0)
@@ -110,6 +111,11 @@ class Settings(BaseSettings):
             return Sizes(self.max_batch or 4)
         most = self.max_batch or 16
         return Sizes(most, tuple(sorted({most, *(1 << n for n in range(most.bit_length()) if 1 << n < most)})))
+
+    @property
+    def always_batches(self) -> bool:
+        """Images that wait go together whether that saves time or not, as somebody has asked for it."""
+        return self.max_batch is not None or self.batch_window_ms > 0
 
     @property
     def limits(self) -> Limits:

@@ -11,7 +11,7 @@ from typing import Final
 
 import uvloop
 
-from benchmarks.serving.contenders import Contender, service
+from benchmarks.serving.contenders import HOST, Contender, service
 from benchmarks.serving.load import Sample, open_loop, request
 from benchmarks.subject import jpegs
 from benchmarks.timing import console
@@ -20,7 +20,6 @@ from service.keys import add_key
 
 _FLOOD_PER_S: Final = 300
 _NUM_HALVES: Final = 200
-_HOST: Final = "127.0.0.1"
 
 
 def abuse(bundle: Bundle, threads: int, rate: float, duration_s: float) -> None:
@@ -48,12 +47,12 @@ def abuse(bundle: Bundle, threads: int, rate: float, duration_s: float) -> None:
 
 
 async def _good(contender: Contender, requests: list[bytes], rate: float, duration_s: float) -> Sample:
-    return await open_loop(_HOST, contender.port, requests, rate, duration_s)
+    return await open_loop(HOST, contender.port, requests, rate, duration_s)
 
 
 async def _beside_flood(contender: Contender, requests: list[bytes], rate: float, duration_s: float) -> Sample:
     bad = [request("/embed", b"x" * 10_000, "image/jpeg", ["Authorization: Bearer guessed"])]
-    flood = asyncio.create_task(open_loop(_HOST, contender.port, bad, _FLOOD_PER_S, duration_s, seed=1))
+    flood = asyncio.create_task(open_loop(HOST, contender.port, bad, _FLOOD_PER_S, duration_s, seed=1))
     sample = await _good(contender, requests, rate, duration_s)
     await flood
     return sample
@@ -67,7 +66,7 @@ async def _beside_halves(contender: Contender, requests: list[bytes], rate: floa
 @asynccontextmanager
 async def _halves(contender: Contender) -> AsyncIterator[None]:
     half = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nContent-"
-    streams = [await asyncio.open_connection(_HOST, contender.port) for _ in range(_NUM_HALVES)]
+    streams = [await asyncio.open_connection(HOST, contender.port) for _ in range(_NUM_HALVES)]
     for _, writer in streams:
         writer.write(half)
     yield

@@ -8,15 +8,13 @@ from typing import Final
 import uvloop
 
 from benchmarks.serving.contenders import HOST, Contenders
-from benchmarks.serving.load import Sample, closed_loop, open_loop
+from benchmarks.serving.load import Sample, open_loop
 from benchmarks.serving.patience import LOADS, Patience
 from benchmarks.subject import jpegs
 from benchmarks.timing import console, table
 
 _ROUNDS: Final = 2
 """Of every load; who goes first takes turns, as no machine stays as it is for the minutes of a whole table."""
-_FIRST_S: Final = 1.0
-"""Of single requests one after another, as not everybody runs the engine before the first of them."""
 
 
 def arrivals(contenders: Contenders, capacity: float, patience: Patience) -> None:
@@ -43,9 +41,8 @@ def _round(contenders: Contenders, name: str, rate: float, patience: Patience, s
     """What came of it, and the seconds of processor time that it took."""
     with contenders[name]() as contender:
         requests = [contender.single(file, timeout_s=patience.in_time_s) for file in jpegs(16)]
-        uvloop.run(closed_loop(HOST, contender.port, requests, 1, _FIRST_S))
-        before = contender.cpu_s()
-        sample = uvloop.run(open_loop(HOST, contender.port, requests, rate, patience.open_s(rate) / _ROUNDS, seed))
+        before, duration_s = contender.cpu_s(), patience.open_s(rate) / _ROUNDS
+        sample = uvloop.run(open_loop(HOST, contender.port, requests, rate, duration_s, seed, patience.in_time_s))
         return sample, contender.cpu_s() - before
 
 

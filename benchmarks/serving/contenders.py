@@ -17,13 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from benchmarks.serving.load import request
+import uvloop
+
+from benchmarks.serving.load import closed_loop, request
+from benchmarks.subject import jpegs
 from benchmarks.timing import console
 from model.bundle import Bundle
 from service.engine import load_engine
 from service.engine.base import Images
 
 _START_S: Final = 120.0
+_FIRST: Final = 8
+_A_MOMENT_S: Final = 0.01
 HOST: Final = "127.0.0.1"
 NPY: Final = "Accept: application/x-npy"
 _BOUNDARY: Final = b"rankone-boundary"
@@ -114,11 +119,19 @@ def _running(name: str, command: list[str], path: str, health: str) -> Iterator[
         )
         try:
             _wait_until_ready(process, port, health)
-            yield Contender(name, port, process.pid, path)
+            contender = Contender(name, port, process.pid, path)
+            _run_in(contender)
+            yield contender
         finally:
             for pid in reversed(_tree(process.pid)):
                 os.kill(pid, 15)
             process.wait()
+
+
+def _run_in(contender: Contender) -> None:
+    """Some batches that are not measured, as not everybody runs the engine before the first of them."""
+    requests = [contender.single(file) for file in jpegs(_FIRST)]
+    uvloop.run(closed_loop(HOST, contender.port, requests, _FIRST, _A_MOMENT_S))
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, health: str) -> None:

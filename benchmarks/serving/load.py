@@ -23,11 +23,11 @@ class Sample:
     statuses: Counter[int] = field(default_factory=Counter)
     """0 where the connection ended without an answer, -1 where there was none to be had."""
     seconds: list[float] = field(default_factory=list)
-    while_arriving: list[float] = field(default_factory=list)
-    """Of these, the seconds of those that were answered while new ones came, where they come by themselves."""
+    steady: list[float] = field(default_factory=list)
+    """Of these, where requests come by themselves, the seconds of those answered after the lead and while new ones came."""
     duration_s: float = 0.0
-    arriving_s: float = 0.0
-    """How long new ones came."""
+    steady_s: float = 0.0
+    """How long that was."""
 
     @property
     def per_s(self) -> float:
@@ -35,17 +35,17 @@ class Sample:
         return len(self.seconds) / self.duration_s
 
     def goodput(self, in_time_s: float) -> float:
-        """Requests served within that time a second, while new ones came: what is served after them is no throughput."""
-        return sum(seconds <= in_time_s for seconds in self.while_arriving) / self.arriving_s
+        """Requests served within that time a second: neither while the queue was filling up nor when nothing came any more."""
+        return sum(seconds <= in_time_s for seconds in self.steady) / self.steady_s
 
     def __add__(self, other: Sample) -> Sample:
         """Both, one after the other."""
         return Sample(
             self.statuses + other.statuses,
             self.seconds + other.seconds,
-            self.while_arriving + other.while_arriving,
+            self.steady + other.steady,
             self.duration_s + other.duration_s,
-            self.arriving_s + other.arriving_s,
+            self.steady_s + other.steady_s,
         )
 
     def percentile(self, percent: float) -> float:
@@ -161,17 +161,16 @@ async def closed_loop(host: str, port: int, requests: Sequence[bytes], concurren
 
 
 async def open_loop(
-    host: str, port: int, requests: Sequence[bytes], rate: float, duration_s: float, seed: int = 0
+    host: str, port: int, requests: Sequence[bytes], rate: float, duration_s: float, seed: int = 0, lead_s: float = 0.0
 ) -> Sample:
     """Poisson arrivals at `rate` a second, whatever becomes of those before; latency counts from when each was to be sent."""
     connections, sample, chance = _Connections(host, port), Sample(), random.Random(seed)  # noqa: S311 - arrivals
     started, tasks = time.perf_counter(), set[asyncio.Task[None]]()
 
     async def send(data: bytes, intended: float) -> None:
-        if (
-            seconds := _count(sample, await connections.ask(data), intended)
-        ) and intended + seconds < started + duration_s:
-            sample.while_arriving.append(seconds)
+        seconds = _count(sample, await connections.ask(data), intended)
+        if seconds is not None and started + lead_s <= intended + seconds < started + duration_s:
+            sample.steady.append(seconds)
 
     at, number = chance.expovariate(rate), 0
     while at < duration_s:
@@ -181,7 +180,7 @@ async def open_loop(
         task.add_done_callback(tasks.discard)
         at, number = at + chance.expovariate(rate), number + 1
     await asyncio.gather(*tasks)
-    sample.duration_s, sample.arriving_s = time.perf_counter() - started, duration_s
+    sample.duration_s, sample.steady_s = time.perf_counter() - started, duration_s - lead_s
     connections.close()
     return sample
 

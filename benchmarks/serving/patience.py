@@ -31,5 +31,8 @@ class Patience:
         return self.image_s >= _SLOW_S
 
     def open_s(self, rate: float) -> float:
-        """For 1,100 arrivals, enough for the 99.9th percentile, or 120 of a slow network, for the 99th; 40 s at least."""
-        return max(40.0, (120 if self.is_long else 1100) / rate)
+        """For 1,100 arrivals, enough for the 99.9th percentile, or 120 of a slow network, for the 99th; 40 s at least.
+
+        In each half of it a queue over the capacity becomes so long that nobody is in time any more, and stays so for a while.
+        """
+        return max(40.0, 6 * self.in_time_s, (120 if self.is_long else 1100) / rate)

@@ -44,7 +44,8 @@ class Batcher:
         engine: run in `lane`, one batch at a time.
         lane: the engine's thread.
         slots: where the decoded pixels are.
-        sizes: of the batches.
+        sizes: of the batches as the engine sees them.
+        worth: how many images a batch is to have.
         window_s: how long a batch that is not full waits for more, from its first image on.
         latency: the engine's, as the warm-up found it.
         turns: with the decoders.
@@ -57,14 +58,14 @@ class Batcher:
         lane: Lane,
         slots: Slots,
         sizes: Sizes,
+        worth: Worth,
         window_s: float,
         latency: LatencyModel,
         turns: Turns,
         metrics: Metrics,
     ) -> None:
         self._engine, self._lane, self._slots, self._metrics = engine, lane, slots, metrics
-        self._sizes, self._window_s, self._latency = sizes, window_s, latency
-        self._worth = Worth(sizes.max_batch, latency, waits=window_s > 0)
+        self._sizes, self._worth, self._window_s, self._latency = sizes, worth, window_s, latency
         self._copier = Lane("batch", partial(metrics.count_death, "batch"))
         self._queue = FairQueue()
         self._turns, self._changed = turns, asyncio.Event()
@@ -95,11 +96,13 @@ class Batcher:
     def discard(self, job: Job) -> None:
         """Takes out what waits of a job."""
         self._release(self._queue.discard(job))
+        self._changed.set()
 
     def images_per_s(self) -> float:
-        """What full batches come to, each of them waited for."""
-        waited = 1 + _PATIENCE if self._turns.is_shared else 1
-        return self._sizes.max_batch / max(waited * self._latency.predict(self._sizes.max_batch), 1e-6)
+        """What it comes to when there is always more to do, each batch of several waited for."""
+        size = self._worth.most
+        waited = 1 + _PATIENCE if self._turns.is_shared and size > 1 else 1
+        return size / max(waited * self._latency.predict(size), 1e-6)
 
     async def close(self) -> None:
         """Ends it; what waits is not answered."""
@@ -146,9 +149,9 @@ class Batcher:
         return min(closes_at, self._queue.deadline - expected_s)
 
     def _is_worthwhile(self) -> bool:
-        if self._prepared.full():
-            return False
         is_free = self._running_since is None
+        if self._prepared.full() or (self._turns.is_overdue and not is_free):
+            return False
         return len(self._queue) >= self._next_size() or (is_free and len(self._queue) > 0)
 
     def _next_size(self) -> int:

@@ -2,14 +2,13 @@
 
 An engine splits a layer between its threads, and all of them wait for the one that a decoder has displaced: beside a busy
 engine, decoding costs several times its processor time. So no image is begun while a batch runs, as many are begun between two
-batches as make a full one, and the engine waits a little for those. After a while they are begun beside it all the same: a long
-batch loses little, and whoever sent what cannot be decoded is not to wait for its end.
+batches as make a full one, and a batch that is to have more than there are waits a little for those. A batch that takes long
+does not keep images from being begun to its end: it loses little, and whoever sent what cannot be decoded need not wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 
@@ -17,13 +16,16 @@ class Turns:
     """Between a batcher and its decoders, on the event loop.
 
     Args:
-        pause_s: how long batches, one after another, keep images from being begun; 0 where the engine has its own processor.
+        pause_s: how long batches keep images from being begun; 0 where the engine has a processor of its own.
         size: of a full batch.
     """
 
     def __init__(self, pause_s: float, size: int) -> None:
         self._pause_s, self._size = pause_s, size
-        self._num_batches, self._taken_at = 0, 0.0
+        self._num_batches = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_overdue = False
+        """The decoders' turn has not come for too long: they go on, and no batch is prepared that would put it off further."""
         self.num_waiting: Callable[[], int] = lambda: 0
         """Images that are decoded; the batcher knows."""
         self.num_decoding: Callable[[], int] = lambda: 0
@@ -45,23 +47,25 @@ class Turns:
 
     def may_begin(self) -> bool:
         """Whether another image may be begun."""
-        if not self.is_shared:
+        if not self.is_shared or self.is_overdue:
             return True
-        if self._num_batches:
-            return time.perf_counter() - self._taken_at >= self._pause_s
-        return self.num_waiting() + self.num_decoding() < self._size
+        return not self._num_batches and self.num_waiting() + self.num_decoding() < self._size
 
     def take(self) -> None:
         """A batch is put together for the engine."""
-        if not self._num_batches:
-            self._taken_at = time.perf_counter()
+        if self.is_shared and not self._num_batches:
+            self._timer = asyncio.get_running_loop().call_later(self._pause_s, self._miss)
         self._num_batches += 1
-        asyncio.get_running_loop().call_later(self._pause_s, self._tell)
 
     def give_back(self) -> None:
         """It has been run, or will not be."""
         self._num_batches -= 1
-        self._tell()
+        if not self._num_batches:
+            self.is_overdue = False
+            if self._timer is not None:
+                self._timer.cancel()
+        self.on_decoders()
 
-    def _tell(self) -> None:
+    def _miss(self) -> None:
+        self.is_overdue = True
         self.on_decoders()

@@ -52,10 +52,21 @@ async def test_what_is_answered_after_the_arrivals_is_served_and_no_goodput(anyi
         arriving.set()
         sample = await loop
     assert sample.statuses[200] == len(sample.seconds) > 20
-    assert len(sample.while_arriving) == 3
+    assert len(sample.steady) == 3
     assert sample.goodput(10) == 3 / 0.5
     assert sample.goodput(-1) == 0
     assert max(sample.seconds) > 0.6, "counted from when the first of those held back was to be sent"
+
+
+async def test_what_is_answered_while_the_queue_fills_up_is_no_goodput(anyio_backend: str) -> None:
+    async def answer(number: int) -> AsyncIterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+    async with served(answer) as port:
+        sample = await open_loop(HOST, port, REQUESTS, 200, 0.5, lead_s=0.3)
+    assert sample.steady_s == pytest.approx(0.2)
+    assert 0 < len(sample.steady) < len(sample.seconds) - 20
+    assert sample.goodput(10) == len(sample.steady) / sample.steady_s
 
 
 async def test_answers_are_told_apart_by_status_and_read_to_their_end(anyio_backend: str) -> None:
@@ -75,8 +86,8 @@ async def test_answers_are_told_apart_by_status_and_read_to_their_end(anyio_back
 
 
 def test_samples_of_rounds_are_one_sample() -> None:
-    first, second = Sample(arriving_s=1, duration_s=2), Sample(arriving_s=3, duration_s=5)
-    first.seconds, first.while_arriving, second.seconds, second.while_arriving = [1, 9], [1], [3], [3]
+    first, second = Sample(steady_s=1, duration_s=2), Sample(steady_s=3, duration_s=5)
+    first.seconds, first.steady, second.seconds, second.steady = [1, 9], [1], [3], [3]
     first.statuses.update({200: 2})
     second.statuses.update({200: 1, 429: 4})
     both = first + second

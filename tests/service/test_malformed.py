@@ -112,8 +112,8 @@ def test_requests_before_it_have_their_answers_first(connection: Connection) -> 
     connection.check_last(*NOT_HTTP)
 
 
-def test_whoever_leaves_takes_all_requests_along(process: Process, connection: Connection) -> None:
-    """Three pipelined ones; the log, which is looked at in the end, names no fault."""
+def test_a_client_that_leaves_behind_pipelined_requests_is_no_fault(process: Process, connection: Connection) -> None:
+    """The log is looked at in the end."""
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", process.port), timeout=10) as bare:
             bare.sendall(HEAD + b"Content-Length: 4\r\n\r\nabcd" + PROBES)

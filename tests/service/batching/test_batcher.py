@@ -16,6 +16,7 @@ from service.batching.lane import Lane
 from service.batching.latency import LatencyModel
 from service.batching.sizes import Sizes
 from service.batching.turns import Turns
+from service.batching.worth import Worth
 from service.decoding.slots import Slots
 from service.engine import EngineError, EngineOutOfMemory, Outputs
 from service.engine.base import Images, Precision
@@ -60,7 +61,10 @@ class Bench:
         self.num_deaths = 0
         self.engine, self.lane, self.slots = Gate(), Lane("engine", self.bury), Slots(64, SHAPE)
         self.turns, latency = Turns(pause_s, sizes.max_batch), LatencyModel((1, 2), (image_s, (1 + other) * image_s))
-        self.batcher = Batcher(self.engine, self.lane, self.slots, sizes, window_s, latency, self.turns, Metrics())
+        worth = Worth(sizes.max_batch, latency, always=window_s > 0)
+        self.batcher = Batcher(
+            self.engine, self.lane, self.slots, sizes, worth, window_s, latency, self.turns, Metrics()
+        )
 
     def bury(self) -> None:
         self.num_deaths += 1
@@ -408,13 +412,35 @@ async def test_a_long_batch_does_not_keep_images_from_being_begun(anyio_backend:
 
 
 async def test_batches_one_after_another_keep_images_from_being_begun_no_longer_than_one(anyio_backend: str) -> None:
-    turns = Turns(0.05, 2)
+    """The time runs from the first of them on, and starts again when the decoders have had their turn."""
+    turns, told = Turns(0.05, 2), asyncio.Event()
     turns.take()
-    await asyncio.sleep(0.03)
     turns.take()
     turns.give_back()
-    await asyncio.sleep(0.03)
-    assert turns.may_begin()
+    turns.on_decoders = told.set
+    assert not turns.may_begin()
+    await asyncio.wait_for(told.wait(), 30)
+    assert (turns.is_overdue, turns.may_begin()) == (True, True)
+    turns.give_back()
+    turns.take()
+    assert (turns.is_overdue, turns.may_begin()) == (False, False)
+    turns.give_back()
+    told.clear()
+    await asyncio.sleep(0.1)
+    assert not told.is_set(), "a turn that came is not missed later"
+
+
+async def test_nothing_is_prepared_that_would_put_an_overdue_turn_off(anyio_backend: str) -> None:
+    bench = Bench(Sizes(4), pause_s=30, other=1.0)
+    first = bench.job(0)
+    await bench.started()
+    bench.turns.is_overdue = True
+    second = bench.job(1)
+    await bench.settle()
+    assert bench.slots.num_free == 64 - 1, "it is still in its slot"
+    bench.engine.open.release(2)
+    await asyncio.gather(first.done, second.done)
+    await bench.close()
 
 
 async def test_a_batch_that_cannot_be_put_together_gives_its_turn_back(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from service.batching.latency import LatencyModel
 from service.batching.sizes import Sizes
 from service.batching.warm import warm_up
 from service.batching.worth import Worth
-from service.engine import Outputs
+from service.engine import Engine, Outputs
 from service.engine.base import Images, Precision
 from service.settings import Settings
 
@@ -75,38 +74,41 @@ def test_one_timing_is_a_line_through_nothing_and_a_falling_one_is_flat() -> Non
     assert falling.predict(1000) == falling.predict(1) > 0
 
 
-class Slow:
-    """An engine that takes what it is told, by size; one run in three takes ten times as long."""
+class Counting:
+    """An engine that takes no time, and remembers the sizes that it ran."""
 
-    name, provider = "slow", "test"
+    name, provider = "counting", "test"
     precision: Precision = "float32"
 
-    def __init__(self, seconds: dict[int, float]) -> None:
-        self.seconds, self.sizes = seconds, list[int]()
+    def __init__(self) -> None:
+        self.sizes = list[int]()
 
     def run(self, images: Images) -> Outputs:
         self.sizes.append(len(images))
-        time.sleep(self.seconds[len(images)] * (10 if self.sizes.count(len(images)) % 3 == 0 else 1))
         return Outputs(np.zeros((len(images), 1), np.float32), None)
 
     def close(self) -> None: ...
 
 
-async def test_the_warm_up_begins_with_the_largest_batch_and_is_not_misled_by_a_slow_run() -> None:
-    lane, engine = Lane("test"), Slow({4: 0.02, 1: 0.01})
+@pytest.mark.parametrize(("most_s", "num_rounds"), [(60, 3), (0, 1)])
+async def test_the_warm_up_begins_with_the_largest_batch_and_believes_the_best_of_some_rounds(
+    most_s: float, num_rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an engine that is slow it is one round."""
+    readings = iter([0.5, 0.2, 0.3, 0.9, 0.4, 0.1])
+
+    async def seconds(engine: Engine, lane: Lane, pixels: Images) -> float:
+        engine.run(pixels)
+        return next(readings)
+
+    monkeypatch.setattr("service.batching.warm._seconds", seconds)
+    monkeypatch.setattr("service.batching.warm._MOST_S", most_s)
+    lane, engine = Lane("test"), Counting()
     model = await warm_up(engine, lane, Sizes(4), (3, 2, 2))
     lane.close()
-    assert engine.sizes == [4, 1] * 4
-    assert 0.01 <= model.predict(1) < 0.05
-    assert 0.02 <= model.predict(4) < 0.1
-
-
-async def test_the_warm_up_of_a_slow_engine_is_one_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.batching.warm._MOST_S", 0.01)
-    lane, engine = Lane("test"), Slow({4: 0.01, 1: 0.01})
-    await warm_up(engine, lane, Sizes(4), (3, 2, 2))
-    lane.close()
-    assert engine.sizes == [4, 1] * 2
+    assert engine.sizes == [4, 1] * (1 + num_rounds)
+    best = (0.3, 0.1) if num_rounds == 3 else (0.5, 0.2)
+    assert (model.predict(4), model.predict(1)) == pytest.approx(best)
 
 
 def test_what_a_batch_saves_is_a_part_of_what_its_images_take_one_by_one() -> None:
@@ -118,31 +120,44 @@ def test_what_a_batch_saves_is_a_part_of_what_its_images_take_one_by_one() -> No
 
 
 @pytest.mark.parametrize(
-    ("seconds", "sizes"),
+    ("seconds", "sizes", "words"),
     [
-        (4.0, [1, 1, 1, 1]),  # nothing is saved
-        (3.95, [1, 1, 1, 1]),
-        (3.8, [1, 1, 4, 4]),  # a twentieth
-        (3.5, [4, 4, 4, 4]),
-        (1.0, [4, 4, 4, 4]),  # as on a GPU
+        (4.0, [1, 1, 1, 1], "0.0 % of its images' time: they go one by one"),
+        (3.95, [1, 1, 1, 1], "1.2 % of its images' time: they go one by one"),
+        (3.9, [1, 1, 4, 4], "2.5 % of its images' time: they go one by one until 8 wait"),
+        (3.79, [4, 4, 4, 4], "5.2 % of its images' time: those that wait go together"),
+        (1.0, [4, 4, 4, 4], "75.0 % of its images' time: those that wait go together"),
     ],
 )
-def test_a_batch_is_as_large_as_it_is_worth_its_wait(seconds: float, sizes: list[int]) -> None:
+def test_a_batch_is_as_large_as_it_is_worth_its_wait(
+    seconds: float, sizes: list[int], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
     latency = LatencyModel((1, 4), (1.0, seconds))
-    assert [Worth(4, latency, waits=False).size(count) for count in (1, 7, 8, 100)] == sizes
-    assert [Worth(4, latency, waits=True).size(count) for count in (1, 7, 8, 100)] == [4] * 4, "a window is for company"
+    with caplog.at_level("INFO", "rankone"):
+        worth = Worth(4, latency, always=False)
+    assert [worth.size(count) for count in (1, 7, 8, 100)] == sizes
+    assert worth.most == sizes[-1]
+    assert caplog.messages == [f"a batch of 4 saves {words}"]
+    assert [Worth(4, latency, always=True).size(count) for count in (1, 7, 8, 100)] == [4] * 4
 
 
-def test_one_by_one_is_sooner_where_a_batch_saves_little_and_later_where_it_saves_much() -> None:
-    """The rule against a queue simulated image by image: Poisson arrivals at half of what full batches come to."""
-    for seconds, is_sooner in ((4.0, True), (3.8, True), (3.2, False), (2.0, False)):
-        base, slope = 1 - (seconds - 1) / 3, (seconds - 1) / 3
-        late = {
-            one_by_one: np.percentile(_waits(2 / seconds, base, slope, one_by_one=one_by_one), 99)
-            for one_by_one in (True, False)
-        }
-        assert (late[True] < late[False]) == is_sooner
-        assert (Worth(4, LatencyModel((1, 4), (1.0, seconds)), waits=False).size(4) == 1) == is_sooner
+def test_images_that_wait_go_together_for_whoever_asks_for_it() -> None:
+    assert not Settings().always_batches
+    assert Settings(max_batch=8).always_batches
+    assert Settings(batch_window_ms=1).always_batches
+
+
+@pytest.mark.parametrize(
+    ("seconds", "at_half", "at_three_quarters"),
+    [(4.0, 0.78, 0.93), (3.8, 0.86, 1.02), (3.2, 1.2, 1.22), (2.0, 2.0, 1.4)],
+)
+def test_images_go_one_by_one_where_that_is_sooner(seconds: float, at_half: float, at_three_quarters: float) -> None:
+    """p99 one by one over p99 together of a queue simulated image by image, at parts of what full batches come to."""
+    base, slope = 1 - (seconds - 1) / 3, (seconds - 1) / 3
+    for load, ratio in ((0.5, at_half), (0.75, at_three_quarters)):
+        late = [np.percentile(_waits(4 * load / seconds, base, slope, one_by_one=each), 99) for each in (True, False)]
+        assert late[0] / late[1] == pytest.approx(ratio, rel=0.03)
+    assert (Worth(4, LatencyModel((1, 4), (1.0, seconds)), always=False).size(4) == 1) == (at_half < 1)
 
 
 def _waits(rate: float, base: float, slope: float, *, one_by_one: bool) -> list[float]:
