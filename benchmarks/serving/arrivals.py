@@ -9,7 +9,7 @@ import uvloop
 
 from benchmarks.serving.contenders import HOST, Contenders
 from benchmarks.serving.load import Sample, open_loop
-from benchmarks.serving.patience import LOADS, Patience
+from benchmarks.serving.patience import Patience
 from benchmarks.subject import jpegs
 from benchmarks.timing import console, table
 
@@ -23,7 +23,7 @@ def arrivals(contenders: Contenders, capacity: float, patience: Patience) -> Non
         f"Poisson arrivals; 100 % is {capacity:.1f} images/s",
         "load", "", f"in {patience.in_time_s:.2g} s, /s", "p50 ms", "p95", "p99", "p99.9", "refused", "CPU ms a request",
     )  # fmt: skip
-    for load in LOADS:
+    for load in patience.loads:
         samples = {name: Sample() for name in contenders}
         cpu_s = dict.fromkeys(contenders, 0.0)
         for number in range(_ROUNDS):

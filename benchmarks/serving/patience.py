@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-LOADS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
+_LOADS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
+_FEW_LOADS: Final = (0.5, 0.75, 0.9, 1.0, 3.0)
 _SLOW_S: Final = 0.2
 
 
@@ -27,8 +28,13 @@ class Patience:
 
     @property
     def is_long(self) -> bool:
-        """The network is so slow that everything would take hours: fewer arrivals, nobody who means ill."""
+        """The network is so slow that everything would take hours: fewer points and arrivals, nobody who means ill."""
         return self.image_s >= _SLOW_S
+
+    @property
+    def loads(self) -> tuple[float, ...]:
+        """Parts of the capacity."""
+        return _FEW_LOADS if self.is_long else _LOADS
 
     def open_s(self, rate: float) -> float:
         """For 1,100 arrivals, enough for the 99.9th percentile, or 120 of a slow network, for the 99th; 40 s at least.
