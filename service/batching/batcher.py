@@ -99,10 +99,9 @@ class Batcher:
         self._changed.set()
 
     def images_per_s(self) -> float:
-        """What it comes to when there is always more to do, each batch of several waited for."""
-        size = self._worth.most
-        waited = 1 + _PATIENCE if self._turns.is_shared and size > 1 else 1
-        return size / max(waited * self._latency.predict(size), 1e-6)
+        """What full batches come to, each of them waited for."""
+        waited = 1 + _PATIENCE if self._turns.is_shared else 1
+        return self._sizes.max_batch / max(waited * self._latency.predict(self._sizes.max_batch), 1e-6)
 
     async def close(self) -> None:
         """Ends it; what waits is not answered."""

@@ -134,13 +134,13 @@ async def test_one_full_batch_is_prepared_ahead_and_no_more(bench: Bench) -> Non
 
 async def test_images_go_one_by_one_where_a_batch_takes_as_long_as_its_images(anyio_backend: str) -> None:
     bench = Bench(Sizes(4), other=1.0)
-    job = bench.job(*range(10))
+    job = bench.job(*range(7))
     await bench.started()
     await bench.settle()
-    assert bench.slots.num_free == 64 - 8, "one runs, and one is prepared ahead"
-    bench.engine.open.release(10)
+    assert bench.slots.num_free == 64 - 5, "one runs, and one is prepared ahead"
+    bench.engine.open.release(7)
     await job.done
-    assert (bench.sizes(), answer(job)) == ([1] * 10, list(range(10)))
+    assert (bench.sizes(), answer(job)) == ([1] * 7, list(range(7)))
     await bench.close()
 
 
