@@ -17,9 +17,12 @@ from fastapi import FastAPI
 
 from model.bundle import Bundle
 from service.batching.admission import Admission
+from service.batching.latency import LatencyModel
 from service.engine import EngineOutOfMemory, Outputs
 from service.engine.base import Images
+from service.index import Indexes
 from service.inference import Inference
+from service.metrics import Metrics
 from service.runtime import Runtime, load
 from service.settings import Settings
 from tests.service.conftest import client_of, multipart, serving
@@ -188,3 +191,28 @@ async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("max_batch", "words"),
+    [
+        (3, "a batch of 3 saves 0.0 % of its images' time: those that wait go together"),
+        (None, "a batch of 4 saves 0.0 % of its images' time: they go one by one until 8 wait"),
+    ],
+)
+async def test_whoever_sets_max_batch_has_batches(
+    max_batch: int | None,
+    words: str,
+    bundle: Bundle,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And the log says how it is, where a batch saves nothing."""
+    monkeypatch.setattr(LatencyModel, "gain", lambda *_: 0.0)
+    indexes = Indexes(settings.data)
+    with caplog.at_level("INFO", "rankone"):
+        runtime = await load(bundle, settings.model_copy(update={"max_batch": max_batch}), Metrics(), indexes)
+    await runtime.close()
+    indexes.close()
+    assert words in caplog.messages
