@@ -379,6 +379,16 @@ async def test_it_waits_a_tenth_of_what_is_there_and_never_past_a_deadline(anyio
     await bench.close()
 
 
+async def test_one_by_one_nothing_is_waited_for(anyio_backend: str) -> None:
+    bench = Bench(Sizes(4), image_s=1e3, pause_s=30, other=1.0)
+    bench.turns.num_decoding = lambda: 1
+    job = bench.job(1, deadline_s=1e6)
+    assert bench.batcher._closes_at(time.perf_counter()) == 0
+    bench.engine.open.release(1)
+    await job.done
+    await bench.close()
+
+
 async def test_no_image_is_begun_while_a_batch_runs_and_then_as_many_as_make_one(anyio_backend: str) -> None:
     bench = Bench(Sizes(2), pause_s=30)
     turns, told = bench.turns, list[bool]()
@@ -423,7 +433,9 @@ async def test_batches_one_after_another_keep_images_from_being_begun_no_longer_
     assert (turns.is_overdue, turns.may_begin()) == (True, True)
     turns.give_back()
     turns.take()
+    turns.take()
     assert (turns.is_overdue, turns.may_begin()) == (False, False)
+    turns.give_back()
     turns.give_back()
     told.clear()
     await asyncio.sleep(0.1)
