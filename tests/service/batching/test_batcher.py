@@ -3,98 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
 
 from service.batching.batcher import Batcher
-from service.batching.job import DeadlinePassed, Job, Task
-from service.batching.lane import Lane
-from service.batching.latency import LatencyModel
+from service.batching.job import DeadlinePassed, Job
 from service.batching.sizes import Sizes
-from service.batching.turns import Turns
-from service.batching.worth import Worth
-from service.decoding.slots import Slots
 from service.engine import EngineError, EngineOutOfMemory, Outputs
-from service.engine.base import Images, Precision
-from service.metrics import Metrics
+from tests.service.batching.bench import Bench, answer
 
 pytestmark = pytest.mark.anyio
-
-SHAPE = (3, 2, 2)
-
-
-class Gate:
-    """An engine that answers with the first value of each image; each run waits for `open`."""
-
-    name, provider = "gate", "test"
-    precision: Precision = "float32"
-
-    def __init__(self) -> None:
-        self.batches: list[Images] = []
-        self.started, self.open = threading.Semaphore(0), threading.Semaphore(0)
-        self.fault: Callable[[Images], BaseException | None] = lambda _: None
-
-    def run(self, images: Images) -> Outputs:
-        self.batches.append(images)
-        self.started.release()
-        assert self.open.acquire(timeout=30)
-        if (fault := self.fault(images)) is not None:
-            raise fault
-        return Outputs(images[:, 0, 0, :1].copy(), None)
-
-    def close(self) -> None: ...
-
-
-class Bench:
-    """A batcher with its surroundings, and images whose pixels are all one number.
-
-    One image takes `image_s`; each other one of its batch half of that, or as much where batches gain nothing.
-    """
-
-    def __init__(
-        self, sizes: Sizes, window_s: float = 0.0, image_s: float = 0.1, pause_s: float = 0.0, other: float = 0.5
-    ) -> None:
-        self.num_deaths = 0
-        self.engine, self.lane, self.slots = Gate(), Lane("engine", self.bury), Slots(64, SHAPE)
-        self.turns, latency = Turns(pause_s, sizes.max_batch), LatencyModel((1, 2), (image_s, (1 + other) * image_s))
-        worth = Worth(sizes.max_batch, latency, always=window_s > 0)
-        self.batcher = Batcher(
-            self.engine, self.lane, self.slots, sizes, worth, window_s, latency, self.turns, Metrics()
-        )
-
-    def bury(self) -> None:
-        self.num_deaths += 1
-
-    def job(self, *values: float, deadline_s: float = 60.0) -> Job:
-        job = Job([b""] * len(values), time.perf_counter() + deadline_s)
-        for task, value in zip(job.tasks, values, strict=True):
-            self.put(task, value)
-        return job
-
-    def put(self, task: Task, value: float) -> None:
-        task.slot = self.slots.acquire()
-        self.slots[task.slot][:] = value
-        task.job.decoded(task)
-        self.batcher.put(task)
-
-    async def started(self) -> None:
-        assert await asyncio.to_thread(self.engine.started.acquire, timeout=30)
-
-    async def settle(self) -> None:
-        """Lets everything that can happen without the engine happen."""
-        await asyncio.sleep(0.05)
-
-    def sizes(self) -> list[int]:
-        return [len(batch) for batch in self.engine.batches]
-
-    async def close(self) -> None:
-        self.engine.open.release(1000)
-        await self.batcher.close()
-        self.lane.close()
 
 
 @pytest.fixture
@@ -103,10 +24,6 @@ async def bench(anyio_backend: str) -> AsyncIterator[Bench]:
     yield bench
     assert bench.slots.num_free == 64
     await bench.close()
-
-
-def answer(job: Job) -> list[float]:
-    return [float(value) for value in job.done.result().embedding[:, 0]]
 
 
 async def test_what_waits_is_taken_as_soon_as_the_engine_is_free(bench: Bench) -> None:
@@ -349,118 +266,3 @@ async def test_nan_in_an_answer_is_an_error(bench: Bench) -> None:
     job = bench.job(np.nan)
     with pytest.raises(EngineError, match="NaN or infinity"):
         await job.done
-
-
-async def test_an_engine_waits_for_what_is_being_decoded_where_that_shares_its_processor(anyio_backend: str) -> None:
-    """On a GPU it does not."""
-    for pause_s, sizes in ((1.0, [2]), (0.0, [1, 1])):
-        bench = Bench(Sizes(4), image_s=1e3, pause_s=pause_s)
-        bench.engine.open.release(10)
-        bench.turns.num_decoding = lambda: 1
-        jobs = [bench.job(1, deadline_s=1e6)]
-        await bench.settle()
-        bench.turns.num_decoding = lambda: 0
-        jobs.append(bench.job(2, deadline_s=1e6))
-        await asyncio.gather(*(job.done for job in jobs))
-        assert bench.sizes() == sizes
-        await bench.close()
-
-
-async def test_it_waits_a_tenth_of_what_is_there_and_never_past_a_deadline(anyio_backend: str) -> None:
-    bench = Bench(Sizes(4), image_s=10, pause_s=1.0)
-    bench.turns.num_decoding = lambda: 1
-    now = time.perf_counter()
-    bench.job(1, 2, deadline_s=1e6)
-    assert bench.batcher._closes_at(now) == pytest.approx(now + 1.5, abs=1e-6)
-    hurried = bench.job(3, deadline_s=21)
-    assert bench.batcher._closes_at(now) == pytest.approx(hurried.deadline - 20, abs=1e-6)
-    bench.job(4)
-    assert bench.batcher._closes_at(now) == 0
-    await bench.close()
-
-
-async def test_one_by_one_nothing_is_waited_for(anyio_backend: str) -> None:
-    bench = Bench(Sizes(4), image_s=1e3, pause_s=30, other=1.0)
-    bench.turns.num_decoding = lambda: 1
-    job = bench.job(1, deadline_s=1e6)
-    assert bench.batcher._closes_at(time.perf_counter()) == 0
-    bench.engine.open.release(1)
-    await job.done
-    await bench.close()
-
-
-async def test_no_image_is_begun_while_a_batch_runs_and_then_as_many_as_make_one(anyio_backend: str) -> None:
-    bench = Bench(Sizes(2), pause_s=30)
-    turns, told = bench.turns, list[bool]()
-    turns.on_decoders = lambda: told.append(turns.may_begin())
-    assert turns.may_begin()
-    turns.num_decoding = lambda: 2
-    assert not turns.may_begin(), "two are enough for a batch"
-    turns.num_decoding = lambda: 0
-    job = bench.job(1)
-    await bench.started()
-    assert not turns.may_begin()
-    bench.engine.open.release(1)
-    await job.done
-    await bench.settle()
-    assert told == [True]
-    await bench.close()
-
-
-async def test_a_long_batch_does_not_keep_images_from_being_begun(anyio_backend: str) -> None:
-    bench = Bench(Sizes(2), pause_s=0.05)
-    told = asyncio.Event()
-    bench.turns.on_decoders = lambda: told.set() if bench.turns.may_begin() else None
-    job = bench.job(1)
-    await bench.started()
-    await asyncio.wait_for(told.wait(), 30)
-    bench.turns.num_decoding = lambda: 10
-    assert bench.turns.may_begin()
-    bench.engine.open.release(1)
-    await job.done
-    await bench.close()
-
-
-async def test_batches_one_after_another_keep_images_from_being_begun_no_longer_than_one(anyio_backend: str) -> None:
-    """The time runs from the first of them on, and starts again when the decoders have had their turn."""
-    turns, told = Turns(0.05, 2), asyncio.Event()
-    turns.take()
-    turns.take()
-    turns.give_back()
-    turns.on_decoders = told.set
-    assert not turns.may_begin()
-    await asyncio.wait_for(told.wait(), 30)
-    assert (turns.is_overdue, turns.may_begin()) == (True, True)
-    turns.give_back()
-    turns.take()
-    turns.take()
-    assert (turns.is_overdue, turns.may_begin()) == (False, False)
-    turns.give_back()
-    turns.give_back()
-    told.clear()
-    await asyncio.sleep(0.1)
-    assert not told.is_set(), "a turn that came is not missed later"
-
-
-async def test_nothing_is_prepared_that_would_put_an_overdue_turn_off(anyio_backend: str) -> None:
-    bench = Bench(Sizes(4), pause_s=30, other=1.0)
-    first = bench.job(0)
-    await bench.started()
-    bench.turns.is_overdue = True
-    second = bench.job(1)
-    await bench.settle()
-    assert bench.slots.num_free == 64 - 1, "it is still in its slot"
-    bench.engine.open.release(2)
-    await asyncio.gather(first.done, second.done)
-    await bench.close()
-
-
-async def test_a_batch_that_cannot_be_put_together_gives_its_turn_back(
-    anyio_backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = Bench(Sizes(2), pause_s=30)
-    monkeypatch.setattr(bench.batcher, "_copied", lambda tasks: 1 / 0)
-    with pytest.raises(EngineError):
-        await bench.job(1).done
-    assert bench.turns.may_begin()
-    await bench.close()

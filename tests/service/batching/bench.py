@@ -1,0 +1,96 @@
+"""A batcher with an engine of the test's own, which waits until it is told to go on: every order is the test's to choose."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+from service.batching.batcher import Batcher
+from service.batching.job import Job, Task
+from service.batching.lane import Lane
+from service.batching.latency import LatencyModel
+from service.batching.sizes import Sizes
+from service.batching.turns import Turns
+from service.batching.worth import Worth
+from service.decoding.slots import Slots
+from service.engine import Outputs
+from service.engine.base import Images, Precision
+from service.metrics import Metrics
+
+SHAPE = (3, 2, 2)
+
+
+class Gate:
+    """An engine that answers with the first value of each image; each run waits for `open`."""
+
+    name, provider = "gate", "test"
+    precision: Precision = "float32"
+
+    def __init__(self) -> None:
+        self.batches: list[Images] = []
+        self.started, self.open = threading.Semaphore(0), threading.Semaphore(0)
+        self.fault: Callable[[Images], BaseException | None] = lambda _: None
+
+    def run(self, images: Images) -> Outputs:
+        self.batches.append(images)
+        self.started.release()
+        assert self.open.acquire(timeout=30)
+        if (fault := self.fault(images)) is not None:
+            raise fault
+        return Outputs(images[:, 0, 0, :1].copy(), None)
+
+    def close(self) -> None: ...
+
+
+class Bench:
+    """A batcher with its surroundings, and images whose pixels are all one number.
+
+    One image takes `image_s`; each other one of its batch half of that, or as much where batches gain nothing.
+    """
+
+    def __init__(
+        self, sizes: Sizes, window_s: float = 0.0, image_s: float = 0.1, pause_s: float = 0.0, other: float = 0.5
+    ) -> None:
+        self.num_deaths = 0
+        self.engine, self.lane, self.slots = Gate(), Lane("engine", self.bury), Slots(64, SHAPE)
+        self.turns, latency = Turns(pause_s, sizes.max_batch), LatencyModel((1, 2), (image_s, (1 + other) * image_s))
+        worth = Worth(sizes.max_batch, latency, always=window_s > 0)
+        self.batcher = Batcher(
+            self.engine, self.lane, self.slots, sizes, worth, window_s, latency, self.turns, Metrics()
+        )
+
+    def bury(self) -> None:
+        self.num_deaths += 1
+
+    def job(self, *values: float, deadline_s: float = 60.0) -> Job:
+        job = Job([b""] * len(values), time.perf_counter() + deadline_s)
+        for task, value in zip(job.tasks, values, strict=True):
+            self.put(task, value)
+        return job
+
+    def put(self, task: Task, value: float) -> None:
+        task.slot = self.slots.acquire()
+        self.slots[task.slot][:] = value
+        task.job.decoded(task)
+        self.batcher.put(task)
+
+    async def started(self) -> None:
+        assert await asyncio.to_thread(self.engine.started.acquire, timeout=30)
+
+    async def settle(self) -> None:
+        """Lets everything that can happen without the engine happen."""
+        await asyncio.sleep(0.05)
+
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.engine.batches]
+
+    async def close(self) -> None:
+        self.engine.open.release(1000)
+        await self.batcher.close()
+        self.lane.close()
+
+
+def answer(job: Job) -> list[float]:
+    return [float(value) for value in job.done.result().embedding[:, 0]]
