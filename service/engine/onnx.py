@@ -10,6 +10,9 @@ from model.bundle import ONNX, Bundle
 from service.engine.base import EngineError, Images, Options, Outputs, Precision, reports_out_of_memory
 
 _CPU: Final = "CPUExecutionProvider"
+_SPIN_US: Final = 100
+"""How long a thread of the engine that waits for the others keeps its core. Between two parts of a run that is enough; by
+default it goes on for tens of milliseconds after a run, on a core that decoders and the server could have."""
 
 
 class OnnxEngine:
@@ -42,6 +45,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     """Of every session."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # its own default counts the host's cores, not those we may use
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
     options.log_severity_level = 3  # we report what fails ourselves, in a sentence
     return options
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -72,6 +73,14 @@ def test_an_engine_says_what_it_is(engine: Engine) -> None:
     assert engine.name in NAMES
     assert engine.provider == ("CPUExecutionProvider" if engine.name == "onnx" else "cpu")
     assert engine.precision in MIN_COSINE
+
+
+def test_at_rest_it_leaves_its_cores_to_others(reference: Engine, pixels: Pixels) -> None:
+    """ONNX Runtime's threads look out for more work for tens of milliseconds, if they are let."""
+    reference.run(pixels)
+    before = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - before < 0.02
 
 
 def test_only_the_backbone_is_lowered(bundle: Bundle, pixels: Pixels) -> None:
