@@ -27,6 +27,8 @@ class RequestContext:
     parts: dict[str, float] = field(default_factory=dict)
     """Seconds by name, in order, for Server-Timing, traces and the log."""
     num_images: int = 0
+    route: str = "unmatched"
+    """Its template, as far as it is known before the routes are looked through."""
     key_name: str | None = None
     traceparent: str | None = None
     """The caller's header of that name (W3C Trace Context), as it was sent."""

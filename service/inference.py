@@ -28,6 +28,14 @@ class Inference:
     def __init__(self, admission: Admission, pool: DecodePool, batcher: Batcher) -> None:
         self._admission, self._pool, self._batcher = admission, pool, batcher
 
+    def check_room(self) -> None:
+        """Looks whether one image more could be answered in time for the current request.
+
+        Raises:
+            QueueFull: it could not.
+        """
+        self._admission.check(1, current().deadline - time.perf_counter())
+
     async def __call__(self, images: Sequence[bytes], *, thumbnails: bool = False) -> Inferred:
         """The outputs for the encoded images of the current request, in its order; each image is decoded once.
 

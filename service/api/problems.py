@@ -71,6 +71,11 @@ def problem_response(problem: Problem, path: str) -> Response:
     return Response(orjson.dumps(body), problem.status, headers, MEDIA_TYPE)
 
 
+def busy(full: QueueFull) -> Problem:
+    """There is no room now, and when there may be."""
+    return Problem(429, str(full), retry_after_s=full.retry_after_s)
+
+
 def install(app: FastAPI) -> None:
     """Makes `app` answer every error of its routes as a problem."""
 
@@ -96,7 +101,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(QueueFull)
     async def _full(request: Request, error: QueueFull) -> Response:
-        return problem_response(Problem(429, str(error), retry_after_s=error.retry_after_s), request.url.path)
+        return problem_response(busy(error), request.url.path)
 
     @app.exception_handler(ClientDisconnect)
     @app.exception_handler(ClientGone)

@@ -31,12 +31,11 @@ class Admission:
         self._requests: Counter[int] = Counter()
         self.num_images = 0
 
-    @contextmanager
-    def reserve(self, num_images: int, time_left_s: float) -> Iterator[None]:
-        """Room for the images of one request, to be answered within `time_left_s`, while the block runs.
+    def check(self, num_images: int, time_left_s: float) -> None:
+        """Looks for room for the images of one request, to be answered within `time_left_s`.
 
         Raises:
-            QueueFull: there is none; nothing was reserved.
+            QueueFull: there is none.
         """
         per_s = self._images_per_s()
         if self.num_images + num_images > self._max_images:
@@ -46,6 +45,15 @@ class Admission:
             )
         if (wait_s := self._num_ahead(num_images) / per_s) > time_left_s:
             raise QueueFull(f"what waits takes {wait_s:.1f} s, more than this request allows", wait_s - time_left_s)
+
+    @contextmanager
+    def reserve(self, num_images: int, time_left_s: float) -> Iterator[None]:
+        """Keeps that room while the block runs.
+
+        Raises:
+            QueueFull: there is none; nothing was reserved.
+        """
+        self.check(num_images, time_left_s)
         self._requests[num_images] += 1
         self.num_images += num_images
         try:

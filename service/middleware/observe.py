@@ -116,7 +116,7 @@ class ObserveMiddleware:
 
     def _record(self, scope: Scope, context: RequestContext, status: int, started: float) -> None:
         seconds = time.perf_counter() - started
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = getattr(scope.get("route"), "path", context.route)
         method = scope["method"] if scope["method"] in _METHODS else "other"  # or clients could make up series
         self._metrics.observe_request(method, route, status, seconds, context.parts)
         self._tracer.record(f"{method} {route}", context, status, seconds)

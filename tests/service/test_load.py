@@ -75,6 +75,34 @@ async def test_over_the_limit_it_answers_429_and_when_to_come_back(
     assert (await http.post("/embed", files=multipart(images[:4]))).status_code == 200
 
 
+@pytest.mark.parametrize("route", ["/embed", "/classify", "/search?k=1", "/v1/embeddings"])
+async def test_of_a_body_that_there_is_no_room_for_nothing_is_read(
+    app: FastAPI, http: httpx.AsyncClient, brake: Brake, images: list[bytes], route: str
+) -> None:
+    runtime = app.state.service.runtime
+    inference = Inference(Admission(1, lambda: 0.5), runtime.pool, runtime.batcher)
+    app.state.service.runtime = replace(runtime, inference=inference)
+    num_read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal num_read
+        num_read += 1
+        yield images[0]
+
+    held = asyncio.create_task(http.post("/embed", files=multipart(images[:1])))
+    await brake.is_held()
+    refused = await http.post(route, content=body(), headers={"content-type": "image/png"})
+    assert (refused.status_code, refused.headers["retry-after"], num_read) == (429, "2", 0), refused.text
+    assert refused.headers["content-type"] == "application/problem+json"
+    path = route.partition("?")[0]
+    assert f'route="{path}",status="429"' in (await http.get("/metrics")).text
+    vector = [1.0] + [0.0] * (runtime.bundle.manifest.dim - 1)
+    unrelated = await http.post("/indexes/default/search", json={"vectors": [vector]})
+    assert unrelated.status_code == 200, "vectors need no room"
+    brake.go.set()
+    assert (await held).status_code == 200
+
+
 async def test_a_deadline_is_kept(http: httpx.AsyncClient, brake: Brake, images: list[bytes]) -> None:
     """The answer says 504 while the engine still works; a request that has more time is answered."""
     patient = asyncio.create_task(http.post("/embed", files=multipart(images[:1])))
