@@ -63,11 +63,6 @@ def compare(contenders: Mapping[str, Call], rounds: int, warm_up: int = 2, devic
     return {name: Timing(*statistics.quantiles(values, n=4, method="inclusive")) for name, values in seconds.items()}
 
 
-def seconds_of(call: Call) -> float:
-    """Of one call, by the host's clock."""
-    return _seconds(call, 1)
-
-
 def _turn(call: Call, clock: Callable[[Call, int], float]) -> float:
     """Seconds of one call."""
     once = clock(call, 1)
