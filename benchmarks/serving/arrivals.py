@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 import uvloop
 
@@ -12,9 +11,6 @@ from benchmarks.serving.load import Sample, open_loop
 from benchmarks.serving.patience import Patience
 from benchmarks.subject import jpegs
 from benchmarks.timing import console, table
-
-_ROUNDS: Final = 2
-"""Of every load; who goes first takes turns, as no machine stays as it is for the minutes of a whole table."""
 
 
 def arrivals(contenders: Contenders, capacity: float, patience: Patience) -> None:
@@ -26,7 +22,7 @@ def arrivals(contenders: Contenders, capacity: float, patience: Patience) -> Non
     for load in patience.loads:
         samples = {name: Sample() for name in contenders}
         cpu_s = dict.fromkeys(contenders, 0.0)
-        for number in range(_ROUNDS):
+        for number in range(patience.rounds):
             for name in list(contenders)[:: -1 if number % 2 else 1]:
                 sample, seconds = _round(contenders, name, load * capacity, patience, seed=number)
                 samples[name] += sample
@@ -41,7 +37,7 @@ def _round(contenders: Contenders, name: str, rate: float, patience: Patience, s
     """What came of it, and the seconds of processor time that it took."""
     with contenders[name]() as contender:
         requests = [contender.single(file, timeout_s=patience.in_time_s) for file in jpegs(16)]
-        before, duration_s = contender.cpu_s(), patience.open_s(rate) / _ROUNDS
+        before, duration_s = contender.cpu_s(), patience.open_s(rate) / patience.rounds
         sample = uvloop.run(open_loop(HOST, contender.port, requests, rate, duration_s, seed, patience.in_time_s))
         return sample, contender.cpu_s() - before
 
