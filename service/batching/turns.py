@@ -4,6 +4,7 @@ An engine splits a layer between its threads, and all of them wait for the one t
 engine, decoding costs several times its processor time. So no image is begun while a batch runs, as many are begun between two
 batches as make a full one, and a batch that is to have more than there are waits a little for those. A batch that takes long
 does not keep images from being begun to its end: it loses little, and whoever sent what cannot be decoded need not wait for it.
+Nor do images that take long to decode keep others from being begun.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ class Turns:
     """Between a batcher and its decoders, on the event loop.
 
     Args:
-        pause_s: how long batches keep images from being begun; 0 where the engine has a processor of its own.
+        pause_s: how long batches, or images begun before, keep images from being begun; 0 where the engine has a processor
+            of its own.
         size: of a full batch.
     """
 
@@ -49,12 +51,15 @@ class Turns:
         """Whether another image may be begun."""
         if not self.is_shared or self.is_overdue:
             return True
-        return not self._num_batches and self.num_waiting() + self.num_decoding() < self._size
+        if not self._num_batches and self.num_waiting() + self.num_decoding() < self._size:
+            return True
+        self._watch()
+        return False
 
     def take(self) -> None:
         """A batch is put together for the engine."""
-        if self.is_shared and not self._num_batches:
-            self._timer = asyncio.get_running_loop().call_later(self._pause_s, self._miss)
+        if self.is_shared:
+            self._watch()
         self._num_batches += 1
 
     def give_back(self) -> None:
@@ -64,7 +69,12 @@ class Turns:
             self.is_overdue = False
             if self._timer is not None:
                 self._timer.cancel()
+                self._timer = None
         self.on_decoders()
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._pause_s, self._miss)
 
     def _miss(self) -> None:
         self.is_overdue = True

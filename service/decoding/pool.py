@@ -148,6 +148,7 @@ class DecodePool:
             replacing = asyncio.create_task(self._replace(worker))
             self._upkeep.add(replacing)
             replacing.add_done_callback(self._upkeep.discard)
+            self._dispatch()  # what it was at counts as being decoded no more
 
     async def _replace(self, worker: WorkerProcess) -> None:
         await asyncio.to_thread(_wait_for, [worker])

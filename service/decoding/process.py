@@ -48,6 +48,7 @@ class WorkerProcess(asyncio.Protocol):
         self._task: Task | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reason = "the decoder crashed on it"
+        self._is_killed = False
         self.process: subprocess.Popen[bytes]
         self._transport: asyncio.Transport
 
@@ -94,7 +95,8 @@ class WorkerProcess(asyncio.Protocol):
             self._finish(None, body)
         elif outcome in REJECTIONS:
             self._finish(REJECTIONS[outcome](body.decode(errors="replace")))
-        self._on_free(self)
+        if not self._is_killed:  # it may have answered in the moment in which its time was up
+            self._on_free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self.process.kill()
@@ -129,4 +131,5 @@ class WorkerProcess(asyncio.Protocol):
 
     def _too_slow(self) -> None:
         self._reason = f"decoding it takes longer than {self._limits.timeout_s:g} s"
+        self._is_killed = True
         self.process.kill()

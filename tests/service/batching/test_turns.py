@@ -106,6 +106,18 @@ async def test_batches_one_after_another_keep_images_from_being_begun_no_longer_
     assert not told.is_set(), "a turn that came is not missed later"
 
 
+async def test_images_that_take_long_to_decode_do_not_keep_others_from_being_begun(anyio_backend: str) -> None:
+    """The engine has nothing to do meanwhile, so no batch tells that the decoders' turn has not come."""
+    turns, told = Turns(0.05, 2), asyncio.Event()
+    turns.num_decoding, turns.on_decoders = lambda: 2, told.set
+    assert not turns.may_begin()
+    await asyncio.wait_for(told.wait(), 30)
+    assert turns.may_begin()
+    turns.take()
+    turns.give_back()
+    assert not turns.may_begin(), "and their turn is over when a batch has run"
+
+
 async def test_nothing_is_prepared_that_would_put_an_overdue_turn_off(anyio_backend: str) -> None:
     bench = Bench(Sizes(4), pause_s=30, other=1.0)
     first = bench.job(0)

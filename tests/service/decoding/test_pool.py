@@ -22,6 +22,7 @@ from service.decoding import pool as pools
 from service.decoding.pool import DecodePool, DecodersFailed
 from service.decoding.process import DecodeLimits, WorkerProcess
 from service.decoding.slots import Slots
+from service.decoding.worker import ANSWER, DONE
 from service.rejections import InputsRejected
 
 pytestmark = pytest.mark.anyio
@@ -152,6 +153,32 @@ async def test_a_worker_killed_at_an_image_costs_that_image_and_is_replaced(is_s
         assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
         assert (harness.pool.is_alive, harness.num_deaths) == (True, 1)
         assert pid not in harness.pool.pids
+
+
+async def test_images_go_on_being_begun_while_a_worker_is_replaced() -> None:
+    async with running(num_workers=2) as harness:
+        harness.turns._size = 1
+        for pid in harness.pool.pids:
+            os.kill(pid, signal.SIGSTOP)
+        unlucky, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
+        (busy,) = [worker for worker in harness.pool._workers if worker._task is not None]
+        harness.pool._pause_s = 60
+        for pid in harness.pool.pids:
+            os.kill(pid, signal.SIGKILL if pid == busy.process.pid else signal.SIGCONT)
+        await rejection_of(unlucky)
+        await harness.pixels(behind)
+        assert len(harness.pool.pids) == 1
+
+
+async def test_a_worker_that_answers_as_its_time_is_up_gets_no_other_image() -> None:
+    async with running() as harness:
+        (worker,) = harness.pool._workers
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        in_time, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
+        worker._too_slow()
+        worker.data_received(ANSWER.pack(DONE, 0))
+        assert in_time.tasks[0] in harness.decoded
+        assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
 
 
 async def test_an_idle_worker_that_is_killed_costs_nothing() -> None:
