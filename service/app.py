@@ -54,8 +54,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     problems.install(app)
     for resource in (embed, classify, search, openai, items, indexes, models, health, docs):
         app.include_router(resource.router)
-    app.add_middleware(BodyMiddleware, max_bytes=settings.max_request_bytes, max_total_bytes=settings.max_total_bytes)
     app.add_middleware(RoomMiddleware)
+    app.add_middleware(BodyMiddleware, max_bytes=settings.max_request_bytes, max_total_bytes=settings.max_total_bytes)
     if settings.keys is not None:
         app.add_middleware(KeysMiddleware, ring=KeyRing(settings.keys))
     app.add_middleware(

@@ -1,1 +1,1 @@
-"""What stands before the routes, outermost first: observation, keys, room, and the body's limits."""
+"""What stands before the routes, outermost first: observation, keys, the body's limits, and room."""

@@ -94,6 +94,8 @@ async def test_of_a_body_that_there_is_no_room_for_nothing_is_read(
     refused = await http.post(route, content=body(), headers={"content-type": "image/png"})
     assert (refused.status_code, refused.headers["retry-after"], num_read) == (429, "2", 0), refused.text
     assert refused.headers["content-type"] == "application/problem+json"
+    too_long = await http.post(route, content=body(), headers={"content-length": "2000001"})
+    assert (too_long.status_code, num_read) == (413, 0), "to try again would be of no use"
     path = route.partition("?")[0]
     assert f'route="{path}",status="429"' in (await http.get("/metrics")).text
     vector = [1.0] + [0.0] * (runtime.bundle.manifest.dim - 1)
