@@ -86,6 +86,11 @@ class Batcher:
         """How long the engine has been at the batch it is running."""
         return 0.0 if self._running_since is None else time.perf_counter() - self._running_since
 
+    @property
+    def one_by_one_below(self) -> int:
+        """Images that wait, from which on they go together."""
+        return self._worth.one_by_one_below
+
     def put(self, task: Task) -> None:
         """Queues an image that has been decoded."""
         if not self._queue:

@@ -32,10 +32,15 @@ class Worth:
     def __init__(self, max_batch: int, latency: LatencyModel, *, always: bool) -> None:
         gain = latency.gain(max_batch)
         self._max_batch = max_batch
-        self._from = 0 if always or gain >= _MUCH else _QUEUE_OF * max_batch
-        words = f"they go one by one until {self._from} wait" if self._from else "those that wait go together"
+        self.one_by_one_below = 0 if always or gain >= _MUCH else _QUEUE_OF * max_batch
+        """Images that wait, from which on they go together."""
+        words = (
+            f"they go one by one until {self.one_by_one_below} wait"
+            if self.one_by_one_below
+            else "those that wait go together"
+        )
         logger.info("a batch of %d saves %.1f %% of its images' time: %s", max_batch, 100 * gain, words)
 
     def size(self, num_waiting: int) -> int:
         """Images that the next batch is to have while `num_waiting` have come and have not been run; it may have fewer."""
-        return self._max_batch if num_waiting >= self._from else 1
+        return self._max_batch if num_waiting >= self.one_by_one_below else 1

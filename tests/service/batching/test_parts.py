@@ -135,6 +135,7 @@ def test_a_batch_is_as_large_as_it_is_worth_its_wait(
     with caplog.at_level("INFO", "rankone"):
         worth = Worth(4, latency, always=False)
     assert [worth.size(count) for count in (1, 7, 8, 100)] == sizes
+    assert worth.one_by_one_below == (8 if sizes[0] == 1 else 0)
     assert caplog.messages == [f"a batch of 4 saves {words}"]
     assert [Worth(4, latency, always=True).size(count) for count in (1, 7, 8, 100)] == [4] * 4
 
