@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from training.datasets.dtd import read_dtd
 from training.datasets.folder import load_folder, read_folder
 from training.datasets.mit67 import read_mit67
 from training.datasets.photos import write_photos
+
+logger = logging.getLogger("rankone")
 
 Options = Mapping[str, Any]
 
@@ -122,6 +125,10 @@ def check_no_options(options: Options) -> None:
 def _found(name_or_path: str, root: Path) -> tuple[str, Path]:
     """The layout and the folder of a data set."""
     path = root / name_or_path
+    if name_or_path in NAMES and Path(name_or_path).is_dir() and Path(name_or_path).resolve() != path.resolve():
+        logger.warning(
+            "%s is the data set of that name in %s; the folder here is ./%s", name_or_path, root, name_or_path
+        )
     if name_or_path in WRITERS:
         if not path.exists():
             WRITERS[name_or_path](path)

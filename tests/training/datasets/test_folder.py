@@ -47,6 +47,18 @@ def test_folders_that_are_no_data_set_say_what_is_missing(tmp_path: Path) -> Non
         load(str(tmp_path / "nowhere"))
 
 
+def test_a_folder_here_that_is_called_as_a_known_data_set_is_not_passed_over_in_silence(
+    photos_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder(tmp_path / "photos", "train/mine/1.jpg", "test/mine/1.jpg")
+    monkeypatch.chdir(tmp_path)
+    assert "mine" not in load("photos", root=photos_root.parent).classes
+    assert caplog.messages == [
+        f"photos is the data set of that name in {photos_root.parent}; the folder here is ./photos"
+    ]
+    assert load("./photos").classes == ("mine",)
+
+
 def test_classes_that_differ_are_named_all_of_them(tmp_path: Path) -> None:
     folder(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/a/1.jpg", "test/z/1.jpg", "test/zebra/1.jpg")
     with pytest.raises(DataError) as raised:
