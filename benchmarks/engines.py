@@ -6,6 +6,7 @@ embeddings. One that needs three times as long as ONNX Runtime is timed once, an
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -13,10 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from benchmarks.subject import bundle_of, photographs
 from benchmarks.timing import Call, Timing, compare, console, faster, machine, print_table
 from model.bundle import Bundle
-from service.engine import Engine, EngineError, Outputs, load_engine
+from service.engine import Engine, EngineError, load_engine
 from service.engine.base import EngineName, Images, Precision
 from service.engine.precision import lowest_cosine
 
@@ -24,6 +28,7 @@ BATCHES: Final = (1, 4)
 ROUNDS: Final = 7
 RIVAL: Final = "onnx float32"
 _HOPELESS: Final = 3
+_NO_SECOND_LOOK: Final = 10
 
 
 def main(bundle: Path | None = None) -> None:
@@ -54,11 +59,11 @@ def runnable(bundle: Bundle, threads: int) -> dict[str, Engine]:
 
 def measure(engines: Mapping[str, Engine], images: Images, rounds: int = ROUNDS) -> dict[str, Timing]:
     """Times all engines on one batch, prints a table, and returns the timings."""
-    expected = engines[RIVAL].run(images).embedding
+    rival_s, expected = _timed(engines[RIVAL], images, math.inf)
     once, cosines = dict[str, float](), dict[str, str]()
     for name, engine in engines.items():
-        once[name], outputs = _timed(engine, images)
-        cosines[name] = f"{lowest_cosine(outputs.embedding, expected):.6f}"
+        once[name], embeddings = _timed(engine, images, _NO_SECOND_LOOK * rival_s)
+        cosines[name] = f"{lowest_cosine(embeddings, expected):.6f}"
     hopeless = {name: Timing(took, took, took) for name, took in once.items() if took > _HOPELESS * once[RIVAL]}
     calls: dict[str, Call] = {
         name: partial(engine.run, images) for name, engine in engines.items() if name not in hopeless
@@ -78,12 +83,15 @@ def advice(timings: Mapping[str, Timing], batch: int) -> str:
     return f"fastest at batch {batch}: {best}{ratio}: RANKONE_ENGINE={engine} RANKONE_PRECISION={precision}"
 
 
-def _timed(engine: Engine, images: Images) -> tuple[float, Outputs]:
-    """Seconds and outputs of one run, and not the engine's first."""
-    engine.run(images[:1])
-    started = time.perf_counter()
-    outputs = engine.run(images)
-    return time.perf_counter() - started, outputs
+def _timed(engine: Engine, images: Images, most_s: float) -> tuple[float, npt.NDArray[np.float32]]:
+    """Seconds and embeddings of a second run, as the first of a size is slow; of the first if it took over `most_s`."""
+    for _ in range(2):
+        started = time.perf_counter()
+        embeddings = engine.run(images).embedding
+        took = time.perf_counter() - started
+        if took > most_s:
+            break
+    return took, embeddings
 
 
 def _label(name: str, precision: str) -> str:
