@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import uvloop
 
-from benchmarks.serving.contenders import HOST, Contenders
+from benchmarks.serving.contenders import HOST, Contender, Contenders
 from benchmarks.serving.load import Sample, open_loop
 from benchmarks.serving.patience import Patience
 from benchmarks.subject import jpegs
@@ -14,7 +14,7 @@ from benchmarks.timing import console, table
 
 
 def arrivals(contenders: Contenders, capacity: float, patience: Patience) -> None:
-    """Prints the table: the contenders side by side at every load, each started afresh for every round."""
+    """Prints the table: the contenders side by side at every load, which take turns in rounds."""
     found = table(
         f"Poisson arrivals; 100 % is {capacity:.1f} images/s",
         "load", "", f"in {patience.in_time_s:.2g} s, /s", "p50 ms", "p95", "p99", "p99.9", "refused", "CPU ms a request",
@@ -24,7 +24,7 @@ def arrivals(contenders: Contenders, capacity: float, patience: Patience) -> Non
         cpu_s = dict.fromkeys(contenders, 0.0)
         for number in range(patience.rounds):
             for name in list(contenders)[:: -1 if number % 2 else 1]:
-                sample, seconds = _round(contenders, name, load * capacity, patience, seed=number)
+                sample, seconds = _round(contenders[name], load * capacity, patience, seed=number)
                 samples[name] += sample
                 cpu_s[name] += seconds
         for name, sample in samples.items():
@@ -33,9 +33,9 @@ def arrivals(contenders: Contenders, capacity: float, patience: Patience) -> Non
     console.print(found)
 
 
-def _round(contenders: Contenders, name: str, rate: float, patience: Patience, seed: int) -> tuple[Sample, float]:
+def _round(contender: Contender, rate: float, patience: Patience, seed: int) -> tuple[Sample, float]:
     """What came of it, and the seconds of processor time that it took."""
-    with contenders[name]() as contender:
+    with contender.awake():
         requests = [contender.single(file, timeout_s=patience.in_time_s) for file in jpegs(16)]
         before, duration_s = contender.cpu_s(), patience.open_s(rate) / patience.rounds
         sample = uvloop.run(open_loop(HOST, contender.port, requests, rate, duration_s, seed, patience.in_time_s))

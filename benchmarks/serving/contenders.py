@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -23,7 +23,7 @@ from benchmarks.serving.load import closed_loop, request
 from benchmarks.subject import jpegs
 from benchmarks.timing import console
 from model.bundle import Bundle
-from service.engine import load_engine
+from service.engine import Engine
 from service.engine.base import Images
 
 _START_S: Final = 120.0
@@ -56,13 +56,35 @@ class Contender:
         body = b"".join(head + image + b"\r\n" for image in images) + b"--%s--\r\n" % _BOUNDARY
         return request(self.path, body, f"multipart/form-data; boundary={_BOUNDARY.decode()}", [NPY])
 
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """Stops it while the block runs, but for when it is `awake`: one that waits may burn the processor."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    @contextmanager
+    def awake(self) -> Iterator[Contender]:
+        """Lets it run while the block does."""
+        self._signal(signal.SIGCONT)
+        try:
+            yield self
+        finally:
+            self._signal(signal.SIGSTOP)
+
     def cpu_s(self) -> float:
         """Seconds of processor time that it and its children have taken."""
         return sum(_cpu_s(pid) for pid in _tree(self.pid))
 
+    def _signal(self, number: int) -> None:
+        for pid in _tree(self.pid):
+            os.kill(pid, number)
 
-Contenders: TypeAlias = Mapping[str, Callable[[], AbstractContextManager[Contender]]]
-"""How each is started, by name."""
+
+Contenders: TypeAlias = Mapping[str, Contender]
+"""By name, all of them started and asleep."""
 
 
 @contextmanager
@@ -82,30 +104,31 @@ def litserve(bundle: Bundle, threads: int, max_batch: int) -> Iterator[Contender
         yield contender
 
 
-def contenders_of(bundle: Bundle, threads: int) -> Contenders:
-    """The service and, where it is installed, LitServe; to be up one at a time, as one that waits may burn the processor."""
-    contenders: dict[str, Callable[[], AbstractContextManager[Contender]]] = {
-        "rankone": partial(service, bundle, threads)
-    }
+@contextmanager
+def contenders_of(bundle: Bundle, threads: int) -> Iterator[Contenders]:
+    """The service and, where it is installed, LitServe."""
+    starts = [service(bundle, threads)]
     if importlib.util.find_spec("litserve") is not None:
-        contenders["LitServe"] = partial(litserve, bundle, threads, 4)
+        starts.append(litserve(bundle, threads, 4))
     else:
         console.print("LitServe is not installed (`make peers`), so it is not measured")
-    return contenders
+    with ExitStack() as stack:
+        contenders = {}
+        for start in starts:
+            contender = stack.enter_context(start)
+            stack.enter_context(contender.asleep())
+            contenders[contender.name] = contender
+        yield contenders
 
 
-def engine_images_per_s(bundle: Bundle, threads: int, images: Images, duration_s: float) -> float:
+def images_per_s(engine: Engine, images: Images, duration_s: float) -> float:
     """What the engine does by itself with this batch, one run after another, in this process."""
-    engine = load_engine(bundle, "onnx", "cpu", threads)
-    for _ in range(2):
-        engine.run(images)
+    engine.run(images)
     count, started = 0, time.perf_counter()
     while time.perf_counter() - started < duration_s:
         engine.run(images)
         count += len(images)
-    per_s = count / (time.perf_counter() - started)
-    engine.close()
-    return per_s
+    return count / (time.perf_counter() - started)
 
 
 @contextmanager
@@ -124,7 +147,7 @@ def _running(name: str, command: list[str], path: str, health: str) -> Iterator[
             yield contender
         finally:
             for pid in reversed(_tree(process.pid)):
-                os.kill(pid, 15)
+                os.kill(pid, signal.SIGTERM)
             process.wait()
 
 

@@ -19,7 +19,7 @@ class Patience:
     @property
     def closed_s(self) -> float:
         """Of a round in which there is always more to do."""
-        return max(8.0, 40 * self.image_s)
+        return max(4.0, 20 * self.image_s)
 
     @property
     def in_time_s(self) -> float:
@@ -39,11 +39,11 @@ class Patience:
     @property
     def rounds(self) -> int:
         """Of every load; who goes first takes turns, as no machine stays as it is for the minutes of a whole table."""
-        return 2 if self.is_long else 4
+        return 2 if self.is_long else 6
 
     def open_s(self, rate: float) -> float:
         """Of all rounds: for 1,100 arrivals, enough for the 99.9th percentile, or 120 of a slow network, for the 99th.
 
         In each round a queue over the capacity becomes so long that nobody is in time any more, and stays so for a while.
         """
-        return max(self.rounds * max(20.0, 3 * self.in_time_s), (120 if self.is_long else 1100) / rate)
+        return max(self.rounds * max(10.0, 3 * self.in_time_s), (120 if self.is_long else 1100) / rate)

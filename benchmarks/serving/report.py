@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -14,17 +15,19 @@ import uvloop
 
 from benchmarks.serving.abuse import abuse
 from benchmarks.serving.arrivals import arrivals
-from benchmarks.serving.contenders import HOST, NPY, Contender, Contenders, contenders_of, engine_images_per_s, service
+from benchmarks.serving.contenders import HOST, NPY, Contender, Contenders, contenders_of, images_per_s, service
 from benchmarks.serving.load import Sample, closed_loop
 from benchmarks.serving.patience import Patience
 from benchmarks.serving.tiny import SIZE, tiny_bundle
 from benchmarks.subject import bundle_of, jpegs, photographs
 from benchmarks.timing import console, machine, table
 from model.bundle import Bundle
+from service.engine import Engine, load_engine
+from service.engine.base import Images
 
-ROUNDS: Final = 3
+ROUNDS: Final = 8
 BATCH: Final = 16
-CEILING_S: Final = 8.0
+CEILING_S: Final = 2.0
 _JSON: Final = "Accept: application/json"
 _FORMS: Final = {
     "npy": (NPY, ""),
@@ -40,14 +43,14 @@ def main(bundle: Path | None = None) -> None:
     console.print(f"[bold]serving[/bold]: {machine()}")
     with tempfile.TemporaryDirectory() as folder:
         ceiling(tiny_bundle(Path(folder, "tiny")))
-    with bundle_of(bundle) as opened:
+    with bundle_of(bundle) as opened, closing(load_engine(opened, "onnx", "cpu", threads)) as engine:
         size = opened.manifest.preprocessing.size
         console.print(f"{opened.manifest.name}: {opened.manifest.backbone.name} at {size} x {size}, {threads} threads")
-        patience = Patience(1 / engine_images_per_s(opened, threads, photographs(opened, 1), CEILING_S))
-        contenders = contenders_of(opened, threads)
-        capacity = saturation(opened, threads, contenders, patience)
-        own_part(opened, threads, patience)
-        arrivals(contenders, capacity, patience)
+        patience = Patience(1 / images_per_s(engine, photographs(opened, 1), 8))
+        with contenders_of(opened, threads) as contenders:
+            capacity = saturation(engine, photographs(opened, 4), contenders, patience)
+            own_part(contenders["rankone"], patience)
+            arrivals(contenders, capacity, patience)
         if not patience.is_long:
             abuse(opened, threads, capacity / 2, patience.open_s(capacity / 2))
 
@@ -57,45 +60,57 @@ def ceiling(bundle: Bundle) -> None:
     found = table(
         f"a network of no cost, {SIZE} x {SIZE}: one image a request", "", "requests/s", "p99 ms", "CPU ms a request"
     )
+    images, samples, cpu_s = _small_jpegs(), {form: Sample() for form in _FORMS}, dict.fromkeys(_FORMS, 0.0)
     with service(bundle, 1) as contender:
-        for form, (accept, query) in _FORMS.items():
-            requests = [contender.single(image, accept, query) for image in _small_jpegs()]
-            _closed(contender, requests, 32, 1.0)
-            before = contender.cpu_s()
-            sample = _closed(contender, requests, 32, CEILING_S)
-            cpu_ms = 1e3 * (contender.cpu_s() - before) / len(sample.seconds)
-            found.add_row(form, f"{sample.per_s:.0f}", f"{1e3 * sample.percentile(99):.1f}", f"{cpu_ms:.2f}")
+        for _ in range(ROUNDS):
+            for form, (accept, query) in _FORMS.items():
+                before = contender.cpu_s()
+                samples[form] += _closed(
+                    contender, [contender.single(image, accept, query) for image in images], 32, CEILING_S
+                )
+                cpu_s[form] += contender.cpu_s() - before
+    for form, sample in samples.items():
+        cpu_ms = 1e3 * cpu_s[form] / len(sample.seconds)
+        found.add_row(form, f"{sample.per_s:.0f}", f"{1e3 * sample.percentile(99):.1f}", f"{cpu_ms:.2f}")
     console.print(found)
 
 
-def saturation(bundle: Bundle, threads: int, contenders: Contenders, patience: Patience) -> float:
-    """Images/s when there is always more to do, in rounds with the bare engine; returns the service's on single images."""
-    images, files = photographs(bundle, BATCH), jpegs(BATCH)
+def saturation(engine: Engine, images: Images, contenders: Contenders, patience: Patience) -> float:
+    """Images/s when there is always more to do, in turns with the bare engine; returns the service's on single images."""
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        for batch in (1, 4):
-            bare = engine_images_per_s(bundle, threads, images[:batch], patience.closed_s)
-            found.setdefault(f"engine alone, batches of {batch}", []).append(bare)
-        for start in contenders.values():
-            with start() as contender:
-                singles = _closed(contender, [contender.single(file) for file in files], BATCH, patience.closed_s)
-                found.setdefault(f"{contender.name}, one image a request", []).append(singles.per_s)
-                if contender.name == "rankone":
-                    whole = _closed(contender, [contender.batch(files)], 2, patience.closed_s)
-                    found.setdefault(f"rankone, {BATCH} images a request", []).append(BATCH * whole.per_s)
-    rival = max(statistics.median(values) for name, values in found.items() if name.startswith("engine"))
-    rows = table("saturated", "", "images/s", "least - most", "of the bare engine's best")
+        for name, per_s in _saturated(engine, images, contenders, patience.closed_s):
+            found.setdefault(name, []).append(per_s)
+    rival = max((name for name in found if name.startswith("engine")), key=lambda name: statistics.median(found[name]))
+    rows = table(f"saturated, {ROUNDS} rounds", "", "images/s", "quartiles", f"of {rival}", "quartiles")
     for name, values in found.items():
-        median = statistics.median(values)
-        rows.add_row(name, f"{median:.2f}", f"{min(values):.2f} - {max(values):.2f}", f"{100 * median / rival:.1f} %")
+        parts = [100 * value / bare for value, bare in zip(values, found[rival], strict=True)]
+        (low, median, high), (least, part, most) = statistics.quantiles(values), statistics.quantiles(parts)
+        rows.add_row(name, f"{median:.2f}", f"{low:.2f} - {high:.2f}", f"{part:.1f} %", f"{least:.1f} - {most:.1f}")
     console.print(rows)
     return statistics.median(found["rankone, one image a request"])
 
 
-def own_part(bundle: Bundle, threads: int, patience: Patience) -> None:
+def _saturated(
+    engine: Engine, images: Images, contenders: Contenders, duration_s: float
+) -> Iterator[tuple[str, float]]:
+    """One round: each by name, and its images/s."""
+    files = jpegs(BATCH)
+    for batch in (1, len(images)):
+        yield f"engine alone, batches of {batch}", images_per_s(engine, images[:batch], duration_s)
+    for contender in contenders.values():
+        with contender.awake():
+            singles = _closed(contender, [contender.single(file) for file in files], BATCH, duration_s)
+            yield f"{contender.name}, one image a request", singles.per_s
+            if contender.name == "rankone":
+                whole = _closed(contender, [contender.batch(files)], 2, duration_s)
+                yield f"rankone, {BATCH} images a request", BATCH * whole.per_s
+
+
+def own_part(contender: Contender, patience: Patience) -> None:
     """A single request on an idle service: how much of its time is neither decoding nor engine."""
     image, own, total = jpegs(1)[0], list[float](), list[float]()
-    with service(bundle, threads) as contender, httpx.Client(trust_env=False) as client:
+    with contender.awake(), httpx.Client(trust_env=False) as client:
         for _ in range(30 if patience.is_long else 100):
             response = client.post(
                 f"http://{HOST}:{contender.port}/embed",
