@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _MAX_HEADER_BYTES: Final = 65_536
 _LAST_CALL_S: Final = 0.5
 _NOT_HTTP: Final = "this is not HTTP/1.1: the first line, a header or the framing of the body cannot be read"
-_LONG_HEADERS: Final = f"the headers of the request are longer than {_MAX_HEADER_BYTES:,} bytes"
+_LONG_HEADERS: Final = (
+    f"the headers, trailers or chunk extensions of the request are longer than {_MAX_HEADER_BYTES:,} bytes"
+)
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -57,10 +59,9 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
             return
-        if self._is_in_headers:
-            self._num_header_bytes += len(data)
+        self._num_header_bytes += len(data)
         super().data_received(data)
-        if self._refusal is None and self._is_in_headers and self._num_header_bytes > _MAX_HEADER_BYTES:
+        if self._refusal is None and self._num_header_bytes > _MAX_HEADER_BYTES:
             self._refuse(Problem(431, _LONG_HEADERS))
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's, which says nothing more
@@ -71,13 +72,21 @@ class PatientProtocol(HttpToolsProtocol):
         self._has_begun = True
         self._wait(self._patience.receiving)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_headers:  # a trailer is none: what it says comes after all decisions
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._is_in_headers, self._num_header_bytes = False, 0
         self._wait(self._patience.receiving)
 
+    def on_body(self, body: bytes) -> None:
+        self._num_header_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._is_in_headers, self._has_begun = True, False
+        self._is_in_headers, self._has_begun, self._num_header_bytes = True, False, 0
         if self.cycle.response_complete:  # it was refused on its headers
             self._wait(self._patience.idle)
         else:
