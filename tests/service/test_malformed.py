@@ -166,3 +166,9 @@ def test_a_trailer_is_no_header(connection: Connection) -> None:
     connection.send(CHUNKED + b"0\r\nX-Request-Timeout: nonsense\r\n\r\n")
     status, _, body = connection.answer()
     assert (status, "X-Request-Timeout" in body["detail"]) == (415, False)
+
+
+def test_a_body_that_is_asked_for_and_is_no_http_has_one_answer(connection: Connection) -> None:
+    """The log is looked at in the end."""
+    connection.send(HEAD + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n")
+    connection.check_last(*NOT_HTTP)
