@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.api.problems import Problem, problem_response
+from service.lingering import MOMENT_S, LingeringTransport
 from service.patience import Patience
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
 _MAX_HEADER_BYTES: Final = 65_536
-_LAST_CALL_S: Final = 0.5
 _NOT_HTTP: Final = "this is not HTTP/1.1: the first line, a header or the framing of the body cannot be read"
-_LONG_HEADERS: Final = f"the headers of the request are longer than {_MAX_HEADER_BYTES:,} bytes"
+_LONG_HEADERS: Final = (
+    f"the headers, trailers or chunk extensions of the request are longer than {_MAX_HEADER_BYTES:,} bytes"
+)
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -30,6 +32,8 @@ class PatientProtocol(HttpToolsProtocol):
     After such an answer nothing more is read as a request: nobody knows where the next one begins.
     """
 
+    transport: LingeringTransport  # type: ignore[assignment]
+
     def __init__(self, *arguments: Any, patience: Patience, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._patience = patience
@@ -37,13 +41,13 @@ class PatientProtocol(HttpToolsProtocol):
         self._unsent_deadline: asyncio.TimerHandle | None = None
         self._num_header_bytes = 0
         self._is_in_headers = True
-        self._has_begun = False
+        self._has_begun = self._is_told_to_end = False
         self._num_unanswered = 0
         self._refusal: Problem | None = None
         self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(LingeringTransport(transport, self._patience, self.loop))  # type: ignore[arg-type]
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (
             socket.AF_INET,
@@ -52,15 +56,15 @@ class PatientProtocol(HttpToolsProtocol):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * self._patience.timeout_s))
         self._wait(self._patience.receiving)
         if len(self.connections) > self._patience.max_connections:
-            self._patience.make_room(self)
+            self._patience.make_room(self.transport)
 
     def data_received(self, data: bytes) -> None:
-        if self._refusal is not None:
+        if self._refusal is not None or self.transport.is_closing():
+            self.transport.hear()
             return
-        if self._is_in_headers:
-            self._num_header_bytes += len(data)
+        self._num_header_bytes += len(data)
         super().data_received(data)
-        if self._refusal is None and self._is_in_headers and self._num_header_bytes > _MAX_HEADER_BYTES:
+        if self._refusal is None and self._num_header_bytes > _MAX_HEADER_BYTES:
             self._refuse(Problem(431, _LONG_HEADERS))
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's, which says nothing more
@@ -71,15 +75,25 @@ class PatientProtocol(HttpToolsProtocol):
         self._has_begun = True
         self._wait(self._patience.receiving)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_in_headers:  # a trailer is none: what it says comes after all decisions
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._is_in_headers, self._num_header_bytes = False, 0
         self._wait(self._patience.receiving)
 
+    def on_body(self, body: bytes) -> None:
+        self._num_header_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._is_in_headers, self._has_begun = True, False
+        self._is_in_headers, self._has_begun, self._num_header_bytes = True, False, 0
         if self.cycle.response_complete:  # it was refused on its headers
             self._wait(self._patience.idle)
+            if self._is_told_to_end:  # with what has come in the same breath still to be read
+                self.loop.call_soon(self.shutdown_if_silent)
         else:
             self._num_unanswered += 1
             self._stop_waiting()
@@ -114,8 +128,9 @@ class PatientProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """At the end: a request that is on its way is waited for, as long as any; one that may be, for a moment."""
-        if self in self._patience.receiving and not self._has_begun:
-            self.loop.call_later(_LAST_CALL_S, self.shutdown_if_silent)
+        self._is_told_to_end = True
+        if self.transport in self._patience.receiving and not self._has_begun:
+            self.loop.call_later(MOMENT_S, self.shutdown_if_silent)
         elif not self._has_begun:
             super().shutdown()
 
@@ -135,7 +150,7 @@ class PatientProtocol(HttpToolsProtocol):
             self._send(refusal)
 
     def _send(self, refusal: Problem) -> None:
-        """Ends the connection with an answer, but not at once: closing it under a client that still sends would reset it."""
+        """Ends the connection with an answer, and does not listen for longer than a moment."""
         is_answered = False
         if not self._is_in_headers:  # it was handed to the app, which waits for the rest of its body
             is_answered = self.cycle.response_started
@@ -146,18 +161,18 @@ class PatientProtocol(HttpToolsProtocol):
             return
         if not is_answered:
             self.transport.write(_closing(refusal, self.server_state.default_headers))
-        self.transport.write_eof()
-        self._deadline = self.loop.call_later(_LAST_CALL_S, self.transport.abort)
+        self.transport.close()
+        self._deadline = self.loop.call_later(MOMENT_S, self.transport.abort)
 
-    def _wait(self, among: OrderedDict[PatientProtocol, None]) -> None:
-        self._stop_waiting()
+    def _wait(self, among: OrderedDict[LingeringTransport, None]) -> None:
         if not self.transport.is_closing():
-            among[self] = None
+            self._stop_waiting()
+            among[self.transport] = None
             self._deadline = self.loop.call_later(self._patience.timeout_s, self._too_late)
 
     def _stop_waiting(self) -> None:
-        self._patience.idle.pop(self, None)
-        self._patience.receiving.pop(self, None)
+        self._patience.idle.pop(self.transport, None)
+        self._patience.receiving.pop(self.transport, None)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -68,6 +68,12 @@ NOT_HTTP = (
     "this is not HTTP/1.1: the first line, a header or the framing of the body cannot be read",
 )
 
+TOO_LONG = (
+    431,
+    "Request Header Fields Too Large",
+    "the headers, trailers or chunk extensions of the request are longer than 65,536 bytes",
+)
+
 
 @pytest.mark.parametrize(
     "sent",
@@ -92,9 +98,7 @@ def test_what_is_no_http_is_answered_with_a_problem(connection: Connection, sent
 
 def test_headers_that_are_too_long_are_told_so_while_they_are_still_sent(connection: Connection) -> None:
     connection.send(b"GET /info HTTP/1.1\r\n" + (b"X-Padding: " + b"x" * 1000 + b"\r\n") * 5000)
-    connection.check_last(
-        431, "Request Header Fields Too Large", "the headers of the request are longer than 65,536 bytes"
-    )
+    connection.check_last(*TOO_LONG)
 
 
 def test_headers_that_are_no_http_and_too_long_get_one_answer(connection: Connection) -> None:
@@ -127,3 +131,44 @@ def test_a_request_that_has_its_answer_gets_no_second_one(connection: Connection
     assert connection.answer()[0] == 405
     connection.send(b"no length\r\n")
     connection.check_end()
+
+
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        CHUNKED + b"0\r\n" + (b"X-Padding: " + b"x" * 1000 + b"\r\n") * 5000,
+        CHUNKED + b"0\r\nX-Padding: " + b"x" * 5_000_000,
+        CHUNKED + b"3;" + b"x" * 5_000_000,
+    ],
+)
+def test_what_a_chunked_body_brings_along_has_the_limit_of_headers(connection: Connection, sent: bytes) -> None:
+    connection.send(sent)
+    connection.check_last(*TOO_LONG)
+
+
+def test_chunks_and_trailers_within_the_limit_are_no_headers_of_the_next_request(connection: Connection) -> None:
+    """Framing of 200 kB in all around a body, then trailers and headers of 90 kB together."""
+    padding = b"X-Padding: " + b"x" * 45_000 + b"\r\n\r\n"
+    chunked = b"DELETE /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    connection.send(chunked)
+    assert connection.answer()[0] == 405
+    probe = PROBES[: len(PROBES) // 2 - 2] + padding
+    for part in (b"1;e=x\r\na\r\n" * 20_000, b"0\r\n" + padding, probe[:-2], probe[-2:]):
+        time.sleep(0.1)  # so that each comes by itself
+        connection.send(part)
+    assert connection.answer()[0] == 200
+
+
+def test_a_trailer_is_no_header(connection: Connection) -> None:
+    connection.send(CHUNKED + b"0\r\nX-Request-Timeout: nonsense\r\n\r\n")
+    status, _, body = connection.answer()
+    assert (status, "X-Request-Timeout" in body["detail"]) == (415, False)
+
+
+def test_a_body_that_is_asked_for_and_is_no_http_has_one_answer(connection: Connection) -> None:
+    """The log is looked at in the end."""
+    connection.send(HEAD + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n")
+    connection.check_last(*NOT_HTTP)

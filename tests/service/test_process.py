@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shutil
 import signal
 import socket
@@ -14,6 +16,7 @@ import pytest
 
 from model.bundle import Bundle
 from service.client import ServiceError
+from service.keys import add_key
 from service.settings import Settings
 from tests.service.conftest import WITHOUT_TORCH, Start
 from training.datasets import DataSet
@@ -118,3 +121,37 @@ def test_a_client_without_a_service_says_where_it_looked(tmp_path: Path) -> None
     ):
         client.info()
     assert Settings().host == "127.0.0.1"
+
+
+def test_an_early_answer_reaches_a_client_that_sends_all_before_it_reads(
+    start: Start, tiny: Bundle, tmp_path: Path
+) -> None:
+    """Five megabytes behind headers that are refused, on a connection that ends with the answer."""
+    add_key(tmp_path / "keys.json", "other", frozenset({"read"}))
+    process = start(tiny.path, keys=tmp_path / "keys.json")
+    process.ready().close()
+    request = b"POST /embed HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5000000\r\n\r\n"
+    for _ in range(10):
+        with socket.create_connection(("127.0.0.1", process.port), timeout=10) as bare:
+            bare.sendall(request + bytes(5_000_000))
+            head, _, body = bare.makefile("rb").read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 401 ")
+        assert json.loads(body)["status"] == 401
+
+
+def test_a_refused_body_that_ends_after_the_signal_ends_its_connection(start: Start, tiny: Bundle) -> None:
+    process = start(tiny.path, grace_s=60, drain_s=0)
+    process.ready().close()
+    with socket.create_connection(("127.0.0.1", process.port), timeout=10) as bare:
+        bare.sendall(b"DELETE /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += bare.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 405 ")
+        process.popen.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ConnectionRefusedError):
+            while True:  # until nothing listens, and every connection has been told
+                socket.create_connection(("127.0.0.1", process.port)).close()
+        bare.sendall(b"cd")
+        assert bare.makefile("rb").read() == b""
+        assert process.popen.wait(timeout=10) is not None
