@@ -28,5 +28,6 @@ class Patience:
         """Closes a connection that we wait for, and not the newest."""
         for waiting in (self.idle, self.receiving):
             if (longest := next(iter(waiting), newcomer)) is not newcomer:
+                del waiting[longest]  # it leaves by itself only later, and the next newcomer needs room of its own
                 longest.abort()
                 return

@@ -103,8 +103,8 @@ class PatientProtocol(HttpToolsProtocol):
         is_early = self._has_begun and self.cycle.response_complete and self.cycle.more_body
         self._num_unanswered -= not is_early
         super().on_response_complete()
-        if not self._has_begun and not self._num_unanswered:
-            self._wait(self._patience.idle)
+        if not is_early and not self._num_unanswered:
+            self._wait(self._patience.receiving if self._has_begun else self._patience.idle)
         if self._refusal is not None and not self._num_unanswered:
             self._send(self._refusal)
 
@@ -165,10 +165,12 @@ class PatientProtocol(HttpToolsProtocol):
         self._deadline = self.loop.call_later(MOMENT_S, self.transport.abort)
 
     def _wait(self, among: OrderedDict[LingeringTransport, None]) -> None:
-        if not self.transport.is_closing():
-            self._stop_waiting()
+        if self.transport.is_closing():
+            return
+        self._stop_waiting()
+        if not self._num_unanswered:  # else it is the client who waits, whatever it has sent of its next request
             among[self.transport] = None
-            self._deadline = self.loop.call_later(self._patience.timeout_s, self._too_late)
+            self._deadline = self.loop.call_later(self._patience.timeout_s, self.transport.abort)
 
     def _stop_waiting(self) -> None:
         self._patience.idle.pop(self.transport, None)
@@ -176,12 +178,6 @@ class PatientProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-    def _too_late(self) -> None:
-        if self._num_unanswered:  # a second request has stopped on its way; the first is being answered
-            self._deadline = self.loop.call_later(self._patience.timeout_s, self._too_late)
-        else:
-            self.transport.abort()
 
     def _watch_unsent(self, num_bytes: int) -> None:
         """Ends the connection if of so many unsent bytes none has been taken when the time is over."""

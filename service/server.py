@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import resource
 import socket
@@ -110,6 +111,7 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=math.ceil(settings.receive_timeout_s) + 1,  # uvicorn's own; the protocol's comes first
         timeout_graceful_shutdown=settings.grace_s,
     )
     server = Server(config, app, settings.drain_s)

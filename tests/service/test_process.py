@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +156,19 @@ def test_a_refused_body_that_ends_after_the_signal_ends_its_connection(start: St
         bare.sendall(b"cd")
         assert bare.makefile("rb").read() == b""
         assert process.popen.wait(timeout=10) is not None
+
+
+def test_half_of_a_next_request_does_not_endanger_the_answer_to_the_one_before(
+    start: Start, tiny: Bundle, images: list[bytes]
+) -> None:
+    """Somebody else wants room while the first is in work."""
+    process = start(tiny.path, max_connections=1, batch_window_ms=100)
+    process.ready().close()
+    request = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(
+        images[0]
+    )
+    with socket.create_connection(("127.0.0.1", process.port), timeout=30) as bare:
+        bare.sendall(request + images[0] + b"POST /embed HTTP/1.1\r\nHo")
+        time.sleep(0.03)
+        with socket.create_connection(("127.0.0.1", process.port)):
+            assert bare.recv(12) == b"HTTP/1.1 200"
