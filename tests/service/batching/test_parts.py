@@ -210,15 +210,18 @@ def test_admission_counts_images_and_says_when_to_come_back() -> None:
 
 
 def test_what_cannot_be_in_time_is_not_let_in() -> None:
-    """Requests take turns: before a single image stands one of each request, before eight of them, eight of each."""
+    """Requests take turns: before a single image stands one of each request, before eight of them, eight of each.
+
+    Its own images count, too, and there is to be some time to spare; but where nothing else waits, it is as soon as it can be.
+    """
     admission = Admission(100, lambda: 2.0)
     with admission.reserve(64, 60), admission.reserve(2, 60):
-        with admission.reserve(1, 1.1):
+        with admission.reserve(1, 1.8):
             pass
-        with pytest.raises(QueueFull, match="what waits takes 1.0 s, more than this request allows"):
-            admission.reserve(1, 0.9).__enter__()
-        with pytest.raises(QueueFull, match="takes 5.0 s") as refused:
-            admission.reserve(8, 3).__enter__()
-        assert refused.value.retry_after_s == 2
+        with pytest.raises(QueueFull, match="with what waits it takes 1.5 s, too much for what this request allows"):
+            admission.reserve(1, 1.7).__enter__()
+        with pytest.raises(QueueFull, match="takes 9.0 s") as refused:
+            admission.reserve(8, 4).__enter__()
+        assert refused.value.retry_after_s == 6
     with admission.reserve(64, 0.1):
         pass
