@@ -35,8 +35,8 @@ def arrivals(contenders: Contenders, capacity: float, patience: Patience) -> Non
 
 def _round(contender: Contender, rate: float, patience: Patience, seed: int) -> tuple[Sample, float]:
     """What came of it, and the seconds of processor time that it took."""
+    requests = [contender.single(file, timeout_s=patience.in_time_s) for file in jpegs(16)]
     with contender.awake():
-        requests = [contender.single(file, timeout_s=patience.in_time_s) for file in jpegs(16)]
         before, duration_s = contender.cpu_s(), patience.open_s(rate) / patience.rounds
         sample = uvloop.run(open_loop(HOST, contender.port, requests, rate, duration_s, seed, patience.in_time_s))
         return sample, contender.cpu_s() - before

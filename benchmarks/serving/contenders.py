@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -59,28 +59,30 @@ class Contender:
     @contextmanager
     def asleep(self) -> Iterator[None]:
         """Stops it while the block runs, but for when it is `awake`: one that waits may burn the processor."""
-        self._signal(signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            self._signal(signal.SIGCONT)
+            self.signal(signal.SIGCONT)
 
     @contextmanager
     def awake(self) -> Iterator[Contender]:
         """Lets it run while the block does."""
-        self._signal(signal.SIGCONT)
+        self.signal(signal.SIGCONT)
         try:
             yield self
         finally:
-            self._signal(signal.SIGSTOP)
+            self.signal(signal.SIGSTOP)
 
     def cpu_s(self) -> float:
         """Seconds of processor time that it and its children have taken."""
         return sum(_cpu_s(pid) for pid in _tree(self.pid))
 
-    def _signal(self, number: int) -> None:
+    def signal(self, number: int) -> None:
+        """Sends it and its children a signal, as far as they live."""
         for pid in _tree(self.pid):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 Contenders: TypeAlias = Mapping[str, Contender]
@@ -140,14 +142,13 @@ def _running(name: str, command: list[str], path: str, health: str) -> Iterator[
         process = subprocess.Popen(  # noqa: S603 - our own modules
             [sys.executable, "-m", *command, "--port", str(port)], stdout=log, stderr=log
         )
+        contender = Contender(name, port, process.pid, path)
         try:
             _wait_until_ready(process, port, health)
-            contender = Contender(name, port, process.pid, path)
             _run_in(contender)
             yield contender
         finally:
-            for pid in reversed(_tree(process.pid)):
-                os.kill(pid, signal.SIGTERM)
+            contender.signal(signal.SIGTERM)
             process.wait()
 
 

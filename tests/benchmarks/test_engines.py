@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from model.bundle import Bundle
 from model.network import open_network
 from model.preprocessing import preprocess
 from rankone.bench import bench
-from service.engine import Engine, load_engine
+from service.engine import Engine, Outputs, load_engine
+from service.engine.base import Images
 from tests.light import one_layer
 
 
@@ -47,6 +49,29 @@ def test_engines_are_told_apart_by_speed_and_cosine(
     cosines = {line.split("│")[1].strip(): float(line.split("│")[-2]) for line in rows}
     assert cosines["onnx float32"] == 1
     assert 0.999 <= cosines["export bfloat16"] < 0.99999
+
+
+def test_a_hopeless_engine_is_run_once(
+    engine: Engine, images: list[bytes], bundle: Bundle, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.stack([preprocess(image, bundle.manifest.preprocessing) for image in images[:2]])
+    slow, num_runs = load_engine(bundle, "onnx", "cpu", 2), 0
+    run = slow.run
+
+    def slowly(given: Images) -> Outputs:
+        nonlocal num_runs
+        num_runs += 1
+        time.sleep(60 * engine_s)
+        return run(given)
+
+    monkeypatch.setattr(slow, "run", slowly)
+    started = time.perf_counter()
+    engine.run(pixels)
+    engine_s = time.perf_counter() - started
+    timings = engines.measure({"onnx float32": engine, "slow float32": slow}, pixels, rounds=2)
+    assert num_runs == 1
+    assert timings["slow float32"].median > timings["onnx float32"].median
+    assert "batch 2, 2 rounds (slow float32: one)" in console.export_text()
 
 
 def test_the_advice_is_what_to_set() -> None:

@@ -1,13 +1,18 @@
-"""What the load generator counts, against a server of the test's own."""
+"""What the load generator counts, against a server of the test's own, and how contenders take turns."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
+from benchmarks.serving.contenders import Contender
 from benchmarks.serving.load import Sample, closed_loop, open_loop, request
 
 pytestmark = pytest.mark.anyio
@@ -93,3 +98,33 @@ def test_samples_of_rounds_are_one_sample() -> None:
     both = first + second
     assert (both.per_s, both.goodput(2), both.statuses) == (3 / 7, 1 / 4, {200: 3, 429: 4})
     assert both.percentile(50) == 3
+
+
+def test_a_contender_and_its_children_stand_still_out_of_their_turn() -> None:
+    process = subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60"])
+    contender = Contender("sleepers", 0, process.pid, "/")
+    try:
+        until(lambda: len(states(process.pid)) == 3)
+        with contender.asleep():
+            until(lambda: states(process.pid) == "TTT")
+            with contender.awake():
+                until(lambda: states(process.pid) == "SSS")
+            until(lambda: states(process.pid) == "TTT")
+        until(lambda: states(process.pid) == "SSS")
+    finally:
+        contender.signal(signal.SIGKILL)
+        process.wait()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def states(pid: int) -> str:
+    """Of a process and those below it, as `ps` has them."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state + "".join(states(int(child)) for child in children)
