@@ -18,6 +18,7 @@ import pytest
 from model.bundle import Bundle
 from service.client import ServiceError
 from service.keys import add_key
+from service.lingering import MOMENT_S
 from service.settings import Settings
 from tests.service.conftest import WITHOUT_TORCH, Start
 from training.datasets import DataSet
@@ -138,6 +139,18 @@ def test_an_early_answer_reaches_a_client_that_sends_all_before_it_reads(
             head, _, body = bare.makefile("rb").read().partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 401 ")
         assert json.loads(body)["status"] == 401
+
+
+def test_an_early_answer_waits_for_a_client_that_sends_slowly(start: Start, tiny: Bundle) -> None:
+    """For longer than a moment, without one in which nothing comes."""
+    process = start(tiny.path)
+    process.ready().close()
+    with socket.create_connection(("127.0.0.1", process.port), timeout=10) as bare:
+        bare.sendall(b"DELETE /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(10):
+            time.sleep(MOMENT_S / 4)
+            bare.sendall(bytes(100))
+        assert bare.makefile("rb").read().startswith(b"HTTP/1.1 405 ")
 
 
 def test_a_refused_body_that_ends_after_the_signal_ends_its_connection(start: Start, tiny: Bundle) -> None:
