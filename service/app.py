@@ -47,6 +47,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         lifespan=_lifespan,
         docs_url=None,  # ours needs no other host
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # there are our own
     )
     app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), ServiceState()
     app.state.tracer = Tracer()

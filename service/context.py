@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from starlette.types import Receive
 
+_MOMENT_S: Final = 0.1
+
 
 class ClientGone(Exception):
     """The client has hung up; nobody reads an answer."""
@@ -46,12 +48,17 @@ class RequestContext:
 
     @contextmanager
     def on_departure(self, call: Callable[[], Any]) -> Iterator[None]:
-        """Within, calls if the client hangs up."""
-        watch = asyncio.create_task(self._watch(call))
+        """Within, calls if the client hangs up, but not before a moment has passed: what is answered by then needs no watch."""
+        watches: list[asyncio.Task[None]] = []
+        timer = asyncio.get_running_loop().call_later(
+            _MOMENT_S, lambda: watches.append(asyncio.create_task(self._watch(call)))
+        )
         try:
             yield
         finally:
-            watch.cancel()
+            timer.cancel()
+            for watch in watches:
+                watch.cancel()
 
     async def _watch(self, call: Callable[[], Any]) -> None:
         while self.receive is not None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.batching.admission import Admission
 from service.batching.batcher import Batcher
-from service.batching.job import DeadlinePassed, Job
+from service.batching.job import Job
 from service.context import ClientGone, current
 from service.decoding.pool import DecodePool
 from service.engine import Outputs
@@ -52,8 +51,8 @@ class Inference:
             job = Job(list(images), context.deadline, wants_thumbnails=thumbnails)
             self._pool.submit(job)
             try:
-                with context.on_departure(lambda: job.fail(ClientGone())):
-                    outputs = await _answer(job)
+                with context.on_departure(lambda: job.fail(ClientGone())), job.until_deadline():
+                    outputs = await job.done
             except BaseException:
                 self._pool.discard(job)
                 self._batcher.discard(job)
@@ -61,11 +60,3 @@ class Inference:
         parts = job.parts
         context.parts |= {"decode": parts.decode, "queue": parts.queue, "engine": parts.engine}
         return Inferred(outputs.embedding, outputs.logits, [task.thumbnail for task in job.tasks])
-
-
-async def _answer(job: Job) -> Outputs:
-    try:
-        async with asyncio.timeout(max(0.0, job.deadline - time.perf_counter())):
-            return await job.done
-    except TimeoutError:
-        raise DeadlinePassed("the answer was not there in the time that this request allows") from None

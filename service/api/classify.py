@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.direct import DirectRoute
 from service.api.openapi import IMAGE_BODY, PROBLEMS
 from service.api.problems import Problem
 from service.api.requests import RuntimeDep, read_images
 from service.api.responses import json_response, model_fields
 from service.api.schemas import ClassifyOut
 
-router = APIRouter()
+router = APIRouter(route_class=DirectRoute)
 
 
 @router.post("/classify", responses={200: {"model": ClassifyOut}, **PROBLEMS}, openapi_extra=IMAGE_BODY)

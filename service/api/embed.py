@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.direct import DirectRoute
 from service.api.openapi import IMAGE_BODY, PROBLEMS, npy_or
 from service.api.requests import RuntimeDep, read_images
 from service.api.responses import Encoding, Precision, embeddings_response, negotiate
 from service.api.schemas import EmbedOut
 
-router = APIRouter()
+router = APIRouter(route_class=DirectRoute)
 
 
 @router.post("/embed", responses={200: npy_or(EmbedOut), **PROBLEMS}, openapi_extra=IMAGE_BODY)

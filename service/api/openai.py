@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Request, Response
 
+from service.api.direct import DirectRoute
 from service.api.openapi import PROBLEMS, json_body
 from service.api.problems import Problem
 from service.api.requests import RuntimeDep, check_count, decode_base64, read_json
@@ -15,7 +16,7 @@ from service.api.responses import JSON, to_json, written
 from service.api.schemas import OpenAIIn, OpenAIOut
 from service.runtime import Runtime
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)
 
 
 @router.post("/embeddings", responses={200: {"model": OpenAIOut}, **PROBLEMS}, openapi_extra=json_body(OpenAIIn))

@@ -30,14 +30,19 @@ _MAX_FIELD: Final = 1 << 24
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def _runtime(request: Request) -> Runtime:
+async def runtime_of(request: Request) -> Runtime:
+    """What answers the request.
+
+    Raises:
+        Problem: 503, nothing is loaded yet.
+    """
     runtime: Runtime | None = request.state.runtime
     if runtime is None:
         raise Problem(503, "the service is still loading its bundle; ask /readyz")
     return runtime
 
 
-RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+RuntimeDep = Annotated[Runtime, Depends(runtime_of)]
 
 
 def media_type(request: Request) -> str:
@@ -71,7 +76,7 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
     if (kind := media_type(request)) != "application/json":
         accepted = ", ".join((*IMAGE_TYPES, *_OTHER_TYPES))
         raise Problem(415, f"content type {kind or 'missing'!r} is not accepted here; send one of {accepted}")
-    return await parse_json(await request.body(), schema, await _runtime(request))
+    return await parse_json(await request.body(), schema, await runtime_of(request))
 
 
 async def parse_json(data: bytes, schema: type[Body], runtime: Runtime) -> Body:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Iterator
 from typing import Final
 
@@ -144,4 +144,4 @@ def _path(scope: Scope) -> str:
 
 def _id(sent: bytes | None) -> str:
     """The caller's own id where it is one that can be logged, else a new one."""
-    return sent.decode() if sent is not None and _ID.fullmatch(sent) else uuid.uuid4().hex
+    return sent.decode() if sent is not None and _ID.fullmatch(sent) else secrets.token_hex(16)
