@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from service.api import problems
 from service.api.direct import DirectRoute
+from service.api.requests import runtime_of
 
 pytestmark = pytest.mark.anyio
 
 
-async def times(request: Request, runtime: str, count: int = 3) -> Response:  # noqa: ARG001 - a route's
-    return Response(runtime * count)
+async def times(
+    request: Request,
+    runtime: Annotated[str, Depends(runtime_of)],
+    count: Annotated[int, Query(ge=1)] = 3,
+    end: Literal[".", "!"] = ".",
+) -> Response:
+    return Response(runtime * count + end)
 
 
-async def answer(method: str, url: str, runtime: str | None = "run") -> httpx.Response:
+async def answer(
+    method: str, url: str, runtime: str | None = "run", route: type[APIRoute] = DirectRoute
+) -> httpx.Response:
     app = FastAPI()
     problems.install(app)
-    router = APIRouter(route_class=DirectRoute)
+    router = APIRouter(route_class=route)
     router.post("/times")(times)
     app.include_router(router)
 
@@ -31,9 +42,39 @@ async def answer(method: str, url: str, runtime: str | None = "run") -> httpx.Re
         return await client.request(method, url)
 
 
-async def test_without_a_query_the_defaults_count() -> None:
-    response = await answer("POST", "/times")
-    assert (response.status_code, response.text) == (200, "runrunrun")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "?",
+        "?count=2",
+        "?count=+2",
+        "?count=2.0",
+        "?count=2&count=1",
+        "?end=!&count=1",
+        "?end=%21",
+        "?other=1",
+        "?COUNT=2",
+        "?count=0",
+        "?count=",
+        "?count=two",
+        "?count=2.5",
+        "?count",
+        "?end=",
+        "?end=x",
+        "?count=1&count=x",
+    ],
+)
+async def test_a_query_means_what_it_means_to_fastapi(query: str) -> None:
+    direct, usual = [await answer("POST", f"/times{query}", route=route) for route in (DirectRoute, APIRoute)]
+    assert (direct.status_code, direct.text) == (usual.status_code, usual.text)
+
+
+@pytest.mark.parametrize("query", ["", "?count=3"])
+async def test_what_is_right_does_not_go_the_long_way(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(APIRoute, "handle", None)
+    response = await answer("POST", f"/times{query}")
+    assert (response.status_code, response.text) == (200, "runrunrun.")
 
 
 async def test_other_methods_are_refused() -> None:
