@@ -21,7 +21,7 @@ class LingeringTransport:
     def __init__(self, transport: asyncio.Transport, patience: Patience, loop: asyncio.AbstractEventLoop) -> None:
         self._transport, self._patience, self._loop = transport, patience, loop
         self._is_lingering = self._has_heard = False
-        self.write = transport.write
+        self.write = transport.write  # twice an answer; `__getattr__` is the long way
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
