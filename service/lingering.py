@@ -34,7 +34,7 @@ class LingeringTransport:
         """Sends what has been written, and then the end of it."""
         if not self.is_closing():
             self._is_lingering = True
-            self._patience.idle[self] = None
+            self._patience.leaving[self] = None
             self._transport.resume_reading()
             self._transport.write_eof()
             self._look(self._loop.time() + self._patience.timeout_s)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.api.problems import Problem, problem_response
 from service.lingering import MOMENT_S, LingeringTransport
-from service.patience import Patience
+from service.patience import Patience, Waits
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -37,7 +36,6 @@ class PatientProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, patience: Patience, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._patience = patience
-        self._deadline: asyncio.TimerHandle | None = None
         self._unsent_deadline: asyncio.TimerHandle | None = None
         self._num_header_bytes = 0
         self._is_in_headers = True
@@ -96,7 +94,7 @@ class PatientProtocol(HttpToolsProtocol):
                 self.loop.call_soon(self.shutdown_if_silent)
         else:
             self._num_unanswered += 1
-            self._stop_waiting()
+            self._patience.forget(self.transport)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -109,7 +107,7 @@ class PatientProtocol(HttpToolsProtocol):
             self._send(self._refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._patience.forget(self.transport)
         self.resume_writing()
         if self._running is not None:  # uvicorn tells the request that came last, which may not have begun
             self._running.disconnected = True
@@ -156,28 +154,20 @@ class PatientProtocol(HttpToolsProtocol):
             is_answered = self.cycle.response_started
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        self._stop_waiting()
+        self._patience.forget(self.transport)
         if self.transport.is_closing():
             return
         if not is_answered:
             self.transport.write(_closing(refusal, self.server_state.default_headers))
         self.transport.close()
-        self._deadline = self.loop.call_later(MOMENT_S, self.transport.abort)
+        self.loop.call_later(MOMENT_S, self.transport.abort)
 
-    def _wait(self, among: OrderedDict[LingeringTransport, None]) -> None:
+    def _wait(self, among: Waits) -> None:
         if self.transport.is_closing():
             return
-        self._stop_waiting()
+        self._patience.forget(self.transport)
         if not self._num_unanswered:  # else it is the client who waits, whatever it has sent of its next request
-            among[self.transport] = None
-            self._deadline = self.loop.call_later(self._patience.timeout_s, self.transport.abort)
-
-    def _stop_waiting(self) -> None:
-        self._patience.idle.pop(self.transport, None)
-        self._patience.receiving.pop(self.transport, None)
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+            among.begin(self.transport)
 
     def _watch_unsent(self, num_bytes: int) -> None:
         """Ends the connection if of so many unsent bytes none has been taken when the time is over."""

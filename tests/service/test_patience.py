@@ -1,32 +1,79 @@
-"""Who has to leave when there are more connections than may be."""
+"""How long connections are waited for, and who has to leave when there are more than may be."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import cast
 
+import pytest
+
 from service.lingering import LingeringTransport
-from service.patience import Patience
+from service.patience import Patience, Waits
+
+TIMEOUT_S = 0.1
 
 
 class Connection:
-    """As `make_room` sees one; that it is closed shows only later."""
+    """As it is seen by who waits for it; that it is closed shows only later."""
 
     def __init__(self) -> None:
-        self.is_aborted = False
+        self.aborted = asyncio.Event()
+        self.on_abort: Callable[[Connection], None] = lambda _: None
 
     def abort(self) -> None:
-        assert not self.is_aborted, "it makes room once"
-        self.is_aborted = True
+        assert not self.aborted.is_set(), "it is closed once"
+        self.aborted.set()
+        self.on_abort(self)
 
 
-def test_every_newcomer_has_room_made_by_another() -> None:
-    """Those between two requests first, then those on their way with one, and never the newcomer itself."""
+def connections(count: int) -> list[tuple[Connection, LingeringTransport]]:
+    made = [Connection() for _ in range(count)]
+    return [(connection, cast("LingeringTransport", connection)) for connection in made]
+
+
+@pytest.mark.anyio
+async def test_every_newcomer_has_room_made_by_another() -> None:
+    """Those after their last answer first, then between two requests, then on their way with one; never the newcomer."""
     patience = Patience(30, max_connections=3)
-    old, older, between, newcomer = (cast("LingeringTransport", Connection()) for _ in range(4))
-    patience.receiving |= {older: None, old: None, newcomer: None}
-    patience.idle[between] = None
-    for leaving in (between, older, old):
-        patience.make_room(newcomer)
-        assert cast("Connection", leaving).is_aborted
-    patience.make_room(newcomer)
-    assert not cast("Connection", newcomer).is_aborted
+    (leaving, a), (between, b), (older, c), (old, d), (newcomer, e) = connections(5)
+    for transport in (c, d, e):
+        patience.receiving.begin(transport)
+    patience.idle.begin(b)
+    patience.leaving[a] = None
+    for who in (leaving, between, older, old):
+        patience.make_room(e)
+        assert who.aborted.is_set()
+    patience.make_room(e)
+    assert not newcomer.aborted.is_set()
+
+
+@pytest.mark.anyio
+async def test_waits_end_in_the_order_in_which_they_began_last() -> None:
+    waits = Waits(TIMEOUT_S)
+    (first, a), (again, b), (through, c), (last, d) = made = connections(4)
+    for transport in (b, a, c):
+        waits.begin(transport)
+    await asyncio.sleep(TIMEOUT_S / 2)
+    for transport in (b, d):
+        waits.begin(transport)
+    waits.end(c)
+    ended = list[Connection]()
+    for connection, _ in made:
+        connection.on_abort = ended.append
+    await asyncio.wait_for(last.aborted.wait(), 30)
+    assert ended == [first, again, last]
+    assert not through.aborted.is_set()
+    assert waits.longest is None
+
+
+@pytest.mark.anyio
+async def test_after_a_time_without_anybody_the_next_is_waited_for_too() -> None:
+    waits = Waits(TIMEOUT_S)
+    (gone, a), (late, b) = connections(2)
+    waits.begin(a)
+    waits.end(a)
+    await asyncio.sleep(2 * TIMEOUT_S)
+    waits.begin(b)
+    await asyncio.wait_for(late.aborted.wait(), 30)
+    assert not gone.aborted.is_set()
