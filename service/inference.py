@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from service.batching.admission import Admission
 from service.batching.batcher import Batcher
 from service.batching.job import Job
-from service.context import ClientGone, current
+from service.context import current
 from service.decoding.pool import DecodePool
 from service.engine import Outputs
+from service.waiting import Waiting
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Inference:
             job = Job(list(images), context.deadline, wants_thumbnails=thumbnails)
             self._pool.submit(job)
             try:
-                with context.on_departure(lambda: job.fail(ClientGone())), job.until_deadline():
+                with Waiting(job, context):
                     outputs = await job.done
             except BaseException:
                 self._pool.discard(job)

@@ -34,7 +34,8 @@ class Tracer:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         tracer = self._provider.get_tracer("rankone")
-        caller = TraceContextTextMapPropagator().extract({"traceparent": context.traceparent or ""})
+        traceparent = context.headers.get(b"traceparent", b"").decode("latin-1")
+        caller = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
         ended = time.time_ns()
         at = ended - int(1e9 * seconds)
         span = tracer.start_span(name, caller, kind=SpanKind.SERVER, start_time=at)

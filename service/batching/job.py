@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +13,6 @@ from model.errors import RankoneError
 from model.preprocessing import ImageRejected
 from service.engine import Outputs
 from service.rejections import InputsRejected, Rejection
-
-_TOO_LATE: Final = "the answer was not there in the time that this request allows"
 
 
 class DeadlinePassed(RankoneError, RuntimeError):
@@ -105,16 +100,6 @@ class Job:
                 Outputs(_stacked(self._embeddings), None if logits is None else _stacked(self._logits))
             )
 
-    @contextmanager
-    def until_deadline(self) -> Iterator[None]:
-        """Within, the job fails when its deadline passes."""
-        left_s = max(0.0, self.deadline - time.perf_counter())
-        timer = asyncio.get_running_loop().call_later(left_s, self.fail, DeadlinePassed(_TOO_LATE))
-        try:
-            yield
-        finally:
-            timer.cancel()
-
     def fail(self, error: Exception) -> None:
         """The request as a whole has failed."""
         if not self.is_over:
@@ -127,4 +112,5 @@ class Job:
 
 
 def _stacked(rows: list[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float32]:
-    return np.stack([row for row in rows if row is not None])
+    whole = [row for row in rows if row is not None]
+    return whole[0][np.newaxis] if len(whole) == 1 else np.stack(whole)

@@ -23,11 +23,11 @@ class BodyMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        num_read, context = 0, current()
+        declared = context.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_bytes:
             await problem_response(self._too_long(), scope["path"])(scope, receive, send)
             return
-        num_read, context = 0, current()
 
         async def count() -> Message:
             nonlocal num_read

@@ -38,7 +38,7 @@ class KeysMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         needed = scope_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
-        problem = None if needed is None else self._judge(needed, dict(scope["headers"]).get(b"authorization", b""))
+        problem = None if needed is None else self._judge(needed, current().headers.get(b"authorization", b""))
         if problem is None:
             await self._app(scope, receive, send)
             return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -54,8 +54,7 @@ class ObserveMiddleware:
         started = time.perf_counter()
         headers = dict(scope["headers"])
         timeout_s = self._timeout_s(headers.get(b"x-request-timeout"))
-        context = RequestContext(_id(headers.get(b"x-request-id")), started + (timeout_s or 0.0))
-        context.traceparent = headers.get(b"traceparent", b"").decode("latin-1") or None
+        context = RequestContext(_id(headers.get(b"x-request-id")), started + (timeout_s or 0.0), headers)
         enter(context)
         status: int | None = None
 
@@ -143,5 +142,5 @@ def _path(scope: Scope) -> str:
 
 
 def _id(sent: bytes | None) -> str:
-    """The caller's own id where it is one that can be logged, else a new one."""
-    return sent.decode() if sent is not None and _ID.fullmatch(sent) else secrets.token_hex(16)
+    """The caller's own id where it is one that can be logged, else a new one, which need not be hard to guess."""
+    return sent.decode() if sent is not None and _ID.fullmatch(sent) else f"{random.getrandbits(128):032x}"

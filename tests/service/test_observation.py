@@ -96,7 +96,7 @@ def test_traces_have_a_span_for_each_part() -> None:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = Tracer()
     tracer._provider = provider
-    context = RequestContext("mine", 0.0, {"decode": 0.1, "engine": 0.3})
+    context = RequestContext("mine", 0.0, parts={"decode": 0.1, "engine": 0.3})
     tracer.record("POST /embed", context, 500, 0.5)
     *parts, whole = exporter.get_finished_spans()
     assert [part.name for part in parts] == ["decode", "engine"]
@@ -119,7 +119,7 @@ def test_a_trace_goes_on_where_the_caller_is_and_ends_with_the_service() -> None
     tracer._provider = provider
     trace, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     for header in (f"00-{trace}-{caller}-01", "nonsense"):
-        tracer.record("GET /", RequestContext("x", 0.0, traceparent=header), 200, 0.1)
+        tracer.record("GET /", RequestContext("x", 0.0, {b"traceparent": header.encode()}), 200, 0.1)
     tracer.close()
     child, root = exporter.get_finished_spans()
     assert child.parent is not None
