@@ -1,4 +1,4 @@
-"""What is put under load: the service, and LitServe with the same bundle, each as a process; and the engine by itself."""
+"""What is put under load: the service, and LitServe with the same bundle, each as a process."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from benchmarks.serving.load import closed_loop, request
 from benchmarks.subject import jpegs
 from benchmarks.timing import console
 from model.bundle import Bundle
-from service.engine import Engine
-from service.engine.base import Images
 
 _START_S: Final = 120.0
 _FIRST: Final = 8
@@ -121,16 +119,6 @@ def contenders_of(bundle: Bundle, threads: int) -> Iterator[Contenders]:
             stack.enter_context(contender.asleep())
             contenders[contender.name] = contender
         yield contenders
-
-
-def images_per_s(engine: Engine, images: Images, duration_s: float) -> float:
-    """What the engine does by itself with this batch, one run after another, in this process."""
-    engine.run(images)
-    count, started = 0, time.perf_counter()
-    while time.perf_counter() - started < duration_s:
-        engine.run(images)
-        count += len(images)
-    return count / (time.perf_counter() - started)
 
 
 @contextmanager

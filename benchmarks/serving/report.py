@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -15,18 +15,17 @@ import uvloop
 
 from benchmarks.serving.abuse import abuse
 from benchmarks.serving.arrivals import arrivals
-from benchmarks.serving.contenders import HOST, NPY, Contender, Contenders, contenders_of, images_per_s, service
+from benchmarks.serving.contenders import HOST, NPY, Contender, contenders_of, service
 from benchmarks.serving.load import Sample, closed_loop
 from benchmarks.serving.patience import Patience
+from benchmarks.serving.saturation import BATCH, bare, saturation
 from benchmarks.serving.tiny import SIZE, tiny_bundle
 from benchmarks.subject import bundle_of, jpegs, photographs
 from benchmarks.timing import console, machine, table
 from model.bundle import Bundle
-from service.engine import Engine, load_engine
-from service.engine.base import Images
+from service.engine import load_engine
 
 ROUNDS: Final = 8
-BATCH: Final = 16
 CEILING_S: Final = 2.0
 _JSON: Final = "Accept: application/json"
 _FORMS: Final = {
@@ -46,7 +45,7 @@ def main(bundle: Path | None = None) -> None:
     with bundle_of(bundle) as opened, closing(load_engine(opened, "onnx", "cpu", threads)) as engine:
         size = opened.manifest.preprocessing.size
         console.print(f"{opened.manifest.name}: {opened.manifest.backbone.name} at {size} x {size}, {threads} threads")
-        patience = Patience(1 / images_per_s(engine, photographs(opened, 1), 8))
+        patience = Patience(1 / bare(engine, photographs(opened, 1), 8).per_s)
         with contenders_of(opened, threads) as contenders:
             capacity = saturation(engine, photographs(opened, 4), contenders, patience)
             own_part(contenders["rankone"], patience)
@@ -73,38 +72,6 @@ def ceiling(bundle: Bundle) -> None:
         cpu_ms = 1e3 * cpu_s[form] / len(sample.seconds)
         found.add_row(form, f"{sample.per_s:.0f}", f"{1e3 * sample.percentile(99):.1f}", f"{cpu_ms:.2f}")
     console.print(found)
-
-
-def saturation(engine: Engine, images: Images, contenders: Contenders, patience: Patience) -> float:
-    """Images/s when there is always more to do, in turns with the bare engine; returns the service's on single images."""
-    found: dict[str, list[float]] = {}
-    for _ in range(ROUNDS):
-        for name, per_s in _saturated(engine, images, contenders, patience.closed_s):
-            found.setdefault(name, []).append(per_s)
-    rival = max((name for name in found if name.startswith("engine")), key=lambda name: statistics.median(found[name]))
-    rows = table(f"saturated, {ROUNDS} rounds", "", "images/s", "quartiles", f"of {rival}", "quartiles")
-    for name, values in found.items():
-        parts = [100 * value / bare for value, bare in zip(values, found[rival], strict=True)]
-        (low, median, high), (least, part, most) = statistics.quantiles(values), statistics.quantiles(parts)
-        rows.add_row(name, f"{median:.2f}", f"{low:.2f} - {high:.2f}", f"{part:.1f} %", f"{least:.1f} - {most:.1f}")
-    console.print(rows)
-    return statistics.median(found["rankone, one image a request"])
-
-
-def _saturated(
-    engine: Engine, images: Images, contenders: Contenders, duration_s: float
-) -> Iterator[tuple[str, float]]:
-    """One round: each by name, and its images/s."""
-    files = jpegs(BATCH)
-    for batch in (1, len(images)):
-        yield f"engine alone, batches of {batch}", images_per_s(engine, images[:batch], duration_s)
-    for contender in contenders.values():
-        with contender.awake():
-            singles = _closed(contender, [contender.single(file) for file in files], BATCH, duration_s)
-            yield f"{contender.name}, one image a request", singles.per_s
-            if contender.name == "rankone":
-                whole = _closed(contender, [contender.batch(files)], 2, duration_s)
-                yield f"rankone, {BATCH} images a request", BATCH * whole.per_s
 
 
 def own_part(contender: Contender, patience: Patience) -> None:
