@@ -34,6 +34,11 @@ class RequestContext:
     receive: Receive | None = None
     """Once its body has been read, where its disconnection is heard."""
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self.deadline - time.perf_counter())
+
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Adds the seconds of the block to `part`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +33,7 @@ class Inference:
         Raises:
             QueueFull: it could not.
         """
-        self._admission.check(1, current().deadline - time.perf_counter())
+        self._admission.check(1, current().left_s)
 
     async def __call__(self, images: Sequence[bytes], *, thumbnails: bool = False) -> Inferred:
         """The outputs for the encoded images of the current request, in its order; each image is decoded once.
@@ -48,7 +47,7 @@ class Inference:
         """
         context = current()
         context.num_images += len(images)
-        with self._admission.reserve(len(images), context.deadline - time.perf_counter()):
+        with self._admission.reserve(len(images), context.left_s):
             job = Job(list(images), context.deadline, wants_thumbnails=thumbnails)
             self._pool.submit(job)
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Final
 
 from service.batching.job import DeadlinePassed, Job
@@ -25,7 +24,7 @@ class Waiting:
         self._watch: asyncio.Task[None] | None = None
 
     def __enter__(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(min(_MOMENT_S, self._left_s()), self._go_on)
+        self._timer = asyncio.get_running_loop().call_later(min(_MOMENT_S, self._context.left_s), self._go_on)
 
     def __exit__(self, *_: object) -> None:
         for ending in (self._timer, self._watch):
@@ -34,7 +33,6 @@ class Waiting:
 
     def _go_on(self) -> None:
         self._watch = asyncio.create_task(self._context.on_departure(lambda: self._job.fail(ClientGone())))
-        self._timer = asyncio.get_running_loop().call_later(self._left_s(), self._job.fail, DeadlinePassed(_TOO_LATE))
-
-    def _left_s(self) -> float:
-        return max(0.0, self._job.deadline - time.perf_counter())
+        self._timer = asyncio.get_running_loop().call_later(
+            self._context.left_s, self._job.fail, DeadlinePassed(_TOO_LATE)
+        )

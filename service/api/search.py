@@ -16,6 +16,8 @@ from service.api.requests import RuntimeDep, check_count, decode_base64, media_t
 from service.api.responses import json_response
 from service.api.schemas import SearchIn, SearchOut
 from service.api.vectors import as_vectors
+from service.batching.job import DeadlinePassed
+from service.context import current
 from service.index import DEFAULT, Index, Vectors, Wish
 from service.runtime import Runtime
 
@@ -82,5 +84,8 @@ async def _index(name: str, runtime: Runtime) -> Index:
 
 
 async def _answer(target: Index, query: indexing.Query) -> Response:
-    hits = await asyncio.wrap_future(target.ask(query))
+    try:
+        hits = await asyncio.wait_for(asyncio.wrap_future(target.ask(query)), current().left_s)
+    except TimeoutError:
+        raise DeadlinePassed("the index cannot answer in the time that this request allows") from None
     return await json_response({"results": hits, "kind": target.spec.kind})

@@ -115,7 +115,7 @@ class Index:
         return len(self.submit_delete(ids, where).result().dropped)
 
     def ask(self, query: Query) -> Future[Hits]:
-        """For every vector of the query its hits, best first."""
+        """For every vector of the query its hits, best first; costs nothing if it is cancelled before its turn."""
         return self._searcher.ask(query)
 
     def search(self, queries: Vectors, k: int, min_score: float | None = None, where: Filter | None = None) -> Hits:

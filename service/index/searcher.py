@@ -92,7 +92,7 @@ class Searcher:
         self._thread.start()
 
     def ask(self, query: Query) -> Future[Hits]:
-        """For every vector of the query its hits, best first."""
+        """For every vector of the query its hits, best first; costs nothing if it is cancelled before its turn."""
         future: Future[Hits] = Future()
         if not self._inbox.put((query, future)):
             future.set_exception(IndexProblem(self.problem or "the index is closed"))
@@ -125,8 +125,8 @@ class Searcher:
                 self._receive()
             while not self._inbox.empty():
                 self._receive()
-            if self._questions:
-                self._answer(self._next_batch())
+            if batch := self._next_batch():
+                self._answer(batch)
 
     def _receive(self) -> None:
         """Waits for a message; a change is made at once, a question is kept."""
@@ -139,7 +139,7 @@ class Searcher:
             self._is_open = False
         elif isinstance(message, list):
             return message
-        elif message[1].set_running_or_notify_cancel():
+        else:
             self._questions.append(message)
         return None
 
@@ -163,8 +163,10 @@ class Searcher:
         batch: list[Asked] = []
         num_queries = 0
         while self._questions and (not batch or num_queries < _MAX_QUERIES):
-            batch.append(self._questions.pop(0))
-            num_queries += len(batch[-1][0].vectors)
+            query, future = asked = self._questions.pop(0)
+            if future.set_running_or_notify_cancel():  # or nobody waits for it any more
+                batch.append(asked)
+                num_queries += len(query.vectors)
         return batch
 
     def _answer(self, batch: Sequence[Asked]) -> None:
@@ -214,5 +216,5 @@ class Searcher:
 
 def _fail(asked: Iterable[Asked], error: Exception) -> None:
     for _, future in asked:
-        if not future.done():
+        if not future.done() and (future.running() or future.set_running_or_notify_cancel()):
             future.set_exception(error)

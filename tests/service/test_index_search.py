@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import io
+import threading
 from typing import Any
 
 import httpx
@@ -16,6 +17,9 @@ from fastapi import FastAPI
 from PIL import Image
 
 from service.index import IndexReadOnly
+from service.index.directory import Directory
+from service.index.ranking import Gallery, Place, ranked
+from service.index.vectors import Vectors
 from tests.service.conftest import multipart
 from tests.service.index.oracle import unit
 
@@ -209,3 +213,27 @@ async def test_an_index_that_cannot_be_written_says_so_and_answers(
     assert (await http.get("/info")).json()["index_problems"] == {"default": reason}
     assert (await http.get(URL)).json()["detail"] == reason
     assert (await search(http, ids=["a"], k=1)) == [["a"]]
+
+
+async def test_a_search_that_would_be_late_is_refused_and_never_carried_out(
+    http: httpx.AsyncClient, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_begun, goes_on, searched = threading.Event(), threading.Event(), list[int]()
+
+    def held(gallery: Gallery, directory: Directory, queries: Vectors, *rest: Any) -> list[list[Place]]:
+        searched.append(len(queries))
+        has_begun.set()
+        assert goes_on.wait(60)
+        return ranked(gallery, directory, queries, *rest)
+
+    monkeypatch.setattr("service.index.searcher.ranked", held)
+    first = asyncio.create_task(search(http, vectors=vectors[:1].tolist(), k=1))
+    assert await asyncio.to_thread(has_begun.wait, 60)
+    body = {"vectors": vectors[:2].tolist()}
+    late = await http.post(f"{URL}/search", json=body, headers={"X-Request-Timeout": "0.2"})
+    assert late.status_code == 504
+    assert "the index cannot answer in the time" in late.json()["detail"]
+    goes_on.set()
+    assert await first == [["a"]]
+    assert await search(http, vectors=vectors[:3].tolist(), k=1) == [["a"], ["b"], ["c"]]
+    assert searched == [1, 3]
