@@ -30,6 +30,7 @@ _A_MOMENT_S: Final = 0.01
 HOST: Final = "127.0.0.1"
 NPY: Final = "Accept: application/x-npy"
 _BOUNDARY: Final = b"rankone-boundary"
+_TIMEOUTS: Final = ("--request-timeout-s", "--max-request-timeout-s", "--receive-timeout-s", "--decode-timeout-s")
 
 
 @dataclass(frozen=True)
@@ -97,20 +98,23 @@ def service(bundle: Bundle, threads: int, *flags: str) -> Iterator[Contender]:
 
 
 @contextmanager
-def litserve(bundle: Bundle, threads: int, max_batch: int) -> Iterator[Contender]:
+def litserve(bundle: Bundle, threads: int, max_batch: int, timeout_s: float | None = None) -> Iterator[Contender]:
     """LitServe, with one worker that owns the engine, as it is there by default."""
-    command = ["benchmarks.serving.litserve_peer", str(bundle.path), str(threads), str(max_batch)]
+    command = ["benchmarks.serving.litserve_peer", str(bundle.path), str(threads), str(max_batch), str(timeout_s or 30)]
     with _running("LitServe", command, "/predict", "/health") as contender:
         yield contender
 
 
 @contextmanager
-def contenders_of(bundle: Bundle, threads: int) -> Iterator[Contenders]:
-    """The service and, where it is installed, LitServe."""
-    starts = [service(bundle, threads)]
-    if importlib.util.find_spec("litserve") is not None:
-        starts.append(litserve(bundle, threads, 4))
-    else:
+def contenders_of(
+    bundle: Bundle, threads: int, timeout_s: float | None = None, *, with_peer: bool = True
+) -> Iterator[Contenders]:
+    """The service and, where it is installed, LitServe, with their own timeouts or all of them `timeout_s`."""
+    patience = [] if timeout_s is None else [part for flag in _TIMEOUTS for part in (flag, str(timeout_s))]
+    starts = [service(bundle, threads, *patience)]
+    if with_peer and importlib.util.find_spec("litserve") is not None:
+        starts.append(litserve(bundle, threads, 4, timeout_s))
+    elif with_peer:
         console.print("LitServe is not installed (`make peers`), so it is not measured")
     with ExitStack() as stack:
         contenders = {}

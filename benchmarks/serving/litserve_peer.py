@@ -1,4 +1,6 @@
-"""The same bundle behind LitServe, as the peer: `python -m benchmarks.serving.litserve_peer BUNDLE THREADS BATCH --port PORT`.
+"""The same bundle behind LitServe, as the peer.
+
+    python -m benchmarks.serving.litserve_peer BUNDLE THREADS BATCH TIMEOUT --port PORT
 
 It decodes with the same code, runs the same engine, and answers the same .npy. Images go to it as base64 in JSON, as in its own
 examples: its forms cannot be passed on to its workers with the Starlette that is pinned here.
@@ -49,5 +51,5 @@ class Embeds(litserve.LitAPI):  # type: ignore[misc]
 
 if __name__ == "__main__":
     api = Embeds(max_batch_size=int(sys.argv[3]), batch_timeout=0.005)
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
-    server.run(port=int(sys.argv[5]), host="127.0.0.1", generate_client_file=False, log_level="error")
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=float(sys.argv[4]))
+    server.run(port=int(sys.argv[6]), host="127.0.0.1", generate_client_file=False, log_level="error")

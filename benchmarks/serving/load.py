@@ -140,9 +140,14 @@ class _Connections:
             connection.close()
 
 
-async def closed_loop(host: str, port: int, requests: Sequence[bytes], concurrency: int, duration_s: float) -> Sample:
-    """`concurrency` clients, each sending its next request when it has the answer to the last, until nothing listens."""
-    connections, sample = _Connections(host, port), Sample()
+async def closed_loop(
+    host: str, port: int, requests: Sequence[bytes], concurrency: int, duration_s: float, sample: Sample | None = None
+) -> Sample:
+    """`concurrency` clients, each sending its next request when it has the answer to the last, until nothing listens.
+
+    What has come so far is in `sample`, where one is given.
+    """
+    connections, sample = _Connections(host, port), sample or Sample()
     started = time.perf_counter()
 
     async def client(number: int) -> None:

@@ -17,9 +17,14 @@ class Patience:
     image_s: float
 
     @property
-    def closed_s(self) -> float:
-        """Of a round in which there is always more to do."""
-        return max(4.0, 20 * self.image_s)
+    def turn_s(self) -> float:
+        """In which there is always more to do."""
+        return max(1.5, 8 * self.image_s)
+
+    @property
+    def turns(self) -> int:
+        """Of those."""
+        return 20 if self.is_long else 60
 
     @property
     def in_time_s(self) -> float:

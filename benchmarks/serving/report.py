@@ -46,8 +46,8 @@ def main(bundle: Path | None = None) -> None:
         size = opened.manifest.preprocessing.size
         console.print(f"{opened.manifest.name}: {opened.manifest.backbone.name} at {size} x {size}, {threads} threads")
         patience = Patience(1 / bare(engine, photographs(opened, 1), 8).per_s)
+        capacity = saturation(engine, opened, threads, patience)
         with contenders_of(opened, threads) as contenders:
-            capacity = saturation(engine, photographs(opened, 4), contenders, patience)
             own_part(contenders["rankone"], patience)
             arrivals(contenders, capacity, patience)
         if not patience.is_long:
