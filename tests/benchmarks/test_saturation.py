@@ -23,7 +23,7 @@ def test_everybody_has_as_many_turns_and_the_first_of_all_do_not_count() -> None
 
 def test_what_makes_both_slow_does_not_make_their_ratio_uncertain() -> None:
     engine = [Turn(images, 1.0, 2.0) for images in (10, 20, 40, 30, 10)]
-    alike = [Turn(turn.num_images * 9, 10.0, 20.0) for turn in engine]
+    alike = [Turn(turn.num_images * 9 // 10, 1.0, 2.0) for turn in engine]
     assert _interval(alike, engine) == pytest.approx((0.9, 0.9))
     low, high = _interval([Turn(18, 1.0, 2.0), *alike[1:4], Turn(0, 1.0, 2.0)], engine)
     assert low < 0.85
