@@ -30,6 +30,8 @@ _A_MOMENT_S: Final = 0.01
 HOST: Final = "127.0.0.1"
 NPY: Final = "Accept: application/x-npy"
 _BOUNDARY: Final = b"rankone-boundary"
+_LITSERVE_TIMEOUT_S: Final = 30.0
+"""Its own default."""
 _TIMEOUTS: Final = ("--request-timeout-s", "--max-request-timeout-s", "--receive-timeout-s", "--decode-timeout-s")
 
 
@@ -100,7 +102,8 @@ def service(bundle: Bundle, threads: int, *flags: str) -> Iterator[Contender]:
 @contextmanager
 def litserve(bundle: Bundle, threads: int, max_batch: int, timeout_s: float | None = None) -> Iterator[Contender]:
     """LitServe, with one worker that owns the engine, as it is there by default."""
-    command = ["benchmarks.serving.litserve_peer", str(bundle.path), str(threads), str(max_batch), str(timeout_s or 30)]
+    command = ["benchmarks.serving.litserve_peer", str(bundle.path), str(threads), str(max_batch)]
+    command.append(str(timeout_s or _LITSERVE_TIMEOUT_S))
     with _running("LitServe", command, "/predict", "/health") as contender:
         yield contender
 

@@ -88,7 +88,7 @@ def saturation(engine: Engine, bundle: Bundle, threads: int, patience: Patience)
         contender = contenders["rankone"]
         whole = stack.enter_context(_loaded(contender, [contender.batch(files)], 2, patience.turn_s, by_image=True))
         _print(_in_turns(plays | {f"rankone, {BATCH} images a request": whole}, patience.turns))
-    return _total([*turns[f"rankone, {_SINGLES}"]]).per_s
+    return _total(turns[f"rankone, {_SINGLES}"]).per_s
 
 
 def _in_turns(plays: Mapping[str, Play], count: int) -> Turns:
