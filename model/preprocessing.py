@@ -127,9 +127,11 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         raise UndecodableImage(f"cannot be decoded: {error}") from error
 
 
-def to_input(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.float32]:
-    """An upright 8-bit RGB image to the network's input, (3, size, size) float32."""
-    return to_array(resize_and_crop(image, spec), spec)
+def to_input(
+    image: Image.Image, spec: Preprocessing, out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """An upright 8-bit RGB image to the network's input, (3, size, size) float32: in `out`, or a new array."""
+    return to_array(resize_and_crop(image, spec), spec, out)
 
 
 def resize_and_crop(image: Image.Image, spec: Preprocessing) -> Image.Image:
@@ -143,11 +145,18 @@ def resize_and_crop(image: Image.Image, spec: Preprocessing) -> Image.Image:
     return image.resize((spec.size, spec.size), Image.Resampling.BILINEAR, box=box)
 
 
-def to_array(image: Image.Image, spec: Preprocessing) -> npt.NDArray[np.float32]:
-    """An 8-bit RGB image to (3, height, width) float32, normalized by channel."""
-    pixels = np.asarray(image, dtype=np.float32) / np.float32(255)
-    normalized = (pixels - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
-    return np.ascontiguousarray(normalized.transpose(2, 0, 1))
+def to_array(
+    image: Image.Image, spec: Preprocessing, out: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """An 8-bit RGB image to (3, height, width) float32, normalized by channel: in `out`, or a new array.
+
+    The channels are put apart while they are bytes: arithmetic over a last axis of three takes ten times as long.
+    """
+    planes = np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+    values: npt.NDArray[np.float32] = np.divide(planes, np.float32(255), out=out)
+    values -= np.array(spec.mean, np.float32)[:, None, None]
+    values /= np.array(spec.std, np.float32)[:, None, None]
+    return values
 
 
 def _has_known_signature(data: bytes) -> bool:

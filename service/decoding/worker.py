@@ -56,7 +56,7 @@ def _serve(link: socket.socket, slots: Images, spec: Preprocessing, limits: Limi
             return
         try:
             image = decode(bytes(data), limits)
-            slots[slot] = to_input(image, spec)
+            to_input(image, spec, out=slots[slot])
             small = thumbnail(image) if wants_thumbnail else b""
         except ImageRejected as error:
             _refuse(link, type(error), str(error))

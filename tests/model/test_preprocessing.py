@@ -211,6 +211,22 @@ def test_values_are_normalized_by_channel() -> None:
     assert out[:, 0, 0] == pytest.approx([1.8, 0.0, -0.15], abs=1e-6)
 
 
+def test_every_value_is_that_of_the_formula_to_the_last_bit() -> None:
+    """Also in memory that is somebody else's."""
+    spec = Preprocessing(size=448)
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    expected = (picture.astype(np.float32) / np.float32(255) - np.array(spec.mean, np.float32)) / np.array(
+        spec.std, np.float32
+    )
+    slots = np.full((3, 3, 5, 7), np.nan, np.float32)
+    out = to_array(Image.fromarray(picture), spec, out=slots[1])
+    assert np.shares_memory(out, slots)
+    assert np.isnan(slots[[0, 2]]).all()
+    for found in (out, slots[1], to_array(Image.fromarray(picture), spec)):
+        assert found.flags.c_contiguous
+        np.testing.assert_array_equal(found, expected.transpose(2, 0, 1))
+
+
 def test_impossible_preprocessing_is_refused() -> None:
     with pytest.raises(ValueError, match="size .500. must be positive and at most short_side .448."):
         Preprocessing(size=500, short_side=448)
