@@ -89,7 +89,8 @@ def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
 
 @torch.no_grad()
 def _write_torchscript(network: nn.Module, example: Tensor, path: Path) -> None:
-    with warnings.catch_warnings():
+    """A trace keeps, as a constant of each convolution, whether it may use TF32 on a GPU: no setting there can forbid it."""
+    with warnings.catch_warnings(), torch.backends.cudnn.flags(allow_tf32=False):
         _ignore_torchscript_warnings()
         traced = torch.jit.trace(network, example, check_trace=False, strict=False)
         traced.save(path)

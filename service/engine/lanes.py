@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from model.bundle import Manifest
 from service.engine.base import Images, Outputs
+
+_MOST_COPIERS: Final = 4
+"""Threads that copy pixels: memory is no faster for more, and those that wait for each other take cores from decoders."""
 
 Step = Callable[[], object]
 
@@ -45,6 +48,7 @@ class Lanes:
         manifest: of the bundle, for its shapes.
         device: where the network runs; on the CPU there is no stream and nothing is pinned.
         stream: of the device, on which all of it happens, in order.
+        threads: of the CPU that may be taken; from now on, by all that torch does in this thread.
         prepare: makes, once for every batch size, what runs the network from a lane's images to its outputs.
     """
 
@@ -53,8 +57,10 @@ class Lanes:
         manifest: Manifest,
         device: torch.device,
         stream: torch.cuda.Stream | None,
+        threads: int,
         prepare: Callable[[Lane], Step],
     ) -> None:
+        torch.set_num_threads(min(threads, _MOST_COPIERS))
         self._manifest, self._device, self._stream, self._prepare = manifest, device, stream, prepare
         self._host = self._remote = self._allocate(0, device)
         self._lanes: dict[int, tuple[Lane, Lane, Step]] = {}
@@ -63,7 +69,7 @@ class Lanes:
         """The outputs of a batch of any size, copied out of the buffers."""
         with torch.inference_mode(), self._on_stream():
             host, remote, step = self._lane(len(images))
-            np.copyto(host.images.numpy(), images)
+            host.images.copy_(torch.from_numpy(images))  # by several threads, unlike NumPy's
             remote.images.copy_(host.images, non_blocking=True)
             step()
             for here, there in zip(host.outputs, remote.outputs, strict=True):
@@ -73,8 +79,9 @@ class Lanes:
         return Outputs(host.embedding.numpy().copy(), None if host.logits is None else host.logits.numpy().copy())
 
     def close(self) -> None:
-        """Lets go of every buffer, and of all that `prepare` made."""
+        """Lets go of every buffer, and of `prepare` and all that it made, for good."""
         self._lanes.clear()
+        del self._prepare
         self._host = self._remote = self._allocate(0, torch.device("cpu"))
 
     def _lane(self, num: int) -> tuple[Lane, Lane, Step]:

@@ -41,7 +41,7 @@ class OnnxGpuEngine:
         self.precision: Precision = options.precision
         self.provider: str = session.get_providers()[0]
         self._binder = Binder(session, cuda_graphs=options.cuda_graphs)
-        self._lanes = Lanes(bundle.manifest, torch.device("cuda"), stream, self._binder.bind)
+        self._lanes = Lanes(bundle.manifest, torch.device("cuda"), stream, options.threads, self._binder.bind)
 
     @reports_out_of_memory
     def run(self, images: Images) -> Outputs:

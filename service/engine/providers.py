@@ -12,7 +12,7 @@ from typing import Any, Final
 import onnxruntime
 from onnx import ModelProto
 
-from service.engine.base import EngineError, Options
+from service.engine.base import EngineError, Options, Precision
 from service.engine.onnx import session_options
 from service.engine.onnx_half import in_backbone
 
@@ -25,6 +25,12 @@ _HINT: Final = (
     "Check that the NVIDIA driver is visible here (nvidia-smi) and, for TensorRT, that it is installed; or set "
     "RANKONE_DEVICE=cpu"
 )
+_LAYOUTS: Final[Mapping[Precision, Mapping[str, str]]] = {
+    "float16": {"prefer_nhwc": "1", "cudnn_conv_algo_search": "HEURISTIC"}
+}
+"""Channels last is what tensor cores read; an exhaustive search there finds the slow ones, and without them (float32) channels
+first is faster (docs/results/gpu.md)."""
+_FATAL: Final = 4
 _LIBRARIES: Final = (
     ("nvidia", "curand/lib/libcurand.so.10"),
     ("tensorrt_libs", "libnvinfer.so.10"),
@@ -45,6 +51,7 @@ def open_session(model: ModelProto, options: Options, stream: int) -> onnxruntim
     settings = session_options(options.threads)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     names = [name for name, _ in wanted]
+    onnxruntime.set_default_logger_severity(_FATAL)  # else a line in red for every algorithm that cuDNN does not offer
     try:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), settings, providers=wanted, enable_fallback=False
@@ -64,7 +71,7 @@ def gpu_providers(model: ModelProto, options: Options, stream: int) -> list[tupl
         "enable_cuda_graph": str(int(options.cuda_graphs)),
     }
     if options.tensorrt_cache is None:
-        return [(CUDA, cuda)]
+        return [(CUDA, {**cuda, **_LAYOUTS.get(options.precision, {})})]
     options.tensorrt_cache.mkdir(parents=True, exist_ok=True)
     # ONNX Runtime has no option for TensorRT's TF32; NVIDIA's libraries read this as they start
     os.environ["NVIDIA_TF32_OVERRIDE"] = "0"

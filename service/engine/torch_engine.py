@@ -45,7 +45,8 @@ class TorchEngine:
         self._lanes: Lanes | None = None
         if options.device == "cuda":
             use_no_tf32()
-            self._lanes = Lanes(bundle.manifest, torch.device("cuda"), torch.cuda.Stream(), self.prepare)
+            stream = torch.cuda.Stream()
+            self._lanes = Lanes(bundle.manifest, torch.device("cuda"), stream, options.threads, self.prepare)
 
     @reports_out_of_memory
     def run(self, images: Images) -> Outputs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from model.bundle import ONNX, Bundle
+from model.bundle import ONNX, TORCHSCRIPT, Bundle
 from service.engine import Engine, EngineError, EngineOutOfMemory, Outputs, load_engine
 from service.engine.base import EngineName, Options, Precision
 from service.engine.export import export_engine
@@ -26,7 +28,7 @@ from service.engine.onnx_gpu import Binder, with_cache_of
 from service.engine.onnx_half import half_precision, in_backbone
 from service.engine.precision import lowest_cosine
 from service.engine.providers import CUDA, TENSORRT, check_providers, gpu_providers, open_session
-from service.engine.torchscript import torchscript_engine
+from service.engine.torchscript import check_no_tf32, torchscript_engine
 from tests.conftest import CLASSES
 from tests.service.engine.conftest import Pixels
 
@@ -56,7 +58,7 @@ def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 
 def through_lanes(bundle: Bundle, prepare: Callable[[Lane], Step]) -> Lanes:
-    return Lanes(bundle.manifest, CPU, None, prepare)
+    return Lanes(bundle.manifest, CPU, None, torch.get_num_threads(), prepare)
 
 
 def same(found: Outputs, expected: Outputs, rows: slice, floor: float) -> None:
@@ -110,7 +112,30 @@ def test_lanes_prepare_once_and_keep_their_addresses(bundle: Bundle, pixels: Pix
     kept = lanes.run(pixels[:2])
     lanes.run(pixels[:5])
     assert (kept.embedding == 2).all(), "an answer must not change with the next batch"
+
+
+def test_closed_lanes_keep_nobodys_memory(bundle: Bundle, pixels: Pixels) -> None:
+    """A session holds gigabytes of a card, which the engine that comes next may need."""
+    session = session_of(onnx.load(bundle.file(ONNX)))
+    held = weakref.ref(session)
+    lanes = through_lanes(bundle, Binder(session, cuda_graphs=False).bind)
+    del session
+    lanes.run(pixels[:1])
+    assert held() is not None
     lanes.close()
+    assert held() is None
+
+
+def test_torchscript_that_was_traced_with_tf32_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    """It is a constant of every convolution, which no setting reaches: on a GPU it made float32 twice as fast as it can be."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_no_tf32(torch.jit.load(bundle.file(TORCHSCRIPT)))
+        with torch.backends.cudnn.flags(allow_tf32=True):
+            traced = torch.jit.trace(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 8, 8))
+        traced.save(tmp_path / "old.pt")
+        with pytest.raises(EngineError, match="in TF32.*export the bundle again"):
+            check_no_tf32(torch.jit.load(tmp_path / "old.pt"))
 
 
 def test_only_the_backbone_of_a_graph_is_halved(bundle: Bundle, halved: onnx.ModelProto) -> None:
@@ -143,6 +168,10 @@ def test_providers_of_a_gpu(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.
     ((name, cuda),) = gpu_providers(model, Options(device="cuda", threads=2, cuda_graphs=True), 7)
     assert name == CUDA
     assert (cuda["use_tf32"], cuda["enable_cuda_graph"], cuda["user_compute_stream"]) == ("0", "1", "7")
+    assert "prefer_nhwc" not in cuda
+    ((_, half),) = gpu_providers(model, Options(device="cuda", threads=2, precision="float16"), 7)
+    changed = {"enable_cuda_graph": "0", "prefer_nhwc": "1", "cudnn_conv_algo_search": "HEURISTIC"}
+    assert half == {**cuda, **changed}
     options = Options(
         device="cuda", threads=2, precision="float16", tensorrt_cache=tmp_path / "new" / "cache", max_batch=32
     )
