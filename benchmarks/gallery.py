@@ -41,14 +41,17 @@ def photographs() -> Vectors:
     return torch.cat(rows).numpy()
 
 
-def noisy(real: Vectors, count: int, seed: int, batch: int = 512, noise: float = NOISE) -> Iterator[Vectors]:
-    """`count` embeddings drawn from the real ones, each with noise of its own, some at a time."""
-    draw = np.random.default_rng(seed)
-    dim = real.shape[1]
+def noisy(
+    real: Vectors, count: int, seed: int, batch: int = 512, noise: float = NOISE, device: str = "cpu"
+) -> Iterator[Vectors]:
+    """`count` embeddings drawn from the real ones, each with noise of its own, some at a time; `device` makes them."""
+    draw, originals = torch.Generator(device).manual_seed(seed), torch.from_numpy(real).to(device)
     for start in range(0, count, batch):
-        picked = real[draw.integers(0, len(real), min(batch, count - start))]
-        vectors = picked + noise / dim**0.5 * draw.standard_normal(picked.shape, dtype=np.float32)
-        yield np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+        size = min(batch, count - start)
+        picked = originals[torch.randint(len(real), (size,), generator=draw, device=device)]
+        spread = torch.randn(picked.shape, generator=draw, device=device)
+        vectors = torch.nn.functional.normalize(picked + noise / real.shape[1] ** 0.5 * spread)
+        yield vectors.cpu().numpy()
 
 
 def filled(path: Path, real: Vectors, rows: int, kind: Kind, noise: float = NOISE) -> tuple[Index, float]:

@@ -110,10 +110,10 @@ def against_bandwidth(real: Vectors, queries: Vectors, rounds: int) -> None:
 def on_device(real: Vectors, queries: Vectors, rows: int, device: Device) -> dict[str, Call]:
     """The search of so many rows there, and a copy of half of them, which moves as many bytes as reading all."""
     gallery, directory = GpuMatrix(real.shape[1], np.dtype("<f2"), device), Directory()
-    for batch in noisy(real, rows, seed=0):
-        for vector in batch:
-            number = len(directory)
-            gallery.set(directory.place(str(number), number), vector[None])
+    for batch in noisy(real, rows, seed=0, device=device):
+        gallery.set(len(directory), batch)
+        for number in range(len(directory), len(directory) + len(batch)):
+            directory.place(str(number), number)
     wishes, scope = [Wish(K)] * len(queries), Scope(rows)
     num_copied = rows * real.shape[1]
     num_times = -(-num_copied // _COPIED_BYTES)

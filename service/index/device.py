@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import faiss
-
 from service.index.errors import DeviceProblem
 from service.index.schema import Device, Spec
 
@@ -24,9 +22,8 @@ def check_device(device: Device) -> None:
             f"device 'cuda' was asked for, and indexes are searched there with torch, which is not to be had ({error}): "
             "install it, or set RANKONE_DEVICE=cpu"
         ) from error
-    for library, is_there in (("torch", torch.cuda.is_available()), ("faiss", faiss.get_num_gpus() > 0)):
-        if not is_there:
-            raise DeviceProblem(
-                f"device 'cuda' was asked for, but {library} finds no GPU to search indexes on: check that the NVIDIA driver "
-                f"is visible here (nvidia-smi) and that {library} was built for it, or set RANKONE_DEVICE=cpu"
-            )
+    if not torch.cuda.is_available():
+        raise DeviceProblem(
+            "device 'cuda' was asked for, but torch finds no GPU to search indexes on: check that the NVIDIA driver is "
+            "visible here (nvidia-smi), or set RANKONE_DEVICE=cpu"
+        )

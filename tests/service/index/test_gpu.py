@@ -1,22 +1,24 @@
-"""The gallery of a GPU, here on the CPU: all of it but the one call of faiss; and, where there is a GPU, there."""
+"""The gallery of a GPU, here on the CPU: all of it but one product of matrices; and, where there is a GPU, there."""
 
 from __future__ import annotations
 
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from service.index import DeviceProblem, Index, Indexes, Item, Spec, gpu
+from service.index import DeviceProblem, Index, Indexes, Item, Spec, gpu, sums
 from service.index.device import searched_on
 from service.index.directory import Directory
-from service.index.gpu import GpuMatrix, knn_on_cpu, rounding, row_sums
+from service.index.gpu import GpuMatrix
 from service.index.matrix import Matrix
 from service.index.ranking import Gallery, Place, Scope, Wish, ranked
 from service.index.schema import Device, make
+from service.index.sums import products, rounding, row_sums
 from tests.service.index.oracle import unit
 
 DIM = 24
@@ -26,11 +28,13 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of 8 float16 rows or 4 float32 ones, at most 6 found at a time, 5 pairs multiplied."""
-    monkeypatch.setattr(gpu, "_BLOCK_BYTES", 8 * 2 * DIM)
-    monkeypatch.setattr(gpu, "_MAX_K", 6)
+    """Blocks of 8, 8 and then 16 float16 rows or half as many float32 ones, 42 products at a time, of 10 terms, 5 pairs."""
+    monkeypatch.setattr(gpu, "_LEAST_BYTES", 8 * 2 * DIM)
+    monkeypatch.setattr(gpu, "_MOST_BYTES", 16 * 2 * DIM)
+    monkeypatch.setattr(gpu, "_SCRATCH_BYTES", 4 * 42)
     monkeypatch.setattr(gpu, "_LEAST", 1)
     monkeypatch.setattr(gpu, "_PAIRS", 5)
+    monkeypatch.setattr(sums, "TERMS", 10)
 
 
 def twins(count: int, stored: np.dtype, dim: int = DIM, device: Device = "cpu") -> tuple[GpuMatrix, Matrix, Directory]:
@@ -48,6 +52,17 @@ def agree(ours: list[list[Place]], theirs: list[list[Place]]) -> None:
     assert [[place.row for place in found] for found in ours] == [[place.row for place in found] for found in theirs]
     for mine, other in zip(ours, theirs, strict=True):
         assert [p.score for p in mine] == pytest.approx([p.score for p in other], abs=1e-6)
+
+
+def nearly_agree(ours: list[list[Place]], theirs: list[list[Place]]) -> None:
+    """Of thousands of neighbours some are nearer to each other than the last bits of a sum: those may change places."""
+    for mine, other in zip(ours, theirs, strict=True):
+        assert [p.score for p in mine] == pytest.approx([p.score for p in other], abs=1e-6)
+        expected = {p.row: p.score for p in other}
+        strangers = [p.score for p in mine if p.row not in expected]
+        assert strangers == pytest.approx([other[-1].score] * len(strangers), abs=1e-6)
+        for place in mine:
+            assert place.score == pytest.approx(expected.get(place.row, place.score), abs=1e-6)
 
 
 def answers(
@@ -71,7 +86,8 @@ def test_rows_stay_dense_and_found_through_any_changes(stored: np.dtype) -> None
         elif (move := directory.remove(item_id)) is not None:
             ours.move(*move)
             matrix.move(*move)
-        assert len(ours._blocks) == -(-len(directory) // ours._height)
+        assert ours._starts[-1] < len(directory) <= ours._capacity
+        assert len(ours._starts) == len(ours._blocks)
         queries = unit(2, DIM, turn)
         agree(*(answers(gallery, directory, queries, 5, len(directory)) for gallery in (ours, matrix)))
 
@@ -88,23 +104,43 @@ def test_only_chosen_rows_take_part(chosen: list[int], stored: np.dtype, k: int)
 
 @pytest.mark.usefixtures("_small")
 @pytest.mark.parametrize("k", [2, 6, 7, 50])
-def test_faiss_is_never_asked_for_more_than_it_can_give(k: int) -> None:
-    """Nor for more than there is; and nothing is missed because of it."""
+def test_what_is_found_comes_part_by_part(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more products at once than there is room for, and no more rows gathered than a small block has; nothing is missed."""
     ours, matrix, _ = twins(50, np.dtype("<f2"))
-    asked = []
+    assert [len(block) for block in ours._blocks] == [8, 8, 16, 16, 16]
+    multiplied = []
 
-    def knn(queries: torch.Tensor, rows: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def spy(queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         assert queries.dtype == rows.dtype == torch.float16
-        asked.append((most, len(rows)))
-        return knn_on_cpu(queries, rows, most)
+        multiplied.append(len(rows))
+        return products(queries, rows)
 
-    ours._knn = knn
+    monkeypatch.setattr(gpu, "products", spy)
     queries = unit(3, DIM, seed=2).astype(np.float16).astype(np.float32)
-    for rows in (50, np.arange(0, 50, 2)):
+    for rows, most in ((50, 14), (np.arange(0, 50, 2), 8)):
         _, found = ours.nearest(queries, min(k, 25), rows)
         _, expected = matrix.nearest(queries, min(k, 25), rows)
         np.testing.assert_array_equal(found, expected)
-    assert all(most <= min(6, height) for most, height in asked)
+        assert max(multiplied) == most
+        multiplied.clear()
+
+
+@pytest.mark.usefixtures("_small")
+def test_a_device_with_little_memory_left_gets_smaller_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, real = GpuMatrix(DIM, np.dtype("<f2"), "cpu"), torch.empty
+
+    def empty(*shape: int, **options: Any) -> torch.Tensor:
+        if shape[0] > 10:
+            raise torch.OutOfMemoryError("no more than 10 rows")
+        return real(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    for row, vector in enumerate(unit(30, DIM).astype(np.float16)):
+        ours.set(row, vector[None])
+    assert [len(block) for block in ours._blocks] == [8, 8, 8, 8]
+    monkeypatch.setattr(torch, "empty", lambda *shape, **_: empty(11))
+    with pytest.raises(DeviceProblem, match="no memory for 8 more rows of an index.*no more than 10 rows"):
+        ours.set(30, unit(3, DIM).astype(np.float16))
 
 
 @pytest.mark.usefixtures("_small")
@@ -175,16 +211,13 @@ def test_who_is_nearest_is_found_behind_all_whom_rounding_prefers() -> None:
 
 def test_the_bound_is_small() -> None:
     """Beside what tells neighbours apart; that of float32 rows without the query's part."""
-    assert 2**-11 < rounding(10_000, torch.float16) < 2e-3
-    assert rounding(10_000, torch.float32) == pytest.approx(rounding(10_000, torch.float16) - 2**-11, rel=0.02)
+    assert 2**-11 < rounding(10_000, torch.float16) < 6.3e-4
+    assert 1e-4 < rounding(10_000, torch.float32) < 1.3e-4
 
 
 @NO_GPU
 def test_a_gpu_that_is_not_there_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceProblem, match="torch finds no GPU.*RANKONE_DEVICE=cpu"):
-        Indexes(tmp_path, device="cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with pytest.raises(DeviceProblem, match="faiss finds no GPU"):
         Indexes(tmp_path, device="cuda")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(DeviceProblem, match="torch.*install it"):
@@ -213,7 +246,7 @@ def test_on_a_gpu_the_answers_are_those_of_the_cpu(rows: np.ndarray | int, store
     ours, matrix, directory = twins(50_000, stored, 512, "cuda")
     queries = unit(64, 512, seed=1)
     for k in (10, 3000):
-        agree(answers(ours, directory, queries, k, rows), answers(matrix, directory, queries, k, rows))
+        nearly_agree(answers(ours, directory, queries, k, rows), answers(matrix, directory, queries, k, rows))
 
 
 @pytest.mark.gpu
@@ -233,7 +266,8 @@ def test_a_card_that_is_full_is_no_damaged_file(tmp_path: Path, monkeypatch: pyt
     index = Index(tmp_path / "exact.sqlite")
     index.put([Item("a", unit(1, DIM)[0])])
     index.close()
-    monkeypatch.setattr(gpu, "_BLOCK_BYTES", 1 << 45)
+    monkeypatch.setattr(gpu, "_LEAST_BYTES", 1 << 45)
+    monkeypatch.setattr(gpu, "_MOST_BYTES", 1 << 45)
     with pytest.raises(DeviceProblem, match="no memory"):
         Index(tmp_path / "exact.sqlite", device="cuda")
 
