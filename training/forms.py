@@ -89,8 +89,8 @@ def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
 
 @torch.no_grad()
 def _write_torchscript(network: nn.Module, example: Tensor, path: Path) -> None:
-    """A trace keeps, as a constant of each convolution, whether it may use TF32 on a GPU: no setting there can forbid it."""
-    with warnings.catch_warnings(), torch.backends.cudnn.flags(allow_tf32=False):
+    """A trace keeps, as constants of each convolution, whether it may use cuDNN and TF32: no setting is asked later."""
+    with warnings.catch_warnings(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         _ignore_torchscript_warnings()
         traced = torch.jit.trace(network, example, check_trace=False, strict=False)
         traced.save(path)

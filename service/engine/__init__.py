@@ -86,11 +86,15 @@ def _open(bundle: Bundle, name: EngineName, options: Options) -> Engine:
 
 
 def _check(engine: Engine, bundle: Bundle, name: EngineName, threads: int) -> None:
+    import torch  # which every engine has that is checked
+
+    num_threads = torch.get_num_threads()
     reference = _open(bundle, name, Options(device="cpu", threads=threads))
     try:
         check_precision(engine, reference, bundle.manifest.preprocessing.size)
     finally:
         reference.close()
+        torch.set_num_threads(num_threads)  # the engine's own
 
 
 def _check_torch(name: EngineName) -> None:

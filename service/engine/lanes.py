@@ -48,7 +48,7 @@ class Lanes:
         manifest: of the bundle, for its shapes.
         device: where the network runs; on the CPU there is no stream and nothing is pinned.
         stream: of the device, on which all of it happens, in order.
-        threads: of the CPU that may be taken; from now on, by all that torch does in this thread.
+        threads: of the CPU that may be taken. What torch does in this thread takes no more than copies need from now on.
         prepare: makes, once for every batch size, what runs the network from a lane's images to its outputs.
     """
 

@@ -50,6 +50,7 @@ class OnnxGpuEngine:
     def close(self) -> None:
         self._lanes.close()
         del self._binder
+        torch.cuda.empty_cache()  # the lanes' memory
 
 
 class Binder:

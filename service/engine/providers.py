@@ -51,7 +51,6 @@ def open_session(model: ModelProto, options: Options, stream: int) -> onnxruntim
     settings = session_options(options.threads)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     names = [name for name, _ in wanted]
-    onnxruntime.set_default_logger_severity(_FATAL)  # else a line in red for every algorithm that cuDNN does not offer
     try:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), settings, providers=wanted, enable_fallback=False
@@ -59,6 +58,9 @@ def open_session(model: ModelProto, options: Options, stream: int) -> onnxruntim
     except Exception as error:  # its own have no common root
         raise EngineError(f"ONNX Runtime cannot run by {names[0]}: {str(error).splitlines()[0]}. {_HINT}") from error
     check_providers(session, names)
+    onnxruntime.set_default_logger_severity(
+        _FATAL
+    )  # runs print a line in red for every algorithm that cuDNN does not offer
     return session
 
 

@@ -17,6 +17,12 @@ TERMS: Final = 1024
 """Of a sum that is left to a matrix product."""
 
 
+def use_full_precision() -> None:
+    """Forbids what `rounding` does not allow for: TF32 has 10 bits, and sums in float16 have 11."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_fp16_accumulation = False
+
+
 def products(queries: Tensor, rows: Tensor) -> Tensor:
     """Inner products (m, n) float32 of queries (m, dim) and rows (n, dim), both float16 or both float32, within `rounding`."""
     scores = torch.zeros(len(queries), len(rows), device=rows.device)

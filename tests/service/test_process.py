@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from model.bundle import Bundle
+from service import server
 from service.client import ServiceError
 from service.keys import add_key
 from service.lingering import MOMENT_S
@@ -185,3 +186,13 @@ def test_half_of_a_next_request_does_not_endanger_the_answer_to_the_one_before(
         time.sleep(0.03)
         with socket.create_connection(("127.0.0.1", process.port)):
             assert bare.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_connection_that_rests_is_not_closed_before_its_time(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn has a time of its own for that, five seconds, and an error if it is met while a client sends."""
+    configs = []
+    monkeypatch.setattr(server.Server, "run", lambda self: configs.append(self.config))
+    for name in ("_allow_many_connections", "logs.configure"):
+        monkeypatch.setattr(f"service.server.{name}", lambda *_: None)
+    server.serve(Settings(bundle=tiny.path, receive_timeout_s=42.5))
+    assert configs[0].timeout_keep_alive > 42.5

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,14 @@ ON_GPU: tuple[tuple[EngineName, Precision], ...] = (
     ("export", "bfloat16"),
 )
 FLOORS = {"float32": 0.9999, "float16": 0.999, "bfloat16": 0.999}
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """As many as before, for all tests that follow."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +138,12 @@ def test_torchscript_that_was_traced_with_tf32_is_refused(bundle: Bundle, tmp_pa
     """It is a constant of every convolution, which no setting reaches: on a GPU it made float32 twice as fast as it can be."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        check_no_tf32(torch.jit.load(bundle.file(TORCHSCRIPT)))
-        with torch.backends.cudnn.flags(allow_tf32=True):
+        ours = torch.jit.load(bundle.file(TORCHSCRIPT))
+        check_no_tf32(ours)
+        graph = ours.inlined_graph
+        uses_cudnn = [list(node.inputs())[-2].toIValue() for node in graph.findAllNodes("aten::_convolution")]
+        assert uses_cudnn == [True] * 13
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=True):
             traced = torch.jit.trace(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), torch.zeros(1, 3, 8, 8))
         traced.save(tmp_path / "old.pt")
         with pytest.raises(EngineError, match="in TF32.*export the bundle again"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from service.index import DeviceProblem, Index, Indexes, Item, Spec, gpu, sums
+from service.index import DeviceProblem, Index, Indexes, Item, Spec, blocks, gpu, sums
 from service.index.device import searched_on
 from service.index.directory import Directory
 from service.index.gpu import GpuMatrix
@@ -29,8 +29,8 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 8, 8 and then 16 float16 rows or half as many float32 ones, 42 products at a time, of 10 terms, 5 pairs."""
-    monkeypatch.setattr(gpu, "_LEAST_BYTES", 8 * 2 * DIM)
-    monkeypatch.setattr(gpu, "_MOST_BYTES", 16 * 2 * DIM)
+    monkeypatch.setattr(blocks, "_LEAST_BYTES", 8 * 2 * DIM)
+    monkeypatch.setattr(blocks, "_MOST_BYTES", 16 * 2 * DIM)
     monkeypatch.setattr(gpu, "_SCRATCH_BYTES", 4 * 42)
     monkeypatch.setattr(gpu, "_LEAST", 1)
     monkeypatch.setattr(gpu, "_PAIRS", 5)
@@ -86,8 +86,8 @@ def test_rows_stay_dense_and_found_through_any_changes(stored: np.dtype) -> None
         elif (move := directory.remove(item_id)) is not None:
             ours.move(*move)
             matrix.move(*move)
-        assert ours._starts[-1] < len(directory) <= ours._capacity
-        assert len(ours._starts) == len(ours._blocks)
+        held = ours._blocks.heights
+        assert sum(held[:-1]) < len(directory) <= sum(held)
         queries = unit(2, DIM, turn)
         agree(*(answers(gallery, directory, queries, 5, len(directory)) for gallery in (ours, matrix)))
 
@@ -107,7 +107,7 @@ def test_only_chosen_rows_take_part(chosen: list[int], stored: np.dtype, k: int)
 def test_what_is_found_comes_part_by_part(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more products at once than there is room for, and no more rows gathered than a small block has; nothing is missed."""
     ours, matrix, _ = twins(50, np.dtype("<f2"))
-    assert [len(block) for block in ours._blocks] == [8, 8, 16, 16, 16]
+    assert ours._blocks.heights == [8, 8, 16, 16, 16]
     multiplied = []
 
     def spy(queries: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -117,7 +117,7 @@ def test_what_is_found_comes_part_by_part(k: int, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(gpu, "products", spy)
     queries = unit(3, DIM, seed=2).astype(np.float16).astype(np.float32)
-    for rows, most in ((50, 14), (np.arange(0, 50, 2), 8)):
+    for rows, most in ((50, 14), (np.arange(1, 48), 14), (np.flatnonzero(np.arange(50) % 8 != 7), 8)):
         _, found = ours.nearest(queries, min(k, 25), rows)
         _, expected = matrix.nearest(queries, min(k, 25), rows)
         np.testing.assert_array_equal(found, expected)
@@ -127,20 +127,38 @@ def test_what_is_found_comes_part_by_part(k: int, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("_small")
 def test_a_device_with_little_memory_left_gets_smaller_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, real = GpuMatrix(DIM, np.dtype("<f2"), "cpu"), torch.empty
-
-    def empty(*shape: int, **options: Any) -> torch.Tensor:
-        if shape[0] > 10:
-            raise torch.OutOfMemoryError("no more than 10 rows")
-        return real(*shape, **options)
-
-    monkeypatch.setattr(torch, "empty", empty)
+    ours, row_bytes = GpuMatrix(DIM, np.dtype("<f2"), "cpu"), 2 * DIM
+    monkeypatch.setattr(blocks, "_RESERVE_BYTES", 5 * row_bytes)
+    monkeypatch.setattr(blocks, "free_bytes", lambda _: 20 * row_bytes)
     for row, vector in enumerate(unit(30, DIM).astype(np.float16)):
         ours.set(row, vector[None])
-    assert [len(block) for block in ours._blocks] == [8, 8, 8, 8]
-    monkeypatch.setattr(torch, "empty", lambda *shape, **_: empty(11))
-    with pytest.raises(DeviceProblem, match="no memory for 8 more rows of an index.*no more than 10 rows"):
-        ours.set(30, unit(3, DIM).astype(np.float16))
+    assert ours._blocks.heights == [8, 8, 8, 8]
+    monkeypatch.setattr(blocks, "free_bytes", lambda _: 21 * row_bytes)
+    ours.set(30, unit(3, DIM).astype(np.float16))
+    assert ours._blocks.heights[-1] == 16
+
+    def full(*_: int, **__: Any) -> torch.Tensor:
+        raise torch.OutOfMemoryError("nothing left")
+
+    monkeypatch.setattr(blocks, "free_bytes", lambda _: 0)
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(DeviceProblem, match="no memory for 8 more rows of an index.*nothing left"):
+        ours.set(33, unit(20, DIM).astype(np.float16))
+
+
+def test_a_device_with_no_memory_for_a_search_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, _, _ = twins(5, np.dtype("<f2"))
+
+    def full(*_: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("nothing left")
+
+    for name, ask in (
+        ("products", lambda: ours.nearest(unit(1, DIM), 1, 5)),
+        ("row_sums", lambda: ours.scores(unit(1, DIM), np.zeros((1, 1), np.int64))),
+    ):
+        monkeypatch.setattr(gpu, name, full)
+        with pytest.raises(DeviceProblem, match="no memory left for a search: ask for less at once.*nothing left"):
+            ask()
 
 
 @pytest.mark.usefixtures("_small")
@@ -266,8 +284,8 @@ def test_a_card_that_is_full_is_no_damaged_file(tmp_path: Path, monkeypatch: pyt
     index = Index(tmp_path / "exact.sqlite")
     index.put([Item("a", unit(1, DIM)[0])])
     index.close()
-    monkeypatch.setattr(gpu, "_LEAST_BYTES", 1 << 45)
-    monkeypatch.setattr(gpu, "_MOST_BYTES", 1 << 45)
+    monkeypatch.setattr(blocks, "_LEAST_BYTES", 1 << 45)
+    monkeypatch.setattr(blocks, "_MOST_BYTES", 1 << 45)
     with pytest.raises(DeviceProblem, match="no memory"):
         Index(tmp_path / "exact.sqlite", device="cuda")
 
