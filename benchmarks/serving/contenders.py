@@ -28,6 +28,8 @@ _START_S: Final = 120.0
 _FIRST: Final = 8
 _A_MOMENT_S: Final = 0.01
 HOST: Final = "127.0.0.1"
+LONG_S: Final = 3600.0
+"""A timeout by a clock that goes on while a server is stopped: it is not to pass."""
 NPY: Final = "Accept: application/x-npy"
 _BOUNDARY: Final = b"rankone-boundary"
 _LITSERVE_TIMEOUT_S: Final = 30.0

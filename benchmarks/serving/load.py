@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from benchmarks.serving.clock import Clock
+
 
 @dataclass
 class Sample:
@@ -113,8 +115,10 @@ class Connection(asyncio.Protocol):
 
 
 class _Connections:
-    def __init__(self, host: str, port: int) -> None:
-        self._host, self._port, self._idle = host, port, list[Connection]()
+    """Those that rest are used again, unless a server that is stopped now and then could find them too old."""
+
+    def __init__(self, host: str, port: int, *, keep: bool = True) -> None:
+        self._host, self._port, self._keep, self._idle = host, port, keep, list[Connection]()
 
     async def ask(self, data: bytes) -> int:
         """The status of the answer; see `Sample.statuses`."""
@@ -125,7 +129,7 @@ class _Connections:
         except OSError:
             return -1
         status = await connection.ask(data)
-        if connection.is_open:
+        if connection.is_open and self._keep:
             self._idle.append(connection)
         else:
             connection.close()
@@ -156,7 +160,7 @@ async def closed_loop(
         while status >= 0 and time.perf_counter() - started < duration_s:
             sent = time.perf_counter()
             status = await connections.ask(requests[at % len(requests)])
-            _count(sample, status, sent)
+            _count(sample, status, time.perf_counter() - sent)
             at += concurrency
 
     await asyncio.gather(*(client(number) for number in range(concurrency)))
@@ -166,34 +170,44 @@ async def closed_loop(
 
 
 async def open_loop(
-    host: str, port: int, requests: Sequence[bytes], rate: float, duration_s: float, seed: int = 0, lead_s: float = 0.0
+    host: str,
+    port: int,
+    requests: Sequence[bytes],
+    rate: float,
+    duration_s: float,
+    seed: int = 0,
+    lead_s: float = 0.0,
+    clock: Clock | None = None,
 ) -> Sample:
-    """Poisson arrivals at `rate` a second, whatever becomes of those before; latency counts from when each was to be sent."""
-    connections, sample, chance = _Connections(host, port), Sample(), random.Random(seed)  # noqa: S311 - arrivals
-    started, tasks = time.perf_counter(), set[asyncio.Task[None]]()
+    """Poisson arrivals at `rate` a second, whatever becomes of those before; latency counts from when each was to be sent.
+
+    With a `clock`, all by that: nothing is sent while it stands.
+    """
+    connections, clock = _Connections(host, port, keep=clock is None), clock or Clock()
+    sample, chance = Sample(), random.Random(seed)  # noqa: S311 - arrivals
+    started, tasks = clock.now(), set[asyncio.Task[None]]()
 
     async def send(data: bytes, intended: float) -> None:
-        seconds = _count(sample, await connections.ask(data), intended)
-        if seconds is not None and started + lead_s <= intended + seconds < started + duration_s:
-            sample.steady.append(seconds)
+        status = await connections.ask(data)
+        answered = clock.now()
+        _count(sample, status, answered - intended)
+        if status == 200 and started + lead_s <= answered < started + duration_s:
+            sample.steady.append(answered - intended)
 
     at, number = chance.expovariate(rate), 0
     while at < duration_s:
-        await asyncio.sleep(started + at - time.perf_counter())
+        await clock.until(started + at)
         task = asyncio.create_task(send(requests[number % len(requests)], started + at))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
         at, number = at + chance.expovariate(rate), number + 1
     await asyncio.gather(*tasks)
-    sample.duration_s, sample.steady_s = time.perf_counter() - started, duration_s - lead_s
+    sample.duration_s, sample.steady_s = clock.now() - started, duration_s - lead_s
     connections.close()
     return sample
 
 
-def _count(sample: Sample, status: int, since: float) -> float | None:
-    """The seconds since, if it was served."""
+def _count(sample: Sample, status: int, seconds: float) -> None:
     sample.statuses[status] += 1
-    if status != 200:
-        return None
-    sample.seconds.append(time.perf_counter() - since)
-    return sample.seconds[-1]
+    if status == 200:
+        sample.seconds.append(seconds)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _LOADS: Final = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
-_FEW_LOADS: Final = (0.5, 0.75, 0.9, 1.0, 3.0)
+_LOADS_OF_A_SLOW_ONE: Final = (3.0,)
+_SIDE_BY_SIDE: Final = (0.5, 0.75, 0.9, 1.0)
 _SLOW_S: Final = 0.2
 
 
@@ -39,7 +40,12 @@ class Patience:
     @property
     def loads(self) -> tuple[float, ...]:
         """Parts of the capacity."""
-        return _FEW_LOADS if self.is_long else _LOADS
+        return _LOADS_OF_A_SLOW_ONE if self.is_long else _LOADS
+
+    @property
+    def side_by_side(self) -> tuple[float, ...]:
+        """Parts of the capacity at which all are measured at once: a slow network has so few requests that a minute decides."""
+        return _SIDE_BY_SIDE if self.is_long else ()
 
     @property
     def rounds(self) -> int:

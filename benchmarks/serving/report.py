@@ -14,8 +14,8 @@ import httpx
 import uvloop
 
 from benchmarks.serving.abuse import abuse
-from benchmarks.serving.arrivals import arrivals
-from benchmarks.serving.contenders import HOST, NPY, Contender, contenders_of, service
+from benchmarks.serving.arrivals import arrivals, side_by_side
+from benchmarks.serving.contenders import HOST, LONG_S, NPY, Contender, contenders_of, service
 from benchmarks.serving.load import Sample, closed_loop
 from benchmarks.serving.patience import Patience
 from benchmarks.serving.saturation import BATCH, bare, saturation
@@ -50,6 +50,9 @@ def main(bundle: Path | None = None) -> None:
         with contenders_of(opened, threads) as contenders:
             own_part(contenders["rankone"], patience)
             arrivals(contenders, capacity, patience)
+        if patience.side_by_side:
+            with contenders_of(opened, threads, LONG_S) as contenders:
+                side_by_side(contenders, capacity, patience)
         if not patience.is_long:
             abuse(opened, threads, capacity / 2, patience.open_s(capacity / 2))
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from benchmarks.serving.contenders import HOST, Contender, contenders_of
+from benchmarks.serving.contenders import HOST, LONG_S, Contender, contenders_of
 from benchmarks.serving.load import Sample, closed_loop
 from benchmarks.serving.patience import Patience
 from benchmarks.subject import jpegs, photographs
@@ -31,8 +31,6 @@ from service.engine.base import Images
 BATCH: Final = 16
 _ENGINE_BATCHES: Final = (1, 4)
 _SINGLES: Final = "one image a request"
-_LONG_S: Final = 3600.0
-"""Of a clock that goes on while a server is stopped: no deadline is to pass."""
 _RESAMPLED: Final = 2000
 
 
@@ -73,18 +71,16 @@ def saturation(engine: Engine, bundle: Bundle, threads: int, patience: Patience)
         for batch in _ENGINE_BATCHES
     }
     files = jpegs(BATCH)
-    with contenders_of(bundle, threads, _LONG_S) as contenders, ExitStack() as stack:
+    with contenders_of(bundle, threads, LONG_S) as contenders, ExitStack() as stack:
         singles = {
             f"{name}, {_SINGLES}": stack.enter_context(
-                _loaded(
-                    contender, [contender.single(file, timeout_s=_LONG_S) for file in files], BATCH, patience.turn_s
-                )
+                _loaded(contender, [contender.single(file, timeout_s=LONG_S) for file in files], BATCH, patience.turn_s)
             )
             for name, contender in contenders.items()
         }
         turns = _in_turns(plays | singles, patience.turns)
     _print(turns)
-    with contenders_of(bundle, threads, _LONG_S, with_peer=False) as contenders, ExitStack() as stack:
+    with contenders_of(bundle, threads, LONG_S, with_peer=False) as contenders, ExitStack() as stack:
         contender = contenders["rankone"]
         whole = stack.enter_context(_loaded(contender, [contender.batch(files)], 2, patience.turn_s, by_image=True))
         _print(_in_turns(plays | {f"rankone, {BATCH} images a request": whole}, patience.turns))
