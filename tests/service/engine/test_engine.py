@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from model.bundle import MANIFEST, PROGRAM, Bundle, open_bundle
-from service.engine import Engine, EngineError, Outputs, load_engine
+from service.engine import Engine, EngineError, Outputs, _check, load_engine
 from service.engine.base import EngineName, Precision
 from service.engine.precision import MIN_COSINE, check_precision, lowest_cosine, probe
 from tests.service.engine.conftest import Pixels
@@ -162,6 +162,18 @@ def test_every_lowered_engine_is_checked_as_it_starts(bundle: Bundle, monkeypatc
     monkeypatch.setitem(MIN_COSINE, "bfloat16", 1.1)
     with pytest.raises(EngineError, match="differs from float32 on the CPU"):
         load_engine(bundle, "export", "cpu", 2, "bfloat16")
+
+
+def test_the_check_leaves_the_engine_its_threads(bundle: Bundle) -> None:
+    """On a GPU it takes fewer than it may, where its reference takes all; and both are torch's."""
+    before = torch.get_num_threads()
+    engine = load_engine(bundle, "export", "cpu", 1)
+    try:
+        _check(engine, bundle, "export", 2)
+        assert torch.get_num_threads() == 1
+    finally:
+        engine.close()
+        torch.set_num_threads(before)
 
 
 def test_probes_look_like_photographs() -> None:
