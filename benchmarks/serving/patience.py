@@ -53,8 +53,8 @@ class Patience:
         return 2 if self.is_long else 6
 
     def open_s(self, rate: float) -> float:
-        """Of all rounds: for 1,100 arrivals, enough for the 99.9th percentile, or 120 of a slow network, for the 99th.
+        """Of all rounds: for 1,100 arrivals, enough for the 99.9th percentile, or 160 of a slow network, for the 99th.
 
         In each round a queue over the capacity becomes so long that nobody is in time any more, and stays so for a while.
         """
-        return max(self.rounds * max(10.0, 3 * self.in_time_s), (120 if self.is_long else 1100) / rate)
+        return max(self.rounds * max(10.0, 3 * self.in_time_s), (160 if self.is_long else 1100) / rate)
