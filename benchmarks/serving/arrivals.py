@@ -46,10 +46,11 @@ def side_by_side(contenders: Contenders, capacity: float, patience: Patience) ->
 def _in_turns(contenders: Contenders, rate: float, patience: Patience) -> tuple[dict[str, Sample], dict[str, float]]:
     """What came of it, and the seconds of processor time that it took, by name."""
     clocks, cpu_s = {name: Clock(goes=False) for name in contenders}, dict.fromkeys(contenders, 0.0)
+    files = jpegs(16)
 
     def load(name: str) -> Sample:
         contender, duration_s = contenders[name], patience.open_s(rate)
-        requests = [contender.single(file, timeout_s=LONG_S) for file in jpegs(16)]
+        requests = [contender.single(file, timeout_s=LONG_S) for file in files]
         return uvloop.run(open_loop(HOST, contender.port, requests, rate, duration_s, clock=clocks[name]))
 
     with ThreadPoolExecutor(len(contenders)) as pool:

@@ -151,8 +151,15 @@ def sleepers() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 async def test_the_same_arrivals_come_to_all_and_one_at_a_time_is_awake(
-    anyio_backend: str, sleepers: list[subprocess.Popen[bytes]]
+    anyio_backend: str,
+    sleepers: list[subprocess.Popen[bytes]],
+    photos_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "photos").symlink_to(photos_root)
+    monkeypatch.chdir(tmp_path)
     num_awake = list[int]()
 
     async def answer(number: int) -> AsyncIterator[bytes]:

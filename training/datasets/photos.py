@@ -7,6 +7,7 @@ leaves its tile, and it is stored as it was cut, so no two of the three sets sha
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
 import tempfile
@@ -59,7 +60,10 @@ _FULL_SIDE: Final = 512
 
 
 def write_photos(root: Path) -> None:
-    """Writes `root`/{train,test,new}/<class>/*.png, whole or not at all; the same files every time."""
+    """Writes `root`/{train,test,new}/<class>/*.png, whole or not at all; the same files every time.
+
+    A `root` with anything in it stays as it is: of several that write at once, one is the first, and its files are everyone's.
+    """
     root.parent.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     try:
@@ -67,6 +71,9 @@ def write_photos(root: Path) -> None:
             _write_class(stage, label)
         stage.chmod(0o755)
         stage.rename(root)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

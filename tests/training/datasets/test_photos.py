@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from training.datasets import write_photos
+from training.datasets import photos, write_photos
 from training.datasets.photos import COUNTS, PHOTOGRAPHS, Box, tiles
 
 
@@ -24,6 +26,29 @@ def test_photos_are_real_and_the_same_every_time(photos_root: Path, tmp_path: Pa
     assert all((tmp_path / "again" / path).read_bytes() == (photos_root / path).read_bytes() for path in files)
     values = {Image.open(photos_root / path).resize((1, 1)).tobytes() for path in files[:: len(files) // 20]}
     assert len(values) > 10
+
+
+def test_of_several_that_write_photos_at_once_one_is_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(photos, "PHOTOGRAPHS", {"brick": PHOTOGRAPHS["brick"]})
+    all_written, write = threading.Barrier(2), photos._write_class
+
+    def written_together(stage: Path, label: str) -> None:
+        write(stage, label)
+        all_written.wait(timeout=30)
+
+    monkeypatch.setattr(photos, "_write_class", written_together)
+    root = tmp_path / "photos"
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write_photos, [root, root]))
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+    assert len(list(root.rglob("*.png"))) == sum(COUNTS.values())
+
+
+def test_photos_that_cannot_be_written_are_an_error_and_leave_nothing(tmp_path: Path) -> None:
+    (tmp_path / "photos").write_text("a file")
+    with pytest.raises(OSError, match="photos"):
+        write_photos(tmp_path / "photos")
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 @pytest.mark.parametrize("size", [(512, 512), (384, 191), (1000, 872), (1001, 1001), (451, 300)])
