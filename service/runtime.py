@@ -20,7 +20,7 @@ from service.decoding.process import DecodeLimits
 from service.decoding.slots import Slots
 from service.engine import Engine, load_engine
 from service.engine.memory import gpu_memory_bytes
-from service.index import Indexes, Serving
+from service.index import Indexes, Serving, serve
 from service.inference import Inference
 from service.metrics import Metrics
 from service.settings import Settings
@@ -94,7 +94,8 @@ async def _assemble(
     ending.push_async_callback(pool.close)
     await pool.start()
     admission = Admission(settings.max_queue, batcher.images_per_s)
-    view = await asyncio.to_thread(indexes.serving, bundle.fingerprint, bundle.manifest.dim)
+    view = await asyncio.to_thread(serve, indexes, bundle.fingerprint, bundle.manifest.dim)
+    ending.push_async_callback(asyncio.to_thread, view.close)
     _watch(settings, metrics, engine, admission, view)
     return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), view, ending)
 

@@ -23,9 +23,10 @@ from service.index.filters import Filter, compiled, path_of
 from service.index.index import Index
 from service.index.items import Item
 from service.index.ranking import Wish
-from service.index.registry import DEFAULT, NAME, Description, Indexes, Serving
+from service.index.registry import DEFAULT, NAME, Indexes
 from service.index.schema import Spec
 from service.index.searcher import Hit, Query
+from service.index.serving import Description, Serving, serve
 from service.index.vectors import Vectors
 
 __all__ = [
@@ -53,4 +54,5 @@ __all__ = [
     "Wish",
     "compiled",
     "path_of",
+    "serve",
 ]

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from model.bundle import Bundle
 from service.app import create_app
 from service.client import Client
-from service.index import Indexes
+from service.index import Indexes, serve
 from service.metrics import Metrics
 from service.models import Models
 from service.runtime import Runtime, load
@@ -54,7 +54,7 @@ async def serving(settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]
     """The app, ready, with settings and an index of its own, and the engine and workers that `loaded` has."""
     app = create_app(settings, fail)
     app.state.indexes = Indexes(settings.data)
-    view = app.state.indexes.serving(loaded.bundle.fingerprint, loaded.bundle.manifest.dim)
+    view = serve(app.state.indexes, loaded.bundle.fingerprint, loaded.bundle.manifest.dim)
     app.state.service.runtime = replace(loaded, settings=settings, indexes=view)
     app.state.metrics.watch_indexes(lambda: {name: view.count(name) for name in view.names()})
     app.state.models = Models(settings, app.state.service, app.state.metrics, app.state.indexes)

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from model.bundle import Bundle, BundleError
 from service.app import create_app
-from service.index import Indexes
+from service.index import Indexes, serve
 from service.runtime import load
 from service.server import OpenDoor, check_address
 from service.settings import Settings
@@ -39,7 +39,7 @@ async def test_the_lifespan_loads_the_bundle_and_ends_all_of_it(settings: Settin
     assert app.state.service.runtime is None
     assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))
     again = Indexes(settings.data)  # the folder has been let go of
-    assert again.serving(runtime.bundle.fingerprint, runtime.bundle.manifest.dim).count("default") == 0
+    assert serve(again, runtime.bundle.fingerprint, runtime.bundle.manifest.dim).count("default") == 0
     again.close()
 
 

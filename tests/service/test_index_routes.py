@@ -10,6 +10,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
+from service.index import serve
 from service.runtime import Runtime
 from service.settings import Settings
 from tests.service.conftest import client_of, multipart, serving
@@ -245,7 +246,7 @@ async def test_an_index_of_another_bundle_is_refused_and_left_alone(
 ) -> None:
     await add(http, images[:1], ["a"])
     runtime = app.state.service.runtime
-    ours, others = runtime.indexes, runtime.indexes.indexes.serving("f" * 64, 10_000)
+    ours, others = runtime.indexes, serve(runtime.indexes.indexes, "f" * 64, 10_000)
     object.__setattr__(runtime, "indexes", others)
     for response in (
         await http.post("/search", files=multipart(images[:1])),

@@ -134,6 +134,12 @@ def test_closed_lanes_keep_nobodys_memory(bundle: Bundle, pixels: Pixels) -> Non
     assert held() is None
 
 
+@pytest.mark.parametrize(("allowed", "copying"), [(1, 1), (3, 3), (16, 4)])
+def test_pixels_are_copied_by_no_more_threads_than_help(bundle: Bundle, allowed: int, copying: int) -> None:
+    Lanes(bundle.manifest, CPU, None, allowed, lambda _: lambda: None)
+    assert torch.get_num_threads() == copying
+
+
 def test_torchscript_that_was_traced_with_tf32_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     """It is a constant of every convolution, which no setting reaches: on a GPU it made float32 twice as fast as it can be."""
     with warnings.catch_warnings():

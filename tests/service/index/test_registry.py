@@ -6,13 +6,29 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from service.index import IndexConflict, IndexDamaged, Indexes, IndexProblem, Item, Spec, UnknownIndex
+from service.index import (
+    Index,
+    IndexConflict,
+    IndexDamaged,
+    Indexes,
+    IndexProblem,
+    Item,
+    Spec,
+    UnknownIndex,
+    registry,
+    serve,
+)
 from service.index.schema import make
 from tests.service.index.conftest import DIM, MODEL
 from tests.service.index.oracle import unit
@@ -37,7 +53,7 @@ def items(count: int) -> list[Item]:
 
 
 def test_default_is_there_and_others_are_made_and_dropped(indexes: Indexes, folder: Path) -> None:
-    view = indexes.serving(MODEL, DIM)
+    view = serve(indexes, MODEL, DIM)
     assert view.names() == ["default"]
     assert view.create("mine", "float32", thumbnails=True)
     assert not view.create("mine", "float32", thumbnails=True)
@@ -58,14 +74,14 @@ def test_default_is_there_and_others_are_made_and_dropped(indexes: Indexes, fold
 @pytest.mark.parametrize("name", ["", "-a", "A", "a.b", "../a", "a/b", "a" * 65, "é", "a\n"])
 def test_a_name_that_is_no_file_name_is_refused(indexes: Indexes, name: str) -> None:
     with pytest.raises(IndexProblem, match="cannot name an index"):
-        indexes.serving(MODEL, DIM).create(name)
+        serve(indexes, MODEL, DIM).create(name)
 
 
 def test_every_model_sees_its_own_indexes(indexes: Indexes) -> None:
-    """Two views at once, as when one model follows another; the indexes of both stay open."""
-    mine = indexes.serving(MODEL, DIM)
+    """Two views at once, as when one model follows another; the indexes of both are open."""
+    mine = serve(indexes, MODEL, DIM)
     mine["default"].put(items(2))
-    theirs = indexes.serving(OTHER, DIM)
+    theirs = serve(indexes, OTHER, DIM)
     assert theirs.names() == ["default"]
     with pytest.raises(IndexConflict, match=f"made with the bundle {'a' * 16}, and {'b' * 16} is being served"):
         theirs["default"]
@@ -78,10 +94,102 @@ def test_every_model_sees_its_own_indexes(indexes: Indexes) -> None:
     assert mine.count("default") == 2
 
 
+def test_the_indexes_of_a_model_that_is_not_used_any_more_are_closed(indexes: Indexes) -> None:
+    """They would keep gigabytes that nobody can search."""
+    views = [serve(indexes, MODEL, DIM) for _ in range(2)]
+    views[0]["default"].put(items(2))
+    theirs = serve(indexes, OTHER, DIM)
+    theirs.create("new")
+    theirs["new"].put(items(3))
+    views[0].close()
+    assert indexes.count("default") == 2
+    views[1].close()
+    assert (indexes.count("default"), indexes.count("new")) == (0, 3)
+    assert serve(indexes, MODEL, DIM).count("default") == 2
+
+
+class Slow:
+    """Something that has begun and waits."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.begun.set()
+        assert self.go_on.wait(30)
+
+    @contextmanager
+    def meanwhile(self, act: Callable[[], object]) -> Iterator[None]:
+        """The block runs while `act` does."""
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(act)
+            try:
+                assert self.begun.wait(30)
+                yield
+            finally:
+                self.go_on.set()
+            done.result()
+
+
+def test_open_indexes_are_found_while_another_is_read_from_disk(
+    indexes: Indexes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which may take minutes; the event loop asks for them without a thread of its own."""
+    mine, slow = serve(indexes, MODEL, DIM), Slow()
+    mine["default"].put(items(2))
+    serve(indexes, OTHER, DIM).create("other")
+    indexes.release(OTHER)
+
+    def opened(path: Path, *args: Any) -> Index:
+        if path.stem == "other":
+            slow()
+        return Index(path, *args)
+
+    monkeypatch.setattr(registry, "Index", opened)
+    with slow.meanwhile(partial(serve, indexes, OTHER, DIM)):
+        assert len(mine["default"]) == 2
+        assert mine.create("new")
+        assert mine["new"].put(items(1)) == 1
+        assert mine.problems() == {}
+    assert indexes.count("other") == 0
+
+
+def test_an_index_is_gone_at_once_while_it_is_being_dropped(indexes: Indexes, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, slow = serve(indexes, MODEL, DIM), Slow()
+    mine.create("other")
+    other = mine["other"]
+    close = other.close
+
+    def close_slowly() -> None:
+        slow()
+        close()
+
+    monkeypatch.setattr(other, "close", close_slowly)
+    with slow.meanwhile(partial(mine.drop, "other")):
+        assert len(mine["default"]) == 0
+        assert mine.names() == ["default"]
+        with pytest.raises(UnknownIndex):
+            mine["other"]
+
+
+def test_an_index_that_could_not_be_dropped_is_still_there(indexes: Indexes, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = serve(indexes, MODEL, DIM)
+    mine["default"].put(items(2))
+
+    def fail(self: Path, target: Path) -> None:
+        raise PermissionError(f"{target} cannot be made")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(PermissionError):
+            mine.drop("default")
+    assert len(mine["default"]) == 2
+
+
 def test_everything_is_there_after_a_restart(folder: Path) -> None:
     for turn in range(2):
         indexes = Indexes(folder)
-        view = indexes.serving(MODEL, DIM)
+        view = serve(indexes, MODEL, DIM)
         if turn == 0:
             view.create("mine", "float32")
             view["mine"].put(items(4))
@@ -111,12 +219,12 @@ def test_a_damaged_file_is_named_and_the_others_work(folder: Path) -> None:
         make(folder / f"{name}.sqlite", Spec(MODEL, DIM))
     (folder / "diary.sqlite").write_bytes(b"a diary, not a database" * 100)
     indexes = Indexes(folder)
-    indexes.serving(MODEL, DIM)["cut"].put(items(200))
+    serve(indexes, MODEL, DIM)["cut"].put(items(200))
     indexes.close()
     with (folder / "cut.sqlite").open("r+b") as file:
         file.truncate(file.seek(0, 2) // 2)
     indexes = Indexes(folder)
-    view = indexes.serving(MODEL, DIM)
+    view = serve(indexes, MODEL, DIM)
     assert view["mine"].put(items(2)) == 2
     assert view.problems().keys() == {"cut", "diary"}
     for name in ("cut", "diary"):
@@ -159,7 +267,7 @@ def test_a_file_of_the_first_version_is_taken_over(folder: Path) -> None:
     connection.close()
     for _ in range(2):
         indexes = Indexes(folder)
-        index = indexes.serving(MODEL, DIM)["default"]
+        index = serve(indexes, MODEL, DIM)["default"]
         assert [(number, item.id, item.metadata) for number, item in index.page(10)] == [
             (1, "0", {"n": 0, "é": [None]}),
             (2, "1", {"n": 1, "é": [None]}),
@@ -168,5 +276,5 @@ def test_a_file_of_the_first_version_is_taken_over(folder: Path) -> None:
         assert index.problem is None
         indexes.close()
     indexes = Indexes(folder)
-    assert indexes.serving(MODEL, DIM)["default"].put(items(1)) == 4
+    assert serve(indexes, MODEL, DIM)["default"].put(items(1)) == 4
     indexes.close()
