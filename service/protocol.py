@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.api.problems import Problem, problem_response
 from service.lingering import MOMENT_S, LingeringTransport
+from service.parser import RequestParser
 from service.patience import Patience, Waits
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, patience: Patience, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.parser = RequestParser(self)  # type: ignore[assignment]
         self._patience = patience
         self._unsent_deadline: asyncio.TimerHandle | None = None
         self._num_header_bytes = 0

@@ -172,3 +172,52 @@ def test_a_body_that_is_asked_for_and_is_no_http_has_one_answer(connection: Conn
     """The log is looked at in the end."""
     connection.send(HEAD + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n")
     connection.check_last(*NOT_HTTP)
+
+
+OFFER = b"Connection: Upgrade, HTTP2-Settings%b\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n"
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.1], ids=["at once", "headers first"])
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"Content-Length: 18\r\n", b'{"kind":"compact"}'),
+        (b"Transfer-Encoding: chunked\r\n", b'5\r\n{"kin\r\nd\r\nd":"compact"}\r\n0\r\n\r\n'),
+    ],
+)
+def test_an_offer_of_another_protocol_is_declined_and_the_request_answered(
+    connection: Connection, framing: bytes, body: bytes, pause_s: float
+) -> None:
+    """As `curl --http2` and Java's client make it."""
+    name = f"offer-{len(body)}-{int(10 * pause_s)}"
+    head = f"PUT /indexes/{name} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
+    connection.send(head + OFFER % b"" + framing + b"\r\n" + (b"" if pause_s else body))
+    if pause_s:
+        time.sleep(pause_s)
+        connection.send(body)
+    status, headers, made = connection.answer()
+    assert (status, made["name"], made["kind"]) == (201, name, "compact")
+    assert "connection" not in headers
+    connection.send(PROBES)
+    assert [connection.answer()[0] for _ in range(2)] == [200, 200]
+
+
+def test_a_body_behind_an_offer_is_no_request(connection: Connection) -> None:
+    head = b"DELETE /healthz HTTP/1.1\r\nHost: x\r\n" + OFFER % b"" + b"Content-Length: %d\r\n\r\n"
+    connection.send((head % len(PROBES) + PROBES) * 300 + PROBES)
+    assert [connection.answer()[0] for _ in range(302)] == [405] * 300 + [200] * 2
+
+
+def test_a_client_that_offers_and_closes_gets_its_answer_and_the_end(connection: Connection) -> None:
+    connection.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + OFFER % b", close" + b"\r\n")
+    status, headers, _ = connection.answer()
+    assert (status, headers["connection"]) == (200, "close")
+    connection.check_end()
+
+
+@pytest.mark.parametrize(("target", "expected"), [(b"x:443", 400), (b"/healthz", 405)])
+def test_what_follows_connect_is_no_request(connection: Connection, target: bytes, expected: int) -> None:
+    connection.send(b"CONNECT %b HTTP/1.1\r\nHost: x\r\n\r\n" % target + PROBES)
+    status, headers, _ = connection.answer()
+    assert (status, headers["connection"]) == (expected, "close")
+    connection.check_end()
