@@ -11,6 +11,7 @@ from typing import Literal
 from model.bundle import Bundle, BundleError, Manifest, open_bundle, read_manifest
 from model.errors import RankoneError
 from service import runtime
+from service.engine import UnusableNetwork
 from service.index import Indexes
 from service.metrics import Metrics
 from service.settings import Settings
@@ -64,7 +65,7 @@ class Models:
         return good + [bundle for bundle in bundles if bundle.manifest is None]
 
     async def load_newest(self) -> None:
-        """Serves the newest bundle whose files are what their manifest says, and among which the engine finds its own.
+        """Serves the newest bundle whose files are what their manifest says, with a network that the engine can run.
 
         Raises:
             BundleError: there is none; the message says of each what is wrong.
@@ -75,7 +76,7 @@ class Models:
             try:
                 await self._serve(await asyncio.to_thread(open_bundle, listed.path))
                 return
-            except BundleError as error:
+            except (BundleError, UnusableNetwork) as error:
                 logger.warning("not served: %s", error)
                 reasons.append(str(error))
         raise BundleError(

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from service.batching.fair import FairQueue
 from service.batching.job import DeadlinePassed, Job, Task
@@ -22,6 +23,7 @@ from service.batching.turns import Turns
 from service.batching.worth import Worth
 from service.decoding.slots import Slots
 from service.engine import Engine, EngineError, EngineOutOfMemory, Outputs
+from service.engine.answer import finite_rows
 from service.engine.base import Images
 from service.metrics import Metrics
 
@@ -210,28 +212,33 @@ class Batcher:
 
     async def _answer(self, batch: _Batch) -> None:
         started_at = time.perf_counter()
-        outputs = await self._outputs(batch.pixels)
+        outputs, is_finite = await self._outputs(batch.pixels)
         ended_at = time.perf_counter()
         self._metrics.observe_batch(len(batch.tasks), ended_at - started_at)
         for row, task in enumerate(batch.tasks):
             logits = None if outputs.logits is None else outputs.logits[row]
-            task.job.answer(task, outputs.embedding[row], logits, started_at, ended_at)
+            if is_finite[row]:
+                task.job.answer(task, outputs.embedding[row], logits, started_at, ended_at)
+            else:
+                task.job.fail(EngineError("the network answered this image with NaN or infinity"))
 
-    async def _outputs(self, pixels: Images) -> Outputs:
-        """The engine's answer; a batch that is too large for its memory is run as two halves."""
+    async def _outputs(self, pixels: Images) -> tuple[Outputs, npt.NDArray[np.bool_]]:
+        """The engine's answers, and which are finite; a batch that is too large for its memory is run as two halves."""
         started_at = time.perf_counter()
         try:
-            outputs = await self._lane(run_checked, self._engine, pixels)
+            answer = await self._lane(_run, self._engine, pixels)
         except EngineOutOfMemory:
             if len(pixels) == 1:
                 raise
             logger.warning("out of memory with %d images; trying again with half of them at a time", len(pixels))
         else:
             self._latency.observe(len(pixels), time.perf_counter() - started_at)
-            return outputs
-        halves = [await self._lane(run_checked, self._engine, half) for half in np.array_split(pixels, 2)]
-        logits = [half.logits for half in halves if half.logits is not None]
-        return Outputs(np.concatenate([half.embedding for half in halves]), np.concatenate(logits) if logits else None)
+            return answer
+        halves = [await self._lane(_run, self._engine, half) for half in np.array_split(pixels, 2)]
+        logits = [half.logits for half, _ in halves if half.logits is not None]
+        embedding = np.concatenate([half.embedding for half, _ in halves])
+        outputs = Outputs(embedding, np.concatenate(logits) if logits else None)
+        return outputs, np.concatenate([is_finite for _, is_finite in halves])
 
     def _fail(self, tasks: Sequence[Task], error: Exception) -> None:
         logger.error("a batch of %d images failed", len(tasks), exc_info=error)
@@ -240,14 +247,6 @@ class Batcher:
             task.job.fail(told)
 
 
-def run_checked(engine: Engine, pixels: Images) -> Outputs:
-    """The engine's outputs.
-
-    Raises:
-        EngineError: they hold NaN or infinity.
-    """
+def _run(engine: Engine, pixels: Images) -> tuple[Outputs, npt.NDArray[np.bool_]]:
     outputs = engine.run(pixels)
-    for array in (outputs.embedding, outputs.logits):
-        if array is not None and not np.isfinite(array).all():
-            raise EngineError("the network answered with NaN or infinity")
-    return outputs
+    return outputs, finite_rows(outputs)

@@ -68,5 +68,6 @@ class Slots:
         self.on_release()
 
     def close(self) -> None:
-        """Lets go of the descriptor; the memory goes when its last user does."""
+        """Lets go of the descriptor and the memory, which goes when its last user does."""
+        del self._pixels
         os.close(self.descriptor)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from model.bundle import Bundle
+from model.errors import RankoneError
+from service.engine.answer import check_answer
 from service.engine.base import (
     Device,
     Engine,
@@ -15,6 +19,7 @@ from service.engine.base import (
     Options,
     Outputs,
     Precision,
+    UnusableNetwork,
 )
 from service.engine.precision import check_precision
 
@@ -32,7 +37,8 @@ def load_engine(
 ) -> Engine:
     """The engine `name` for `bundle`. Each engine's library is imported here, only when it is asked for.
 
-    Whatever is not float32 on the CPU is held against it, on a few images, before it is given out.
+    It has answered an image as its bundle's manifest says before it is given out; whatever is not float32 on the CPU is held
+    against it, on a few more.
 
     Args:
         bundle: whose network is run.
@@ -46,6 +52,7 @@ def load_engine(
 
     Raises:
         EngineError: what was asked for cannot be had, or its answers are not precise enough; the message says what to do.
+        UnusableNetwork: the library cannot read or run the file, or it does not answer as the manifest says.
         BundleError: the bundle lacks the file that the engine runs.
     """
     options = Options(
@@ -56,14 +63,28 @@ def load_engine(
         tensorrt_cache=tensorrt_cache,
         max_batch=max_batch,
     )
-    engine = _open(bundle, name, options)
-    if (device, precision) != ("cpu", "float32"):
+    with _as_unusable(bundle, name):
+        engine = _open(bundle, name, options)
         try:
-            _check(engine, bundle, name, threads)
+            check_answer(engine, bundle.manifest)
+            if (device, precision) != ("cpu", "float32"):
+                _check(engine, bundle, name, threads)
         except Exception:
             engine.close()
             raise
     return engine
+
+
+@contextmanager
+def _as_unusable(bundle: Bundle, name: EngineName) -> Iterator[None]:
+    """Errors of the libraries, which have no common root, as one of ours."""
+    try:
+        yield
+    except RankoneError:
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UnusableNetwork(f"the {name} engine cannot run the network in {bundle.path}: {reason}") from error
 
 
 def _open(bundle: Bundle, name: EngineName, options: Options) -> Engine:
@@ -107,4 +128,4 @@ def _check_torch(name: EngineName) -> None:
         raise EngineError(f"{needs} needs torch: install it, or set {instead}") from error
 
 
-__all__ = ["Engine", "EngineError", "EngineOutOfMemory", "Outputs", "load_engine"]
+__all__ = ["Engine", "EngineError", "EngineOutOfMemory", "Outputs", "UnusableNetwork", "load_engine"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from zipfile import BadZipFile, ZipFile
 
-from service.engine.base import EngineError
+from service.engine.base import UnusableNetwork
 
 _CONFIG: Final = re.compile(r"data/(weights|constants)/\w+_config\.json")
 _GRAPH: Final = "models/model.json"
@@ -28,17 +28,17 @@ _ARITHMETIC: Final = re.compile(r"[\d\s()+*/-]*")
 
 
 def check_archive(path: Path) -> None:
-    """Raises EngineError where the archive holds pickles, code, foreign operators or files of an unknown kind."""
+    """Raises UnusableNetwork where the archive holds pickles, code, foreign operators or files of an unknown kind."""
     try:
         with ZipFile(path) as archive:
             for entry in archive.infolist():
                 name = entry.filename.partition("/")[2]
                 if found := _objection(archive, entry.filename, name, entry.file_size):
-                    raise EngineError(
+                    raise UnusableNetwork(
                         f"{path} is not opened: {found}. Use RANKONE_ENGINE=onnx, or export the bundle again"
                     )
     except (BadZipFile, ValueError) as error:
-        raise EngineError(f"{path} is not an archive of torch.export: {error}") from error
+        raise UnusableNetwork(f"{path} is not an archive of torch.export: {error}") from error
 
 
 def _objection(archive: ZipFile, full: str, name: str, size: int) -> str | None:

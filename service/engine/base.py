@@ -29,6 +29,10 @@ class EngineError(RankoneError, RuntimeError):
     """An engine that cannot be had as it was asked for, or whose answer cannot be right."""
 
 
+class UnusableNetwork(EngineError):
+    """A bundle's network that cannot be run, or whose answers cannot be right; another bundle may be as it should."""
+
+
 class EngineOutOfMemory(EngineError):
     """A batch that does not fit; a smaller one may, and the engine can go on."""
 

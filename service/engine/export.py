@@ -8,7 +8,7 @@ from torch.export.passes import move_to_device_pass
 
 from model.bundle import PROGRAM, Bundle
 from service.engine.archive import check_archive
-from service.engine.base import EngineError, Options
+from service.engine.base import Options, UnusableNetwork
 from service.engine.torch_engine import TorchEngine, check_options
 
 
@@ -16,11 +16,12 @@ def export_engine(bundle: Bundle, options: Options) -> TorchEngine:
     """The bundle's `model.pt2`.
 
     Raises:
-        EngineError: the bundle has no such file, one that is not opened (see `archive`), or the options cannot be honoured.
+        EngineError: the options cannot be honoured.
+        UnusableNetwork: the bundle has no such file, or one that is not opened (see `archive`).
     """
     check_options("export", options)
     if PROGRAM not in bundle.manifest.files:
-        raise EngineError(
+        raise UnusableNetwork(
             f"{bundle.path} was exported before there was a {PROGRAM}, which the export engine runs: export it again "
             "(rankone export), or set RANKONE_ENGINE=onnx"
         )

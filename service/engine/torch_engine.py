@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from model.bundle import Bundle
-from service.engine.base import EngineError, EngineName, Images, Options, Outputs, Precision, reports_out_of_memory
+from service.engine.base import (
+    EngineError,
+    EngineName,
+    Images,
+    Options,
+    Outputs,
+    Precision,
+    UnusableNetwork,
+    reports_out_of_memory,
+)
 from service.engine.lanes import Lane, Lanes, Step
 
 logger = logging.getLogger("rankone")
@@ -80,11 +89,11 @@ def lower(module: nn.Module, dtype: torch.dtype) -> None:
     """Casts the weights of the backbone within `module`, and lays them out as convolutions read them, channels last.
 
     Raises:
-        EngineError: there is no backbone in it.
+        UnusableNetwork: there is no backbone in it.
     """
     weights = [weight for name, weight in module.named_parameters() if _BACKBONE in name]
     if not weights:
-        raise EngineError("the exported module has no backbone by that name: export the bundle again")
+        raise UnusableNetwork("the exported module has no backbone by that name: export the bundle again")
     for weight in weights:
         layout = torch.channels_last if weight.dim() == 4 else torch.preserve_format
         weight.data = weight.data.to(dtype, memory_format=layout)

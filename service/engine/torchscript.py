@@ -7,7 +7,7 @@ import warnings
 import torch
 
 from model.bundle import TORCHSCRIPT, Bundle
-from service.engine.base import EngineError, Options
+from service.engine.base import Options, UnusableNetwork
 from service.engine.torch_engine import TorchEngine, check_options
 
 
@@ -15,7 +15,8 @@ def torchscript_engine(bundle: Bundle, options: Options) -> TorchEngine:
     """The bundle's `model.torchscript.pt`.
 
     Raises:
-        EngineError: the options cannot be honoured, or on a GPU float32 would not be float32.
+        EngineError: the options cannot be honoured.
+        UnusableNetwork: on a GPU float32 would not be float32.
         BundleError: the bundle has no such file.
     """
     check_options("torchscript", options)
@@ -28,11 +29,11 @@ def torchscript_engine(bundle: Bundle, options: Options) -> TorchEngine:
 
 
 def check_no_tf32(module: torch.jit.ScriptModule) -> None:
-    """Raises EngineError if a convolution was traced while TF32 was allowed: that is a constant of it, above all settings."""
+    """Raises UnusableNetwork if TF32 was allowed as a convolution was traced: that is a constant of it, above all settings."""
     graph = module.inlined_graph
     for node in graph.findAllNodes("aten::_convolution"):  # type: ignore[attr-defined]
         if list(node.inputs())[-1].toIValue():
-            raise EngineError(
+            raise UnusableNetwork(
                 "model.torchscript.pt would compute float32 in TF32, with 10 bits, as it was exported by an older version: "
                 "export the bundle again, or set RANKONE_ENGINE=onnx"
             )

@@ -138,4 +138,4 @@ async def test_an_answer_that_cannot_be_right_is_no_answer(
         response = await client.post("/embed", files=multipart(images[:1]))
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
-    assert response.json()["detail"] == "the network answered with NaN or infinity"
+    assert response.json()["detail"] == "the network answered this image with NaN or infinity"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import numpy as np
+import onnx
 import pytest
 from fastapi import FastAPI
+from onnx import numpy_helper
 
 from benchmarks.serving.tiny import tiny_bundle
-from model.bundle import MANIFEST, WEIGHTS, BundleError, read_manifest, seal, staged
+from model.bundle import MANIFEST, ONNX, WEIGHTS, BundleError, read_manifest, seal, staged
 from service.app import create_app
 from service.engine import Outputs
 from service.engine.base import Images
@@ -168,6 +172,49 @@ async def test_one_without_the_file_of_the_engine_is_passed_over(folder: Path) -
             await asyncio.sleep(0.01)
     assert isinstance(failures[0], BundleError)
     assert "v3 has no model.onnx" in str(failures[0])
+
+
+def no_network(stage: Path) -> None:
+    (stage / ONNX).write_bytes(b"no network")
+
+
+def no_numbers(stage: Path) -> None:
+    model = onnx.load(stage / ONNX)
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
+    weights.CopyFrom(numpy_helper.from_array(np.full((3, 10_000), np.nan, np.float32), "weights"))
+    onnx.save(model, stage / ONNX)
+
+
+def untouched(_: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "manifest", "sentence"),
+    [
+        (no_network, {}, "the onnx engine cannot run the network in"),
+        (no_numbers, {}, "the network of tiny 3 answers an image with NaN or infinity"),
+        (untouched, {"dim": 77}, "shapes (1, 10000) and None, and its manifest says (1, 77) and None: export it again"),
+        (untouched, {"classes": ("a", "b")}, "its manifest says (1, 10000) and (1, 2)"),
+    ],
+)
+async def test_a_sound_file_with_a_network_that_cannot_serve_is_passed_over(
+    folder: Path, change: Callable[[Path], None], manifest: dict[str, object], sentence: str
+) -> None:
+    """Its checksums are those of the manifest."""
+    record = read_manifest(folder / "v2")[0].model_copy(
+        update={"version": "3", "created": datetime.now(UTC), **manifest}
+    )
+    with staged(folder / "v3") as stage:
+        shutil.copy(folder / "v2" / ONNX, stage)
+        change(stage)
+        seal(stage, record, folder / "v3")
+    async with served(folder) as (_, http):
+        assert (await http.get("/info")).json()["version"] == "2"
+        refused = await http.post("/models/tiny/3/load")
+        assert refused.status_code == 409
+        assert sentence in refused.json()["detail"]
+        assert (await http.get("/info")).json()["version"] == "2"
 
 
 async def test_the_end_waits_for_every_model_that_was_served(folder: Path) -> None:

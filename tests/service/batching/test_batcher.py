@@ -261,8 +261,14 @@ async def test_an_engine_that_does_not_come_back_can_be_seen(bench: Bench) -> No
     assert bench.batcher.running_s == 0
 
 
-async def test_nan_in_an_answer_is_an_error(bench: Bench) -> None:
+async def test_nan_in_an_answer_is_an_error_of_that_image_alone(bench: Bench) -> None:
+    first = bench.job(0)
+    await bench.started()
+    good, bad, mixed, other = bench.job(1), bench.job(np.nan), bench.job(2, np.inf), bench.job(3)
     bench.engine.open.release(10)
-    job = bench.job(np.nan)
-    with pytest.raises(EngineError, match="NaN or infinity"):
-        await job.done
+    for job in (bad, mixed):
+        with pytest.raises(EngineError, match="this image with NaN or infinity"):
+            await job.done
+    await asyncio.gather(*(job.done for job in (first, good, other)))
+    assert (answer(good), answer(other)) == ([1], [3])
+    assert bench.sizes()[1] == 4, "they were of one batch"
