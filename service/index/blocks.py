@@ -38,15 +38,30 @@ class Blocks:
         """Rows that each block has room for."""
         return [len(block) for block in self._blocks]
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """The fewest and the most rows that `fit` would change nothing for."""
+        return (self._starts[-1] + 1 if self._starts else 0), self._capacity
+
+    def fit(self, rows: int) -> None:
+        """Takes memory for so many rows, and lets go of blocks that they do not need.
+
+        Raises:
+            DeviceProblem: the device has none.
+        """
+        while self._starts and self._starts[-1] >= rows:
+            del self._blocks[-1], self._starts[-1]
+        while self._capacity < rows:
+            self._grow()
+
     def set(self, row: int, vectors: Stored) -> None:
         """Writes rows (n, dim) from `row` on, which lies one behind the last at most.
 
         Raises:
-            DeviceProblem: the device has no memory for another block.
+            DeviceProblem: the device has no memory for them.
         """
+        self.fit(max(row + len(vectors), self._capacity))
         while len(vectors):
-            if row == self._capacity:
-                self._grow()
             block, place = self._where(row)
             part = self._blocks[block][place : place + len(vectors)]
             part.copy_(torch.from_numpy(vectors[: len(part)].astype(self._stored)))
@@ -58,8 +73,6 @@ class Blocks:
         if hole != last:
             other, there = self._where(hole)
             self._blocks[other][there] = self._blocks[block][place]
-        if place == 0:
-            del self._blocks[block:], self._starts[block:]
 
     def parts(self, rows: Rows | int, height: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Dense matrices of up to `height` rows that together hold `rows` (all below a number), with their numbers.

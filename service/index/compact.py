@@ -49,12 +49,26 @@ class Codes:
         """Memory of a row."""
         return self._bits.shape[1] + self._factors.itemsize
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """The fewest and the most rows that `fit` would change nothing for."""
+        return 0, len(self._bits)
+
+    def fit(self, rows: int) -> None:
+        """Takes memory for so many rows, and keeps what it has.
+
+        Raises:
+            MemoryError: there is none.
+        """
+        while rows > len(self._bits):  # 1,260 bytes a row: moved in no time
+            factors = np.concatenate([self._factors, np.zeros_like(self._factors)])
+            self._bits = np.concatenate([self._bits, np.zeros_like(self._bits)])
+            self._factors = factors
+
     def set(self, row: int, vectors: Stored) -> None:
         """Writes rows (n, dim) from `row` on, which lies one behind the last at most."""
         end = row + len(vectors)
-        while end > len(self._bits):  # 1,260 bytes a row: moved in no time
-            self._bits = np.concatenate([self._bits, np.zeros_like(self._bits)])
-            self._factors = np.concatenate([self._factors, np.zeros_like(self._factors)])
+        self.fit(end)
         x = as_floats(vectors)
         self._bits[row:end] = self._packed(x > 0)
         lengths = np.abs(x).sum(axis=1)

@@ -23,6 +23,9 @@ class Directory:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._row
+
     @property
     def sequences(self) -> Rows:
         """The sequence numbers (n,) by row."""

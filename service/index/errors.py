@@ -4,7 +4,7 @@ IndexProblem
 ├── UnknownIndex     no index of that name
 ├── UnknownItem      no item of that id
 ├── IndexConflict    made with another bundle or other options, or an id twice in one request
-├── IndexFull        the disk is full; nothing of the request was stored
+├── IndexFull        the disk is full, or the memory that is searched; nothing of the request was stored
 ├── IndexReadOnly    a commit failed: what was acknowledged is searched, nothing is stored any more
 ├── IndexDamaged     the file is no index, or not whole
 ├── DeviceProblem    where it is to be searched there is no such device, or no room
@@ -31,7 +31,7 @@ class IndexConflict(IndexProblem):
 
 
 class IndexFull(IndexProblem):
-    """No room on disk; what was acknowledged before is safe."""
+    """No room on disk, or in the memory where it is to be searched; what was acknowledged before is safe."""
 
 
 class IndexReadOnly(IndexProblem):

@@ -35,11 +35,24 @@ class GpuMatrix:
         self._rounding = rounding(dim, self._blocks.dtype)
         use_full_precision()
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """The fewest and the most rows that `fit` would change nothing for."""
+        return self._blocks.span
+
+    def fit(self, rows: int) -> None:
+        """Takes memory for so many rows, and lets go of blocks that they do not need.
+
+        Raises:
+            DeviceProblem: the device has none.
+        """
+        self._blocks.fit(rows)
+
     def set(self, row: int, vectors: Stored) -> None:
         """Writes rows (n, dim) from `row` on, which lies one behind the last at most.
 
         Raises:
-            DeviceProblem: the device has no memory for another block.
+            DeviceProblem: the device has no memory for them.
         """
         self._blocks.set(row, vectors)
 

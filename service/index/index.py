@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,12 +41,12 @@ class Index:
     ) -> None:
         store = Store(path)
         self.spec, self.path, self.device = store.spec, path, searched_on(store.spec, device)
-        try:
+        with ExitStack() as opened:
+            opened.callback(store.close)
             reader = Reader(path)
+            opened.callback(reader.close)
             loaded = load(reader, store.spec, path, threads, device)
-        except BaseException:
-            store.close()
-            raise
+            opened.pop_all()
         self._store, self._damaged = store, set(loaded.damaged)
         self._readers = Readers(path)
         self._searcher = Searcher(
@@ -58,7 +59,7 @@ class Index:
             turn or threading.Lock(),
             path.stem,
         )
-        self._writer = Writer(store, self._follow, path.stem)
+        self._writer = Writer(store, self._make_room, self._follow, path.stem)
 
     def __len__(self) -> int:
         return self._store.count - len(self._damaged)
@@ -101,7 +102,7 @@ class Index:
 
         Raises:
             IndexConflict: two of the items have the same id.
-            IndexFull: there is no room on the disk.
+            IndexFull: there is no room on the disk, or in the memory where it is searched.
             IndexReadOnly: the disk failed, now or before.
         """
         return self.submit(items).result().sequence
@@ -174,6 +175,9 @@ class Index:
         if not record.is_whole:
             raise IndexDamaged(f"the item {item_id!r} is damaged on disk: add it again, or restore a backup")
         return record.item(self.spec)
+
+    def _make_room(self, records: Sequence[Record]) -> None:
+        self._searcher.make_room(len(self), [record.id for record in records])
 
     def _follow(self, effects: list[Effect]) -> None:
         """Between the disk and the answer: what is stored is searched."""

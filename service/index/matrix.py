@@ -30,12 +30,28 @@ class Matrix:
         self._height = max(1, _BLOCK_BYTES // (4 * dim * _TILE)) * _TILE
         self._blocks: list[Vectors] = []
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """The fewest and the most rows that `fit` would change nothing for."""
+        most = len(self._blocks) * self._height
+        return max(0, most - self._height + 1), most
+
+    def fit(self, rows: int) -> None:
+        """Takes memory for so many rows, and lets go of what they do not need.
+
+        Raises:
+            MemoryError: there is none.
+        """
+        needed = -(-rows // self._height)
+        del self._blocks[needed:]
+        while len(self._blocks) < needed:  # untouched pages take no memory
+            self._blocks.append(np.empty((self._height, self._dim), np.float32))
+
     def set(self, row: int, vectors: Stored) -> None:
         """Writes rows (n, dim) from `row` on, which lies one behind the last at most."""
+        self.fit(max(row + len(vectors), self.span[1]))
         while len(vectors):
             block, place = divmod(row, self._height)
-            if block == len(self._blocks):  # untouched pages take no memory
-                self._blocks.append(np.empty((self._height, self._dim), np.float32))
             part = self._blocks[block][place : place + len(vectors)]
             as_floats(vectors[: len(part)], part)
             row, vectors = row + len(part), vectors[len(part) :]
@@ -45,8 +61,6 @@ class Matrix:
         block, place = divmod(last, self._height)
         if hole != last:
             self._blocks[hole // self._height][hole % self._height] = self._blocks[block][place]
-        if place == 0:
-            del self._blocks[block:]
 
     def nearest(self, queries: Vectors, k: int, rows: Rows | int) -> tuple[Vectors, Rows]:
         """Inner products (m, k) and rows (m, k) of the k nearest among `rows` (all below a number), best first."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 
 from service.index.directory import Directory
-from service.index.errors import IndexProblem
+from service.index.errors import DeviceProblem, IndexFull, IndexProblem
 from service.index.filters import Filter
 from service.index.inbox import Inbox
 from service.index.matrix import as_queries
@@ -60,7 +60,15 @@ Hits = list[list[Hit]]
 Asked = tuple[Query, "Future[Hits]"]
 
 
-class _Lost(Exception):
+@dataclass(frozen=True)
+class _Room:
+    """Asked for: memory for items with these ids, beside all that are there."""
+
+    ids: Collection[str]
+    made: Future[None] = field(default_factory=Future)
+
+
+class _Lost(IndexProblem):
     """The rows could not follow the disk, and must not be searched any more."""
 
 
@@ -83,7 +91,7 @@ class Searcher:
     ) -> None:
         self._spec, self._reader, self._gallery, self._directory = spec, reader, gallery, directory
         self._sequence, self._threads, self._turn = sequence, threads, turn
-        self._inbox = Inbox[Asked | list[Effect]]()
+        self._inbox = Inbox[Asked | list[Effect] | _Room]()
         self._questions: list[Asked] = []
         self._is_open = True
         self.problem: str | None = None
@@ -97,6 +105,23 @@ class Searcher:
         if not self._inbox.put((query, future)):
             future.set_exception(IndexProblem(self.problem or "the index is closed"))
         return future
+
+    def make_room(self, count: int, ids: Collection[str]) -> None:
+        """Returns when there is memory for `count` items and those with these ids, which may be among them.
+
+        For the writer, who must not store what then cannot be searched.
+
+        Raises:
+            IndexFull: there is none.
+            IndexProblem: nothing is searched any more.
+        """
+        fewest, most = self._gallery.span  # which changes when the writer asks for it, and not else
+        if fewest <= count + len(ids) <= most:
+            return
+        room = _Room(ids)
+        if not self._inbox.put(room):
+            raise IndexProblem(self.problem or "the index is closed")
+        room.made.result()
 
     def follow(self, effects: list[Effect]) -> None:
         """Takes note of a transaction that is on disk."""
@@ -112,7 +137,7 @@ class Searcher:
         try:
             self._serve()
         except _Lost as error:
-            self.problem = f"the search thread failed, start the service again: {error}"
+            self.problem = str(error)
             self._inbox.close()
             while self._is_open:
                 self._next_effects()
@@ -139,16 +164,31 @@ class Searcher:
             self._is_open = False
         elif isinstance(message, list):
             return message
+        elif isinstance(message, _Room):
+            self._fit(message)
         else:
             self._questions.append(message)
         return None
+
+    def _fit(self, room: _Room) -> None:
+        try:
+            num_new = sum(item_id not in self._directory for item_id in set(room.ids))
+            self._gallery.fit(len(self._directory) + num_new)
+        except (DeviceProblem, MemoryError) as error:
+            room.made.set_exception(IndexFull(f"nothing of this request was stored: {error}"))
+        except Exception as error:
+            room.made.set_exception(error)
+        else:
+            room.made.set_result(None)
 
     def _apply(self, effects: Iterable[Effect]) -> None:
         try:
             for effect in effects:
                 self._make(effect)
         except Exception as error:
-            raise _Lost(f"{type(error).__name__}: {error}") from error
+            raise _Lost(
+                f"the search thread failed, start the service again: {type(error).__name__}: {error}"
+            ) from error
 
     def _make(self, effect: Effect) -> None:
         for item_id in effect.dropped:

@@ -10,6 +10,7 @@ from typing import Final
 
 from service.index.errors import IndexFull, IndexProblem, IndexReadOnly
 from service.index.inbox import Inbox
+from service.index.items import Record
 from service.index.store import Change, Effect, Put, Store
 
 _MAX_RECORDS: Final = 4096
@@ -20,13 +21,18 @@ _MAX_LOG_BYTES: Final = 1 << 26
 
 Waiting = tuple[Change, "Future[Effect]"]
 Publish = Callable[[list[Effect]], None]
+MakeRoom = Callable[[Sequence[Record]], None]
 
 
 class Writer:
-    """Owns a store. `publish` is told of every transaction after it is on disk and before it is acknowledged."""
+    """Owns a store.
 
-    def __init__(self, store: Store, publish: Publish, name: str) -> None:
-        self._store, self._publish = store, publish
+    Before a transaction, `make_room` is called with its records, and may refuse them as IndexFull. `publish` is
+    told of it after it is on disk and before it is acknowledged.
+    """
+
+    def __init__(self, store: Store, make_room: MakeRoom, publish: Publish, name: str) -> None:
+        self._store, self._make_room, self._publish = store, make_room, publish
         self._inbox = Inbox[Waiting]()
         self._log_bytes = 0
         self.problem: str | None = None
@@ -77,6 +83,7 @@ class Writer:
             _fail(group, IndexReadOnly(self.problem))
             return
         try:
+            self._make_room([record for change, _ in group if isinstance(change, Put) for record in change.records])
             outcomes = self._store.commit([change for change, _ in group])
         except IndexReadOnly as error:
             self.problem = str(error)
@@ -101,8 +108,8 @@ class Writer:
         if self.problem is None:
             try:
                 self._store.checkpoint()
-            except IndexReadOnly as error:
-                self.problem = str(error)
+            except Exception as error:  # whatever it is: without this thread nobody would ever be answered
+                self.problem = str(error) or repr(error)
 
 
 def _fail(group: Sequence[Waiting], error: Exception) -> None:

@@ -53,7 +53,8 @@ def test_blocks_are_never_moved_and_rows_stay_dense() -> None:
             if move is not None:
                 rows.move(*move)
         assert len(directory) == len(expected)
-        assert len(rows._blocks) == -(-len(directory) // 8)
+        rows.fit(len(directory))
+        assert rows.span == (max(0, (len(directory) - 1) // 8 * 8 + 1), -(-len(directory) // 8) * 8)
         query = unit(1, DIM, turn)
         (found,) = ranked(rows, directory, query, [Wish(5)], Scope(len(directory)))
         assert [place.id for place in found] == best(expected, query[0], 5)
