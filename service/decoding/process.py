@@ -15,9 +15,11 @@ from typing import Final, cast
 from model.preprocessing import ImageRejected, Limits, Preprocessing, UndecodableImage
 from service.batching.job import Task
 from service.decoding.slots import Slots
-from service.decoding.worker import ANSWER, ASK, DONE, REJECTIONS
+from service.decoding.worker import ANSWER, ASK, DONE, READY, REJECTIONS
 
 _MODULE: Final = "service.decoding.worker"
+_MAX_BODY: Final = 1 << 20
+"""Of an answer: a thumbnail, or a sentence."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class DecodeLimits:
 class WorkerProcess(asyncio.Protocol):
     """Started by `start`; `on_free` is called when it can take an image, `on_end` once when the process is gone.
 
-    An image that ends the process, or takes longer than the limit, is refused as one that cannot be decoded.
+    An image that ends the process, takes longer than the limit, or makes it answer as it should not, is refused as one that
+    cannot be decoded.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class WorkerProcess(asyncio.Protocol):
         self._limits = limits
         self._on_free, self._on_end, self._on_decoded = on_free, on_end, on_decoded
         self._received = bytearray()
+        self._is_ready = False
         self._task: Task | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reason = "the decoder crashed on it"
@@ -87,22 +91,33 @@ class WorkerProcess(asyncio.Protocol):
         if len(self._received) < ANSWER.size:
             return
         outcome, length = ANSWER.unpack_from(self._received)
-        if len(self._received) < ANSWER.size + length:
-            return
-        body = bytes(self._received[ANSWER.size :])
-        self._received.clear()
-        if outcome == DONE:
-            self._finish(None, body)
-        elif outcome in REJECTIONS:
-            self._finish(REJECTIONS[outcome](body.decode(errors="replace")))
-        if not self._is_killed:  # it may have answered in the moment in which its time was up
-            self._on_free(self)
+        if length > _MAX_BODY or not self._is_expected(outcome) or len(self._received) > ANSWER.size + length:
+            self._kill("the decoder answered as none does")  # an image may have taken it over
+        elif len(self._received) == ANSWER.size + length:
+            body = bytes(self._received[ANSWER.size :])
+            self._received.clear()
+            self._take(outcome, body)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         self.process.kill()
         if self._task is not None:
             self._finish(UndecodableImage(self._reason))
         self._on_end(self)
+
+    def _is_expected(self, outcome: int) -> bool:
+        if self._is_ready:
+            return self._task is not None and (outcome == DONE or outcome in REJECTIONS)
+        return outcome == READY
+
+    def _take(self, outcome: int, body: bytes) -> None:
+        if not self._is_ready:
+            self._is_ready = True
+        elif outcome == DONE:
+            self._finish(None, body)
+        else:
+            self._finish(REJECTIONS[outcome](body.decode(errors="replace")))
+        if not self._is_killed:  # it may have answered in the moment in which its time was up
+            self._on_free(self)
 
     def _spawn(self, spec: Preprocessing, slots: Slots, link: int) -> subprocess.Popen[bytes]:
         """Takes a few milliseconds, on the event loop: in a thread, what it hands on could be closed under it."""
@@ -130,6 +145,8 @@ class WorkerProcess(asyncio.Protocol):
         self._on_decoded(task, error)
 
     def _too_slow(self) -> None:
-        self._reason = f"decoding it takes longer than {self._limits.timeout_s:g} s"
-        self._is_killed = True
+        self._kill(f"decoding it takes longer than {self._limits.timeout_s:g} s")
+
+    def _kill(self, reason: str) -> None:
+        self._reason, self._is_killed = reason, True
         self.process.kill()

@@ -22,7 +22,7 @@ from service.decoding import pool as pools
 from service.decoding.pool import DecodePool, DecodersFailed
 from service.decoding.process import DecodeLimits, WorkerProcess
 from service.decoding.slots import Slots
-from service.decoding.worker import ANSWER, DONE
+from service.decoding.worker import ANSWER, DONE, READY
 from service.rejections import InputsRejected
 
 pytestmark = pytest.mark.anyio
@@ -179,6 +179,36 @@ async def test_a_worker_that_answers_as_its_time_is_up_gets_no_other_image() -> 
         worker.data_received(ANSWER.pack(DONE, 0))
         assert in_time.tasks[0] in harness.decoded
         assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ANSWER.pack(READY, 0),
+        ANSWER.pack(9, 0),
+        ANSWER.pack(DONE, 0) + b"more",
+        ANSWER.pack(DONE, 0) * 2,
+        ANSWER.pack(DONE, 2**32 - 1),
+    ],
+)
+async def test_a_worker_that_an_image_has_taken_over_is_replaced(answer: bytes) -> None:
+    async with running() as harness:
+        (worker,) = harness.pool._workers
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        evil, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
+        worker.data_received(answer)
+        _, error = await rejection_of(evil)
+        assert (type(error), str(error)) == (UndecodableImage, "the decoder answered as none does")
+        assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
+
+
+@pytest.mark.parametrize("outcome", [READY, DONE])
+async def test_nor_may_it_answer_what_nobody_asked(outcome: int) -> None:
+    async with running() as harness:
+        (worker,) = harness.pool._workers
+        worker.data_received(ANSWER.pack(outcome, 0))
+        await harness.until(lambda: harness.num_deaths == 1)
+        assert len(await harness.pixels(harness.submit([picture(n) for n in range(3)]))) == 3
 
 
 async def test_an_idle_worker_that_is_killed_costs_nothing() -> None:
