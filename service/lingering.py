@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -34,10 +37,17 @@ class LingeringTransport:
         """Sends what has been written, and then the end of it."""
         if not self.is_closing():
             self._is_lingering = True
+            self._patience.forget(self)
             self._patience.leaving[self] = None
             self._transport.resume_reading()
             self._transport.write_eof()
             self._look(self._loop.time() + self._patience.timeout_s)
+
+    def num_untaken(self) -> int:
+        """Bytes of answers that the client's machine has not taken yet, with those that the kernel keeps for it."""
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        (in_kernel,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))
+        return self._transport.get_write_buffer_size() + int(in_kernel)
 
     def hear(self) -> None:
         """Takes note that the client still sends."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from service.lingering import LingeringTransport
+
+_SLOWEST_BYTES_PER_S: Final = 2048
 
 
 class Waits:
@@ -57,26 +59,36 @@ class Patience:
 
     Args:
         timeout_s: for the headers of a request to arrive, again for its body, for the next request of a connection, and
-            for some of an answer to be taken.
+            for the next `slowest_bytes` of an answer to be taken.
         max_connections: over that, one that we wait for is closed: first those after their last answer, then those between
-            two requests, then those that owe us the rest of one, and of each kind the one that has kept us waiting longest.
+            two requests, then those that do not take their answer, then those that owe us the rest of a request, and of each
+            kind the one that has kept us waiting longest.
     """
 
     def __init__(self, timeout_s: float, max_connections: int) -> None:
         self.timeout_s, self.max_connections = timeout_s, max_connections
         self.leaving: OrderedDict[LingeringTransport, None] = OrderedDict()
         """They end by themselves."""
+        self.taking: OrderedDict[LingeringTransport, None] = OrderedDict()
+        """They have more of an answer to take than we keep for them, and none of it was taken since."""
         self.idle, self.receiving = Waits(timeout_s), Waits(timeout_s)
+
+    @property
+    def slowest_bytes(self) -> float:
+        """What a client takes of an answer in `timeout_s` at least."""
+        return _SLOWEST_BYTES_PER_S * self.timeout_s
 
     def forget(self, transport: LingeringTransport) -> None:
         """Waits for it no more."""
         self.idle.end(transport)
         self.receiving.end(transport)
         self.leaving.pop(transport, None)
+        self.taking.pop(transport, None)
 
     def make_room(self, newcomer: LingeringTransport) -> None:
         """Closes a connection that we wait for, and not the newest."""
-        for longest in (next(iter(self.leaving), None), self.idle.longest, self.receiving.longest):
+        leaving, taking = (next(iter(them), None) for them in (self.leaving, self.taking))
+        for longest in (leaving, self.idle.longest, taking, self.receiving.longest):
             if longest is not None and longest is not newcomer:
                 self.forget(longest)  # it leaves by itself only later, and the next newcomer needs room of its own
                 longest.abort()

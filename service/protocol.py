@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
 
 _MAX_HEADER_BYTES: Final = 65_536
+_MOST_UNSENT_BYTES: Final = 262_144
+"""Of an answer in the kernel, beside what is on its way; by default that is megabytes."""
+_TCP_NOTSENT_LOWAT: Final = 25
+"""Linux's, which `socket` names from Python 3.12 on."""
 _NOT_HTTP: Final = "this is not HTTP/1.1: the first line, a header or the framing of the body cannot be read"
 _LONG_HEADERS: Final = (
     f"the headers, trailers or chunk extensions of the request are longer than {_MAX_HEADER_BYTES:,} bytes"
@@ -38,10 +42,12 @@ class PatientProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self.parser = RequestParser(self)  # type: ignore[assignment]
         self._patience = patience
-        self._unsent_deadline: asyncio.TimerHandle | None = None
+        self._untaken_deadline: asyncio.TimerHandle | None = None
         self._num_header_bytes = 0
         self._is_in_headers = True
         self._has_begun = self._is_told_to_end = False
+        self._is_taken = True
+        self._among: Waits | None = None
         self._num_unanswered = 0
         self._refusal: Problem | None = None
         self._running: RequestResponseCycle | None = None
@@ -49,11 +55,10 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(LingeringTransport(transport, self._patience, self.loop))  # type: ignore[arg-type]
         raw = transport.get_extra_info("socket")
-        if raw is not None and raw.family in (
-            socket.AF_INET,
-            socket.AF_INET6,
-        ):  # for those that are gone without a word
+        if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
+            # the first for clients that are gone without a word; the second as we cannot tell who takes what the kernel keeps
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * self._patience.timeout_s))
+            raw.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _MOST_UNSENT_BYTES)
         self._wait(self._patience.receiving)
         if len(self.connections) > self._patience.max_connections:
             self._patience.make_room(self.transport)
@@ -96,7 +101,7 @@ class PatientProtocol(HttpToolsProtocol):
                 self.loop.call_soon(self.shutdown_if_silent)
         else:
             self._num_unanswered += 1
-            self._patience.forget(self.transport)
+            self._wait(None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -109,8 +114,8 @@ class PatientProtocol(HttpToolsProtocol):
             self._send(self._refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._patience.forget(self.transport)
         self.resume_writing()
+        self._patience.forget(self.transport)
         if self._running is not None:  # uvicorn tells the request that came last, which may not have begun
             self._running.disconnected = True
             self._running.message_event.set()
@@ -118,13 +123,17 @@ class PatientProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_unsent(self.transport.get_write_buffer_size())
+        self._watch_untaken(self.transport.num_untaken())
+        self._is_taken = False
+        self._wait(self._among)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._unsent_deadline is not None:
-            self._unsent_deadline.cancel()
-            self._unsent_deadline = None
+        if self._untaken_deadline is not None:
+            self._untaken_deadline.cancel()
+            self._untaken_deadline = None
+        self._is_taken = True
+        self._wait(self._among)
 
     def shutdown(self) -> None:
         """At the end: a request that is on its way is waited for, as long as any; one that may be, for a moment."""
@@ -164,24 +173,30 @@ class PatientProtocol(HttpToolsProtocol):
         self.transport.close()
         self.loop.call_later(MOMENT_S, self.transport.abort)
 
-    def _wait(self, among: Waits) -> None:
+    def _wait(self, among: Waits | None) -> None:
+        """For what is among those, or for nothing; before that, for the last answer to be taken."""
+        self._among = among
         if self.transport.is_closing():
             return
         self._patience.forget(self.transport)
-        if not self._num_unanswered:  # else it is the client who waits, whatever it has sent of its next request
+        if not self._is_taken:
+            self._patience.taking[self.transport] = None
+        elif (
+            among is not None and not self._num_unanswered
+        ):  # else it is the client who waits, whatever it has sent since
             among.begin(self.transport)
 
-    def _watch_unsent(self, num_bytes: int) -> None:
-        """Ends the connection if of so many unsent bytes none has been taken when the time is over."""
+    def _watch_untaken(self, num_bytes: int) -> None:
+        """Ends the connection if of so many bytes too few have been taken when the time is over."""
 
         def look() -> None:
-            left = self.transport.get_write_buffer_size()
-            if left >= num_bytes:
+            left = self.transport.num_untaken()
+            if num_bytes - left < self._patience.slowest_bytes:
                 self.transport.abort()
             else:
-                self._watch_unsent(left)
+                self._watch_untaken(left)
 
-        self._unsent_deadline = self.loop.call_later(self._patience.timeout_s, look)
+        self._untaken_deadline = self.loop.call_later(self._patience.timeout_s, look)
 
 
 def _closing(refusal: Problem, headers: list[tuple[bytes, bytes]]) -> bytes:

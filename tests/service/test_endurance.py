@@ -211,3 +211,61 @@ async def test_memory_stays_flat(serve: Callable[..., Process]) -> None:
     assert set(statuses) == {200, 415}
     for pid in pids:
         assert resident_bytes(pid) - before[pid] < 20_000_000
+
+
+async def test_clients_that_do_not_take_their_answers_leave_before_those_that_send(
+    serve: Callable[..., Process],
+) -> None:
+    """They ask for what anybody may have, three times as many as there may be."""
+    process = serve(max_connections=20)
+    with socket.create_connection(("127.0.0.1", process.port), timeout=10) as sending:
+        sending.sendall(
+            b"PUT /indexes/mine HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{"
+        )
+        slow = []
+        for _ in range(60):
+            slow.append(not_reading(process.port))
+            await asyncio.sleep(0.02)  # it is given what there is room for
+        async with load(process, 1, embeds()) as running:
+            assert set((await running).statuses) == {200}
+        sending.sendall(b"}")
+        status = sending.recv(4096)[:12]
+    num_whole = sum(is_whole(connection) for connection in slow)
+    assert (status, num_whole <= 20) == (b"HTTP/1.1 201", True)
+
+
+async def test_a_client_that_takes_next_to_nothing_is_left(serve: Callable[..., Process]) -> None:
+    process = serve(receive_timeout_s=1)
+    slow = not_reading(process.port)
+    for _ in range(25):
+        slow.recv(16)
+        await asyncio.sleep(0.1)
+    assert not is_whole(slow)
+
+
+async def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(serve: Callable[..., Process]) -> None:
+    process = serve(receive_timeout_s=1)
+    slow, taken = not_reading(process.port), 0
+    for _ in range(25):
+        taken += len(slow.recv(4096))
+        await asyncio.sleep(0.1)
+    assert is_whole(slow, taken)
+
+
+def not_reading(port: int) -> socket.socket:
+    """A connection with 1.5 MB to take, of which little fits into what the kernel keeps for it."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", port))
+    connection.settimeout(10)
+    connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n")
+    return connection
+
+
+def is_whole(connection: socket.socket, num_taken: int = 0) -> bool:
+    """Whether the rest of the answer comes; then the connection is closed."""
+    with connection, suppress(ConnectionResetError, TimeoutError):
+        connection.settimeout(3)
+        while num_taken < 1_500_000 and (part := connection.recv(1 << 20)):
+            num_taken += len(part)
+    return num_taken >= 1_500_000

@@ -10,6 +10,7 @@ import pytest
 
 from service.lingering import LingeringTransport
 from service.patience import Patience, Waits
+from service.protocol import PatientProtocol
 
 TIMEOUT_S = 0.1
 
@@ -34,14 +35,15 @@ def connections(count: int) -> list[tuple[Connection, LingeringTransport]]:
 
 @pytest.mark.anyio
 async def test_every_newcomer_has_room_made_by_another() -> None:
-    """Those after their last answer first, then between two requests, then on their way with one; never the newcomer."""
+    """Those after their last answer first, then between two requests, then those who do not take their answer, then those on
+    their way with a request; never the newcomer."""
     patience = Patience(30, max_connections=3)
-    (leaving, a), (between, b), (older, c), (old, d), (newcomer, e) = connections(5)
+    (leaving, a), (between, b), (stuck, f), (older, c), (old, d), (newcomer, e) = connections(6)
     for transport in (c, d, e):
         patience.receiving.begin(transport)
     patience.idle.begin(b)
-    patience.leaving[a] = None
-    for who in (leaving, between, older, old):
+    patience.leaving[a] = patience.taking[f] = None
+    for who in (leaving, between, stuck, older, old):
         patience.make_room(e)
         assert who.aborted.is_set()
     patience.make_room(e)
@@ -77,3 +79,18 @@ async def test_after_a_time_without_anybody_the_next_is_waited_for_too() -> None
     waits.begin(b)
     await asyncio.wait_for(late.aborted.wait(), 30)
     assert not gone.aborted.is_set()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seen", [[1000, 900], [1000, 700, 400, 300], [9, 9]])
+async def test_who_takes_too_little_in_any_stretch_of_time_is_left(seen: list[int]) -> None:
+    """Of each, the last stretch is the first with less than is asked for."""
+    (connection, transport), untaken = connections(1)[0], iter(seen)
+    connection.num_untaken = lambda: next(untaken)  # type: ignore[attr-defined]
+    protocol = object.__new__(PatientProtocol)
+    protocol.loop, protocol.transport = asyncio.get_running_loop(), transport
+    protocol._patience = Patience(TIMEOUT_S, max_connections=1)
+    assert 100 < protocol._patience.slowest_bytes < 300
+    protocol._watch_untaken(next(untaken))
+    await asyncio.wait_for(connection.aborted.wait(), 30)
+    assert list(untaken) == []
