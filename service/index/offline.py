@@ -14,8 +14,9 @@ from typing import Final
 import faiss
 import numpy as np
 
-from service.index.errors import IndexDamaged, UnknownIndex
+from service.index.errors import IndexDamaged, IndexProblem, UnknownIndex
 from service.index.index import Index
+from service.index.items import Record
 from service.index.lock import FolderLock
 from service.index.matrix import ROUNDING
 from service.index.reader import Reader
@@ -47,6 +48,28 @@ def file_of(folder: Path, name: str) -> Path:
         known = ", ".join(sorted(found.stem for found in folder.glob(f"*{SUFFIX}"))) or "none"
         raise UnknownIndex(f"there is no index {name!r} in {folder}; there are: {known}")
     return path
+
+
+def there(path: Path) -> Path:
+    """The same path.
+
+    Raises:
+        IndexProblem: nothing is there.
+    """
+    if not path.exists():
+        raise IndexProblem(f"{path} is not there")
+    return path
+
+
+def whole(record: Record) -> Record:
+    """The same record.
+
+    Raises:
+        IndexDamaged: it is damaged.
+    """
+    if not record.is_whole:
+        raise IndexDamaged(f"the item {record.id!r} is damaged on disk: add it again, or restore a backup")
+    return record
 
 
 @contextmanager
@@ -85,10 +108,8 @@ def tiles(reader: Reader, spec: Spec, tell: Tell, height: int = TILE) -> Iterato
     ids: list[str] = []
     rows: list[bytes] = []
     for _, record in reader.everything():
-        if not record.is_whole:
-            raise IndexDamaged(f"the item {record.id!r} is damaged on disk: add it again, or restore a backup")
         ids.append(record.id)
-        rows.append(record.vector)
+        rows.append(whole(record).vector)
         if len(ids) == height:
             yield _tile(ids, rows, spec)
             tell(len(ids))

@@ -218,7 +218,7 @@ def test_files_that_are_no_export_are_refused(path: Path, tmp_path: Path) -> Non
     (tmp_path / "pickle.jsonl").write_bytes(b'{"id": "a"}\n')
     with pytest.raises(IndexProblem, match="cannot be read: Array can't be memory-mapped: Python objects in dtype"):
         load_items(tmp_path / "pickle.npy", path, SPEC, silent)
-    with pytest.raises(IndexProblem, match="written to .npy or .parquet"):
+    with pytest.raises(IndexProblem, match="written to and read from .npy or .parquet"):
         export(path, tmp_path / "x.csv", silent)
     with pytest.raises(IndexProblem, match="x.npy is not there"):
         load_items(tmp_path / "x.npy", path, None, silent)
