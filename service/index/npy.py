@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Iterator
@@ -24,11 +25,12 @@ from service.index.schema import PARTIAL, Spec, place
 
 
 def write(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
-    """Writes all items; one that was broken off goes on where nothing was stored since.
+    """Writes all items; one that was broken off goes on if it was of the very same items.
 
-    Both files grow under names that tell the state of the index; vectors first, so that no line is without one.
+    Both files grow under names that tell what they are of; vectors first, so that no line is without one.
     """
-    partials = [out.with_name(f".{out.stem}-{reader.state()}{suffix}{PARTIAL}") for suffix in (".npy", ".jsonl")]
+    source = _digest(reader, spec)
+    partials = [out.with_name(f".{out.stem}-{source}{suffix}{PARTIAL}") for suffix in (".npy", ".jsonl")]
     width = spec.dim * np.dtype(spec.stored).itemsize
     header = _npy_header(spec, reader.count())
     with ExitStack() as files:
@@ -47,6 +49,11 @@ def write(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
     note.write_bytes(orjson.dumps(asdict(spec)))
     for partial, target in zip(partials[::-1], (out.with_suffix(".jsonl"), out), strict=True):
         place(partial, target)
+
+
+def _digest(reader: Reader, spec: Spec) -> str:
+    """Tells the items from those of any other index, or of another state of this one, which may have the same sequence."""
+    return hashlib.sha256(orjson.dumps([asdict(spec), reader.content()])).hexdigest()[:32]
 
 
 def _done(lines: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import queue
 import sqlite3
@@ -58,6 +59,16 @@ class Reader:
         if "sequence" not in about:
             raise IndexDamaged(f"{self._path} does not tell the state it is in; restore it from a backup")
         return int(about["sequence"])
+
+    def content(self) -> str:
+        """A digest of all items in their order, by their checksums: the same of the same content, and of nothing else."""
+        digest = hashlib.sha256()
+        try:
+            for (checksum,) in self._connection.execute("SELECT hex(checksum) FROM items ORDER BY sequence"):
+                digest.update(f"{checksum}\n".encode())
+        except sqlite3.DatabaseError as error:
+            raise as_problem(error, self._path) from error
+        return digest.hexdigest()
 
     def files(self) -> list[tuple[str, str]]:
         """The id and the sha256 of every item that came from a file."""

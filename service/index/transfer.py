@@ -29,7 +29,7 @@ _NORM_TOLERANCE: Final = 1e-2
 def export(path: Path, out: Path, tell: Tell) -> int:
     """Writes all items of one state of the index; returns how many. `out` is a .npy or .parquet file that is not there.
 
-    One that was broken off goes on where it stopped if it was a .npy file and nothing was stored in the index since.
+    One that was broken off goes on where it stopped if it was a .npy file and of the very same items.
 
     Raises:
         IndexConflict: `out` is there already.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import shutil
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,6 +180,69 @@ def test_an_export_that_broke_off_goes_on(index: Index, path: Path, tmp_path: Pa
     told: list[int] = []
     export(path, tmp_path / "out.npy", told.append)
     assert (told[0], sum(told)) == (100, 300)
+    for suffix in (".npy", ".jsonl", ".json"):
+        assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+def other_model(path: Path, stored: list[Item]) -> list[Item]:
+    make(path, replace(SPEC, fingerprint="b" * 64))
+    return [replace(item, vector=vector) for item, vector in zip(stored, unit(len(stored), DIM, seed=1), strict=True)]
+
+
+def other_dtype(path: Path, stored: list[Item]) -> list[Item]:
+    make(path, replace(SPEC, dtype="float32"))
+    return stored
+
+
+def other_kind(path: Path, stored: list[Item]) -> list[Item]:
+    make(path, replace(SPEC, kind="compact"))
+    return stored
+
+
+def other_order(path: Path, stored: list[Item]) -> list[Item]:
+    make(path, SPEC)
+    return stored[::-1]
+
+
+def dropped_and_filled_again(path: Path, stored: list[Item]) -> list[Item]:
+    path.unlink()
+    make(path, SPEC)
+    return [replace(stored[0], metadata={"n": 7}), *stored[1:]]
+
+
+@pytest.mark.parametrize(
+    ("name", "remake"),
+    [
+        ("new", other_model),
+        ("new", other_dtype),
+        ("new", other_kind),
+        ("new", other_order),
+        ("default", dropped_and_filled_again),
+    ],
+)
+def test_an_export_does_not_go_on_with_what_another_index_began(
+    path: Path, tmp_path: Path, name: str, remake: Callable[[Path, list[Item]], list[Item]]
+) -> None:
+    """Of as many items under the same ids, as those of one folder are, and with the same sequence."""
+
+    def stop(count: int) -> None:
+        if count:
+            raise KeyboardInterrupt
+
+    stored, other = items(30), tmp_path / f"{name}.sqlite"
+    index = Index(path)
+    index.put(stored)
+    index.close()
+    with pytest.raises(KeyboardInterrupt):
+        export(path, tmp_path / "out.npy", stop)
+    wanted = remake(other, stored)
+    index = Index(other)
+    index.put(wanted)
+    index.close()
+    told: list[int] = []
+    export(other, tmp_path / "out.npy", told.append)
+    assert (told[0], sum(told)) == (0, 30)
+    export(other, tmp_path / "whole.npy", silent)
     for suffix in (".npy", ".jsonl", ".json"):
         assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
 
