@@ -9,45 +9,39 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, Final
 
 import numpy as np
 import orjson
 
 from service.index.items import Item, Record
 from service.index.offline import Tell, there, whole
-from service.index.reader import Reader
+from service.index.reader import Reader, Row
 from service.index.schema import PARTIAL, Spec, place
+
+_BATCH: Final = 512
 
 
 def write(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
-    """Writes all items; one that was broken off goes on if it was of the very same items.
+    """Writes all items; one that was broken off, be it by a power cut, goes on if it was of the very same items.
 
-    Both files grow under names that tell what they are of; vectors first, so that no line is without one.
+    The files grow under names that tell what they are of.
     """
     source = _digest(reader, spec)
-    partials = [out.with_name(f".{out.stem}-{source}{suffix}{PARTIAL}") for suffix in (".npy", ".jsonl")]
-    width = spec.dim * np.dtype(spec.stored).itemsize
+    partials = [out.with_name(f".{out.stem}-{source}{suffix}{PARTIAL}") for suffix in (".npy", ".jsonl", ".json")]
+    width = spec.dim * spec.stored.itemsize
     header = _npy_header(spec, reader.count())
-    with ExitStack() as files:
-        vectors, lines = (files.enter_context(path.open("a+b")) for path in partials)
-        done = _done(lines)
-        vectors.truncate(0 if done == 0 else len(header) + done * width)
+    with partials[0].open("a+b") as vectors, partials[1].open("a+b") as lines:
+        done = _done(vectors, lines, len(header), width)
         if done == 0:
             vectors.write(header)
         tell(done)
-        for _, record in islice(reader.everything(), done, None):
-            vectors.write(whole(record).vector)
-            vectors.flush()
-            lines.write(_line(record))
-            tell(1)
-    note = out.with_suffix(".json")
-    note.write_bytes(orjson.dumps(asdict(spec)))
-    for partial, target in zip(partials[::-1], (out.with_suffix(".jsonl"), out), strict=True):
+        _append(islice(reader.everything(), done, None), vectors, lines, tell)
+    partials[2].write_bytes(orjson.dumps(asdict(spec)))
+    for partial, target in zip(partials[::-1], (out.with_suffix(".json"), out.with_suffix(".jsonl"), out), strict=True):
         place(partial, target)
 
 
@@ -56,14 +50,41 @@ def _digest(reader: Reader, spec: Spec) -> str:
     return hashlib.sha256(orjson.dumps([asdict(spec), reader.content()])).hexdigest()[:32]
 
 
-def _done(lines: Any) -> int:
-    """How many whole lines there are; what was torn off behind them is cut away."""
+def _done(vectors: BinaryIO, lines: BinaryIO, header: int, width: int) -> int:
+    """How many items are whole in both files; what is behind them is cut away, and nothing is made longer."""
+    num_vectors = (vectors.seek(0, os.SEEK_END) - header) // width
+    done = end = 0
     lines.seek(0)
-    data = lines.read()
-    whole = data.rfind(b"\n") + 1
-    lines.truncate(whole)
-    lines.seek(0, os.SEEK_END)
-    return int(data[:whole].count(b"\n"))
+    for line in islice(lines, max(0, num_vectors)):
+        if not line.endswith(b"\n") or b"\0" in line:  # torn off; or its place is there, and what stood in it is not
+            break
+        done, end = done + 1, end + len(line)
+    lines.truncate(end)
+    vectors.truncate(header + done * width if done else 0)
+    return done
+
+
+def _append(rows: Iterator[Row], vectors: BinaryIO, lines: BinaryIO, tell: Tell) -> None:
+    """Some items at a time. No line is written before its vector is on disk: lines count what is done."""
+    waiting: list[bytes] = []
+    try:
+        for _, record in rows:
+            vectors.write(whole(record).vector)
+            waiting.append(_line(record))
+            tell(1)
+            if len(waiting) == _BATCH:
+                _flush(vectors, lines, waiting)
+    finally:
+        _flush(vectors, lines, waiting)
+
+
+def _flush(vectors: BinaryIO, lines: BinaryIO, waiting: list[bytes]) -> None:
+    vectors.flush()
+    os.fsync(vectors.fileno())
+    data = b"".join(waiting)
+    waiting.clear()  # first: an interruption may leave lines out, and must not have them written twice
+    lines.write(data)
+    lines.flush()
 
 
 def _npy_header(spec: Spec, count: int) -> bytes:

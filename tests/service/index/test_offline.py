@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import sqlite3
@@ -182,6 +183,60 @@ def test_an_export_that_broke_off_goes_on(index: Index, path: Path, tmp_path: Pa
     assert (told[0], sum(told)) == (100, 300)
     for suffix in (".npy", ".jsonl", ".json"):
         assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("lost", ["vectors", "half a vector", "header", "all vectors", "lines", "content of lines"])
+def test_an_export_that_a_power_cut_broke_off_goes_on_with_what_is_there(
+    index: Index, path: Path, tmp_path: Path, lost: str
+) -> None:
+    """Of either file the tail may be lost, and of the lines what is in it while its length is kept."""
+    index.put(items(300))
+    export(path, tmp_path / "whole.npy", silent)
+
+    def stop(_: int) -> None:
+        if len(told) == 200:
+            raise KeyboardInterrupt
+        told.append(1)
+
+    told: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        export(path, tmp_path / "out.npy", stop)
+    (vectors,), (lines,) = tmp_path.glob(".out-*.npy.partial"), tmp_path.glob(".out-*.jsonl.partial")
+    size, text = vectors.stat().st_size, lines.read_bytes()
+    kept = {"vectors": size - 90 * 2 * DIM, "half a vector": size - DIM, "header": 50, "all vectors": 0}
+    with vectors.open("r+b") as file:
+        file.truncate(kept.get(lost, size))
+    if lost == "lines":
+        lines.write_bytes(text[: len(text) // 2])
+    elif lost == "content of lines":
+        lines.write_bytes(text[:4000] + bytes(len(text) - 4000 - 100) + text[-100:])
+    export(path, tmp_path / "out.npy", silent)
+    for suffix in (".npy", ".jsonl", ".json"):
+        assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+def test_no_line_of_an_export_is_written_before_its_vector_is_on_disk(
+    index: Index, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.put(items(50))
+    monkeypatch.setattr("service.index.npy._BATCH", 8)
+    synced: list[int] = []
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(os.fstat(descriptor).st_size)
+
+    def compare(_: int) -> None:
+        (lines,) = tmp_path.glob(".out-*.jsonl.partial")
+        num_lines = lines.read_bytes().count(b"\n")
+        seen.append(num_lines)
+        assert num_lines * 2 * DIM <= max(synced, default=0)
+
+    seen: list[int] = []
+    monkeypatch.setattr(os, "fsync", fsync)
+    export(path, tmp_path / "out.npy", compare)
+    assert sorted(set(seen)) == [0, 8, 16, 24, 32, 40, 48]
 
 
 def other_model(path: Path, stored: list[Item]) -> list[Item]:
