@@ -12,14 +12,15 @@ from typing import Final
 
 import httpx
 
-_BUSY: Final = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
-
 
 class Failure(Enum):
     """What may pass by itself."""
 
     BUSY = auto()
-    """The service refused before it did anything: 429 or 503."""
+    """The service refused before it did anything: 429."""
+    UNAVAILABLE = auto()
+    """503. Most often nothing was done; but a proxy whose connection broke says so too, as does a service that comes to its
+    end or whose disk fails, with the request on its way."""
     UNREACHED = auto()
     """No connection: nothing was sent."""
     LOST = auto()
@@ -29,14 +30,19 @@ class Failure(Enum):
 IDEMPOTENT: Final = frozenset(Failure)
 """For requests that do no harm when they are carried out twice."""
 ONCE: Final = frozenset({Failure.BUSY, Failure.UNREACHED})
-"""For those that do."""
+"""For those that do: only where it is certain that nothing was done."""
+
+_STATUSES: Final[dict[int, Failure]] = {
+    httpx.codes.TOO_MANY_REQUESTS: Failure.BUSY,
+    httpx.codes.SERVICE_UNAVAILABLE: Failure.UNAVAILABLE,
+}
 
 
 def failure_of(outcome: httpx.Response | httpx.RequestError) -> Failure | None:
     """Which failure it is; None for one that will not pass, a deadline that has passed among them."""
     match outcome:
         case httpx.Response():
-            return Failure.BUSY if outcome.status_code in _BUSY else None
+            return _STATUSES.get(outcome.status_code)
         case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout():
             return Failure.UNREACHED
         case httpx.NetworkError() | httpx.RemoteProtocolError():

@@ -17,6 +17,8 @@ from service.client.retries import ONCE, Failure
 
 DEFAULT_INDEX: Final = "default"
 _PAGE: Final = 1000
+_FIRST: Final = frozenset({Failure.BUSY, Failure.UNAVAILABLE})
+"""For a client's first words: where nobody listens, that is said at once."""
 
 
 class SearchOptions(TypedDict, total=False):
@@ -48,8 +50,8 @@ def neighbours_of(entries: Sequence[Json]) -> list[Neighbour]:
 
 
 def info() -> Call[Json]:
-    """`GET /info`. Also a client's first words: where nobody listens, that is said at once."""
-    return Call("GET", "/info", json_of, again_after=frozenset({Failure.BUSY}))
+    """`GET /info`."""
+    return Call("GET", "/info", json_of, again_after=_FIRST)
 
 
 def facts() -> Call[Facts]:
@@ -59,7 +61,7 @@ def facts() -> Call[Facts]:
         body = json_of(response)
         return Facts(body["dim"], body["limits"]["max_images"], body["limits"]["max_request_bytes"])
 
-    return Call("GET", "/info", read, again_after=frozenset({Failure.BUSY}))
+    return Call("GET", "/info", read, again_after=_FIRST)
 
 
 def ready() -> Call[Json]:
