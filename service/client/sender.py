@@ -33,7 +33,7 @@ class Sender:
         url: str = DEFAULT_URL,
         *,
         key: str | None = None,
-        timeout_s: float = 300.0,
+        timeout_s: float | None = None,
         retries: Retries = _RETRIES,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -100,7 +100,7 @@ class AsyncSender:
         url: str = DEFAULT_URL,
         *,
         key: str | None = None,
-        timeout_s: float = 300.0,
+        timeout_s: float | None = None,
         retries: Retries = _RETRIES,
         transport: httpx.AsyncBaseTransport | None = None,
         concurrency: int = 4,

@@ -28,8 +28,9 @@ from service.client.sender import Sender
 
 
 class Client(Sender):
-    """The service at `url`, asked with `key` or the variable RANKONE_KEY; no request lasts longer than `timeout_s`.
+    """The service at `url`, asked with `key` or the variable RANKONE_KEY.
 
+    No request lasts longer than `timeout_s`, or than the service's own deadline where that is not given.
     Any number of inputs goes into a call: they are divided into requests that the service takes, sent in order. A
     request is carried out whole or not at all, a call that fails half way is not: what was added before stays.
     The `…_iter` methods read their inputs as they go and keep one request of them in memory. They raise at the first

@@ -63,19 +63,24 @@ async def async_client(app: FastAPI) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-def ask_with_client(handler: Handler, method: str, *arguments: Any, key: str | None = None, **named: Any) -> Any:
+def ask_with_client(
+    handler: Handler, method: str, *arguments: Any, key: str | None = None, allowed_s: float | None = None, **named: Any
+) -> Any:
     """What a method of Client returns where `handler` is the service; iterators as lists."""
-    with Client(URL, key=key, retries=QUICK, transport=httpx.MockTransport(handler)) as client:
+    transport = httpx.MockTransport(handler)
+    with Client(URL, key=key, timeout_s=allowed_s, retries=QUICK, transport=transport) as client:
         result = getattr(client, method)(*arguments, **named)
         return list(result) if inspect.isgenerator(result) else result
 
 
-def ask_with_async_client(handler: Handler, method: str, *arguments: Any, key: str | None = None, **named: Any) -> Any:
+def ask_with_async_client(
+    handler: Handler, method: str, *arguments: Any, key: str | None = None, allowed_s: float | None = None, **named: Any
+) -> Any:
     """The same of AsyncClient."""
 
     async def ask() -> Any:
         transport = httpx.MockTransport(handler)
-        async with AsyncClient(URL, key=key, retries=QUICK, transport=transport) as client:
+        async with AsyncClient(URL, key=key, timeout_s=allowed_s, retries=QUICK, transport=transport) as client:
             result = getattr(client, method)(*arguments, **named)
             return [entry async for entry in result] if inspect.isasyncgen(result) else await result
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from service.client import AsyncClient, Client, Fault, Image, NewItem, Rejection, ServiceError
-from tests.service.client.conftest import in_thread
+from service.runtime import Runtime
+from service.settings import Settings
+from tests.service.client.conftest import URL, in_thread
+from tests.service.conftest import serving
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +48,21 @@ def test_items_from_the_first_to_the_last(client: Client, images: list[bytes]) -
     assert len(set(made_up)) == 2
     assert client.add(images[:1], ["photos/15.png"]) == ["photos/15.png"]
     assert client.describe_index().count == 6
+
+
+async def test_a_service_that_allows_little_time_answers_whoever_asks_for_none(
+    settings: Settings, loaded: Runtime, images: list[bytes]
+) -> None:
+    """Its limit is in `/info`, which nobody could ask for with too long a deadline of their own."""
+    hasty = settings.model_copy(update={"request_timeout_s": 20.0, "max_request_timeout_s": 20.0})
+    async with serving(hasty, loaded) as app:
+        transport = httpx.ASGITransport(app=app)
+        async with AsyncClient(URL, transport=transport) as client:
+            assert (await client.info())["limits"]["max_request_timeout_s"] == 20
+            assert (await client.embed(images[:1])).shape == (1, 10_000)
+        async with AsyncClient(URL, transport=transport, timeout_s=20.5) as client:
+            with pytest.raises(ServiceError, match="422: X-Request-Timeout must be .* at most 20"):
+                await client.info()
 
 
 async def test_the_same_on_an_event_loop(async_client: AsyncClient, images: list[bytes]) -> None:
