@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import anyio.to_thread
 import numpy as np
 import orjson
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.metadata import check_metadata
 from service.api.openapi import ITEMS_BODY, PROBLEMS, json_body
 from service.api.problems import Problem
 from service.api.requests import (
@@ -33,9 +33,6 @@ from service.api.vectors import as_vectors
 from service.index import Index, Item, Vectors, compiled
 from service.rejections import at_places
 from service.runtime import Runtime
-
-_MAX_DEPTH: Final = 32
-_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 router = APIRouter(prefix="/indexes/{index}/items", tags=["index"])
 
@@ -56,7 +53,7 @@ async def add_items(index: str, request: Request, runtime: RuntimeDep) -> Respon
     target = runtime.indexes[index]
     is_form = media_type(request) == "multipart/form-data"
     new = await (_read_form_items if is_form else _read_json_items)(request, runtime)
-    _check_metadata(new, runtime.settings.max_metadata_bytes)
+    await anyio.to_thread.run_sync(check_metadata, [item.metadata for item in new], runtime.settings.max_metadata_bytes)
     vectors, thumbnails = await _embedded(new, runtime, target)
     items = await anyio.to_thread.run_sync(_items, new, vectors, thumbnails)
     stored = await asyncio.wrap_future(await anyio.to_thread.run_sync(target.submit, items))
@@ -168,34 +165,6 @@ def _parsed(text: str) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Problem(422, f"the filter is not JSON: {error}") from error
-
-
-def _check_metadata(new: list[_New], max_bytes: int) -> None:
-    for index, item in enumerate(new):
-        if _depth(item.metadata) > _MAX_DEPTH:
-            raise Problem(422, f"item {index}: metadata is nested more than {_MAX_DEPTH} levels deep")
-    written = [orjson.dumps(item.metadata) for item in new]
-    for index, text in enumerate(written):
-        if _NUL.search(text):
-            raise Problem(422, f"item {index}: metadata holds the character U+0000, which no filter could find")
-    sizes = list(map(len, written))
-    errors = [
-        {"index": index, "reason": f"metadata of {size:,} bytes; at most {max_bytes:,} are accepted"}
-        for index, size in enumerate(sizes)
-        if size > max_bytes
-    ]
-    if errors:
-        raise Problem(413, f"item {errors[0]['index']}: {errors[0]['reason']}", errors)
-
-
-def _depth(value: Any) -> int:
-    """How deep objects and lists are nested, level by level: JSON libraries refuse to write what is too deep."""
-    depth, level = 0, [value]
-    while level and depth <= _MAX_DEPTH:
-        containers = [part for part in level if isinstance(part, dict | list)]
-        level = [inner for part in containers for inner in (part.values() if isinstance(part, dict) else part)]
-        depth += bool(containers)
-    return depth
 
 
 def _id_of(item: ItemIn | FormItem) -> str:

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
+from collections.abc import Sequence
 from typing import Any
 
+import anyio
+import anyio.to_thread
 import httpx
 import numpy as np
 import orjson
 import pytest
 from fastapi import FastAPI
 
+from service.api.metadata import check_metadata
+from service.api.problems import Problem
 from service.index import serve
 from service.runtime import Runtime
 from service.settings import Settings
@@ -177,6 +183,32 @@ async def test_a_request_at_fault_stores_nothing(http: httpx.AsyncClient, images
         assert response.status_code == status, response.text
         assert detail in response.json()["detail"]
     assert (await http.get("/indexes/default")).json()["count"] == 0
+
+
+async def test_the_event_loop_answers_while_metadata_is_looked_through(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs until another request has been answered."""
+    working, go_on = threading.Event(), threading.Event()
+
+    def hang(metadata: Sequence[dict[str, Any]], max_bytes: int) -> None:
+        working.set()
+        assert go_on.wait(30)
+        check_metadata(metadata, max_bytes)
+
+    monkeypatch.setattr("service.api.items.check_metadata", hang)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: http.post(ITEMS, json={"items": [{"vector": [1.0] + [0.0] * 9_999}]}))
+        assert await anyio.to_thread.run_sync(working.wait, 30)
+        assert (await http.get("/healthz")).status_code == 200
+        go_on.set()
+    assert (await http.get("/indexes/default")).json()["count"] == 1
+
+
+async def test_the_characters_of_metadata_that_is_too_long_are_not_looked_at() -> None:
+    with pytest.raises(Problem, match="item 1: metadata of 108 bytes; at most 100 are accepted") as raised:
+        check_metadata([{"a": "\0"}, {"a": "b" * 100}, {"a": "\0" * 100}], 100)
+    assert (raised.value.status, [error["index"] for error in raised.value.errors]) == (413, [1, 2])
 
 
 def nested(depth: int) -> dict[str, Any]:
