@@ -31,6 +31,7 @@ from service.api.responses import json_response
 from service.api.schemas import AddedOut, DeletedOut, FormItem, FormItems, IdsIn, ItemIn, ItemOut, ItemsIn, ItemsOut
 from service.api.vectors import as_vectors
 from service.index import Index, Item, Vectors, compiled
+from service.reads import LOOKUPS, SCANS
 from service.rejections import at_places
 from service.runtime import Runtime
 
@@ -63,6 +64,7 @@ async def add_items(index: str, request: Request, runtime: RuntimeDep) -> Respon
 @router.get("", responses={200: {"model": ItemsOut}, **PROBLEMS})
 async def list_items(
     index: str,
+    request: Request,
     runtime: RuntimeDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: str = "0",
@@ -74,8 +76,10 @@ async def list_items(
     """
     if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 18:
         raise Problem(422, f"{cursor!r} is not a cursor; pass on the next_cursor of the page before")
+    await request.body()  # there is none; from now on its client is heard leaving
     where = None if filter is None else compiled(_parsed(filter))
-    page = await anyio.to_thread.run_sync(runtime.indexes[index].page, limit + 1, int(cursor), where)
+    reads = LOOKUPS if where is None else SCANS
+    page = await reads(runtime.indexes[index].page, limit + 1, int(cursor), where)
     items = [{"id": item.id, "metadata": item.metadata} for _, item in page[:limit]]
     return await json_response({"items": items, "next_cursor": str(page[limit - 1][0]) if len(page) > limit else None})
 
@@ -92,10 +96,16 @@ async def delete_items(index: str, request: Request, runtime: RuntimeDep) -> Del
 
 @router.get("/{item_id:path}", responses={200: {"model": ItemOut}, **PROBLEMS})
 async def get_item(
-    index: str, item_id: str, runtime: RuntimeDep, vector: bool = False, thumbnail: bool = False
+    index: str,
+    item_id: str,
+    request: Request,
+    runtime: RuntimeDep,
+    vector: bool = False,
+    thumbnail: bool = False,
 ) -> Response:
     """One item; with `vector=true` its embedding as it is kept, with `thumbnail=true` its small JPEG, if the index has one."""
-    item = await anyio.to_thread.run_sync(runtime.indexes[index].get, item_id)
+    await request.body()
+    item = await LOOKUPS(runtime.indexes[index].get, item_id)
     body: dict[str, Any] = {"id": item.id, "metadata": item.metadata, "sha256": item.sha256}
     if vector:
         body["vector"] = np.asarray(item.vector)

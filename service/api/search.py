@@ -19,6 +19,7 @@ from service.api.vectors import as_vectors
 from service.batching.job import DeadlinePassed
 from service.context import current
 from service.index import DEFAULT, Index, Vectors, Wish
+from service.reads import LOOKUPS
 from service.runtime import Runtime
 
 router = APIRouter(tags=["index"])
@@ -58,10 +59,10 @@ async def _query_vectors(asked: SearchIn, target: Index, runtime: Runtime) -> Ve
     if asked.images is not None:
         return (await runtime.inference(await decode_base64(asked.images))).embedding
     if asked.ids is not None:
-        return await anyio.to_thread.run_sync(target.vectors, asked.ids)
+        return await LOOKUPS(target.vectors, asked.ids)
     if asked.vectors is not None:
         return await anyio.to_thread.run_sync(as_vectors, asked.vectors, runtime.bundle.manifest.dim)
-    return await anyio.to_thread.run_sync(target.direction, asked.positive, asked.negative)
+    return await LOOKUPS(target.direction, asked.positive, asked.negative)
 
 
 def _wishes(asked: SearchIn, count: int) -> list[Wish]:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from model.errors import RankoneError
 from service.index.errors import IndexDamaged, IndexProblem
+from service.index.interest import GivenUp
 
 DURABLE: Final[dict[str, str | int]] = {
     "page_size": 4096,
@@ -107,9 +109,11 @@ def _text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
-def as_problem(error: sqlite3.DatabaseError, path: Path) -> IndexProblem:
-    """What SQLite says of a file, as an error of ours."""
+def as_problem(error: sqlite3.DatabaseError, path: Path) -> RankoneError:
+    """What SQLite says of a file, as an error of ours: an IndexProblem, or GivenUp where it was told to end."""
     code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return GivenUp(f"nobody waits any more for what was being read from {path}")
     if code == sqlite3.SQLITE_BUSY:
         return IndexProblem(f"{path} cannot be used as an index: another process is using it")
     if code is not None and code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):

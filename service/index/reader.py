@@ -14,6 +14,7 @@ from typing import Any, Final
 from service.index.connection import as_problem, open_reader
 from service.index.errors import IndexDamaged
 from service.index.filters import Filter, has_scalar
+from service.index.interest import IsOver, interest
 from service.index.items import Record
 from service.index.schema import about_of
 
@@ -22,6 +23,8 @@ SELECT sequence, id, metadata, sha256, fingerprint, vector, thumbnail, checksum
 FROM items LEFT JOIN vectors USING (sequence) LEFT JOIN thumbnails USING (sequence)
 """
 _ALL: Final = Filter("(1)")
+_OPERATIONS: Final = 100_000
+"""Of SQLite's machine between two looks at whether anybody waits: some milliseconds, and long enough to cost nothing."""
 Row = tuple[int, Record]
 
 
@@ -35,6 +38,10 @@ class Reader:
     def close(self) -> None:
         """Lets go of the file."""
         self._connection.close()
+
+    def give_up_when(self, is_over: IsOver | None) -> None:
+        """From now on, what is read ends with GivenUp once `is_over` returns True; None for never."""
+        self._connection.set_progress_handler(is_over, _OPERATIONS)
 
     @contextmanager
     def snapshot(self) -> Iterator[int]:
@@ -159,11 +166,12 @@ class Readers:
 
     @contextmanager
     def borrow(self) -> Iterator[Reader]:
-        """A reader for this thread, until the block ends."""
+        """A reader for this thread, until the block ends; it gives up when nobody waits any more, see `read_until`."""
         try:
             reader = self._idle.get_nowait()
         except queue.Empty:
             reader = Reader(self._path)
+        reader.give_up_when(interest())
         try:
             yield reader
         finally:

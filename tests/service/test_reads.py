@@ -1,0 +1,100 @@
+"""Reads of an index end with the interest in them, and keep nobody waiting who wants something else."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from service.index.reader import Reader
+
+pytestmark = pytest.mark.anyio
+
+ITEMS = "/indexes/default/items"
+LISTING = f'{ITEMS}?filter={{"a": 1}}'
+VECTOR = [1.0] + [0.0] * 9_999
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+SHORT = {"x-request-timeout": "0.3"}
+
+
+def endless(reader: Reader, *_: Any) -> list[Any]:
+    return reader._fetch(ENDLESS)
+
+
+async def add_one(http: httpx.AsyncClient) -> None:
+    added = await http.post(ITEMS, json={"items": [{"id": "x", "vector": VECTOR, "metadata": {"a": 1}}]})
+    assert added.status_code == 201
+
+
+async def test_reads_end_at_their_deadlines_and_give_their_threads_back(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that run, and those that have had no thread by then."""
+    await add_one(http)
+    before = asyncio.all_tasks()
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "page", endless)
+        patch.setattr(Reader, "records", endless)
+        requests = [http.get(url, headers=SHORT) for url in (ITEMS, f"{ITEMS}/x") for _ in range(5)]
+        requests += [http.get(LISTING, headers=SHORT) for _ in range(5)]
+        for body in ({"ids": ["x"]}, {"positive": ["x"]}):
+            requests.append(http.post("/indexes/default/search", json=body, headers=SHORT))
+        async with asyncio.timeout(30):
+            answers = await asyncio.gather(*requests)
+    assert {answer.status_code for answer in answers} == {504}
+    assert "could not be read in the time" in answers[0].json()["detail"]
+    for url in (ITEMS, LISTING):
+        assert [item["id"] for item in (await http.get(url)).json()["items"]] == ["x"]
+    assert (await http.get(f"{ITEMS}/x")).status_code == 200
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
+
+
+async def test_more_listings_than_there_are_threads_keep_nobody_else_waiting(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON is parsed and written, items are read by their ids."""
+    await add_one(http)
+    go_on, page = threading.Event(), Reader.page
+
+    def hang(reader: Reader, *arguments: Any) -> Any:
+        assert go_on.wait(30)
+        return page(reader, *arguments)
+
+    monkeypatch.setattr(Reader, "page", hang)
+    listings = [asyncio.create_task(http.get(LISTING)) for _ in range(50)]
+    await asyncio.sleep(0.1)
+    try:
+        async with asyncio.timeout(10):
+            assert (await http.post("/indexes/default/search", json={"vectors": [VECTOR]})).status_code == 200
+            assert (await http.get(f"{ITEMS}/x")).status_code == 200
+    finally:
+        go_on.set()
+        answers = await asyncio.gather(*listings)
+    assert {answer.status_code for answer in answers} == {200}
+
+
+@pytest.mark.parametrize("path", [ITEMS, f"{ITEMS}/x"])
+async def test_a_read_ends_when_its_client_hangs_up(app: FastAPI, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr(Reader, "page", endless)
+    monkeypatch.setattr(Reader, "records", endless)
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
+    sent: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await asyncio.sleep(0.1)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            sent.append(message["status"])
+
+    async with asyncio.timeout(30):
+        await app({"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}, receive, send)
+    assert sent == [499]
