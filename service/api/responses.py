@@ -20,6 +20,8 @@ from service.context import current
 
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
+_WIDER: Final = ("application/*", "*/*")
+"""The ranges that both are in, the more specific first."""
 _INLINE_BYTES: Final = 200_000
 
 Encoding = Literal["float", "base64"]
@@ -71,30 +73,39 @@ def to_json(body: Any) -> bytes:
 def negotiate(request: Request) -> str:
     """JSON or NPY, by the Accept header: the one with the higher quality, JSON where they are equal.
 
+    Of the ranges that a type is in, the most specific says its quality, and not the one with the most (RFC 9110, 12.5.1).
+
     Raises:
         Problem: 406, neither is accepted.
     """
-    ranges = request.headers.get("accept") or "*/*"
-    qualities = {JSON: 0.0, NPY: 0.0}
-    for part in ranges.lower().split(","):
-        name, _, parameters = part.strip().partition(";")
-        for kind, quality in qualities.items():
-            if name.strip() in (kind, "application/*", "*/*"):
-                qualities[kind] = max(quality, _quality(parameters))
+    ranges = ", ".join(request.headers.getlist("accept")) or "*/*"
+    asked = _qualities(ranges)
+    qualities = {kind: next((asked[name] for name in (kind, *_WIDER) if name in asked), 0.0) for kind in (JSON, NPY)}
     best = max(qualities, key=lambda kind: qualities[kind])
     if qualities[best] == 0:
         raise Problem(406, f"embeddings are sent as {JSON} or {NPY}; the request accepts {ranges}")
     return best
 
 
+def _qualities(ranges: str) -> dict[str, float]:
+    """The quality of every range; of one that is there twice, the higher. Parameters other than q say nothing here."""
+    found: dict[str, float] = {}
+    for part in ranges.lower().split(","):
+        name, _, parameters = part.partition(";")
+        found[name.strip()] = max(found.get(name.strip(), 0.0), _quality(parameters))
+    return found
+
+
 def _quality(parameters: str) -> float:
+    """What q says, 0 where that is no number from 0 to 1; 1 where it is not there."""
     for parameter in parameters.split(";"):
-        key, _, value = parameter.strip().partition("=")
-        if key == "q":
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
             try:
-                return float(value)
+                quality = float(value)
             except ValueError:
                 return 0.0
+            return quality if 0 <= quality <= 1 else 0.0
     return 1.0
 
 

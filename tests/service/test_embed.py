@@ -9,10 +9,12 @@ import anyio.to_thread
 import httpx
 import numpy as np
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from model.bundle import Bundle
 from model.preprocessing import preprocess
+from service.api.problems import Problem
+from service.api.responses import JSON, NPY, negotiate
 from service.engine import Outputs, load_engine
 from tests.service.conftest import multipart
 
@@ -66,21 +68,58 @@ async def test_every_form_of_answer_holds_the_same_numbers(
     assert np.linalg.norm(array.astype(float), axis=1) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize("accept", ["*/*", "application/x-npy"])
+async def test_the_accept_header_is_honoured(http: httpx.AsyncClient, images: list[bytes], accept: str) -> None:
+    response = await http.post("/embed", files=multipart(images[:1]), headers={"accept": accept})
+    assert response.headers["content-type"] == (NPY if accept == NPY else JSON)
+
+
+def asking(*accepts: str) -> Request:
+    return Request({"type": "http", "headers": [(b"accept", accept.encode()) for accept in accepts]})
+
+
 @pytest.mark.parametrize(
     ("accept", "kind"),
     [
-        ("*/*", "application/json"),
-        ("application/*", "application/json"),
-        ("application/x-npy", "application/x-npy"),
-        ("application/json;q=0.5, application/x-npy", "application/x-npy"),
-        ("text/html, application/json;q=0.9, */*;q=0.1", "application/json"),
+        ("", JSON),
+        ("*/*", JSON),
+        ("application/*", JSON),
+        ("application/x-npy, application/json", JSON),
+        ("application/x-npy;q=0.5, application/json;q=0.5", JSON),
+        ("application/json;q=0.5, application/x-npy", NPY),
+        ("application/x-npy;q=0.001, application/json;q=0", NPY),
+        ("text/html, application/json;q=0.9, */*;q=0.1", JSON),
+        ("application/json;q=0, */*", NPY),
+        ("*/*, application/json;q=0", NPY),
+        ("application/json;q=0, application/*", NPY),
+        ("application/x-npy;q=0.2, application/*;q=0.5, */*", JSON),
+        ("application/json;q=0.2, application/*;q=0.5, */*;q=0.1", NPY),
+        ("application/*;q=0, application/x-npy;q=0.1, */*", NPY),
+        ("application/json;q=0.3, */*;q=0.4", NPY),
+        ("application/json;q=0.1, application/x-npy;q=0.2, application/json;q=0.3", JSON),
+        ("Application/JSON ; Q=0.1 , APPLICATION/X-NPY ; q=0.2", NPY),
+        ("application/json;charset=utf-8;q=0.9, application/x-npy;q=0.8", JSON),
+        ("application/json;q=nan, application/x-npy;q=0.1", NPY),
+        ("application/json;q=7, application/x-npy;q=0.1", NPY),
+        ("application/json;q=-1, */*;q=0.1", NPY),
     ],
 )
-async def test_the_accept_header_is_honoured(
-    http: httpx.AsyncClient, images: list[bytes], accept: str, kind: str
-) -> None:
-    response = await http.post("/embed", files=multipart(images[:1]), headers={"accept": accept})
-    assert response.headers["content-type"] == kind
+def test_the_most_specific_range_says_how_much_a_type_is_wanted(accept: str, kind: str) -> None:
+    assert negotiate(asking(accept)) == kind
+
+
+def test_an_accept_header_may_come_in_parts() -> None:
+    assert negotiate(asking("application/json;q=0.1", "application/x-npy")) == NPY
+    assert negotiate(asking()) == JSON
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/html", "application/json;q=0, application/x-npy;q=0, */*", "application/*;q=0, */*", "*/*;q=0"]
+)
+def test_what_is_in_no_range_or_in_one_of_no_quality_is_not_sent(accept: str) -> None:
+    with pytest.raises(Problem, match="the request accepts") as raised:
+        negotiate(asking(accept))
+    assert raised.value.status == 406
 
 
 async def test_a_form_nobody_offers_is_refused_before_the_work(http: httpx.AsyncClient, images: list[bytes]) -> None:
