@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from rankone import show
 from training.datasets.download import download as fetch
 from training.datasets.folder import load_folder
+from training.datasets.registry import NAMES
 from training.datasets.split import split as divide
 from training.datasets.verify import verify_at
 
@@ -82,7 +83,8 @@ def split(folder: Folder, out: Out, test: float = 0.2, seed: int = 0) -> None:
     """
     divide(folder, out, test, seed)
     _print({name: (len(part), len(set(part.labels))) for name, part in load_folder(out).splits.items()})
-    _next(f"rankone train {shlex.quote(str(out))} {shlex.quote(f'runs/{out.name}')}")
+    written = f"./{out}" if str(out) in NAMES else str(out)  # the name alone is the data set that we know by it
+    _next(f"rankone train {shlex.quote(written)} {shlex.quote(f'runs/{out.name}')}")
 
 
 def _print(counts: Counts) -> None:

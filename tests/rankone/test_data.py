@@ -12,7 +12,7 @@ import pytest
 from rankone import data as commands
 from rankone.__main__ import run
 from tests.training.datasets.trees import cub, dtd, image
-from training.datasets import load_folder
+from training.datasets import load, load_folder
 
 
 def folder(root: Path) -> Path:
@@ -35,6 +35,17 @@ def test_split_then_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert len(load_folder(out).test) == 2
     assert run("data", ["verify", "folder", str(out)]) == 0
     assert words(capsys.readouterr().out) == [*table, ["no", "problems"]]
+
+
+@pytest.mark.parametrize(("out", "said"), [("photos", "./photos"), ("cub/", "./cub"), ("birds", "birds")])
+def test_the_next_command_trains_on_the_folder_and_not_on_the_data_set_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("data", ["split", str(folder(tmp_path / "pictures")), out]) == 0
+    command = capsys.readouterr().out.splitlines()[-1]
+    assert command == f"next: rankone train {said} runs/{out.rstrip('/')}"
+    assert load(command.split()[3]).classes == ("a", "b")
 
 
 def test_the_draw_is_reachable(tmp_path: Path) -> None:
