@@ -22,6 +22,9 @@ OURS = {name: service for name, service in SERVICES.items() if "build" in servic
 THEIRS = {name: service for name, service in SERVICES.items() if "build" not in service}
 LASTING = {name: service for name, service in SERVICES.items() if service["restart"] != "no"}
 
+NO_KEYS = "./RANKONE_KEYS_FILE-is-not-set"
+"""What the proxy mounts where there are no keys; it must not be there."""
+
 each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 
 
@@ -67,7 +70,7 @@ def test_every_variable_has_a_default_or_an_error() -> None:
 
 
 def test_every_variable_is_documented_with_its_default() -> None:
-    used = [found for found in VARIABLE.finditer(TEXT) if found["instead"] is None]
+    used = [found for found in VARIABLE.finditer(TEXT) if found["instead"] is None and found["default"] != NO_KEYS]
     defaults = {found["name"]: found["default"] for found in used}
     assert assignments(".env.example") == {"COMPOSE_PROFILES": "gpu", **defaults}
     for found in used:
@@ -130,6 +133,20 @@ def test_nobody_outside_is_let_in_by_default_but_through_the_proxy() -> None:
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:") or name == "proxy", name
     assert services(RANKONE_LISTEN="0.0.0.0:80")["service"]["ports"] == ["0.0.0.0:80:8000"]
+
+
+def test_the_proxy_does_not_start_before_a_service_without_keys() -> None:
+    def needed(**variables: str) -> dict[str, Any]:
+        (bound,) = [volume for volume in services(**variables)["proxy"]["volumes"] if isinstance(volume, dict)]
+        assert (bound["type"], bound["bind"]) == ("bind", {"create_host_path": False})  # or Docker would make a folder
+        return bound
+
+    assert services()["service"]["environment"]["RANKONE_KEYS"] == ""
+    assert needed()["source"] == NO_KEYS
+    assert not (ROOT / NO_KEYS).exists()
+    with_keys = {"RANKONE_KEYS_FILE": "./secrets/keys.json"}
+    assert services(**with_keys)["service"]["environment"]["RANKONE_KEYS"]
+    assert needed(**with_keys)["source"] == with_keys["RANKONE_KEYS_FILE"]
 
 
 def test_what_is_mounted_is_there_or_has_a_name() -> None:
