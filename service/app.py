@@ -19,6 +19,7 @@ from service.metrics import Metrics
 from service.middleware.body import BodyMiddleware
 from service.middleware.keys import KeysMiddleware
 from service.middleware.observe import ObserveMiddleware
+from service.middleware.paths import PathsMiddleware
 from service.middleware.room import RoomMiddleware
 from service.models import Models
 from service.settings import Settings
@@ -55,6 +56,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     problems.install(app)
     for resource in (embed, classify, search, openai, items, indexes, models, health, docs):
         app.include_router(resource.router)
+    app.add_middleware(PathsMiddleware)
     app.add_middleware(RoomMiddleware)
     app.add_middleware(BodyMiddleware, max_bytes=settings.max_request_bytes, max_total_bytes=settings.max_total_bytes)
     if settings.keys is not None:

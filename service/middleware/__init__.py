@@ -1,1 +1,1 @@
-"""What stands before the routes, outermost first: observation, keys, the body's limits, and room."""
+"""What stands before the routes, outermost first: observation, keys, the body's limits, room, and paths."""

@@ -7,8 +7,10 @@ import re
 from typing import Any
 
 import yaml
+from fastapi.routing import iter_route_contexts
 from prometheus_client import generate_latest
 
+from service.app import create_app
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.docker.files import ROOT, compose, services
@@ -49,9 +51,15 @@ def test_the_proxy_limits_requests_and_takes_what_the_service_takes() -> None:
     assert int(megabytes[1]) * 2**20 >= Settings.model_fields["max_request_bytes"].default
     assert re.search(r"limit_req zone=requests burst=\d+ nodelay;", NGINX)
     assert "limit_req_status 429;" in NGINX
-    assert re.search(r"location = /metrics \{\s+return 404;", NGINX)
     published = {port.rsplit(":", 1)[1] for port in services()["proxy"]["ports"]}
     assert published == set(re.findall(r"listen (\d+)", NGINX))
+
+
+def test_metrics_are_for_the_inside_however_their_path_is_written() -> None:
+    """All paths that begin so are refused, also those that a client may hope the service reads as the same; nothing else is."""
+    (refused,) = re.findall(r"location \^~ (\S+) \{[^\n]*\n\s+return 404;", NGINX)
+    routes = {str(route.path) for route in iter_route_contexts(create_app(Settings(), lambda _: None).routes)}
+    assert {route for route in routes if route.startswith(refused)} == {"/metrics"}
 
 
 def metrics_asked_for() -> set[str]:

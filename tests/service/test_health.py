@@ -29,6 +29,16 @@ async def test_before_the_bundle_is_loaded_it_lives_but_is_not_ready(settings: S
             assert "still loading" in response.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/metrics%0A", "/healthz%0A", "/%0Ametrics", "/metrics%0A%0A", "/indexes/a%0A"])
+async def test_a_path_with_a_line_break_is_no_other_path(settings: Settings, path: str) -> None:
+    """As the routes' own patterns would have it, and as a proxy that keeps `/metrics` to the inside would not."""
+    async with client_of(create_app(settings, fail)) as http:
+        assert (await http.get("/metrics")).status_code == 200
+        response = await http.get(path)
+        assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+        assert "%0A" in response.json()["detail"]
+
+
 async def test_the_lifespan_loads_the_bundle_and_ends_all_of_it(settings: Settings) -> None:
     app = create_app(settings, fail)
     async with app.router.lifespan_context(app):

@@ -259,6 +259,15 @@ async def test_searches_are_limited(http: httpx.AsyncClient) -> None:
         assert (response.status_code, detail in response.json()["detail"]) == (status, True), response.text
 
 
+async def test_an_item_is_not_taken_for_one_whose_id_is_a_line_break_longer(
+    http: httpx.AsyncClient, images: list[bytes]
+) -> None:
+    await add(http, images[:1], ["a"])
+    assert (await http.put("/indexes/mine%0A")).status_code == 404
+    assert (await http.delete(f"{ITEMS}/a%0A")).status_code == 404
+    assert (await http.get(f"{ITEMS}/a")).status_code == 200
+
+
 async def test_a_restart_finds_everything(
     settings: Settings, loaded: Runtime, images: list[bytes], anyio_backend: str
 ) -> None:

@@ -89,7 +89,7 @@ async def test_indexes_are_made_described_and_dropped(http: httpx.AsyncClient) -
     assert (await http.get("/metrics")).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["A", "a.b", "-", "a" * 65, "%00", "a%0A"])
+@pytest.mark.parametrize("name", ["A", "a.b", "-", "a" * 65, "%00"])
 async def test_a_name_that_is_no_file_name_is_refused(http: httpx.AsyncClient, name: str) -> None:
     assert (await http.put(f"/indexes/{name}")).status_code == 422
     assert (await http.put("/indexes/mine", json={"kind": "fast"})).status_code == 422
