@@ -45,10 +45,19 @@ def test_secrets_are_read_where_they_are_mounted() -> None:
     assert guarded["environment"]["RANKONE_KEYS"] == f"/run/secrets/{guarded['secrets'][0]}"
 
 
-def test_the_proxy_limits_requests_and_takes_what_the_service_takes() -> None:
-    megabytes = re.search(r"client_max_body_size (\d+)m;", NGINX)
-    assert megabytes
-    assert int(megabytes[1]) * 2**20 >= Settings.model_fields["max_request_bytes"].default
+def test_the_proxy_keeps_nothing_of_a_body_and_leaves_its_limits_to_the_service() -> None:
+    """Kept there, the bodies of one client's connections would be more than its `/tmp` holds."""
+    assert re.findall(r"proxy_request_buffering (\w+);", NGINX) == ["off"]
+    assert re.findall(r"client_max_body_size (\w+);", NGINX) == ["0"]
+
+
+def test_what_the_proxy_cannot_do_is_a_problem_too() -> None:
+    problems = re.findall(r"return (\d+) '(\{.*\})';", NGINX)
+    assert [int(status) for status, _ in problems] == [json.loads(body)["status"] for _, body in problems] == [429, 503]
+    assert re.findall(r"error_page ([\d =]+)@", NGINX) == ["429 ", "500 502 504 =503 "]
+
+
+def test_the_proxy_limits_requests() -> None:
     assert re.search(r"limit_req zone=requests burst=\d+ nodelay;", NGINX)
     assert "limit_req_status 429;" in NGINX
     published = {port.rsplit(":", 1)[1] for port in services()["proxy"]["ports"]}
