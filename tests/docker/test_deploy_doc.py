@@ -34,8 +34,18 @@ def test_every_profile_and_every_service_exists() -> None:
         words = shlex.split(line.removeprefix("$ "))
         action = next((word for word in words if word in ("up", "run", "stop", "start")), None)
         assert (action is None) == (words[0] != "docker"), line
-        if action in ("stop", "start"):
-            assert words[-1] in services()
+
+
+def test_what_names_no_service_is_the_same_with_a_gpu_and_without() -> None:
+    """The one with a GPU has another name than the one without: by name, it would not be there, or ask for a driver."""
+    acting = re.findall(r"docker compose (?:stop|start|restart|logs|exec)\b[^`\n]*", PAGE)
+    assert len(acting) >= 4
+    for command in acting:
+        assert not {"service", "service-cpu"} & set(command.split()), command
+    assert (
+        "`COMPOSE_PROFILES=cpu`" in PAGE.split("## ")[0]
+    )  # and where one is named, the page says how it is called there
+    assert all("`service-cpu`" in PAGE[: PAGE.index(line)].rsplit("## ", 1)[-1] for line in TARS if " service " in line)
 
 
 @pytest.mark.parametrize("line", RUNS)
