@@ -24,6 +24,10 @@ from model.errors import RankoneError
 
 VERSION: Final = 1
 
+Image.MAX_IMAGE_PIXELS = None
+"""Pillow's own limit holds for the whole process, and strikes before `Limits`, which may be larger. Whoever opens an image here
+checks its size by `check_size` before it is decoded, and that of a WebP before it is opened."""
+
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
@@ -112,19 +116,28 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         raise ImageTooLarge(f"{len(data):,} bytes; at most {limits.max_bytes:,} are accepted")
     if not _has_known_signature(data):
         raise UnsupportedImageType("not a JPEG, PNG or WebP file")
+    if data.startswith(b"RIFF"):
+        check_size(_webp_size(data), limits)  # its decoder takes room for all pixels as soon as it is opened
     try:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check_header(image, limits)
+            check_size(image.size, limits)
             image.load()
             return _upright(_to_rgb(image), _orientation(image))
     except (ImageRejected, MemoryError):
         raise
-    except Image.DecompressionBombError as error:
-        raise ImageTooLarge(str(error)) from error
     except UnidentifiedImageError as error:  # whose words are of an object in our memory
         raise UndecodableImage("cannot be decoded: what follows its signature is no header") from error
     except Exception as error:  # decoders raise whatever they like on hostile bytes; all of it is the image's fault
         raise UndecodableImage(f"cannot be decoded: {error}") from error
+
+
+def check_size(size: tuple[int, int], limits: Limits) -> None:
+    """Raises ImageTooLarge if an image of this width and height is over the limits."""
+    width, height = size
+    if max(width, height) > limits.max_side:
+        raise ImageTooLarge(f"{width} x {height}; no side may be longer than {limits.max_side:,} pixels")
+    if width * height > limits.max_pixels:
+        raise ImageTooLarge(f"{width} x {height} pixels; at most {limits.max_pixels:,} are accepted")
 
 
 def to_input(
@@ -166,12 +179,15 @@ def _has_known_signature(data: bytes) -> bool:
     )  # fmt: skip
 
 
-def _check_header(image: Image.Image, limits: Limits) -> None:
-    width, height = image.size
-    if max(width, height) > limits.max_side:
-        raise ImageTooLarge(f"{width} x {height}; no side may be longer than {limits.max_side:,} pixels")
-    if width * height > limits.max_pixels:
-        raise ImageTooLarge(f"{width} x {height} pixels; at most {limits.max_pixels:,} are accepted")
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height by the first chunk (RFC 9649); where there is none, any that are small: nothing will be opened."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
 
 
 def _orientation(image: Image.Image) -> int:

@@ -168,11 +168,31 @@ def test_size_is_read_from_the_header_before_any_pixel() -> None:
         decode(png_header(16_000, 3_200), LIMITS)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_000, 16_000, 60_000])
 def test_bombs_of_any_size_are_refused(side: int) -> None:
-    with pytest.raises(ImageTooLarge):
+    with pytest.raises(ImageTooLarge, match=rf"^{side} x {side}"):
         decode(png_header(side, side), LIMITS)
+
+
+def test_a_limit_above_pillows_own_is_honoured() -> None:
+    """By an image that Pillow by itself refuses to open: its pixels are missing, and that is what is wrong with it."""
+    with pytest.raises(UndecodableImage):
+        decode(png_header(14_000, 14_000), Limits(max_pixels=14_000**2))
+    with pytest.raises(ImageTooLarge, match="14000 x 14000 pixels; at most 195,999,999 are accepted"):
+        decode(png_header(14_000, 14_000), Limits(max_pixels=14_000**2 - 1))
+
+
+@pytest.mark.parametrize("kind", ["lossy", "lossless", "extended"])
+def test_a_webp_is_refused_before_its_decoder_takes_room_for_it(kind: str) -> None:
+    """By a header with nothing behind it, of which the decoder would say that it cannot be decoded."""
+    small = noise(30, 20) if kind != "extended" else noise(30, 20, "RGBA")
+    data = encoded(small, "WEBP", lossless=kind == "lossless")
+    assert decode(data, Limits(max_pixels=600)).size == (30, 20)
+    for limits, reason in ((Limits(max_pixels=599), "30 x 20 pixels"), (Limits(max_side=29), "30 x 20; no side")):
+        with pytest.raises(ImageTooLarge, match=f"^{reason}"):
+            decode(data[:30], limits)
+    with pytest.raises(UndecodableImage, match="what follows its signature is no header|cannot be decoded"):
+        decode(data[:30], LIMITS)
 
 
 def test_resize_keeps_the_largest_centred_square() -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 from PIL import Image, UnidentifiedImageError
 
-from model.preprocessing import ImageRejected, UndecodableImage, UnsupportedImageType, decode
+from model.preprocessing import ImageRejected, UndecodableImage, UnsupportedImageType, check_size, decode
 from training.datasets.dataset import OWN_IMAGES, DataError
 
 _OTHER_FORMATS: Final = ("GIF", "BMP", "TIFF", "PPM")
@@ -52,6 +52,7 @@ def _png(data: bytes) -> bytes:
     out = io.BytesIO()
     try:
         with Image.open(io.BytesIO(data), formats=_OTHER_FORMATS) as image:
+            check_size(image.size, OWN_IMAGES)
             image.load()
             exif = Image.Exif()
             exif[_ORIENTATION_TAG] = image.getexif().get(_ORIENTATION_TAG, 1)
@@ -60,6 +61,8 @@ def _png(data: bytes) -> bytes:
     except UnidentifiedImageError as error:
         known = ", ".join(("JPEG", "PNG", "WebP", *_OTHER_FORMATS))
         raise UnsupportedImageType(f"no image that can be read; these can: {known}") from error
+    except ImageRejected:
+        raise
     except Exception as error:  # decoders raise whatever they like on broken bytes
         raise UndecodableImage(f"cannot be decoded: {error}") from error
     return out.getvalue()

@@ -104,6 +104,17 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
         picture(tmp_path / "drawing.jpg")
 
 
+@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF", "PPM"])
+def test_other_formats_are_held_to_the_limits_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    path = saved(tmp_path / "large.jpg", colours(64, 64), form)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    monkeypatch.setattr("training.datasets.picture.OWN_IMAGES", Limits(max_pixels=4095))
+    with pytest.raises(DataError, match="large.jpg: 64 x 64 pixels; at most 4,095 are accepted"):
+        picture(path)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF"])
 def test_what_breaks_off_is_named(tmp_path: Path, form: str) -> None:
     path = saved(tmp_path / "broken.jpg", colours(64, 64), form)
