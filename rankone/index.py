@@ -208,19 +208,18 @@ def rebuild(folder: Folder, name: Name, images: Path, into: str, url: str = DEFA
     """
     files = {_sha256(path): path for path in sorted(images.rglob("*")) if path.is_file()}
     with reading(file_of(folder, name)) as (reader, _):
-        records = [record for _, record in reader.everything()]
-    missing = [record.id for record in records if record.sha256 not in files]
+        items = reader.origins()  # all at once, as a snapshot held for hours would make the service's log grow
+    missing = [item_id for item_id, sha256, _ in items if sha256 not in files]
     if missing:
         some = ", ".join(missing[:5])
         raise OriginalsMissing(f"the originals of {len(missing):,} items are not in {images}: {some}; nothing was done")
     with Client(url) as client, Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("embedding", total=len(records))
-        for start in range(0, len(records), _PER_REQUEST):
-            part = records[start : start + _PER_REQUEST]
-            originals = [files[record.sha256 or ""] for record in part]
-            client.add(originals, [r.id for r in part], [orjson.loads(r.metadata) for r in part], index=into)
-            bar.advance(task, len(part))
-    print(f"{len(records):,} items in the index {into}")
+        task = bar.add_task("embedding", total=len(items))
+        for start in range(0, len(items), _PER_REQUEST):
+            ids, sums, metadata = zip(*items[start : start + _PER_REQUEST], strict=True)
+            client.add([files[sha256] for sha256 in sums], ids, list(map(orjson.loads, metadata)), index=into)
+            bar.advance(task, len(ids))
+    print(f"{len(items):,} items in the index {into}")
 
 
 def _sha256(path: Path) -> str:

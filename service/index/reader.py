@@ -81,6 +81,10 @@ class Reader:
         """The id and the sha256 of every item that came from a file."""
         return self._fetch("SELECT id, sha256 FROM items WHERE sha256 IS NOT NULL")
 
+    def origins(self) -> list[tuple[str, str | None, str]]:
+        """Id, sha256 and metadata as JSON of every item, in order: a few hundred bytes each, without vector and thumbnail."""
+        return self._fetch("SELECT id, sha256, metadata FROM items ORDER BY sequence")
+
     def check_file(self) -> None:
         """Looks at every page of the file.
 
