@@ -19,7 +19,7 @@ from tyro.conf import Positional, arg
 from model.bundle import open_bundle
 from model.errors import RankoneError
 from service.client import DEFAULT_URL, Client
-from service.index import IndexProblem, Spec
+from service.index import IndexProblem, Spec, check_name
 from service.index.backup import back_up
 from service.index.backup import restore as restore_backup
 from service.index.duplicates import find_duplicates
@@ -156,6 +156,7 @@ def import_items(folder: Folder, name: Name, source: File, bundle: Path | None =
         source: NAME.npy with NAME.jsonl beside it, or NAME.parquet.
         bundle: whose embeddings these are, where the file does not say.
     """
+    check_name(name)
     spec = None
     if bundle is not None:
         opened = open_bundle(bundle)
@@ -189,6 +190,7 @@ def restore(folder: Folder, name: Name, source: File) -> None:
         name: of the index to make.
         source: the backup.
     """
+    check_name(name)
     with _pages("copying") as tell:
         count = restore_backup(source, folder / f"{name}{SUFFIX}", tell)
     print(f"{count:,} items in the index {name}")

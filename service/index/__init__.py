@@ -23,7 +23,7 @@ from service.index.filters import Filter, compiled, path_of
 from service.index.index import Index
 from service.index.items import Item
 from service.index.ranking import Wish
-from service.index.registry import DEFAULT, NAME, Indexes
+from service.index.registry import DEFAULT, NAME, Indexes, check_name
 from service.index.schema import Spec
 from service.index.searcher import Hit, Query
 from service.index.serving import Description, Serving, serve
@@ -52,6 +52,7 @@ __all__ = [
     "UnknownItem",
     "Vectors",
     "Wish",
+    "check_name",
     "compiled",
     "path_of",
     "serve",

@@ -21,6 +21,12 @@ DEFAULT: Final = "default"
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 
 
+def check_name(name: str) -> None:
+    """Raises IndexProblem where no index can be called so."""
+    if not re.fullmatch(NAME, name):
+        raise IndexProblem(f"{name!r} cannot name an index: up to 64 of a-z, 0-9, - and _, none of the last two first")
+
+
 class Indexes:
     """Every index in `folder`, which no other process can open meanwhile.
 
@@ -107,10 +113,7 @@ class Indexes:
             IndexConflict: it is there with other options.
             IndexProblem: the name cannot be one, or it cannot be made.
         """
-        if not re.fullmatch(NAME, name):
-            raise IndexProblem(
-                f"{name!r} cannot name an index: up to 64 of a-z, 0-9, - and _, none of the last two first"
-            )
+        check_name(name)
         with self._making:
             if name in self.names():
                 self._check_same(name, spec)

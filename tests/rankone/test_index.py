@@ -56,6 +56,21 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("name", ["Monday.2026", "-x", "../mine", "a" * 65])
+def test_what_makes_an_index_refuses_a_name_that_the_service_refuses(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert run("index", ["backup", str(folder), "mine", str(tmp_path / "file")]) == 0
+    assert run("index", ["export", str(folder), "mine", str(tmp_path / "items.npy")]) == 0
+    capsys.readouterr()
+    there = sorted(tmp_path.rglob("*.sqlite"))
+    for command, source in (("restore", "file"), ("import", "items.npy")):
+        assert run("index", [command, str(folder), "--", name, str(tmp_path / source)]) == 2
+        assert f"{name!r} cannot name an index: up to 64 of a-z, 0-9, - and _" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*.sqlite")) == there
+    assert run("index", ["restore", str(folder), "monday-2026", str(tmp_path / "file")]) == 0
+
+
 def test_rebuild_sends_every_original_and_has_no_more_in_memory_than_it_needs(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
