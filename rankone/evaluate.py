@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from tyro.conf import Positional
 
-from model.bundle import Bundle, open_bundle
+from model.bundle import Bundle, Manifest, open_bundle
 from model.network import Network, open_network
 from rankone import show
 from rankone.comparison import comparison
@@ -49,12 +49,13 @@ def evaluate(arguments: list[str]) -> None:
             device: where it runs; refused if it cannot be had.
             threads: CPU threads of the engine; as many as there are cores if not given.
             workers: processes that load images; 0 loads them in this one.
-            reader: options of the data set's reader, for instance `--reader partition 3`; those of the training if not given.
+            reader: options of the data set's reader, for instance `--reader partition 3`; on the benchmark that the bundle
+                was trained on, those of the training if not given.
         """
         check_device(device)
         opened = open_bundle(bundle)
         home = _home(opened, out)
-        images = _fitting(opened, load(data, opened.manifest.recipe.get("reader", {}) if reader is None else reader))
+        images = _fitting(opened, load(data, reader, defaults=_options(opened.manifest)))
         runner = load_engine(opened, engine, device, threads or len(os.sched_getaffinity(0)))
         report = write_report(findings_of(opened, images, runner, device=device, workers=workers), home)
         show.report(report, home)
@@ -91,6 +92,12 @@ def outputs(engine: Engine, data: DataSet, bundle: Bundle, *, workers: int = 0) 
         if found.logits is not None:
             logits.append(found.logits)
     return embeddings, np.concatenate(logits) if logits else None
+
+
+def _options(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """The options that the data set was read with, by its layout: only benchmarks have some, and are called as it is."""
+    trained_on = manifest.dataset
+    return {} if trained_on is None else {trained_on.name: manifest.recipe.get("reader", {})}
 
 
 def _home(bundle: Bundle, out: Path | None) -> Path:

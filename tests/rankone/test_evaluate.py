@@ -18,7 +18,8 @@ from rankone.comparison import comparison
 from rankone.evaluate import outputs
 from service.engine import load_engine
 from tests.conftest import CLASSES, RECIPE
-from training.datasets import DataSet
+from tests.training.datasets.trees import cub, dtd
+from training.datasets import DataError, DataSet, load
 from training.evaluate import Report, evaluate
 from training.export import Description, export
 from training.metrics import retrieval_scores
@@ -86,6 +87,30 @@ def test_other_classes_are_refused_and_named(
     assert "1 that the bundle does not know, such as 'medals'; 1 of the bundle are missing, such as 'coins'" in said
     assert run("evaluate", [str(bundle.path), "--data", str(root), "--reader", "partition", "3"]) == 2
     assert "has no options, got partition" in capsys.readouterr().err
+
+
+def test_the_readers_options_of_the_training_are_for_the_benchmark_it_was_on_alone(
+    tiny: Bundle, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class folder has none; those of another benchmark are its own defaults."""
+    record = DatasetRecord(name="dtd", num_train=6, num_test=6, split="")
+    recipe = {"reader": {"partition": 3, "train": "train", "test": "val+test"}}
+    manifest = tiny.manifest.model_copy(update={"recipe": recipe, "dataset": record})
+    monkeypatch.setattr("rankone.evaluate.open_bundle", lambda _: tiny.model_copy(update={"manifest": manifest}))
+    read: list[DataSet] = []
+
+    def stop(_: Bundle, data: DataSet) -> None:
+        read.append(data)
+        raise DataError("enough")
+
+    monkeypatch.setattr("rankone.evaluate._fitting", stop)
+    textures, birds = (str(make(tmp_path / make.__name__)) for make in (dtd, cub))
+    for data, *flags in ((textures,), (textures, "--reader", "partition", "2"), (str(root),), (birds,)):
+        assert run("evaluate", [str(tiny.path), "--data", data, *flags]) == 2
+    published = load(textures, recipe["reader"])
+    assert [data.name for data in read] == ["dtd", "dtd", root.name, "cub"]
+    assert (read[0].test, read[0].protocol) == (published.test, published.protocol)
+    assert read[1].test == load(textures, {"partition": 2}).test
 
 
 def test_a_changed_bundle_is_not_measured(

@@ -68,22 +68,30 @@ WRITERS: Final[Mapping[str, Callable[[Path], None]]] = {"photos": write_photos}
 NAMES: Final = (*WRITERS, *READERS)
 
 
-def load(name_or_path: str, options: Options | None = None, root: Path = Path("data")) -> DataSet:
+def load(
+    name_or_path: str,
+    options: Options | None = None,
+    root: Path = Path("data"),
+    defaults: Mapping[str, Options] | None = None,
+) -> DataSet:
     """A data set by name, from `root` (and written there first, if the package can), or the one in a folder.
 
     Args:
         name_or_path: one of `NAMES`; a folder with a benchmark in its published layout; or one with train/ and test/.
         options: of the reader, for instance `{"partition": 3}` for dtd.
         root: where data sets are kept by name.
+        defaults: by layout, the options where none are given: those of one layout mean nothing to another.
 
     Raises:
         DataError: there is none, it lacks files, or it has no such options.
     """
     name, path = _found(name_or_path, root)
+    if options is None:
+        options = (defaults or {}).get(name, {})
     if is_folder(name):
-        check_no_options(options or {})
+        check_no_options(options)
         return load_folder(path)
-    data = read(name, path, options or {})
+    data = read(name, path, options)
     missing = [file for split in data.splits.values() for file in split.paths if not file.is_file()]
     if missing:
         raise DataError(
