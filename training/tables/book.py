@@ -1,7 +1,7 @@
 """The tables of one data set in one directory: every measurement a JSON file of its own, written when it is done.
 
 rows/<setting>.json   a network trained and measured; tables that share a setting share the file
-costs/<batch>.json    FLOPs and times, all contenders of a table from one run
+costs/<batch>.json    FLOPs and times, all contenders of a table from one run of so many rounds
 work/                 the network in training, with its checkpoint; gone when it is measured
 table-<name>.md, .png what is made of them
 """
@@ -117,7 +117,7 @@ class Book:
             return {}
         plan = self._plan
         slug = "-".join(name.replace(" ", "_") for name in names)
-        path = self._path / "costs" / f"{slug}-batch-{plan.batch}-{plan.device}.json"
+        path = self._path / "costs" / f"{slug}-batch-{plan.batch}-{plan.device}-rounds-{plan.rounds}.json"
         if not path.exists():
             found = costs(names, plan.batch, plan.rounds, plan.device, machine())
             _write(path, _COSTS.dump_json(found, indent=2).decode())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import mean
 
 from training.tables.book import Filled
+from training.tables.cost import Cost
 from training.tables.measure import Measured
 from training.tables.plan import Row
 
@@ -78,11 +79,25 @@ def _epochs(filled: Filled, phase: str) -> str:
     return " or ".join(map(str, sorted(counts)))
 
 
+def _machines(filled: Filled) -> list[str]:
+    """Where the rows were measured: a table that was broken off may have gone on elsewhere."""
+    return list(dict.fromkeys(one.machine for measured in filled.measured.values() for one in measured))
+
+
+def _versions(filled: Filled) -> str:
+    """Of every library, each that a row was measured with."""
+    found: dict[str, dict[str, None]] = {}
+    for one in (one for measured in filled.measured.values() for one in measured):
+        for name, version in one.libraries.items():
+            found.setdefault(name, {})[version] = None
+    return ", ".join(f"{name} {' or '.join(versions)}" for name, versions in found.items())
+
+
 def footer(filled: Filled) -> str:
-    """Data, recipe, seeds, machine and versions: what the figures belong to."""
+    """Data, recipe, seeds, machines and versions: what the figures belong to."""
     plan = filled.plan
     one = next(iter(filled.measured.values()))[0]
-    recipe = plan.recipe
+    recipe, machines = plan.recipe, _machines(filled)
     lines = [
         "Ours: mean (lowest - highest) over the seeds; accuracies lie in [0, 1]. The paper's are in percent, on other data.",
         f"Data: {one.data.name}, {len(one.data.classes)} classes, {one.data.num_train} images to train on, "
@@ -90,14 +105,18 @@ def footer(filled: Filled) -> str:
         f"Recipe: {recipe.backbone} with {recipe.weights} weights, {recipe.size} x {recipe.size}, "
         f"{_epochs(filled, 'phase1')} epochs of phase 1 at {recipe.phase1.learning_rate:g}, "
         f"{_epochs(filled, 'phase2')} of phase 2 at {recipe.phase2.learning_rate:g}.",
-        f"Machine: {one.machine}.",
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in one.libraries.items()) + ".",
+        f"{'Machine' if len(machines) == 1 else 'Machines'}: {'; '.join(machines)}.",
+        f"Versions: {_versions(filled)}.",
     ]
     if filled.costs:
-        cost = next(iter(filled.costs.values()))
-        lines.insert(
-            1,
-            f"Times: {cost.locations} x {cost.channels} features, float32, forward, {cost.device}, {cost.rounds} rounds in "
-            "turn. FLOPs of one image: products and decompositions (docs/systems.md). 'Times faster' is against the slowest.",
-        )
+        lines.insert(1, _times(next(iter(filled.costs.values())), machines))
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _times(cost: Cost, machines: list[str]) -> str:
+    elsewhere = "" if machines == [cost.machine] else f" on {cost.machine}"
+    return (
+        f"Times: {cost.locations} x {cost.channels} features, float32, forward, {cost.device}, {cost.rounds} rounds in turn"
+        f"{elsewhere}. FLOPs of one image: products and decompositions (docs/systems.md). 'Times faster' is against the "
+        "slowest."
+    )

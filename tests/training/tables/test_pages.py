@@ -12,7 +12,7 @@ from PIL import Image
 from tests.training.tables.conftest import SMALL, fill
 from training.tables.book import Filled, Plan
 from training.tables.cost import Cost
-from training.tables.markdown import human, markdown, spread
+from training.tables.markdown import footer, human, markdown, spread
 from training.tables.plan import TABLES
 from training.tables.plot import draw, plot
 
@@ -87,6 +87,24 @@ def test_ratios_and_epochs_stand_in_their_columns(filled: Filled) -> None:
     assert "3 or 9 epochs of phase 1 at 1, 0 of phase 2" in text
 
 
+def test_every_machine_and_version_that_a_row_was_measured_with_is_named(filled: Filled) -> None:
+    """A table that was stopped goes on from its rows, also on another machine; its times may be of a third."""
+    first, second = filled.measured["0"]
+    moved = second.model_copy(
+        update={"machine": "another", "libraries": {**second.libraries, "torch": "3.0", "new": "1"}}
+    )
+    sizes = {"flops": 1, "batch": 2, "locations": 784, "channels": 512, "rounds": 2, "device": "cpu"}
+    cost = Cost(contender="x", low_ms=1, median_ms=1, high_ms=1, machine="a third", **sizes)
+    text = footer(replace(filled, measured={"0": [first, moved], "0.6": filled.measured["0.6"]}, costs={"x": cost}))
+    assert f"- Machines: {first.machine}; another.\n" in text
+    assert f"torch {first.libraries['torch']} or 3.0, torchvision {first.libraries['torchvision']}, " in text
+    assert text.endswith(", new 1.")
+    assert "2 rounds in turn on a third. FLOPs" in text
+    alone = footer(replace(filled, costs={"x": cost.model_copy(update={"machine": first.machine})}))
+    assert f"- Machine: {first.machine}.\n" in alone
+    assert "2 rounds in turn. FLOPs" in alone
+
+
 def test_costs_stand_beside_the_papers_in_the_table_and_the_picture(filled: Filled) -> None:
     sizes = {"flops": 1, "batch": 2, "locations": 784, "channels": 512, "rounds": 2}
     costs = {
@@ -133,6 +151,8 @@ def test_every_kind_is_written_and_drawn(
         measured = path.stat().st_mtime_ns
         assert fill(tmp_path, replace(plan, seeds=(0,)), name="6").costs == filled.costs
         assert path.stat().st_mtime_ns == measured
+        more = fill(tmp_path, replace(plan, seeds=(0,), rounds=3), name="6").costs
+        assert [cost.rounds for cost in more.values()] == [3, 3]
     if kind == "curve":
         shown = markdown(filled).splitlines()[6].split(" | ")[1]
         assert shown == spread([1 - (filled.measured["0"][0].history[-1].validation_error or 0)])
