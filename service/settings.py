@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
     keys: Path | None = None
-    """File of keys, made by `rankone keys add`; then nothing is answered without one."""
+    """File of keys, made by `rankone keys add`; then only /healthz, /readyz and the documentation are answered without one."""
     allow_anonymous: bool = False
     """Let anybody who reaches the address embed, search, add and delete."""
     max_batch: PositiveInt | None = None

@@ -19,6 +19,7 @@ from service.versions import library_versions
 router = APIRouter(tags=["operation"])
 
 _VERSIONS: Final = library_versions()
+_FOR_KEYS: Final = "GET /info says why to whoever has a key"
 _LIMITS: Final = {
     "max_images",
     "max_request_bytes",
@@ -46,12 +47,14 @@ async def healthz(request: Request) -> dict[str, str]:
 async def readyz(request: Request, runtime: RuntimeDep) -> dict[str, Any]:
     """Requests are answered; 503 while a bundle is loaded, at the end, and while a worker that has died is replaced.
 
-    An index that cannot be used or written is named.
+    An index that cannot be used or written is named; why, which may tell of files and items, only where there are no keys.
     """
     if request.app.state.service.is_draining:
         raise Problem(503, "the service is coming to its end")
     _check(_faults(request))
     problems = runtime.indexes.problems()
+    if runtime.settings.keys is not None:
+        problems = dict.fromkeys(problems, _FOR_KEYS)
     return {"status": "ready", **({"indexes": problems} if problems else {})}
 
 

@@ -100,6 +100,21 @@ async def test_a_key_opens_what_its_scope_says(
     )
 
 
+async def test_without_a_key_nobody_learns_of_the_files_of_an_index(
+    anyio_backend: str, settings: Settings, loaded: Runtime, key_file: Path
+) -> None:
+    secret, _ = add_key(key_file, "joe", frozenset({"read"}))
+    settings.data.mkdir()
+    (settings.data / "broken.sqlite").write_bytes(b"no index")
+    async with serving(settings.model_copy(update={"keys": key_file}), loaded) as app, client_of(app) as http:
+        known = (await http.get("/info", headers=bearer(secret))).json()["index_problems"]["broken"]
+        assert str(settings.data) in known
+        for headers in ({}, bearer(secret)):
+            ready = await http.get("/readyz", headers=headers)
+            said = {"broken": "GET /info says why to whoever has a key"}
+            assert (ready.status_code, ready.json()) == (200, {"status": "ready", "indexes": said})
+
+
 @pytest.mark.parametrize(
     "header", [None, "", "Bearer", "Bearer ", "Bearer nonsense", "Basic abc", "Bearer r1_", "Bearer ÿ"]
 )
