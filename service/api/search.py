@@ -19,6 +19,7 @@ from service.api.vectors import as_vectors
 from service.batching.job import DeadlinePassed
 from service.context import current
 from service.index import DEFAULT, Index, Vectors, Wish
+from service.index.interest import GivenUp
 from service.reads import LOOKUPS
 from service.runtime import Runtime
 
@@ -48,7 +49,8 @@ async def search_index(index: str, request: Request, runtime: RuntimeDep, k: K =
     where = None if asked.filter is None else indexing.compiled(asked.filter)
     group_by = None if asked.group_by is None else indexing.path_of(asked.group_by)
     vectors = await _query_vectors(asked, target, runtime)
-    return await _answer(target, indexing.Query(vectors, _wishes(asked, len(vectors)), where, group_by))
+    wishes, deadline = _wishes(asked, len(vectors)), current().deadline
+    return await _answer(target, indexing.Query(vectors, wishes, where, group_by, deadline))
 
 
 async def _query_vectors(asked: SearchIn, target: Index, runtime: Runtime) -> Vectors:
@@ -87,6 +89,6 @@ async def _index(name: str, runtime: Runtime) -> Index:
 async def _answer(target: Index, query: indexing.Query) -> Response:
     try:
         hits = await asyncio.wait_for(asyncio.wrap_future(target.ask(query)), current().left_s)
-    except TimeoutError:
+    except (TimeoutError, GivenUp):
         raise DeadlinePassed("the index cannot answer in the time that this request allows") from None
     return await json_response({"results": hits, "kind": target.spec.kind})

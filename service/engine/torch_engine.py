@@ -55,6 +55,7 @@ class TorchEngine:
         if options.device == "cuda":
             use_no_tf32()
             stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())  # in which the weights are being cast
             self._lanes = Lanes(bundle.manifest, torch.device("cuda"), stream, options.threads, self.prepare)
 
     @reports_out_of_memory

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import queue
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -42,6 +44,15 @@ class Reader:
     def give_up_when(self, is_over: IsOver | None) -> None:
         """From now on, what is read ends with GivenUp once `is_over` returns True; None for never."""
         self._connection.set_progress_handler(is_over, _OPERATIONS)
+
+    @contextmanager
+    def reading_until(self, deadline: float) -> Iterator[None]:
+        """Within, what is still being read at the deadline, by `time.perf_counter`, ends with GivenUp."""
+        self.give_up_when(None if deadline == math.inf else lambda: time.perf_counter() >= deadline)
+        try:
+            yield
+        finally:
+            self.give_up_when(None)
 
     @contextmanager
     def snapshot(self) -> Iterator[int]:

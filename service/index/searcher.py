@@ -7,6 +7,7 @@ and a writer never waits.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -38,13 +39,14 @@ class Query:
     """Vectors (m, dim), each with what it is to be answered with, among the items that the filter holds for.
 
     With `group_by`, the path of a metadata field, only the best item of each of its values is answered, and items whose field
-    is missing, a list or an object do not take part.
+    is missing, a list or an object do not take part. Filter and field are read until `deadline`, by `time.perf_counter`.
     """
 
     vectors: Vectors = field(repr=False)
     wishes: Sequence[Wish]
     where: Filter | None = None
     group_by: str | None = None
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,8 @@ class Searcher:
         try:
             queries = as_queries([query.vectors for query, _ in group])
             wishes = [wish for query, _ in group for wish in query.wishes]
-            scope = self._scope(where, group_by)
+            with self._reader.reading_until(max(query.deadline for query, _ in group)):
+                scope = self._scope(where, group_by)
             with self._turn:
                 found = ranked(self._gallery, self._directory, queries, wishes, scope)
             answers = iter(self._with_metadata(found))

@@ -17,12 +17,12 @@ pytestmark = pytest.mark.anyio
 ITEMS = "/indexes/default/items"
 LISTING = f'{ITEMS}?filter={{"a": 1}}'
 VECTOR = [1.0] + [0.0] * 9_999
-ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200000000) SELECT max(i) FROM n"
 SHORT = {"x-request-timeout": "0.3"}
 
 
-def endless(reader: Reader, *_: Any) -> list[Any]:
-    return reader._fetch(ENDLESS)
+def very_long(reader: Reader, *_: Any) -> list[Any]:
+    return reader._fetch(LONG)
 
 
 async def add_one(http: httpx.AsyncClient) -> None:
@@ -37,13 +37,13 @@ async def test_reads_end_at_their_deadlines_and_give_their_threads_back(
     await add_one(http)
     before = asyncio.all_tasks()
     with monkeypatch.context() as patch:
-        patch.setattr(Reader, "page", endless)
-        patch.setattr(Reader, "records", endless)
+        patch.setattr(Reader, "page", very_long)
+        patch.setattr(Reader, "records", very_long)
         requests = [http.get(url, headers=SHORT) for url in (ITEMS, f"{ITEMS}/x") for _ in range(5)]
         requests += [http.get(LISTING, headers=SHORT) for _ in range(5)]
         for body in ({"ids": ["x"]}, {"positive": ["x"]}):
             requests.append(http.post("/indexes/default/search", json=body, headers=SHORT))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(10):
             answers = await asyncio.gather(*requests)
     assert {answer.status_code for answer in answers} == {504}
     assert "could not be read in the time" in answers[0].json()["detail"]
@@ -52,6 +52,19 @@ async def test_reads_end_at_their_deadlines_and_give_their_threads_back(
     assert (await http.get(f"{ITEMS}/x")).status_code == 200
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+async def test_a_search_ends_with_its_filter_at_the_deadline(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_one(http)
+    body = {"vectors": [VECTOR], "filter": {"a": 1}}
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "sequences", very_long)
+        assert (await http.post("/indexes/default/search", json=body, headers=SHORT)).status_code == 504
+    async with asyncio.timeout(10):
+        found = await http.post("/indexes/default/search", json=body)
+    assert [hit["id"] for hit in found.json()["results"][0]] == ["x"]
 
 
 async def test_more_listings_than_there_are_threads_keep_nobody_else_waiting(
@@ -80,8 +93,8 @@ async def test_more_listings_than_there_are_threads_keep_nobody_else_waiting(
 
 @pytest.mark.parametrize("path", [ITEMS, f"{ITEMS}/x"])
 async def test_a_read_ends_when_its_client_hangs_up(app: FastAPI, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr(Reader, "page", endless)
-    monkeypatch.setattr(Reader, "records", endless)
+    monkeypatch.setattr(Reader, "page", very_long)
+    monkeypatch.setattr(Reader, "records", very_long)
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
     sent: list[int] = []
 
