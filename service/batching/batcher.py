@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -31,6 +31,8 @@ logger = logging.getLogger("rankone")
 
 _PATIENCE: Final = 0.1
 """How long a free engine waits for images that are being decoded, as a part of what it would take for those that are there."""
+_PAUSE_S: Final = 0.1
+"""Before a loop that failed begins again, lest it fill the log."""
 
 
 @dataclass
@@ -76,7 +78,7 @@ class Batcher:
         self._running_since: float | None = None
         self._running_size = 0
         self._opened_at = 0.0
-        self._loops = [asyncio.create_task(self._prepare()), asyncio.create_task(self._run())]
+        self._loops = [asyncio.create_task(self._kept(loop)) for loop in (self._prepare, self._run)]
 
     @property
     def is_alive(self) -> bool:
@@ -116,6 +118,16 @@ class Batcher:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._copier.close()
+
+    async def _kept(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """Begins again after a fault of ours: without one of the loops nobody would ever be answered."""
+        while True:
+            try:
+                await loop()
+            except Exception as error:
+                self._metrics.count_death("batch")
+                logger.error("the batcher failed, and goes on", exc_info=error)
+                await asyncio.sleep(_PAUSE_S)
 
     async def _prepare(self) -> None:
         while True:

@@ -272,3 +272,22 @@ async def test_nan_in_an_answer_is_an_error_of_that_image_alone(bench: Bench) ->
     await asyncio.gather(*(job.done for job in (first, good, other)))
     assert (answer(good), answer(other)) == ([1], [3])
     assert bench.sizes()[1] == 4, "they were of one batch"
+
+
+@pytest.mark.parametrize("part", ["slots.on_release", "turns.on_decoders"])
+async def test_a_fault_of_ours_is_not_the_end_of_all_answers(
+    bench: Bench, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    """In what decoders are told by either of its loops."""
+    owner, _, told = part.partition(".")
+    setattr(getattr(bench, owner), told, lambda: 1 / 0)
+    bench.engine.open.release(10)
+    first = bench.job(1)
+    await first.done
+    await bench.settle()
+    assert "the batcher failed, and goes on" in caplog.text
+    setattr(getattr(bench, owner), told, lambda: None)
+    second = bench.job(2)
+    async with asyncio.timeout(10):
+        await second.done
+    assert (answer(first), answer(second), bench.batcher.is_alive) == ([1], [2], True)
