@@ -59,6 +59,11 @@ class RequestParser:
                     data = b"".join(self._head()) + data[offer.args[0] :]
                     self._begin()
 
+    def close(self) -> None:
+        """Reads nothing any more. It and the library's parser hold each other, and with them the handler."""
+        self._is_over = True
+        del self._parser
+
     def get_method(self) -> bytes:
         """Of the request that is being read."""
         return self._parser.get_method()

@@ -119,7 +119,9 @@ class PatientProtocol(HttpToolsProtocol):
         if self._running is not None:  # uvicorn tells the request that came last, which may not have begun
             self._running.disconnected = True
             self._running.message_event.set()
+        parser = self.parser
         super().connection_lost(exc)
+        parser.close()  # type: ignore[attr-defined]
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -174,16 +176,17 @@ class PatientProtocol(HttpToolsProtocol):
         self.loop.call_later(MOMENT_S, self.transport.abort)
 
     def _wait(self, among: Waits | None) -> None:
-        """For what is among those, or for nothing; before that, for the last answer to be taken."""
+        """For what is among those, or for nothing; before that, for the last answer to be taken.
+
+        While an answer is owed it is the client who waits, whatever it has sent of its next request.
+        """
         self._among = among
         if self.transport.is_closing():
             return
         self._patience.forget(self.transport)
         if not self._is_taken:
             self._patience.taking[self.transport] = None
-        elif (
-            among is not None and not self._num_unanswered
-        ):  # else it is the client who waits, whatever it has sent since
+        elif among is not None and not self._num_unanswered:
             among.begin(self.transport)
 
     def _watch_untaken(self, num_bytes: int) -> None:

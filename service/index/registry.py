@@ -181,10 +181,10 @@ class Indexes:
         gone = path.with_name(f".{path.name}{PARTIAL}")
         try:
             path.replace(gone)
-            sync(self._folder)
         except OSError:
             self._look_at(name)  # it is still there
             raise
+        sync(self._folder)
         for file in (gone, *wal_files(path)):
             file.unlink(missing_ok=True)
 
