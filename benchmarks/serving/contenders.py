@@ -171,11 +171,20 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, health: str) 
 
 def _tree(pid: int) -> list[int]:
     """A process and all below it."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    children = [int(child) for task in tasks for child in task.read_text().split()]
+    children = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in _read(task).split()]
     return [pid, *(below for child in children for below in _tree(child))]
 
 
+def _read(file: Path) -> str:
+    """What the kernel says there; nothing of a thread or process that has ended since it was listed."""
+    try:
+        return file.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    if not fields:
+        return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
