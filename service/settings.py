@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     """Let anybody who reaches the address embed, search, add and delete."""
     max_batch: PositiveInt | None = None
     """Images in one run of the engine at most, and images that wait go together; if not set, 16 on a GPU, and on a CPU
-    4, and one by one where that is sooner."""
+    4, or half of those that wait where that is sooner."""
     batch_window_ms: float = Field(default=0.0, ge=0, le=100)
     """How long a free engine waits for more images after the first; if it does, images that wait go together."""
     max_queue: PositiveInt = 256

@@ -87,7 +87,7 @@ async def info(runtime: RuntimeDep) -> Response:
         "threads": settings.threads,
         "workers": settings.workers,
         "max_batch": settings.sizes.max_batch,
-        "one_by_one_below": runtime.batcher.one_by_one_below,
+        "batch_of_waiting": "all" if runtime.batcher.takes_all else "half",
         "index_problems": runtime.indexes.problems(),
         "limits": settings.model_dump(include=_LIMITS),
         "versions": {**_VERSIONS, "sqlite": sqlite3.sqlite_version},

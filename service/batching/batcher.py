@@ -91,9 +91,9 @@ class Batcher:
         return 0.0 if self._running_since is None else time.perf_counter() - self._running_since
 
     @property
-    def one_by_one_below(self) -> int:
-        """Images that wait, from which on they go together."""
-        return self._worth.one_by_one_below
+    def takes_all(self) -> bool:
+        """A batch has all that wait, as far as they go into one, and not half of them."""
+        return self._worth.takes_all
 
     def put(self, task: Task) -> None:
         """Queues an image that has been decoded."""

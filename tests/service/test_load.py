@@ -226,8 +226,8 @@ async def _until(condition: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(
     ("max_batch", "words"),
     [
-        (3, "a batch of 3 saves 0.0 % of its images' time: those that wait go together"),
-        (None, "a batch of 4 saves 0.0 % of its images' time: they go one by one until 8 wait"),
+        (3, "a batch of 3 saves 0.0 % of its images' time: it has all of those that wait"),
+        (None, "a batch of 4 saves 0.0 % of its images' time: it has half of those that wait"),
     ],
 )
 async def test_whoever_sets_max_batch_has_batches(
