@@ -107,7 +107,7 @@ def test_a_contender_and_its_children_stand_still_out_of_their_turn() -> None:
     process = subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60"])
     contender = Contender("sleepers", 0, process.pid, "/")
     try:
-        until(lambda: len(states(process.pid)) == 3)
+        until(lambda: states(process.pid) == "SSS")  # a shell that still forks by vfork cannot be stopped
         with contender.asleep():
             until(lambda: states(process.pid) == "TTT")
             with contender.awake():
@@ -117,6 +117,16 @@ def test_a_contender_and_its_children_stand_still_out_of_their_turn() -> None:
     finally:
         contender.signal(signal.SIGKILL)
         process.wait()
+
+
+def test_what_ends_while_processes_are_listed_has_no_children_and_took_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process or a thread may end between the listing and the reading."""
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    monkeypatch.setattr(Path, "glob", lambda path, _: [path / str(ended.pid) / "children"])
+    contender = Contender("", 0, ended.pid, "/")
+    assert contender.cpu_s() == 0
+    contender.signal(signal.SIGCONT)
 
 
 async def test_nothing_is_sent_while_the_clock_stands_nor_does_that_time_count(anyio_backend: str) -> None:
