@@ -32,14 +32,17 @@ bench: $(READY)  ## measure speed, as ratios against named rivals (ARGS="head sk
 	$(BIN)/rankone bench $(ARGS)
 
 peers: $(READY)  ## add the other services that `make bench` measures against, where it can
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-peers.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-peers.lock
 
+# Of the peers one wants onnxruntime, whose files would take the place of onnxruntime-gpu's.
 lock: $(READY)  ## renew all locks from pyproject.toml: of this environment, of uv, of the peers, of the images
 	$(COMPILE) --upgrade --extra dev pyproject.toml --output-file requirements.lock
 	grep '^uv==' requirements.lock | tr -d ' \\' | $(COMPILE) --no-annotate - --output-file requirements-uv.lock
 	sed -E 's/ \\$$//; /--hash/d; /^ *#/d' requirements.lock >.constraints
-	$(COMPILE) --upgrade --no-annotate --constraints .constraints --group pyproject.toml:peers --output-file requirements-peers.lock
-	rm .constraints
+	echo onnxruntime >.excludes
+	$(COMPILE) --upgrade --no-annotate --constraints .constraints --excludes .excludes --group pyproject.toml:peers \
+		--output-file requirements-peers.lock
+	rm .constraints .excludes
 	$(MAKE) --always-make docker/requirements-gpu.lock docker/requirements-cpu.lock
 
 # The images install the versions that are tested: requirements.lock constrains both, and names the CPU builds' versions.

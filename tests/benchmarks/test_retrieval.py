@@ -13,6 +13,7 @@ from benchmarks.compact import bytes_of, recall
 from benchmarks.gallery import K, filled, noisy
 from benchmarks.retrieval import BARE, FLOOR, ON_GPU, OURS, contenders, on_device
 from service.index import Hit
+from tests.docker.files import pinned
 from tests.service.index.oracle import unit
 
 REAL = unit(30, 512)
@@ -67,3 +68,15 @@ def test_peers_that_are_not_installed_are_named(tmp_path: Path, monkeypatch: pyt
     for make in peers.PEERS.values():
         with pytest.raises(peers.Missing, match=r"is not installed: make peers"):
             make(tmp_path, 8)
+
+
+def test_the_peers_take_the_place_of_nothing_that_is_tested() -> None:
+    """Files of onnxruntime are where those of onnxruntime-gpu are, and the last to be installed would be measured."""
+    tested, added = (
+        {name: {version for version, _ in pins} for name, pins in pinned(lock).items()}
+        for lock in ("requirements.lock", "requirements-peers.lock")
+    )
+    shared = tested.keys() & added.keys()
+    assert {"numpy", "uvicorn"} <= shared
+    assert {name: added[name] for name in shared} == {name: tested[name] for name in shared}
+    assert not {"onnxruntime", "faiss-cpu"} & added.keys()
