@@ -43,7 +43,7 @@ async def test_it_waits_a_tenth_of_what_is_there_and_never_past_a_deadline(anyio
     await bench.close()
 
 
-async def test_one_by_one_nothing_is_waited_for(anyio_backend: str) -> None:
+async def test_a_batch_that_is_to_have_one_image_waits_for_no_other(anyio_backend: str) -> None:
     bench = Bench(Sizes(4), image_s=1e3, pause_s=30, other=1.0)
     bench.turns.num_decoding = lambda: 1
     job = bench.job(1, deadline_s=1e6)
