@@ -100,14 +100,30 @@ class EpochRecord(_Frozen):
     learning_rate: float
 
 
+class ReturnRecord(_Frozen):
+    """Phase 2 diverged, and training went back to the best network so far."""
+
+    epoch: int
+    """Of phase 2, from 0: the one that diverged and was begun again."""
+    step: int
+    """Steps of that epoch that had been taken."""
+    reason: str
+    learning_rate: float | None
+    """With which training went on, half of the one before; none where it ended instead."""
+
+
 class TrainingRecord(_Frozen):
     """How the network came to be."""
 
     steered_by: str
     """Which images drove the learning rate and the choice of epoch, in words."""
     chosen: tuple[int, int] | None
-    """Phase and epoch whose network this is; none where it is the one that the last epoch left."""
+    """Phase and epoch whose network this is; none where it is the one that training began with."""
     history: tuple[EpochRecord, ...]
+    returns: tuple[ReturnRecord, ...] = ()
+    """Each time that phase 2 diverged."""
+    phase1_metrics: dict[str, float] = Field(default_factory=dict)
+    """Figures of the network that phase 1 ended with, on the same test images as the manifest's; empty if not measured."""
 
 
 class Manifest(_Frozen):

@@ -94,6 +94,7 @@ def make(recipe: Recipe, root: Path, run: Path, path: Path) -> None:
     show.report(pipeline.evaluate(run, data), run)
     show.step("export", "ONNX and TorchScript, each held against the network in float64")
     show.bundle(pipeline.export(run, data, path))
+    show.doubts(pipeline.read_report(run))
 
 
 @contextmanager

@@ -112,5 +112,6 @@ def export(arguments: list[str]) -> None:
             version: version of the bundle.
         """
         show.bundle(pipeline.export(run, load(data, Run.open(run).recipe.reader), bundle, name=name, version=version))
+        show.doubts(pipeline.read_report(run))
 
     tyro.cli(command, prog="rankone export", args=arguments)

@@ -56,7 +56,11 @@ def training(progress: Progress, run: Path) -> None:
 
 
 def report(measured: Report, home: Path) -> None:
-    """The figures with their intervals, the classes that are worst, and where the whole report is."""
+    """What phase 2 gained, the figures with their intervals, the worst classes, and where the whole report is."""
+    from training.evaluate import gain
+
+    if gained := gain(measured):
+        step("gain", gained)
     figures = {name: _figure(measured, name) for name in measured.metrics}
     lines({"test images": str(measured.num_images), **figures})
     accuracies = {name: value for name, value in (measured.per_class or {}).items() if value is not None}
@@ -70,6 +74,14 @@ def report(measured: Report, home: Path) -> None:
 def _figure(measured: Report, name: str) -> str:
     low, high = measured.intervals.get(name, (None, None))
     return f"{measured.metrics[name]:.3f}" + ("" if low is None else f"  ({low:.3f} - {high:.3f})")
+
+
+def doubts(measured: Report | None) -> None:
+    """Warns of a network that should not be used."""
+    from training.evaluate import doubts as reasons
+
+    for reason in [] if measured is None else reasons(measured):
+        alarm("weak network", reason)
 
 
 def bundle(written: Bundle) -> None:

@@ -75,15 +75,20 @@ def save(folder: Path, state: State, about: Mapping[str, Any]) -> Path:
         partial.rename(path)
         sync(folder)
     except Exception as error:  # safetensors and torch each raise errors of their own for a full disk
-        raise CheckpointError(
-            f"the checkpoint could not be written to {folder}: {error}. The one before is as it was; make room, and the same "
-            "command goes on from it"
-        ) from error
+        raise unwritten(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     for old in before:
         shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def unwritten(folder: Path, error: Exception) -> CheckpointError:
+    """The error to raise where a checkpoint could not be written."""
+    return CheckpointError(
+        f"the checkpoint could not be written to {folder}: {error}. The one before is as it was; make room, and the same "
+        "command resumes from it"
+    )
 
 
 def load(folder: Path) -> State | None:

@@ -55,12 +55,47 @@ class Report(BaseModel):
     confusion: list[list[int]] | None
     """`confusion[i][j]`: images of class i that were taken for class j, in the order of `per_class`."""
     reliability: list[Bin] | None
+    phase1: dict[str, float] | None = None
+    """The single figures of the network that phase 1 ended with, on the same images; None where they are not known."""
 
     @property
     def metrics(self) -> dict[str, float]:
         """The single figures by name, those there are."""
         found = {name: getattr(self, name) for name in FIGURES}
         return {name: value for name, value in found.items() if value is not None}
+
+
+def gain(report: Report) -> str | None:
+    """What phase 2 did for the figures of the test images, in a sentence; None where it is not known."""
+    if report.phase1 is None:
+        return None
+    before, after = report.phase1, report.metrics
+    if before == after:
+        return "Phase 2 gained nothing: the network is the one that phase 1 ended with."
+    changes = [
+        f"{name} by {100 * (after[key] - before[key]):+.1f} points ({before[key]:.3f} to {after[key]:.3f})"
+        for key, name in (("top1", "test accuracy"), ("recall_at_1", "recall@1"))
+        if key in before and key in after
+    ]
+    return f"Phase 2 changed {' and '.join(changes)}."
+
+
+def doubts(report: Report) -> list[str]:
+    """Reasons not to use a trained network, a sentence each."""
+    found = []
+    if report.top1 is not None and report.per_class is not None:
+        chance = 1 / len(report.per_class)
+        if report.top1 < min(2 * chance, (1 + chance) / 2):
+            found.append(
+                f"the test accuracy is {report.top1:.3f}, and guessing has {chance:.3f}: the network learned little"
+            )
+    before = (report.phase1 or {}).get("top1")
+    if report.top1 is not None and before is not None and report.top1 < before:
+        found.append(
+            f"the test accuracy is {report.top1:.3f}, and was {before:.3f} after phase 1: phase 2 made it worse; try a lower "
+            "rate, or train without it (--phase2.epochs 0)"
+        )
+    return found
 
 
 def evaluate(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tuple[str, ...]) -> Report:

@@ -49,14 +49,14 @@ def fit(
         cache: folder for the embeddings of phase 1, kept for other runs.
         board: write for TensorBoard, too.
         save_every_s: seconds after which the checkpoint is renewed within an epoch.
-        tell: hears what runs in which precision, and what steers.
+        tell: gets what the user should know: what runs in which precision, what steers, where phase 2 went back.
 
     Raises:
         Interrupted: a stop was requested; the checkpoint holds everything up to the last whole step.
-        Diverged: a loss or gradient that is no number.
+        Diverged: phase 1 came to a loss or gradient that is not finite. Phase 2 goes back and tries again instead.
         DataError: a file that cannot be read as an image.
     """
-    trainer = Trainer(network, steering_of(data, run.recipe), run, work, save_every_s)
+    trainer = Trainer(network, steering_of(data, run.recipe), run, work, save_every_s, tell)
     if trainer.progress.finished:
         return trainer.progress
     if work.world.leads:

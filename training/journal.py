@@ -40,8 +40,9 @@ class Journal:
         if self._home:
             _writer()  # a missing package is named now, and not after the first epoch
         if folder:
-            _keep_until(folder / METRICS, progress)
-            self._file = (folder / METRICS).open("a", buffering=1, encoding="utf-8")
+            self._path = folder / METRICS
+            _keep_until(self._path, progress)
+            self._file = self._path.open("a", buffering=1, encoding="utf-8")
 
     def __enter__(self) -> Journal:
         return self
@@ -70,6 +71,16 @@ class Journal:
                 if isinstance(value, float):
                     self._boards[phase].add_scalar(name, value, epoch)
 
+    def went_back(self, progress: Progress) -> None:
+        """The epoch in work diverged and is done again: its lines go, and one that says why takes their place."""
+        record = progress.returns[-1]
+        line = {"kind": "return", "phase": progress.phase, "number": len(progress.returns), **record.model_dump()}
+        self._write(line)
+        if self._file:
+            self._file.close()
+            _keep_until(self._path, progress)
+            self._file = self._path.open("a", buffering=1, encoding="utf-8")
+
     def sync(self) -> None:
         """To the disk: a checkpoint must not know of steps that the file has lost."""
         if self._file:
@@ -90,9 +101,13 @@ def _keep_until(path: Path, progress: Progress) -> None:
             fields = json.loads(line)
         except ValueError:
             continue
-        step = fields.get("step", -1) if fields["kind"] == "step" else -1
-        epoch = fields["epoch"] + (fields["kind"] == "epoch")  # the line of an epoch ends it
-        if (fields["phase"], epoch, step) < progress.position:
+        if fields["kind"] == "return":
+            keep = fields["number"] <= len(progress.returns)
+        else:
+            step = fields["step"] if fields["kind"] == "step" else -1
+            epoch = fields["epoch"] + (fields["kind"] == "epoch")  # the line of an epoch ends it
+            keep = (fields["phase"], epoch, step) < progress.position
+        if keep:
             kept.append(line)
     partial = path.with_suffix(".partial")
     partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -12,14 +13,10 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 
-from model.errors import RankoneError
+from training.divergence import Diverged
 from training.recipe import Phase, Recipe
 
 _FACTOR: Final = 0.1
-
-
-class Diverged(RankoneError, ArithmeticError):
-    """A loss or a gradient that is no number any more; the message names the images of the step."""
 
 
 class Optimization:
@@ -51,17 +48,29 @@ class Optimization:
         """
         length = float(clip_grad_norm_(self.parameters, self._longest))
         if not (math.isfinite(loss) and math.isfinite(length)):
-            raise Diverged(_sentence(loss, length, where, images, self.learning_rate))
+            reason = f"the loss is {loss:.4g}, the length of the gradient {length:.4g}"
+            raise Diverged(where, reason, _advice(images, self.learning_rate))
         self.optimizer.step()
         self.optimizer.zero_grad()
         return length
+
+    def halve(self) -> None:
+        """Halves the learning rate for good; forgets gradients and momentum, as the next step starts from other weights."""
+        self.optimizer.zero_grad()
+        self.optimizer.state.clear()
+        for group in self.optimizer.param_groups:
+            group["lr"] /= 2
+        if not isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.base_lrs = [rate / 2 for rate in self.schedule.base_lrs]
 
     def end_epoch(self, error: float) -> None:
         """Moves the schedule on; `error` is what a plateau is seen in."""
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(error)
         else:
-            self.schedule.step()
+            with warnings.catch_warnings():  # torch does not see that a resumed epoch had taken its steps before
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+                self.schedule.step()
 
     def state(self) -> dict[str, Any]:
         """What `load` goes on from."""
@@ -82,10 +91,9 @@ def _schedule(optimizer: SGD, phase: Phase, recipe: Recipe) -> ReduceLROnPlateau
     return ReduceLROnPlateau(optimizer, factor=_FACTOR, patience=recipe.patience - 1, threshold=0.0)
 
 
-def _sentence(loss: float, length: float, where: str, images: Sequence[Path], learning_rate: float) -> str:
-    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the loss is {loss:.4g}, but its gradient is {length}"
+def _advice(images: Sequence[Path], learning_rate: float) -> str:
     names = "\n  ".join(map(str, images))
     return (
-        f"{where}: {what}. Nothing was moved, and the last checkpoint is as it was. Lower the learning rate "
-        f"(now {learning_rate:g}) or set clip_norm, and train into another directory. The images of this step:\n  {names}"
+        "No weight was changed, and the last checkpoint is as it was. Lower the learning rate "
+        f"(now {learning_rate:g}) or clip_norm, and train into another directory. The images of this step:\n  {names}"
     )

@@ -11,14 +11,10 @@ from torch import Tensor, nn
 from model.projection import LowRank
 from training.datasets import Split
 from training.embed import BATCH_SIZE, Rows, stored
-from training.export import spread
 from training.images import batches, in_order
 from training.optimize import Optimization
 from training.trainer import Trainer, counted, shuffled
 from training.watch import watched
-
-NUM_HANDED_OVER: Final = 64
-"""Training images on which phase 2 has to start as phase 1 ended, where no images steer."""
 
 _BLOCK: Final = 1024
 
@@ -29,25 +25,19 @@ def phase1(trainer: Trainer, folder: Path) -> None:
         _start_at_principal_axes(trainer)
     if trainer.recipe.phase1.epochs:
         rows = _stored(trainer, trainer.steering.fitted, folder, "embedding")
-        checked = _checked(trainer, rows, folder)
+        selecting = _selecting(trainer, rows, folder)
         if trainer.recipe.flip:
             rows = rows + _stored(trainer, trainer.steering.fitted, folder, "embedding mirror images", mirror=True)
         if trainer.work.world.leads:
-            _fit(trainer, rows, checked)
+            _fit(trainer, rows, selecting)
     if trainer.work.world.leads:
         trainer.end_phase()
     trainer.work.world.wait()
     trainer.load()
 
 
-def handed_over(trainer: Trainer) -> Split:
-    """The images on which phase 2 has to start as phase 1 ended: those that steer, or some of the training images."""
-    fitted = trainer.steering.fitted
-    return trainer.steering.images or fitted.at(spread(len(fitted), NUM_HANDED_OVER))
-
-
-def _fit(trainer: Trainer, rows: Rows, checked: tuple[Rows, Tensor]) -> None:
-    phase, steered = trainer.recipe.phase1, trainer.steering.images is not None
+def _fit(trainer: Trainer, rows: Rows, selecting: tuple[Rows, Tensor]) -> None:
+    phase = trainer.recipe.phase1
     labels = trainer.labels.repeat(len(rows) // len(trainer.labels))
     with trainer.optimization(trainer.classifier, phase) as optimization:
         epochs = range(trainer.progress.epoch, phase.epochs)
@@ -55,10 +45,9 @@ def _fit(trainer: Trainer, rows: Rows, checked: tuple[Rows, Tensor]) -> None:
             groups = shuffled(len(rows), phase.batch_size, trainer.recipe.seed, epoch)
             for group in groups[trainer.progress.step :]:
                 _step(trainer, optimization, rows, labels, group)
-            measured = _measure(trainer.classifier, *checked) if steered else None
-            trainer.end_epoch(optimization, measured, trainer.network)
+            trainer.end_epoch(optimization, _measure(trainer.classifier, *selecting), trainer.network)
     trainer.network.load_state_dict({**trainer.network.state_dict(), **trainer.best})
-    trainer.progress.handed_over = _measure(trainer.classifier, *checked)[0]
+    trainer.progress.handed_over = _measure(trainer.classifier, *selecting)[0]
 
 
 def _step(trainer: Trainer, optimization: Optimization, rows: Rows, labels: Tensor, group: list[int]) -> None:
@@ -76,14 +65,12 @@ def _stored(trainer: Trainer, split: Split, folder: Path, title: str, *, mirror:
     return stored(trainer.forward, split, trainer.recipe, trainer.work, folder, title, mirror=mirror)
 
 
-def _checked(trainer: Trainer, rows: Rows, folder: Path) -> tuple[Rows, Tensor]:
-    """Rows and labels of the images that are handed over to phase 2."""
-    split = handed_over(trainer)
-    if trainer.steering.images is None:
-        rows = Rows([rows.place(index) for index in spread(len(trainer.steering.fitted), NUM_HANDED_OVER)])
-    else:
-        rows = _stored(trainer, split, folder, "embedding held-out images")
-    return rows, torch.tensor(split.labels)
+def _selecting(trainer: Trainer, rows: Rows, folder: Path) -> tuple[Rows, Tensor]:
+    """Rows and labels of the images that select the network; `rows` are those of the training images."""
+    held_out = trainer.steering.images
+    if held_out is None:
+        return rows, trainer.labels
+    return _stored(trainer, held_out, folder, "embedding held-out images"), torch.tensor(held_out.labels)
 
 
 @torch.no_grad()

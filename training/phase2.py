@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from model.network import Network
+from training.divergence import Diverged
 from training.forward import Forward
 from training.images import batches, in_order, mirrored
 from training.optimize import Optimization
-from training.phase1 import handed_over
 from training.run import RunError
 from training.trainer import Trainer, generator, shuffled
 from training.watch import watched
@@ -22,34 +22,46 @@ from training.watch import watched
 def phase2(trainer: Trainer) -> None:
     """Trains every layer; the checkpoint is renewed after each epoch, and when it is due.
 
+    Where an epoch diverges, it is done again from the best network so far, at half the rate. The network of the start is a
+    candidate too, so the one that is kept is never worse than it, on the images that select.
+
     Raises:
         RunError: the network does not start where phase 1 ended.
     """
     if trainer.recipe.phase2.epochs:
-        if trainer.progress.position == (2, 0, 0):
-            _check_start(trainer)
+        if trainer.progress.start_loss is None:
+            trainer.begin_phase2(_check_start(trainer))
         _fit(trainer)
     trainer.end_phase()
 
 
 def _fit(trainer: Trainer) -> None:
-    phase, network, forward = trainer.recipe.phase2, trainer.network, trainer.forward
+    phase = trainer.recipe.phase2
     average = _average(trainer)
+    with trainer.optimization(trainer.network, phase) as optimization:
+        while trainer.progress.epoch < phase.epochs:
+            try:
+                _epoch(trainer, optimization, average)
+            except Diverged as diverged:
+                if not trainer.go_back(optimization, diverged):
+                    return
+                average = _average(trainer)
+            trainer.save(optimization)
+
+
+def _epoch(trainer: Trainer, optimization: Optimization, average: AveragedModel | None) -> None:
+    """What is left of the epoch in work, and how good the network is after it: the moving average, where there is one."""
+    network, forward = trainer.network, trainer.forward
+    for group, parts in _groups(trainer):
+        _step(trainer, optimization, group, parts)
+        if average is not None:
+            average.update_parameters(trainer.network)
+        trainer.pause(optimization, trainer.stopping)
     if average is not None:
         network = cast(Network, average.module)
         forward = Forward(network, forward.device, forward.precision)
-    with trainer.optimization(trainer.network, phase) as optimization:
-        while trainer.progress.epoch < phase.epochs:
-            for group, parts in _groups(trainer):
-                _step(trainer, optimization, group, parts)
-                if average is not None:
-                    average.update_parameters(trainer.network)
-                trainer.pause(optimization, trainer.stopping)
-            images = trainer.steering.images
-            steered = None if images is None else trainer.measure(forward, images, "measuring held-out images")
-            trainer.end_epoch(optimization, steered, network)
-            trainer.save(optimization)
-    trainer.network.load_state_dict(network.state_dict())
+    measured = trainer.measure(forward, trainer.steering.selecting, "measuring the network")
+    trainer.end_epoch(optimization, measured, network)
 
 
 Part = tuple[Tensor, Tensor]
@@ -116,15 +128,14 @@ def _average(trainer: Trainer) -> AveragedModel | None:
     return average
 
 
-def _check_start(trainer: Trainer) -> None:
-    """Through the whole network, the same images must be as often right as phase 1 had them from disk."""
-    before, split = trainer.progress.handed_over, handed_over(trainer)
-    if before is None:
-        return
-    error, _ = trainer.measure(trainer.forward, split, "checking the start of phase 2")
-    if round(abs(error - before) * len(split)) > max(1, 0.01 * len(split)):
+def _check_start(trainer: Trainer) -> tuple[float, float]:
+    """Error and loss at the start. Through the whole network, as many images must be right as in phase 1, from disk."""
+    before, split = trainer.progress.handed_over, trainer.steering.selecting
+    error, loss = trainer.measure(trainer.forward, split, "checking the start of phase 2")
+    if before is not None and round(abs(error - before) * len(split)) > max(1, 0.01 * len(split)):
         raise RunError(
             f"phase 2 does not start where phase 1 ended: on the same {len(split)} images the accuracy is {1 - error:.3f}, "
             f"and was {1 - before:.3f} on the embeddings of phase 1. Were they computed by another network? Remove "
             "the run and its embeddings, and train again"
         )
+    return error, loss

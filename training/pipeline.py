@@ -64,12 +64,15 @@ def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0
     check_device(device)
     run, network, progress = trained(path, data)
     embeddings, logits = outputs(network, run.recipe, data, device=device, workers=workers)
+    earlier = network_of(run.recipe, len(data.classes))
+    before = measured(earlier, run.recipe, data, device=device, workers=workers) if run.load_phase1(earlier) else None
     findings = Findings(
         data=data,
         embeddings=embeddings,
         logits=logits,
         facts=_facts(run, network, device),
         training=training_record(run, data, progress),
+        phase1=None if before is None else before.metrics,
         spectrum=spectrum(network, data.test, run.recipe.preprocessing, device=device),
     )
     return write_report(findings, path)
@@ -127,18 +130,24 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         BundleError: `out` exists.
     """
     run, network, progress = trained(path, data)
-    report = path / JSON
-    metrics = Report.model_validate_json(report.read_bytes()).metrics if report.exists() else {}
-    record = run.data
+    report, record = read_report(path), run.data
     description = Description(
         name=name or f"{record.name}-{run.recipe.pooling.name}",
         version=version,
         classes=record.classes,
-        metrics=metrics,
+        metrics=report.metrics if report else {},
         dataset=_dataset_record(run),
-        training=training_record(run, data, progress),
+        training=training_record(run, data, progress).model_copy(
+            update={"phase1_metrics": (report and report.phase1) or {}}
+        ),
     )
     return write_bundle(network, run.recipe, _examples(run.recipe, data), out, description)
+
+
+def read_report(path: Path) -> Report | None:
+    """The figures that `evaluate` left in the run in `path`; None where it did not run."""
+    report = path / JSON
+    return Report.model_validate_json(report.read_bytes()) if report.exists() else None
 
 
 def export_untrained(recipe: Recipe, data: DataSet, out: Path, *, version: str = "1") -> Bundle:
@@ -202,7 +211,10 @@ def trained(path: Path, data: DataSet) -> tuple[Run, Network, Progress]:
 def training_record(run: Run, data: DataSet, progress: Progress) -> TrainingRecord:
     """How the network of a run came to be, for its bundle and its report."""
     return TrainingRecord(
-        steered_by=steering_of(data, run.recipe).words, chosen=progress.chosen, history=tuple(progress.history)
+        steered_by=steering_of(data, run.recipe).words,
+        chosen=progress.chosen,
+        history=tuple(progress.history),
+        returns=tuple(progress.returns),
     )
 
 

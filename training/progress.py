@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from model.bundle import EpochRecord
+from model.bundle import EpochRecord, ReturnRecord
 
 
 class Progress(BaseModel):
@@ -20,11 +20,17 @@ class Progress(BaseModel):
     num_seen: int = 0
     history: list[EpochRecord] = []
     chosen: tuple[int, int] | None = None
-    """Phase and epoch with the fewest errors so far, of equal ones with the lowest loss; none if nothing steers."""
+    """Phase and epoch of the best network so far; none where that is the one training began with."""
     best: tuple[float, float] | None = None
-    """Error and loss of that epoch."""
+    """Error and loss of that network on the images that select."""
     handed_over: float | None = None
-    """Error on the images on which phase 2 has to start as phase 1 ended; none if there was no phase 1."""
+    """Error on these images when phase 1 ended, from the embeddings on disk; none if there was no phase 1."""
+    start_loss: float | None = None
+    """Loss on these images when phase 2 began; none before it did."""
+    recent: list[float] = []
+    """Losses of the last steps of phase 2, in which `training.divergence` looks for what went wrong."""
+    returns: list[ReturnRecord] = []
+    """Each time that phase 2 diverged."""
 
     @property
     def finished(self) -> bool:
@@ -59,13 +65,31 @@ class Progress(BaseModel):
         self.loss_sum, self.num_wrong, self.num_seen = 0.0, 0, 0
         return record
 
-    def choose(self, steering: tuple[float, float] | None) -> bool:
-        """Whether the epoch that ended last is the best so far; if so, it is noted as the chosen one."""
-        if steering is None or (self.best is not None and steering >= self.best):
+    def choose(self, measured: tuple[float, float], *, by_loss: bool) -> bool:
+        """Whether the epoch that ended last is the best so far; if so, it is noted as the chosen one.
+
+        Of phase 1 the last epoch counts, whatever its figures: its loss has a single minimum, and the best of fifty epochs on
+        a few images would be the luckiest one, which phase 2 could not beat.
+
+        Args:
+            measured: its error and loss on the images that select.
+            by_loss: the lowest loss is the best; otherwise the fewest errors, of equal ones the lowest loss.
+        """
+        order = slice(None, None, -1 if by_loss else 1)
+        if self.phase > 1 and self.best is not None and measured[order] >= self.best[order]:
             return False
-        self.chosen, self.best = (self.phase, self.epoch - 1), steering
+        self.chosen, self.best = (self.phase, self.epoch - 1), measured
         return True
+
+    def restart_epoch(self, reason: str, learning_rate: float | None) -> ReturnRecord:
+        """Notes that the epoch in work diverged, and is to be done again with `learning_rate`."""
+        record = ReturnRecord(epoch=self.epoch, step=self.step, reason=reason, learning_rate=learning_rate)
+        self.returns.append(record)
+        self.step, self.recent = 0, []
+        self.loss_sum, self.num_wrong, self.num_seen = 0.0, 0, 0
+        return record
 
     def next_phase(self) -> None:
         """Opens the first epoch of the next phase."""
         self.phase, self.epoch, self.step = self.phase + 1, 0, 0
+        self.loss_sum, self.num_wrong, self.num_seen = 0.0, 0, 0

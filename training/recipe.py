@@ -69,14 +69,15 @@ class Recipe(Frozen):
     """All layers."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of SGD."""
-    schedule: Literal["plateau", "step", "cosine"] = "plateau"
-    """The rate falls to a tenth when the error has not dropped for `patience` epochs; to a tenth every `patience`; to 0."""
+    schedule: Literal["plateau", "step", "cosine"] = "cosine"
+    """How the rate falls, epoch by epoch: to a tenth after `patience` epochs without a lower error, to a tenth every `patience`
+    epochs, or along a cosine to 0 at the end of the phase."""
     patience: PositiveInt = 5
     """Epochs, see `schedule`."""
     accumulate: PositiveInt = 1
     """Parts in which a batch of phase 2 goes through the network, one after the other, where it does not fit at once."""
-    clip_norm: float | None = Field(default=None, gt=0)
-    """Scales a gradient down that is longer than this."""
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """Scales a longer gradient down to this length. None (null in YAML) to take it as it is: see docs/decisions/0016."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Part of the target that is spread over all classes."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -4,6 +4,7 @@ recipe.yaml          what was asked for
 dataset.json         what it was trained on: name, classes, counts, fingerprint
 metrics.jsonl        every step and epoch, see `training.journal`
 checkpoint-000012/   how far it is, see `training.checkpoint`
+phase1.safetensors   the network that phase 1 ended with, to say what phase 2 gained
 embeddings/          those of phase 1, while it lasts
 report.*             what came out, see `training.report`
 """
@@ -13,9 +14,12 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Final
 
 import torch
 from pydantic import BaseModel, ValidationError
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 
 from model.errors import RankoneError
 from training import checkpoint
@@ -23,6 +27,8 @@ from training.checkpoint import State
 from training.datasets import DataSet
 from training.export import library_versions
 from training.recipe import Recipe, load_recipe
+
+PHASE1: Final = "phase1.safetensors"
 
 
 class RunError(RankoneError, ValueError):
@@ -124,6 +130,25 @@ class Run:
         }
         checkpoint.save(self.path, state, about)
 
+    def save_phase1(self, network: torch.nn.Module) -> None:
+        """Keeps the weights that phase 1 ended with.
+
+        Raises:
+            CheckpointError: they could not be written, for instance to a full disk.
+        """
+        tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        try:
+            _replace(self.path / PHASE1, serialize(tensors))
+        except OSError as error:
+            raise checkpoint.unwritten(self.path, error) from error
+
+    def load_phase1(self, network: torch.nn.Module) -> bool:
+        """Puts the weights that phase 1 ended with into `network`; False where the run kept none."""
+        path = self.path / PHASE1
+        if path.exists():
+            network.load_state_dict(load_file(path))
+        return path.exists()
+
     def load(self, network: torch.nn.Module) -> State | None:
         """Puts the checkpoint's network into `network`; returns the checkpoint, or None where there is none.
 
@@ -143,8 +168,11 @@ class Run:
 
 def _replace(path: Path, data: bytes) -> None:
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

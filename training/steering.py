@@ -16,8 +16,13 @@ class Steering:
 
     fitted: Split
     images: Split | None
-    """Those that steer; none where the training error does, and the last epoch is the network."""
+    """Held-out images that steer; none where the training images have to do it themselves."""
     words: str
+
+    @property
+    def selecting(self) -> Split:
+        """The images whose error and loss, in evaluation mode, select the network that is kept."""
+        return self.fitted if self.images is None else self.images
 
 
 def steering_of(data: DataSet, recipe: Recipe) -> Steering:
@@ -36,7 +41,9 @@ def steering_of(data: DataSet, recipe: Recipe) -> Steering:
     fitted, held_out = hold_out(data.train, recipe.validation, recipe.seed)
     if not held_out:
         return Steering(
-            data.train, None, "None: the training error drove the learning rate, and the last epoch is kept."
+            data.train,
+            None,
+            "No images were held out: the training images drove the learning rate, and selected the epoch by their loss.",
         )
     part = f"{100 * recipe.validation:g} % of every class"
     words = f"{len(held_out):,} images held out of the training images ({part}, seed {recipe.seed})."

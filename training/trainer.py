@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -17,17 +18,19 @@ from model.errors import Interrupted
 from model.network import Network
 from training.checkpoint import State
 from training.datasets import Split
+from training.divergence import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
 from training.embed import Work, represented
 from training.forward import Forward
 from training.journal import Journal
-from training.optimize import Diverged, Optimization
+from training.optimize import Optimization
 from training.progress import Progress
 from training.recipe import Phase
 from training.run import Run
 from training.steering import Steering
+from training.watch import say
 
-Steered = tuple[float, float] | None
-"""Error and loss on the images that steer, where there are any."""
+Measured = tuple[float, float]
+"""Error and loss, in evaluation mode."""
 
 
 class Trainer:
@@ -39,9 +42,18 @@ class Trainer:
         run: the directory.
         work: how images are gone through.
         save_every_s: seconds after which the checkpoint is renewed within an epoch.
+        tell: gets what the user should know, a line each.
     """
 
-    def __init__(self, network: Network, steering: Steering, run: Run, work: Work, save_every_s: float) -> None:
+    def __init__(
+        self,
+        network: Network,
+        steering: Steering,
+        run: Run,
+        work: Work,
+        save_every_s: float,
+        tell: Callable[[str], object] = say,
+    ) -> None:
         assert network.classifier is not None, "training needs classes"
         self.network, self.classifier = network, network.classifier
         self.steering, self.run, self.recipe, self.work = steering, run, run.recipe, work
@@ -50,6 +62,7 @@ class Trainer:
         self.journal = Journal(None, Progress())
         self.average: nn.Module | None = None
         self.stopping = False
+        self._tell = tell
         self._save_every_s, self._saved, self._epoch_began = save_every_s, time.monotonic(), time.monotonic()
         self._seen_before = 0
         self.load()
@@ -79,13 +92,32 @@ class Trainer:
         """Moves the parameters by the gradients of a step whose mean loss over `images` is `loss`.
 
         Raises:
-            Diverged: it is no number.
+            Diverged: it is not finite, or too high for too many steps.
         """
         rate, place = optimization.learning_rate, self.progress
-        where = f"phase {place.phase}, epoch {place.epoch + 1}, step {place.step + 1}"
-        length = optimization.step(loss, where, images)
+        length = optimization.step(loss, self._where, images)
         self.journal.step(place, loss=loss, gradient=length, learning_rate=rate)
+        self._check_loss(loss)
         place.count(loss, num_wrong, len(images))
+
+    @property
+    def _where(self) -> str:
+        place = self.progress
+        return f"phase {place.phase}, epoch {place.epoch + 1}, step {place.step + 1}"
+
+    def _check_loss(self, loss: float) -> None:
+        """Raises Diverged where the last steps of phase 2 were far worse than its start."""
+        progress = self.progress
+        if progress.start_loss is None:
+            return
+        progress.recent = [*progress.recent, loss][-NUM_STEPS:]
+        highest = highest_loss(progress.start_loss, len(self.run.data.classes))
+        if len(progress.recent) == NUM_STEPS and median(progress.recent) > highest:
+            raise Diverged(
+                self._where,
+                f"the median loss of {NUM_STEPS} steps is {median(progress.recent):.3g}, and the loss was "
+                f"{progress.start_loss:.3g} at the start",
+            )
 
     def pause(self, optimization: Optimization, stop: bool) -> None:
         """Between two steps: renews the checkpoint if it is due, and stops if that was asked for.
@@ -102,27 +134,61 @@ class Trainer:
         if bool(self.work.stop) if stop is None else stop:
             raise Interrupted(f"stopped; what is done is in {self.run.path}, and the same command goes on from there")
 
-    def end_epoch(self, optimization: Optimization, steered: Steered, network: Network) -> None:
-        """Notes the epoch, moves the schedule on, and keeps the weights of `network` if they are the best so far."""
-        if steered is not None and not math.isfinite(sum(steered)):
+    def end_epoch(self, optimization: Optimization, measured: Measured, network: Network) -> None:
+        """Notes the epoch, moves the schedule on, and keeps the weights of `network` if they are the best so far.
+
+        Args:
+            optimization: of the phase.
+            measured: error and loss of `network` on the images that select.
+            network: what the epoch left.
+
+        Raises:
+            Diverged: the loss is not finite.
+        """
+        if not math.isfinite(sum(measured)):
             raise Diverged(
-                f"phase {self.progress.phase}, epoch {self.progress.epoch + 1}: on the images that steer the loss is "
-                f"{steered[1]}. The last checkpoint is as it was. Lower the learning rate (now "
-                f"{optimization.learning_rate:g}) or set clip_norm, and train into another directory"
+                f"phase {self.progress.phase}, epoch {self.progress.epoch + 1}",
+                f"the loss on the images that select the network is {measured[1]}",
+                "The last checkpoint is as it was. Lower the learning rate "
+                f"(now {optimization.learning_rate:g}) or clip_norm, and train into another directory",
             )
         seconds, num_images = time.monotonic() - self._epoch_began, self.progress.num_seen - self._seen_before
-        record = self.progress.end_epoch(steered, optimization.learning_rate)
-        optimization.end_epoch(record.train_error if steered is None else steered[0])
-        if self.progress.choose(steered):
+        held_out = self.steering.images is not None
+        record = self.progress.end_epoch(measured if held_out else None, optimization.learning_rate)
+        optimization.end_epoch(measured[0] if held_out else record.train_error)
+        if self.progress.choose(measured, by_loss=not held_out):
             self.best = _copy(network, "classifier." if self.progress.phase == 1 else "")
         self.journal.epoch({**record.model_dump(), "seconds": seconds, "images_per_s": num_images / seconds})
         self._epoch_began, self._seen_before = time.monotonic(), 0
+
+    def begin_phase2(self, measured: Measured) -> None:
+        """Notes how good the network is that phase 2 starts with: nothing worse will be kept."""
+        self.progress.start_loss = measured[1]
+        if self.progress.best is None:
+            self.progress.best, self.best = measured, _copy(self.network)
+
+    def go_back(self, optimization: Optimization, diverged: Diverged) -> bool:
+        """Puts the best weights so far into the network and halves the learning rate; False where that was done too often."""
+        again = len(self.progress.returns) < MAX_RETURNS
+        where = self._where
+        optimization.halve()
+        self.network.load_state_dict({**self.network.state_dict(), **self.best})
+        self.averaged = {}
+        record = self.progress.restart_epoch(diverged.reason, optimization.learning_rate if again else None)
+        self.journal.went_back(self.progress)
+        self._epoch_began, self._seen_before = time.monotonic(), 0
+        if self.work.world.leads:
+            then = f"goes on at half the rate, {record.learning_rate:.3g}" if again else "ends there"
+            self._tell(f"{where}: {diverged.reason}; training goes back to the best network so far and {then}")
+        return again
 
     def end_phase(self) -> None:
         """Makes the chosen weights the network's, and opens the next phase."""
         self.network.load_state_dict({**self.network.state_dict(), **self.best})
         if self.best:
             self.best = _copy(self.network)
+        if self.progress.phase == 1 and self.work.world.leads and self.recipe.phase2.epochs:
+            self.run.save_phase1(self.network)
         self.progress.next_phase()
         self._optimizer, self.averaged, self.average = {}, {}, None
         self.save(None)

@@ -22,7 +22,7 @@ def test_the_default_recipe_is_the_papers() -> None:
     )
     assert (recipe.phase1.epochs, recipe.phase1.learning_rate, recipe.phase1.weight_decay) == (50, 1.0, 1e-8)
     assert (recipe.phase2.epochs, recipe.phase2.learning_rate, recipe.phase2.weight_decay) == (40, 0.01, 1e-5)
-    assert (recipe.schedule, recipe.patience, recipe.protocol, recipe.validation) == ("plateau", 5, "holdout", 0.1)
+    assert (recipe.schedule, recipe.patience, recipe.protocol, recipe.validation) == ("cosine", 5, "holdout", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,7 @@ def test_every_benchmark_has_the_papers_recipe(name: str, first: float, second: 
     recipe = load_recipe(name)
     assert (recipe.phase1.learning_rate, recipe.phase2.learning_rate, recipe.reader) == (first, second, reader)
     assert recipe == Recipe(
+        schedule="plateau",
         pooling=Pooling(system="cbp-run"),
         reader=recipe.reader,
         phase1=Phase(epochs=50, learning_rate=first, weight_decay=1e-8, batch_size=64),

@@ -39,7 +39,8 @@ def test_images_of_the_training_set_steer_unless_there_are_others(photos: DataSe
 
     nothing = steering_of(photos, SMALL.model_copy(update={"validation": 0.0}))
     assert (nothing.fitted, nothing.images) == (photos.train, None)
-    assert "the last epoch is kept" in nothing.words
+    assert (nothing.selecting, held_out.selecting) == (photos.train, held_out.images)
+    assert "selected the epoch by their loss" in nothing.words
     single = replace(photos, train=photos.train.at([0, 6, 12, 18]))
     assert steering_of(single, SMALL) == replace(nothing, fitted=single.train)
 
@@ -65,31 +66,45 @@ def test_training_does_not_look_at_the_test_images(photos: DataSet, tmp_path: Pa
 
 
 def test_the_best_epoch_is_the_one_with_the_fewest_errors_then_the_lowest_loss() -> None:
-    progress = Progress(num_seen=1)
+    progress = Progress(phase=2, best=(0.5, 3.0))
     for steered, better in (((0.5, 2.0), True), ((0.5, 2.5), False), ((0.5, 1.0), True), ((0.6, 0.1), False)):
         progress.num_seen = 1
         progress.end_epoch(steered, 1.0)
-        assert progress.choose(steered) is better
-    assert (progress.chosen, progress.best) == ((1, 2), (0.5, 1.0))
-    progress.num_seen = 1
-    progress.end_epoch(None, 1.0)
-    assert progress.choose(None) is False
+        assert progress.choose(steered, by_loss=False) is better
+    assert (progress.chosen, progress.best) == ((2, 2), (0.5, 1.0))
+
+
+def test_the_best_epoch_on_training_images_is_the_one_with_the_lowest_loss() -> None:
+    progress = Progress(phase=2)
+    for measured, better in (((0.0, 2.0), True), ((0.5, 1.0), True), ((0.0, 1.5), False)):
+        progress.num_seen = 1
+        progress.end_epoch(None, 1.0)
+        assert progress.choose(measured, by_loss=True) is better
+    assert (progress.chosen, progress.best) == ((2, 1), (0.5, 1.0))
+
+
+def test_of_phase_1_the_last_epoch_counts() -> None:
+    """Or phase 2 would have to beat the luckiest of fifty."""
+    progress = Progress()
+    for measured in ((0.1, 2.0), (0.5, 1.0)):
+        progress.num_seen = 1
+        progress.end_epoch(measured, 1.0)
+        assert progress.choose(measured, by_loss=False)
+    assert (progress.chosen, progress.best) == ((1, 1), (0.5, 1.0))
 
 
 def test_the_network_is_that_of_the_chosen_epoch(photos: DataSet, tmp_path: Path) -> None:
     """With a rate at which phase 2 destroys what phase 1 reached, the network of phase 1 is kept."""
-    recipe = SMALL.model_copy(
-        update={"phase2": Phase(epochs=2, learning_rate=0.5, batch_size=8), "clip_norm": 1.0, "momentum": 0.9}
-    )
+    recipe = SMALL.model_copy(update={"phase2": Phase(epochs=2, learning_rate=10.0, batch_size=8), "momentum": 0.9})
     progress = pipeline.train(photos, recipe, tmp_path)
     steering = steering_of(photos, recipe)
     assert steering.images is not None
     assert progress.best is not None
     assert progress.chosen is not None
     errors = [(record.validation_error, record.validation_loss) for record in progress.history]
-    assert errors[3 * (progress.chosen[0] - 1) + progress.chosen[1]] == min(errors) == progress.best
-    assert min(errors) < errors[-1]
-    assert progress.handed_over == min(errors[:3])[0]
+    assert errors[3 * (progress.chosen[0] - 1) + progress.chosen[1]] == min(errors[2:]) == progress.best
+    assert min(errors[2:]) < errors[-1]
+    assert progress.handed_over == errors[2][0]
     network = pipeline.trained(tmp_path, photos)[1]
     report = pipeline.measured(network, recipe, replace(photos, test=steering.images))
     assert report.top1 == pytest.approx(1 - progress.best[0])

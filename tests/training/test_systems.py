@@ -45,7 +45,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[Pooling], Recipe]:
     monkeypatch.setitem(model.backbone.BACKBONES, "vgg16", one_layer)
     quick = {
         "phase1": Phase(epochs=6, learning_rate=1, batch_size=8),
-        "phase2": Phase(epochs=1, learning_rate=1e-3, batch_size=8),
+        "phase2": Phase(epochs=1, learning_rate=3e-4, batch_size=8),
     }
     return lambda pooling: RECIPE.model_copy(update={**quick, "flip": False, "validation": 0.0, "pooling": pooling})
 

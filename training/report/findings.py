@@ -53,6 +53,8 @@ class Findings:
     training: TrainingRecord | None = None
     """None where a bundle does not tell."""
     spectrum: Spectrum | None = None
+    phase1: Mapping[str, float] | None = None
+    """Figures of the network that phase 1 ended with, on the same images; None where they are not known."""
 
     @property
     def labels(self) -> Ints:

@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from training.evaluate import Report
+from model.bundle import ReturnRecord
+from training.evaluate import Report, gain
 from training.metrics.arrays import Doubles
 from training.report import pictures
 from training.report.blocks import Block, Figures, Section, Table, Text
@@ -22,9 +23,11 @@ def summary(findings: Findings, report: Report) -> Section:
     data = findings.data
     shown = [name for name in _IN_FRONT if name in report.metrics]
     images = f"{report.num_images:,} test images of {len(data.classes):,} classes from {data.name} ({data.protocol})"
+    gained = gain(report)
     return Section(
         "Figures",
         [
+            *([] if gained is None else [Text(gained)]),
             Figures([(NAMES[name], percent(report.metrics[name]), beside(report, name)) for name in shown]),
             Text(f"Measured on {images}. Ranges are 95 % intervals over the test images (bootstrap, 1,000 resamples)."),
             steering(findings),
@@ -41,10 +44,19 @@ def training(findings: Findings) -> Section:
     words = "Phase 1 trains the classifier alone, phase 2 all layers"
     words += f"; {lengths[1]} and {lengths[2]} epochs. "
     if record.chosen is None:
-        words += "The network is the one that the last epoch left."
+        words += "The network is the one that training began with: no epoch made it better."
     else:
         words += f"The network is that of phase {record.chosen[0]}, epoch {record.chosen[1] + 1}."
-    return Section("Training", [Text(words), pictures.history(record)])
+    returned = [Text(_return(one), "note") for one in record.returns]
+    return Section("Training", [Text(words), *returned, pictures.history(record)])
+
+
+def _return(record: ReturnRecord) -> str:
+    then = "ended there" if record.learning_rate is None else f"went on at half the rate, {record.learning_rate:.3g}"
+    return (
+        f"Phase 2 diverged in epoch {record.epoch + 1} after {record.step} steps: {record.reason}. Training went back to the "
+        f"best network so far and {then}."
+    )
 
 
 def calibration(report: Report) -> Section:

@@ -29,6 +29,7 @@ def write_report(findings: Findings, out: Path) -> Report:
         DataError: a test image that is to be shown cannot be read any more.
     """
     report = evaluate(findings.embeddings, findings.logits, findings.labels, findings.data.classes)
+    report.phase1 = None if findings.phase1 is None else dict(findings.phase1)
     document = document_of(findings, report)
     folder = out / PICTURES
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,10 @@ from model.bundle import EpochRecord, TrainingRecord
 from training.report.blocks import Picture
 from training.report.pictures.canvas import Theme, figure, plain_numbers, rendered
 
-_ALT = "Three curves over the epochs of both phases: loss, error, and learning rate; a line marks the chosen epoch."
+_ALT = (
+    "Three curves over the epochs of both phases: loss, error, and learning rate; lines mark the chosen epoch, and where "
+    "training diverged and went back."
+)
 
 
 def history(training: TrainingRecord) -> Picture:
@@ -62,4 +65,7 @@ def _mark(axes: Axes, training: TrainingRecord, theme: Theme) -> None:
     if training.chosen in places:
         place = places.index(training.chosen) + 1
         axes.axvline(place, color=theme.ink, linestyle=(0, (4, 3)), linewidth=1, label="chosen epoch")
+    for number, record in enumerate(training.returns):
+        label = "went back to the best network" if number == 0 else ""
+        axes.axvline(border + record.epoch + 0.5, color=theme.second, linestyle="dotted", linewidth=1.5, label=label)
     axes.set_xlim(0.5, len(phases) + 0.5)

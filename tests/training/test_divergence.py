@@ -1,0 +1,192 @@
+"""Phase 2 never leaves a worse network than it was given, and says what it gained."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.errors import Interrupted
+from tests.training.test_fit import SMALL, StopAfter, weights
+from training import pipeline
+from training.datasets import DataSet
+from training.divergence import MAX_RETURNS, NUM_STEPS, highest_loss
+from training.embed import Work
+from training.evaluate import Report, doubts, gain
+from training.fit import fit
+from training.progress import Progress
+from training.recipe import Phase, Recipe, load_recipe
+from training.run import Run
+from training.steering import steering_of
+
+pytestmark = pytest.mark.usefixtures("light_backbone")
+
+DIVERGES = SMALL.model_copy(
+    update={
+        "phase1": Phase(epochs=20, learning_rate=1.0, batch_size=8),
+        "phase2": Phase(epochs=3, learning_rate=30.0, batch_size=1),
+        "clip_norm": None,
+        "validation": 0.0,
+    }
+)
+"""Twenty-four steps an epoch, far over the rate that this network bears."""
+
+
+def told(data: DataSet, recipe: Recipe, path: Path) -> tuple[Progress, list[str]]:
+    lines: list[str] = []
+    run = Run.start(path, recipe, data)
+    return fit(pipeline.network_of(recipe, len(data.classes)), data, run, Work(), tell=lines.append), lines
+
+
+@pytest.fixture(scope="module")
+def diverged(
+    light_backbone: None, photos: DataSet, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Progress, list[str]]:
+    path = tmp_path_factory.mktemp("runs") / "diverged"
+    return path, *told(photos, DIVERGES, path)
+
+
+def test_a_loss_that_stays_high_goes_back_to_the_best_network_at_half_the_rate(
+    diverged: tuple[Path, Progress, list[str]],
+) -> None:
+    path, progress, lines = diverged
+    assert progress.finished
+    assert progress.returns
+    start = progress.start_loss
+    assert start is not None
+    first = progress.returns[0]
+    assert first.learning_rate == 15.0
+    assert f"the median loss of {NUM_STEPS} steps is" in first.reason
+    assert any("goes back to the best network so far and goes on at half the rate, 15" in line for line in lines)
+    rates = [record.learning_rate for record in progress.returns]
+    assert len(rates) <= MAX_RETURNS + 1
+    assert all(rate is not None for rate in rates[:MAX_RETURNS])
+    found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["reason"] for line in found if line["kind"] == "return"] == [r.reason for r in progress.returns]
+    steps = [(line["phase"], line["epoch"], line["step"]) for line in found if line["kind"] == "step"]
+    assert len(steps) == len(set(steps))
+
+
+@pytest.mark.parametrize("changes", [{}, {"validation": 0.2}, {"ema": 0.9}, {"clip_norm": 1.0}])
+def test_the_network_that_is_kept_is_no_worse_than_phase_1s(
+    photos: DataSet, tmp_path: Path, changes: dict[str, float]
+) -> None:
+    recipe = DIVERGES.model_copy(update=changes)
+    progress, _ = told(photos, recipe, tmp_path)
+    run, network, _ = pipeline.trained(tmp_path, photos)
+    selecting = steering_of(photos, recipe).selecting
+    after = pipeline.measured(network, recipe, replace(photos, test=selecting))
+    earlier = pipeline.network_of(recipe, len(photos.classes))
+    assert run.load_phase1(earlier)
+    before = pipeline.measured(earlier, recipe, replace(photos, test=selecting))
+    assert progress.best is not None
+    assert progress.start_loss is not None
+    assert after.top1 == pytest.approx(1 - progress.best[0])
+    assert before.top1 is not None
+    assert after.top1 is not None
+    if "validation" in changes:
+        assert after.top1 >= before.top1
+    else:
+        assert progress.best[1] <= progress.start_loss
+
+
+def test_a_rate_at_which_every_loss_is_infinite_leaves_the_network_of_phase_1(photos: DataSet, tmp_path: Path) -> None:
+    recipe = DIVERGES.model_copy(update={"phase2": Phase(epochs=3, learning_rate=9e37, batch_size=8)})
+    progress, lines = told(photos, recipe, tmp_path)
+    assert [record.learning_rate for record in progress.returns] == [4.5e37, 2.25e37, 1.125e37, None]
+    assert lines[-1].endswith("training goes back to the best network so far and ends there")
+    assert progress.chosen is not None
+    assert progress.chosen[0] == 1
+    run = Run.open(tmp_path)
+    earlier = pipeline.network_of(recipe, len(photos.classes))
+    assert run.load_phase1(earlier)
+    found = weights(tmp_path, photos)
+    assert all(torch.equal(found[name], value) for name, value in earlier.state_dict().items())
+
+
+def test_without_a_phase_1_the_network_of_the_start_is_a_candidate(photos: DataSet, tmp_path: Path) -> None:
+    recipe = DIVERGES.model_copy(
+        update={
+            "phase1": Phase(epochs=0, learning_rate=1),
+            "phase2": Phase(epochs=1, learning_rate=9e37, batch_size=8),
+        }
+    )
+    progress, _ = told(photos, recipe, tmp_path)
+    assert progress.chosen is None
+    assert progress.start_loss == pytest.approx(math.log(4))
+    assert all(value.isfinite().all() for value in weights(tmp_path, photos).values())
+
+
+@pytest.mark.parametrize("looks", [45, 75, 100])
+def test_a_stop_after_going_back_resumes_to_the_same_weights(
+    diverged: tuple[Path, Progress, list[str]], photos: DataSet, tmp_path: Path, looks: int
+) -> None:
+    path, progress, _ = diverged
+    run = Run.start(tmp_path / "run", DIVERGES, photos)
+    with pytest.raises(Interrupted):
+        fit(pipeline.network_of(DIVERGES, 4), photos, run, Work(stop=StopAfter(looks)))
+    resumed, _ = told(photos, DIVERGES, tmp_path / "run")
+    assert resumed.returns == progress.returns
+    expected = weights(path, photos)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "run", photos).items())
+
+
+def test_what_is_too_high_is_twice_the_start_or_half_of_what_guessing_costs() -> None:
+    assert highest_loss(2.0, 10) == 4.0
+    assert highest_loss(0.01, 10) == pytest.approx(math.log(10) / 2)
+
+
+def test_every_recipe_of_the_package_bounds_the_gradient() -> None:
+    names = [entry.name for entry in resources.files("training").joinpath("recipes").iterdir()]
+    assert len(names) >= 7
+    assert {load_recipe(name.removesuffix(".yaml")).clip_norm for name in names if name.endswith(".yaml")} == {1.0}
+
+
+def report(top1: float, recall: float, phase1: dict[str, float] | None, num_classes: int = 10) -> Report:
+    figures = dict.fromkeys(Report.model_fields, 0.5) | {"top1": top1, "recall_at_1": recall, "phase1": phase1}
+    per_class = {str(number): top1 for number in range(num_classes)}
+    whole = {"num_images": 9, "num_alone": 0, "intervals": {}, "confusion": None, "reliability": None}
+    return Report.model_validate({**figures, **whole, "per_class": per_class})
+
+
+def test_the_gain_of_phase_2_is_a_sentence() -> None:
+    assert gain(report(0.9, 0.8, None)) is None
+    same = report(0.9, 0.8, None)
+    assert gain(report(0.9, 0.8, same.metrics)) == (
+        "Phase 2 gained nothing: the network is the one that phase 1 ended with."
+    )
+    before = same.metrics | {"top1": 0.85, "recall_at_1": 0.9}
+    assert gain(report(0.9, 0.8, before)) == (
+        "Phase 2 changed test accuracy by +5.0 points (0.850 to 0.900) and recall@1 by -10.0 points (0.900 to 0.800)."
+    )
+
+
+def test_a_network_that_is_no_good_is_doubted() -> None:
+    assert doubts(report(0.9, 0.8, {"top1": 0.9})) == []
+    assert doubts(report(0.2, 0.8, None)) == []
+    (little,) = doubts(report(0.19, 0.8, None))
+    assert "is 0.190, and guessing has 0.100" in little
+    (worse,) = doubts(report(0.8, 0.8, {"top1": 0.9}))
+    assert "was 0.900 after phase 1" in worse
+    assert doubts(report(0.8, 0.8, None, num_classes=2)) == []
+    assert len(doubts(report(0.7, 0.8, None, num_classes=2))) == 1
+
+
+def test_the_report_begins_with_the_gain_and_shows_the_return(
+    diverged: tuple[Path, Progress, list[str]], photos: DataSet
+) -> None:
+    path, progress, _ = diverged
+    found = pipeline.evaluate(path, photos)
+    assert found.phase1 is not None
+    page = (path / "report.md").read_text()
+    assert gain(found) in page[: page.index("Measured on")]  # type: ignore[operator]
+    assert f"Phase 2 diverged in epoch {progress.returns[0].epoch + 1}" in page
+    bundle = pipeline.export(path, photos, path / "bundle")
+    training = bundle.manifest.training
+    assert training is not None
+    assert (training.returns, training.phase1_metrics) == (tuple(progress.returns), found.phase1)
