@@ -6,7 +6,7 @@ READY := .venv/.ready
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench peers lock clean
+.PHONY: help setup demo test check format bench quality peers lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -30,6 +30,9 @@ format: $(READY)  ## mend what lint and format can mend
 
 bench: $(READY)  ## measure speed, as ratios against named rivals (ARGS="head sketch" for some)
 	$(BIN)/rankone bench $(ARGS)
+
+quality: peers  ## measure what fine-tuning gains, with learned filters on pictures that are downloaded (an hour)
+	$(BIN)/rankone bench fine-tuning
 
 peers: $(READY)  ## add the other services that `make bench` measures against, where it can
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-peers.lock

@@ -20,9 +20,10 @@ BENCHMARKS: Final = {
     "gpu": "benchmarks.gpu",
     "serving": "benchmarks.serving.report",
     "retrieval": "benchmarks.retrieval",
+    "fine-tuning": "benchmarks.quality.fine_tuning",
 }
 _OF_A_BUNDLE: Final = frozenset({"engines", "gpu", "serving"})
-_WHERE_NONE_IS_NAMED: Final = tuple(name for name in BENCHMARKS if name != "gpu")
+_WHERE_NONE_IS_NAMED: Final = tuple(name for name in BENCHMARKS if name not in ("gpu", "fine-tuning"))
 
 
 class UnknownBenchmark(RankoneError, ValueError):
@@ -36,8 +37,8 @@ def bench(arguments: list[str]) -> None:
         """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
 
         Args:
-            names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving, retrieval; all but gpu if none
-                is named.
+            names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving, retrieval, fine-tuning;
+                all but gpu and fine-tuning (an hour) if none is named.
             bundle: the one that engines, gpu and serving measure; one with random weights if not given.
         """
         for name in names:

@@ -42,6 +42,8 @@ class Measured(BaseModel):
     recipe: dict[str, Any]
     data: DataRecord
     metrics: dict[str, float]
+    phase1: dict[str, float] | None = None
+    """The same figures of the network that phase 1 ended with; None of a recipe without phase 2, and of older files."""
     history: list[EpochRecord]
     singular_values: list[tuple[float, float, float, float]] | None
     """For every test image: the first two singular values of its local features, before and after RUN with its defaults."""
@@ -109,6 +111,10 @@ class Workshop:
         work = Work(workers=self._workers, stop=self._stop, world=World(torch.device(self._device)))
         progress = fit(network, data, Run.start(path, recipe, data), work, tell=lambda _: None)
         report = pipeline.measured(network, recipe, data, device=self._device, workers=self._workers)
+        earlier = self._network(recipe, len(data.classes))
+        before = None
+        if Run.open(path).load_phase1(earlier):
+            before = pipeline.measured(earlier, recipe, data, device=self._device, workers=self._workers).metrics
         values = singular_values(network, recipe, data, self._device) if setting.singular_values else None
         shutil.rmtree(path)
         return Measured(
@@ -117,6 +123,7 @@ class Workshop:
             recipe=recipe.model_dump(mode="json"),
             data=DataRecord.of(data),
             metrics=report.metrics,
+            phase1=before,
             history=progress.history,
             singular_values=values,
             seconds=time.perf_counter() - started,
