@@ -6,6 +6,7 @@ import importlib
 import sys
 from typing import Final
 
+from rankone import __version__
 from rankone.errors import explained
 
 COMMANDS: Final = {
@@ -33,6 +34,9 @@ def main() -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return
+    if arguments == ["--version"]:
+        print(f"rankone {__version__}")
+        return
     name, *rest = arguments
     if name not in COMMANDS:
         sys.exit(f"rankone: there is no command {name!r}\n\n{usage()}")
@@ -49,7 +53,7 @@ def run(name: str, arguments: list[str]) -> int:
 def usage() -> str:
     """What there is to run."""
     lines = [f"  {name:<10} {summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join(["usage: rankone COMMAND [--help] …", "", *lines])
+    return "\n".join(["usage: rankone COMMAND [--help] …", "       rankone --version", "", *lines])
 
 
 if __name__ == "__main__":

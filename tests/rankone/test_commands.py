@@ -89,6 +89,13 @@ def test_usage_lists_every_command_and_each_explains_itself(capsys: pytest.Captu
     assert rankone().stdout.strip() == listed.strip()
 
 
+def test_the_version_is_that_of_the_package() -> None:
+    from importlib.metadata import version
+
+    done = rankone("--version")
+    assert (done.returncode, done.stdout) == (0, f"rankone {version('rankone')}\n")
+
+
 def test_training_has_under_40_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("train", ["--help"])

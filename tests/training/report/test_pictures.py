@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from model.bundle import EpochRecord, TrainingRecord
+from model.bundle import EpochRecord, ReturnRecord, TrainingRecord
 from tests.training.report.conftest import HISTORY
 from training.evaluate import evaluate
 from training.metrics.calibration import reliability
@@ -74,6 +74,15 @@ def test_curves_mark_the_chosen_epoch_and_phase_2(
     errors = {str(line.get_label()): line for line in figure.axes[1].lines}
     assert list(errors["training images"].get_ydata()) == [100 * e.train_error for e in history]  # type: ignore[arg-type]
     assert ("images that steer" in errors) == (history[0].validation_error is not None)
+
+
+def test_curves_mark_every_epoch_in_which_training_went_back(drawn: Callable[..., Figure]) -> None:
+    """Two epochs of phase 1, then the second epoch of phase 2: at 3.5 between the third and the fourth."""
+    returned = ReturnRecord(epoch=1, step=20, reason="the loss is nan", learning_rate=0.5)
+    training = HISTORY.model_copy(update={"returns": (returned,)})
+    for axes in drawn(lambda: pictures.history(training)).axes:
+        (line,) = [line for line in axes.lines if line.get_linestyle() == ":"]
+        assert list(line.get_xdata()) == [3.5, 3.5]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("count", [1, 2, 30, 31, 200])
