@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import io
+import json
 import os
 import signal
 import socket
@@ -160,10 +162,13 @@ async def test_connections_between_two_requests_keep_nobody_out(serve: Callable[
 
 async def test_what_does_not_end_in_time_is_told_so(start: Start, bundle: Bundle) -> None:
     """At the end of the grace a request in work gets an answer of ours, and the process does not wait for the engine."""
-    process = start(bundle.path, max_batch=1, grace_s=1, drain_s=0, workers=1)
+    process = start(bundle.path, max_batch=1, max_queue=10_000, grace_s=1, drain_s=0, workers=1)
     with Client(process.url) as client:
         client.wait_until_ready(60)
-    many = [request("/embed", picture(), "image/jpeg", [NPY])]
+    ten = json.dumps(
+        {"images": [base64.b64encode(picture()).decode()] * 10}
+    )  # 2,000 in all: no machine does so many in time
+    many = [request("/embed", ten.encode(), "application/json", [NPY])]
     running = asyncio.create_task(closed_loop("127.0.0.1", process.port, many, 200, 0.1))
     await asyncio.sleep(0.5)
     process.popen.send_signal(signal.SIGTERM)
