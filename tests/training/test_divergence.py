@@ -15,14 +15,16 @@ from model.errors import Interrupted
 from tests.training.test_fit import SMALL, StopAfter, weights
 from training import pipeline
 from training.datasets import DataSet
-from training.divergence import MAX_RETURNS, NUM_STEPS, highest_loss
+from training.divergence import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
 from training.embed import Work
 from training.evaluate import Report, doubts, gain
 from training.fit import fit
+from training.phase2 import _average
 from training.progress import Progress
 from training.recipe import Phase, Recipe, load_recipe
 from training.run import Run
 from training.steering import steering_of
+from training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 
@@ -119,7 +121,25 @@ def test_without_a_phase_1_the_network_of_the_start_is_a_candidate(photos: DataS
     progress, _ = told(photos, recipe, tmp_path)
     assert progress.chosen is None
     assert progress.start_loss == pytest.approx(math.log(4))
-    assert all(value.isfinite().all() for value in weights(tmp_path, photos).values())
+    start = pipeline.network_of(recipe, len(photos.classes), recipe.weights).state_dict()
+    assert all(torch.equal(value, start[name]) for name, value in weights(tmp_path, photos).items())
+
+
+def test_a_moving_average_that_was_resumed_is_forgotten_when_training_goes_back(
+    photos: DataSet, tmp_path: Path
+) -> None:
+    recipe = DIVERGES.model_copy(update={"ema": 0.9, "phase2": Phase(epochs=1, learning_rate=1e-4, batch_size=8)})
+    told(photos, recipe, tmp_path)
+    network = pipeline.network_of(recipe, len(photos.classes))
+    trainer = Trainer(network, steering_of(photos, recipe), Run.open(tmp_path), Work(), 600)
+    average = _average(trainer)
+    assert average is not None
+    trainer.averaged = {name: torch.zeros_like(value) for name, value in average.state_dict().items()}
+    with trainer.optimization(network, recipe.phase2) as optimization:
+        assert trainer.go_back(optimization, Diverged("here", "the loss is nan"))
+    renewed = _average(trainer)
+    assert renewed is not None
+    assert all(map(torch.equal, renewed.module.state_dict().values(), network.state_dict().values()))
 
 
 @pytest.mark.parametrize("looks", [45, 75, 100])
