@@ -178,7 +178,7 @@ class Trainer:
         self.journal.went_back(self.progress)
         self._epoch_began, self._seen_before = time.monotonic(), 0
         if self.work.world.leads:
-            then = f"goes on at half the rate, {record.learning_rate:.3g}" if again else "ends there"
+            then = f"continues at half the rate, {record.learning_rate:.3g}" if again else "ends there"
             self._tell(f"{where}: {diverged.reason}; training goes back to the best network so far and {then}")
         return again
 

@@ -1,7 +1,7 @@
 """What phase 2 gains: seven poolings, two data sets, three seeds, learned filters; the default recipe, but smaller.
 
 Every network is trained by `training.fit`, as `rankone train` does it, and is a JSON file in data/quality/rows/ when it is
-measured; the same command goes on with what is missing.
+measured; the same command measures what is missing.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def test_a_loss_that_stays_high_goes_back_to_the_best_network_at_half_the_rate(
     first = progress.returns[0]
     assert first.learning_rate == 15.0
     assert f"the median loss of {NUM_STEPS} steps is" in first.reason
-    assert any("goes back to the best network so far and goes on at half the rate, 15" in line for line in lines)
+    assert any("goes back to the best network so far and continues at half the rate, 15" in line for line in lines)
     rates = [record.learning_rate for record in progress.returns]
     assert len(rates) <= MAX_RETURNS + 1
     assert all(rate is not None for rate in rates[:MAX_RETURNS])

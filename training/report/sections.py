@@ -52,7 +52,7 @@ def training(findings: Findings) -> Section:
 
 
 def _return(record: ReturnRecord) -> str:
-    then = "ended there" if record.learning_rate is None else f"went on at half the rate, {record.learning_rate:.3g}"
+    then = "ended there" if record.learning_rate is None else f"continued at half the rate, {record.learning_rate:.3g}"
     return (
         f"Phase 2 diverged in epoch {record.epoch + 1} after {record.step} steps: {record.reason}. Training went back to the "
         f"best network so far and {then}."
