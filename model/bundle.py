@@ -109,7 +109,7 @@ class ReturnRecord(_Frozen):
     """Steps of that epoch that had been taken."""
     reason: str
     learning_rate: float | None
-    """With which training went on, half of the one before; none where it ended instead."""
+    """The rate with which training continued, half of the one before; none where it ended instead."""
 
 
 class TrainingRecord(_Frozen):

@@ -22,7 +22,7 @@ class Diverged(RankoneError, ArithmeticError):
 
     Args:
         where: phase, epoch and step, in words.
-        reason: what is wrong, in a few words.
+        reason: the fault, in a few words.
         advice: what to do where training cannot go back.
     """
 
