@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from benchmarks.subject import bundle_of, photographs
 from benchmarks.timing import Call, Timing, compare, console, faster, machine, print_table
-from model.bundle import Bundle
-from service.engine import Engine, EngineError, load_engine
-from service.engine.base import EngineName, Images, Precision
-from service.engine.precision import lowest_cosine
+from rankone.model.bundle import Bundle
+from rankone.model.engine import Engine, EngineError, load_engine
+from rankone.model.engine.base import EngineName, Images, Precision
+from rankone.model.engine.precision import lowest_cosine
 
 BATCHES: Final = (1, 4)
 ROUNDS: Final = 7

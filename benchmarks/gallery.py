@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.phase1 import recipe_of
-from service.index import Index, Item, Spec
-from service.index.schema import Kind, make
-from training.datasets import load
-from training.images import batches
-from training.pipeline import network_of
+from rankone.index import Index, Item, Spec
+from rankone.index.schema import Kind, make
+from rankone.training.datasets import load
+from rankone.training.images import batches
+from rankone.training.pipeline import network_of
 
 Vectors = npt.NDArray[np.float32]
 QUERIES: Final = 64

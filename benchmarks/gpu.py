@@ -25,13 +25,13 @@ from torch import Tensor
 from benchmarks.flops import count_flops
 from benchmarks.subject import bundle_of, jpegs, photographs
 from benchmarks.timing import Timing, compare, console, machine
-from model.bundle import Bundle
-from model.errors import RankoneError
-from model.network import Network, open_network
-from model.preprocessing import Preprocessing, preprocess
-from service.engine import Engine, EngineError, load_engine
-from service.engine.base import EngineName, Images, Precision
-from service.engine.torch_engine import lower, use_no_tf32
+from rankone.model.bundle import Bundle
+from rankone.model.engine import Engine, EngineError, load_engine
+from rankone.model.engine.base import EngineName, Images, Precision
+from rankone.model.engine.torch_engine import lower, use_no_tf32
+from rankone.model.errors import RankoneError
+from rankone.model.network import Network, open_network
+from rankone.model.preprocessing import Preprocessing, preprocess
 
 BATCHES: Final = (32, 8, 1)
 """Largest first, as a service warms up."""

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from benchmarks.timing import compare, console, machine, print_table
-from model.network import build_network
+from rankone.model.network import build_network
 
 SIZE = 448
 TARGET = 0.015

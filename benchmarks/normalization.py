@@ -29,9 +29,9 @@ from benchmarks.timing import (
     print_goals,
     print_table,
 )
-from model.catalogue import build
-from model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate
-from model.statistics import gram
+from rankone.model.catalogue import build
+from rankone.model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate
+from rankone.model.statistics import gram
 
 LOCATIONS, CHANNELS = 784, 512
 RIVAL, SVD, ON_FEATURES, ON_GRAM = "Newton-Schulz", "SVD of F", "RUN on F", "RUN on G"

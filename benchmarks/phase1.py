@@ -17,17 +17,17 @@ from typing import Final
 import torch
 
 from benchmarks.timing import Goal, Timing, console, faster, machine, print_goals, print_table
-from model.network import Network
-from training.datasets import DataSet, limited, load
-from training.embed import Work
-from training.fit import fit
-from training.forward import Forward
-from training.images import batches, mirrored
-from training.optimize import Optimization
-from training.pipeline import network_of
-from training.recipe import Phase, Recipe
-from training.run import Run
-from training.trainer import shuffled
+from rankone.model.network import Network
+from rankone.training.datasets import DataSet, limited, load
+from rankone.training.embed import Work
+from rankone.training.fit import fit
+from rankone.training.forward import Forward
+from rankone.training.images import batches, mirrored
+from rankone.training.optimize import Optimization
+from rankone.training.pipeline import network_of
+from rankone.training.recipe import Phase, Recipe
+from rankone.training.run import Run
+from rankone.training.trainer import shuffled
 
 EPOCHS: Final = 50
 RIVAL: Final = "through the network"

@@ -26,11 +26,11 @@ from benchmarks.compact import against_exact, recalls
 from benchmarks.gallery import BATCH, QUERIES, K, Vectors, filled, noisy, photographs
 from benchmarks.peers import PEERS, Missing
 from benchmarks.timing import Call, Goal, compare, console, faster, machine, print_goals, print_table
-from service.index import Index, compiled
-from service.index.directory import Directory
-from service.index.gpu import GpuMatrix
-from service.index.ranking import Scope, Wish, ranked
-from service.index.schema import Device
+from rankone.index import Index, compiled
+from rankone.index.directory import Directory
+from rankone.index.gpu import GpuMatrix
+from rankone.index.ranking import Scope, Wish, ranked
+from rankone.index.schema import Device
 
 ROWS: Final = 20_000
 MANY: Final = 50_000

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from benchmarks.memory import peak_bytes
 from benchmarks.timing import Goal, compare, console, faster, machine, megabytes, print_goals, print_table
-from model.catalogue import build
-from model.projection import RandomMaclaurin, TensorSketch
-from model.statistics import gram
+from rankone.model.catalogue import build
+from rankone.model.projection import RandomMaclaurin, TensorSketch
+from rankone.model.statistics import gram
 
 LOCATIONS, CHANNELS, BINS, ROUNDS = 784, 512, 10_000, 15
 RIVAL, MACLAURIN, HEAD = "FFT per location", "Maclaurin per location", "the whole head (cbp-run)"

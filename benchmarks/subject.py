@@ -13,13 +13,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.timing import console
-from model.bundle import Bundle, open_bundle
-from model.network import build_network
-from model.preprocessing import preprocess
-from service.engine.base import Images
-from training.datasets import load
-from training.export import MIN_IMAGES, Description, export, spread
-from training.recipe import Recipe
+from rankone.model.bundle import Bundle, open_bundle
+from rankone.model.engine.base import Images
+from rankone.model.network import build_network
+from rankone.model.preprocessing import preprocess
+from rankone.training.datasets import load
+from rankone.training.export import MIN_IMAGES, Description, export, spread
+from rankone.training.recipe import Recipe
 
 _JPEG_SIZE: Final = (640, 480)
 

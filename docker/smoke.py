@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from service.client import Client
+from rankone.client import Client
 
 if os.getuid() == 0:
     sys.exit("this runs as root")

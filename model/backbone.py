@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from model.errors import RankoneError
+from rankone.model.errors import RankoneError
 
 _CONV5_3_RELU: Final = 30
 

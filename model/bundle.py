@@ -21,9 +21,9 @@ from typing import Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from model.errors import RankoneError
-from model.files import sync
-from model.preprocessing import Preprocessing
+from rankone.model.errors import RankoneError
+from rankone.model.files import sync
+from rankone.model.preprocessing import Preprocessing
 
 MANIFEST: Final = "manifest.json"
 ONNX: Final = "model.onnx"

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from model.composition import Composition, Option, compose
-from model.pooling import Pooling
+from rankone.model.composition import Composition, Option, compose
+from rankone.model.pooling import Pooling
 
 __all__ = ["DEFAULT", "SYSTEMS", "Option", "System", "build", "composition"]
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model.precision import at_least_float32, without_autocast
+from rankone.model.precision import at_least_float32, without_autocast
 
 
 class LowRankClassifier(nn.Module):

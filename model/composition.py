@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from torch import nn
 
-from model.normalization import MatrixLogarithm, MatrixPower, NewtonSchulz, RankOneUpdate
-from model.pooling import Pooling
-from model.projection import Flatten, LowRank, RandomMaclaurin, TensorSketch, UpperTriangle
-from model.statistics import Covariance, Gaussian, Gram, Maximum, Moment, Statistic, Sum
+from rankone.model.normalization import MatrixLogarithm, MatrixPower, NewtonSchulz, RankOneUpdate
+from rankone.model.pooling import Pooling
+from rankone.model.projection import Flatten, LowRank, RandomMaclaurin, TensorSketch, UpperTriangle
+from rankone.model.statistics import Covariance, Gaussian, Gram, Maximum, Moment, Statistic, Sum
 
 Option = int | float | bool
 Layer = Callable[..., nn.Module]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from model.backbone import Backbone, build_backbone
-from model.bundle import WEIGHTS, Bundle
-from model.catalogue import DEFAULT
-from model.classifier import LowRankClassifier
-from model.composition import Composition, compose
-from model.pooling import Pooling, l2_normalize
-from model.projection import LowRank
+from rankone.model.backbone import Backbone, build_backbone
+from rankone.model.bundle import WEIGHTS, Bundle
+from rankone.model.catalogue import DEFAULT
+from rankone.model.classifier import LowRankClassifier
+from rankone.model.composition import Composition, compose
+from rankone.model.pooling import Pooling, l2_normalize
+from rankone.model.projection import LowRank
 
 
 class Network(nn.Module):

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from model.errors import RankoneError
+from rankone.model.errors import RankoneError
 
 VERSION: Final = 1
 

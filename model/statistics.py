@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from model.precision import at_least_float32, without_autocast
+from rankone.model.precision import at_least_float32, without_autocast
 
 
 def gram(features_BND: Tensor) -> Tensor:

@@ -7,24 +7,24 @@ import sys
 from typing import Final
 
 from rankone import __version__
-from rankone.errors import explained
+from rankone.cli.errors import explained
 
 COMMANDS: Final = {
-    "train": ("rankone.learn", "fine-tune a network on a data set, in two phases"),
-    "evaluate": ("rankone.evaluate", "measure a bundle on the test images of a data set"),
-    "export": ("rankone.learn", "write a trained network as a bundle"),
-    "bundle": ("rankone.bundle", "make a first bundle, so that there is something to serve"),
-    "data": ("rankone.data", "verify, download or split a data set"),
-    "tables": ("rankone.tables", "measure the paper's tables again, on any data set"),
-    "serve": ("rankone.serve", "serve a bundle over HTTP"),
-    "keys": ("rankone.keys", "add, list or revoke the keys of a service"),
-    "embed": ("rankone.query", "images to embeddings, by a running service"),
-    "classify": ("rankone.query", "images to class predictions, by a running service"),
-    "add": ("rankone.query", "add images to the index of a running service"),
-    "search": ("rankone.query", "find the nearest images in the index of a running service"),
-    "index": ("rankone.index", "verify, export, back up and restore indexes on disk; find duplicates"),
-    "bench": ("rankone.bench", "measure speed, as ratios against named rivals"),
-    "demo": ("rankone.demo", "the whole way, on real photographs"),
+    "train": ("rankone.cli.learn", "fine-tune a network on a data set, in two phases"),
+    "evaluate": ("rankone.cli.evaluate", "measure a bundle on the test images of a data set"),
+    "export": ("rankone.cli.learn", "write a trained network as a bundle"),
+    "bundle": ("rankone.cli.bundle", "make a first bundle, so that there is something to serve"),
+    "data": ("rankone.cli.data", "verify, download or split a data set"),
+    "tables": ("rankone.cli.tables", "measure the paper's tables again, on any data set"),
+    "serve": ("rankone.cli.serve", "serve a bundle over HTTP"),
+    "keys": ("rankone.cli.keys", "add, list or revoke the keys of a service"),
+    "embed": ("rankone.cli.query", "images to embeddings, by a running service"),
+    "classify": ("rankone.cli.query", "images to class predictions, by a running service"),
+    "add": ("rankone.cli.query", "add images to the index of a running service"),
+    "search": ("rankone.cli.query", "find the nearest images in the index of a running service"),
+    "index": ("rankone.cli.index", "verify, export, back up and restore indexes on disk; find duplicates"),
+    "bench": ("rankone.cli.bench", "measure speed, as ratios against named rivals"),
+    "demo": ("rankone.cli.demo", "the whole way, on real photographs"),
 }
 
 

@@ -12,19 +12,19 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from service.api import classify, docs, embed, health, indexes, items, models, openai, problems, search
-from service.index import Indexes
-from service.keys import KeyRing
-from service.metrics import Metrics
-from service.middleware.body import BodyMiddleware
-from service.middleware.keys import KeysMiddleware
-from service.middleware.observe import ObserveMiddleware
-from service.middleware.paths import PathsMiddleware
-from service.middleware.room import RoomMiddleware
-from service.models import Models
-from service.settings import Settings
-from service.state import ServiceState
-from service.traces import Tracer
+from rankone.index import Indexes
+from rankone.service.bundles import Models
+from rankone.service.keys import KeyRing
+from rankone.service.metrics import Metrics
+from rankone.service.middleware.body import BodyMiddleware
+from rankone.service.middleware.keys import KeysMiddleware
+from rankone.service.middleware.observe import ObserveMiddleware
+from rankone.service.middleware.paths import PathsMiddleware
+from rankone.service.middleware.room import RoomMiddleware
+from rankone.service.routes import classify, docs, embed, health, indexes, items, models, openai, problems, search
+from rankone.service.settings import Settings
+from rankone.service.state import ServiceState
+from rankone.service.traces import Tracer
 
 logger = logging.getLogger("rankone")
 

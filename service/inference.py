@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.batching.admission import Admission
-from service.batching.batcher import Batcher
-from service.batching.job import Job
-from service.context import current
-from service.decoding.pool import DecodePool
-from service.engine import Outputs
-from service.waiting import Waiting
+from rankone.model.engine import Outputs
+from rankone.service.batching.admission import Admission
+from rankone.service.batching.batcher import Batcher
+from rankone.service.batching.job import Job
+from rankone.service.context import current
+from rankone.service.decoding.pool import DecodePool
+from rankone.service.waiting import Waiting
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
-from model.errors import RankoneError
-from model.files import sync
+from rankone.model.errors import RankoneError
+from rankone.model.files import sync
 
 logger = logging.getLogger("rankone")
 

@@ -9,7 +9,7 @@ import termios
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from service.patience import Patience
+    from rankone.service.patience import Patience
 
 MOMENT_S: Final = 0.5
 

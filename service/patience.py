@@ -7,7 +7,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from service.lingering import LingeringTransport
+    from rankone.service.lingering import LingeringTransport
 
 _SLOWEST_BYTES_PER_S: Final = 2048
 

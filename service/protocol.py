@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.api.problems import Problem, problem_response
-from service.lingering import MOMENT_S, LingeringTransport
-from service.parser import RequestParser
-from service.patience import Patience, Waits
+from rankone.service.lingering import MOMENT_S, LingeringTransport
+from rankone.service.parser import RequestParser
+from rankone.service.patience import Patience, Waits
+from rankone.service.routes.problems import Problem, problem_response
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application

@@ -12,9 +12,9 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from service.batching.job import DeadlinePassed
-from service.context import ClientGone, current
-from service.index.interest import GivenUp, read_until
+from rankone.index.interest import GivenUp, read_until
+from rankone.service.batching.job import DeadlinePassed
+from rankone.service.context import ClientGone, current
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

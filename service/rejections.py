@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from model.errors import RankoneError
+from rankone.model.errors import RankoneError
 
 
 class InvalidVector(RankoneError, ValueError):

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from model.bundle import Bundle
-from service.batching.admission import Admission
-from service.batching.batcher import Batcher
-from service.batching.lane import Lane
-from service.batching.turns import Turns
-from service.batching.warm import warm_up
-from service.batching.worth import Worth
-from service.decoding.pool import DecodePool
-from service.decoding.process import DecodeLimits
-from service.decoding.slots import Slots
-from service.engine import Engine, load_engine
-from service.engine.memory import gpu_memory_bytes
-from service.index import Indexes, Serving, serve
-from service.inference import Inference
-from service.metrics import Metrics
-from service.settings import Settings
+from rankone.index import Indexes, Serving, serve
+from rankone.model.bundle import Bundle
+from rankone.model.engine import Engine, load_engine
+from rankone.model.engine.memory import gpu_memory_bytes
+from rankone.service.batching.admission import Admission
+from rankone.service.batching.batcher import Batcher
+from rankone.service.batching.lane import Lane
+from rankone.service.batching.turns import Turns
+from rankone.service.batching.warm import warm_up
+from rankone.service.batching.worth import Worth
+from rankone.service.decoding.pool import DecodePool
+from rankone.service.decoding.process import DecodeLimits
+from rankone.service.decoding.slots import Slots
+from rankone.service.inference import Inference
+from rankone.service.metrics import Metrics
+from rankone.service.settings import Settings
 
 _DECODERS_PAUSE_S: Final = 0.25
 """At most, while an engine on the same processor runs a batch: a refusal is promised within a second."""

@@ -17,12 +17,12 @@ from typing import Any, cast
 import uvicorn
 from fastapi import FastAPI
 
-from model.errors import RankoneError
-from service import logs
-from service.app import create_app
-from service.patience import Patience
-from service.protocol import PatientProtocol
-from service.settings import Settings
+from rankone.model.errors import RankoneError
+from rankone.service import logs
+from rankone.service.app import create_app
+from rankone.service.patience import Patience
+from rankone.service.protocol import PatientProtocol
+from rankone.service.settings import Settings
 
 logger = logging.getLogger("rankone")
 

@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from model.preprocessing import Limits
-from service.batching.sizes import Sizes
+from rankone.model.preprocessing import Limits
+from rankone.service.batching.sizes import Sizes
 
 
 class Settings(BaseSettings):
@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     """Directory of the bundle to serve."""
     bundles: Path | None = None
     """Directory of several bundles, instead: the newest is served, others can be loaded while it runs."""
-    data: Path = Path("index")
+    data: Path = Path("indexes")
     """Directory of the indexes, made if it is not there."""
     engine: Literal["onnx", "torchscript", "export"] = "onnx"
     """Which exported form of the network runs."""

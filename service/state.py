@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.runtime import Runtime
+from rankone.service.runtime import Runtime
 
 
 class ServiceState:

@@ -6,8 +6,8 @@ import os
 import time
 from typing import Any, Final
 
-from model.errors import RankoneError
-from service.context import RequestContext
+from rankone.model.errors import RankoneError
+from rankone.service.context import RequestContext
 
 _VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 

@@ -12,15 +12,17 @@ import pytest
 import torch
 from PIL import Image
 
-import model.backbone
+import rankone.model.backbone
 from benchmarks.serving.tiny import tiny_bundle
-from model.bundle import Bundle, open_bundle
+from rankone.model.bundle import Bundle, open_bundle
+from rankone.training import pipeline
+from rankone.training.datasets import DataSet, load_folder, write_photos
+from rankone.training.datasets.folder import images_in
+from rankone.training.recipe import Phase, Recipe
+from rankone.training.report.pictures import canvas
 from tests.light import one_layer
-from training import pipeline
-from training.datasets import DataSet, load_folder, write_photos
-from training.datasets.folder import images_in
-from training.recipe import Phase, Recipe
-from training.report.pictures import canvas
+
+pytest_plugins = ["tests.services"]
 
 CLASSES = ("brick", "coins", "grass", "retina")
 RECIPE = Recipe(
@@ -57,7 +59,7 @@ def anyio_backend() -> str:
 def light_backbone() -> Iterator[None]:
     """Within the module, `vgg16` is a single layer. Not for modules that use a run or bundle of the whole session."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(model.backbone.BACKBONES, "vgg16", one_layer)
+        patch.setitem(rankone.model.backbone.BACKBONES, "vgg16", one_layer)
         yield
 
 

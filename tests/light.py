@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from model.backbone import Backbone
+from rankone.model.backbone import Backbone
 
 
 def one_layer() -> Backbone:

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from service.client import AsyncClient, Client
-from tests.service.conftest import Process, Start, start
-from training.datasets import DataSet
+from rankone.client import AsyncClient, Client
+from rankone.training.datasets import DataSet
+from tests.services import Process, Start, start
 
 __all__ = ["start"]
 

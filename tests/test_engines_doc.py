@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rankone.bench import BENCHMARKS
-from service.settings import Settings
+from rankone.cli.bench import BENCHMARKS
+from rankone.service.settings import Settings
 
 TEXT = Path(__file__).parents[1].joinpath("docs", "engines.md").read_text(encoding="utf-8")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from rankone.__main__ import COMMANDS
-from service.client import Client
-from tests.service.conftest import Process, Start, start
-from training.datasets.folder import images_in
+from rankone.client import Client
+from rankone.training.datasets.folder import images_in
+from tests.services import Process, Start, start
 
 __all__ = ["start"]
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from model.bundle import Bundle
-from service.client import Client, ServiceError
+from rankone.client import Client, ServiceError
+from rankone.model.bundle import Bundle
+from rankone.training.datasets.folder import images_in
 from tests.conftest import CLASSES
 from tests.test_training_doc import port
-from training.datasets.folder import images_in
 
 __all__ = ["port"]
 

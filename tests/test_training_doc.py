@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from service.client import Client, ServiceError
+from rankone.client import Client, ServiceError
+from rankone.training.datasets.folder import images_in
 from tests.conftest import CLASSES
-from training.datasets.folder import images_in
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")

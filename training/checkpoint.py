@@ -25,9 +25,9 @@ from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from model.errors import RankoneError
-from model.files import sync
-from training.progress import Progress
+from rankone.model.errors import RankoneError
+from rankone.model.files import sync
+from rankone.training.progress import Progress
 
 SCHEMA: Final = 2
 _PREFIX: Final = "checkpoint-"

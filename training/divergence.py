@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from model.errors import RankoneError
+from rankone.model.errors import RankoneError
 
 MAX_RETURNS: Final = 3
 """How often phase 2 goes back to the best network before it ends with that."""

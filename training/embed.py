@@ -15,16 +15,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.errors import Interrupted
-from model.files import sync
-from model.preprocessing import Preprocessing
-from training.datasets import Split
-from training.forward import Forward
-from training.images import batches, in_order, mirrored
-from training.interrupt import StopRequest
-from training.recipe import Recipe
-from training.watch import watched
-from training.world import World
+from rankone.model.errors import Interrupted
+from rankone.model.files import sync
+from rankone.model.preprocessing import Preprocessing
+from rankone.training.datasets import Split
+from rankone.training.forward import Forward
+from rankone.training.images import batches, in_order, mirrored
+from rankone.training.interrupt import StopRequest
+from rankone.training.recipe import Recipe
+from rankone.training.watch import watched
+from rankone.training.world import World
 
 BATCH_SIZE: Final = 16
 """Images a forward without gradients: fills two cores or a GPU, and fits either's memory at 448 x 448."""

@@ -15,7 +15,7 @@ import torch
 from rich.progress import Progress
 from safetensors.torch import save_file
 
-from model.bundle import (
+from rankone.model.bundle import (
     WEIGHTS,
     BackboneRecord,
     Bundle,
@@ -27,11 +27,11 @@ from model.bundle import (
     seal,
     staged,
 )
-from model.network import Network
-from training.forms import FORMS, EmbeddingOnly
-from training.parity import MIN_IMAGES, ExportError, check_parity, reference_of
-from training.pooling import Pooling
-from training.recipe import Recipe
+from rankone.model.network import Network
+from rankone.training.forms import FORMS, EmbeddingOnly
+from rankone.training.parity import MIN_IMAGES, ExportError, check_parity, reference_of
+from rankone.training.pooling import Pooling
+from rankone.training.recipe import Recipe
 
 __all__ = [
     "MIN_IMAGES",

@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from model.backbone import Backbone
+from rankone.model.backbone import Backbone
 
 
 class RememberedFeatures(Backbone):

@@ -7,18 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from model.network import Network
-from training.datasets import DataSet
-from training.embed import Work
-from training.journal import Journal
-from training.phase1 import phase1
-from training.phase2 import phase2
-from training.progress import Progress
-from training.report import JSON
-from training.run import Run
-from training.steering import steering_of
-from training.trainer import Trainer
-from training.watch import say
+from rankone.model.network import Network
+from rankone.training.datasets import DataSet
+from rankone.training.embed import Work
+from rankone.training.journal import Journal
+from rankone.training.phase1 import phase1
+from rankone.training.phase2 import phase2
+from rankone.training.progress import Progress
+from rankone.training.report import JSON
+from rankone.training.run import Run
+from rankone.training.steering import steering_of
+from rankone.training.trainer import Trainer
+from rankone.training.watch import say
 
 EMBEDDINGS: Final = "embeddings"
 """Folder of the run for the embeddings of phase 1, where no other is given; gone when the phase is over."""

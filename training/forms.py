@@ -16,9 +16,9 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from model.bundle import ONNX, PROGRAM, TORCHSCRIPT
-from model.network import Network
-from training.parity import ExportError, Forward, Outputs, as_arrays
+from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT
+from rankone.model.network import Network
+from rankone.training.parity import ExportError, Forward, Outputs, as_arrays
 
 _FORBIDDEN_OPERATORS: Final = {
     "DFT": "ONNX Runtime has no CUDA kernel for it, and its CPU kernel loses four digits at length 10,000",

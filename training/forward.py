@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from model.errors import RankoneError
-from model.network import Network
+from rankone.model.errors import RankoneError
+from rankone.model.network import Network
 
 
 class PrecisionError(RankoneError, ValueError):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from model.preprocessing import Preprocessing, resize_and_crop, to_array
-from training.datasets.dataset import DataError, Split
-from training.datasets.picture import picture
+from rankone.model.preprocessing import Preprocessing, resize_and_crop, to_array
+from rankone.training.datasets.dataset import DataError, Split
+from rankone.training.datasets.picture import picture
 
 
 class _Files(Dataset["Tensor | DataError"]):

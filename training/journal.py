@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
 
-from model.errors import RankoneError
-from training.progress import Progress
+from rankone.model.errors import RankoneError
+from rankone.training.progress import Progress
 
 METRICS: Final = "metrics.jsonl"
 BOARD: Final = "tensorboard"

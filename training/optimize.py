@@ -13,8 +13,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 
-from training.divergence import Diverged
-from training.recipe import Phase, Recipe
+from rankone.training.divergence import Diverged
+from rankone.training.recipe import Phase, Recipe
 
 _FACTOR: Final = 0.1
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.bundle import ParityRecord
-from model.errors import RankoneError
-from model.network import Network
+from rankone.model.bundle import ParityRecord
+from rankone.model.errors import RankoneError
+from rankone.model.network import Network
 
 BATCH_SIZES: Final = (1, 2, 3, 7)
 MIN_COSINE: Final = 0.99999

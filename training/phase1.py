@@ -8,13 +8,13 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from model.projection import LowRank
-from training.datasets import Split
-from training.embed import BATCH_SIZE, Rows, stored
-from training.images import batches, in_order
-from training.optimize import Optimization
-from training.trainer import Trainer, counted, shuffled
-from training.watch import watched
+from rankone.model.projection import LowRank
+from rankone.training.datasets import Split
+from rankone.training.embed import BATCH_SIZE, Rows, stored
+from rankone.training.images import batches, in_order
+from rankone.training.optimize import Optimization
+from rankone.training.trainer import Trainer, counted, shuffled
+from rankone.training.watch import watched
 
 _BLOCK: Final = 1024
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from model.network import Network
-from training.divergence import Diverged
-from training.forward import Forward
-from training.images import batches, in_order, mirrored
-from training.optimize import Optimization
-from training.run import RunError
-from training.trainer import Trainer, generator, shuffled
-from training.watch import watched
+from rankone.model.network import Network
+from rankone.training.divergence import Diverged
+from rankone.training.forward import Forward
+from rankone.training.images import batches, in_order, mirrored
+from rankone.training.optimize import Optimization
+from rankone.training.run import RunError
+from rankone.training.trainer import Trainer, generator, shuffled
+from rankone.training.watch import watched
 
 
 def phase2(trainer: Trainer) -> None:

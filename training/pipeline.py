@@ -8,27 +8,27 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.bundle import Bundle, DatasetRecord, TrainingRecord
-from model.network import Network, build_network
-from training.checkpoint import latest
-from training.datasets import DataSet
-from training.embed import Work, represented
-from training.evaluate import Report
-from training.evaluate import evaluate as measure
-from training.export import MIN_IMAGES, Description, library_versions, spread
-from training.export import export as write_bundle
-from training.fit import fit
-from training.forward import Forward
-from training.images import batches
-from training.interrupt import stop_on_signal
-from training.metrics.arrays import Floats
-from training.progress import Progress
-from training.recipe import Recipe
-from training.report import JSON, Facts, Findings, write_report
-from training.report.spectrum import spectrum
-from training.run import Run, RunError
-from training.steering import steering_of
-from training.world import World, joined
+from rankone.model.bundle import Bundle, DatasetRecord, TrainingRecord
+from rankone.model.network import Network, build_network
+from rankone.training.checkpoint import latest
+from rankone.training.datasets import DataSet
+from rankone.training.embed import Work, represented
+from rankone.training.evaluate import Report
+from rankone.training.evaluate import evaluate as measure
+from rankone.training.export import MIN_IMAGES, Description, library_versions, spread
+from rankone.training.export import export as write_bundle
+from rankone.training.fit import fit
+from rankone.training.forward import Forward
+from rankone.training.images import batches
+from rankone.training.interrupt import stop_on_signal
+from rankone.training.metrics.arrays import Floats
+from rankone.training.progress import Progress
+from rankone.training.recipe import Recipe
+from rankone.training.report import JSON, Facts, Findings, write_report
+from rankone.training.report.spectrum import spectrum
+from rankone.training.run import Run, RunError
+from rankone.training.steering import steering_of
+from rankone.training.world import World, joined
 
 
 def train(

@@ -7,8 +7,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tyro.conf import Suppress
 
-from model.catalogue import SYSTEMS, composition
-from model.composition import Composition, Option, compose
+from rankone.model.catalogue import SYSTEMS, composition
+from rankone.model.composition import Composition, Option, compose
 
 _DEFAULT_SYSTEM: Final = "cbp-run"
 

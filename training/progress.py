@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from model.bundle import EpochRecord, ReturnRecord
+from rankone.model.bundle import EpochRecord, ReturnRecord
 
 
 class Progress(BaseModel):

@@ -10,11 +10,11 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 from tyro.conf import Suppress
 
-from model.composition import Option
-from model.errors import RankoneError
-from model.network import build_classifier
-from model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from training.pooling import Frozen, Pooling
+from rankone.model.composition import Option
+from rankone.model.errors import RankoneError
+from rankone.model.network import build_classifier
+from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from rankone.training.pooling import Frozen, Pooling
 
 
 class RecipeError(RankoneError, ValueError):

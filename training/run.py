@@ -21,12 +21,12 @@ from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 
-from model.errors import RankoneError
-from training import checkpoint
-from training.checkpoint import State
-from training.datasets import DataSet
-from training.export import library_versions
-from training.recipe import Recipe, load_recipe
+from rankone.model.errors import RankoneError
+from rankone.training import checkpoint
+from rankone.training.checkpoint import State
+from rankone.training.datasets import DataSet
+from rankone.training.export import library_versions
+from rankone.training.recipe import Recipe, load_recipe
 
 PHASE1: Final = "phase1.safetensors"
 

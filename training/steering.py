@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from training.datasets import DataSet, Split
-from training.recipe import Recipe
+from rankone.training.datasets import DataSet, Split
+from rankone.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.errors import Interrupted
-from model.network import Network
-from training.checkpoint import State
-from training.datasets import Split
-from training.divergence import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
-from training.embed import Work, represented
-from training.forward import Forward
-from training.journal import Journal
-from training.optimize import Optimization
-from training.progress import Progress
-from training.recipe import Phase
-from training.run import Run
-from training.steering import Steering
-from training.watch import say
+from rankone.model.errors import Interrupted
+from rankone.model.network import Network
+from rankone.training.checkpoint import State
+from rankone.training.datasets import Split
+from rankone.training.divergence import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
+from rankone.training.embed import Work, represented
+from rankone.training.forward import Forward
+from rankone.training.journal import Journal
+from rankone.training.optimize import Optimization
+from rankone.training.progress import Progress
+from rankone.training.recipe import Phase
+from rankone.training.run import Run
+from rankone.training.steering import Steering
+from rankone.training.watch import say
 
 Measured = tuple[float, float]
 """Error and loss, in evaluation mode."""

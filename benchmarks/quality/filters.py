@@ -17,7 +17,7 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from benchmarks.quality.sources import HOME, SourceError, filters_h5
-from model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 CAFFE_MEAN_RGB: Final = (122.67892, 116.66877, 104.00699)
 

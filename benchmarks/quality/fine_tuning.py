@@ -11,17 +11,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Final
 
+from benchmarks.paper.measure import Measured, Setting, Workshop
+from benchmarks.paper.plan import Row, Table
 from benchmarks.quality.filters import learned_filters
 from benchmarks.quality.pictures import objects, textures
 from benchmarks.quality.sources import HOME
 from benchmarks.timing import console, machine
-from training.datasets import DataSet
-from training.export import library_versions
-from training.interrupt import stop_on_signal
-from training.pooling import Pooling
-from training.recipe import Recipe, load_recipe
-from training.tables.measure import Measured, Setting, Workshop
-from training.tables.plan import Row, Table
+from rankone.training.datasets import DataSet
+from rankone.training.export import library_versions
+from rankone.training.interrupt import stop_on_signal
+from rankone.training.pooling import Pooling
+from rankone.training.recipe import Recipe, load_recipe
 
 SEEDS: Final = (0, 1, 2)
 SYSTEMS: Final[Mapping[str, Pooling]] = {

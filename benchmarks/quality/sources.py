@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from model.errors import RankoneError
+from rankone.model.errors import RankoneError
 
 HOME: Final = Path("data/quality")
 

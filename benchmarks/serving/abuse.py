@@ -15,8 +15,8 @@ from benchmarks.serving.contenders import HOST, Contender, service
 from benchmarks.serving.load import Sample, open_loop, request
 from benchmarks.subject import jpegs
 from benchmarks.timing import console
-from model.bundle import Bundle
-from service.keys import add_key
+from rankone.model.bundle import Bundle
+from rankone.service.keys import add_key
 
 _FLOOD_PER_S: Final = 300
 _NUM_HALVES: Final = 200

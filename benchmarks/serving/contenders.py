@@ -22,7 +22,7 @@ import uvloop
 from benchmarks.serving.load import closed_loop, request
 from benchmarks.subject import jpegs
 from benchmarks.timing import console
-from model.bundle import Bundle
+from rankone.model.bundle import Bundle
 
 _START_S: Final = 120.0
 _FIRST: Final = 8

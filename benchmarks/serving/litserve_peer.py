@@ -18,9 +18,9 @@ import litserve
 import numpy as np
 from fastapi import Response
 
-from model.bundle import open_bundle
-from model.preprocessing import preprocess
-from service.engine import load_engine
+from rankone.model.bundle import open_bundle
+from rankone.model.engine import load_engine
+from rankone.model.preprocessing import preprocess
 
 
 class Embeds(litserve.LitAPI):  # type: ignore[misc]

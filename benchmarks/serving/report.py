@@ -22,8 +22,8 @@ from benchmarks.serving.saturation import BATCH, bare, saturation
 from benchmarks.serving.tiny import SIZE, tiny_bundle
 from benchmarks.subject import bundle_of, jpegs, photographs
 from benchmarks.timing import console, machine, table
-from model.bundle import Bundle
-from service.engine import load_engine
+from rankone.model.bundle import Bundle
+from rankone.model.engine import load_engine
 
 ROUNDS: Final = 8
 CEILING_S: Final = 2.0

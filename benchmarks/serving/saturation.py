@@ -24,9 +24,9 @@ from benchmarks.serving.load import Sample, closed_loop
 from benchmarks.serving.patience import Patience
 from benchmarks.subject import jpegs, photographs
 from benchmarks.timing import console, table
-from model.bundle import Bundle
-from service.engine import Engine
-from service.engine.base import Images
+from rankone.model.bundle import Bundle
+from rankone.model.engine import Engine
+from rankone.model.engine.base import Images
 
 BATCH: Final = 16
 _ENGINE_BATCHES: Final = (1, 4)

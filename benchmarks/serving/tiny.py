@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from model.bundle import ONNX, BackboneRecord, Bundle, Manifest, PoolingRecord, seal, staged
-from model.preprocessing import Preprocessing
+from rankone.model.bundle import ONNX, BackboneRecord, Bundle, Manifest, PoolingRecord, seal, staged
+from rankone.model.preprocessing import Preprocessing
 
 SIZE: Final = 64
 DIM: Final = 10_000

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.checks import check_matrices
-from model.precision import at_least_float32, without_autocast
+from rankone.model.checks import check_matrices
+from rankone.model.precision import at_least_float32, without_autocast
 
 
 def unit(v_BD: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from model.errors import RankoneError
+from rankone.model.errors import RankoneError
 
 _SURE: Final = 0.85
 """Part of the time that a request allows in which it should be answered. A machine does not keep its speed, and what is

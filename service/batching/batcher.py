@@ -14,18 +14,18 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from service.batching.fair import FairQueue
-from service.batching.job import DeadlinePassed, Job, Task
-from service.batching.lane import Lane
-from service.batching.latency import LatencyModel
-from service.batching.sizes import Sizes
-from service.batching.turns import Turns
-from service.batching.worth import Worth
-from service.decoding.slots import Slots
-from service.engine import Engine, EngineError, EngineOutOfMemory, Outputs
-from service.engine.answer import finite_rows
-from service.engine.base import Images
-from service.metrics import Metrics
+from rankone.model.engine import Engine, EngineError, EngineOutOfMemory, Outputs
+from rankone.model.engine.answer import finite_rows
+from rankone.model.engine.base import Images
+from rankone.service.batching.fair import FairQueue
+from rankone.service.batching.job import DeadlinePassed, Job, Task
+from rankone.service.batching.lane import Lane
+from rankone.service.batching.latency import LatencyModel
+from rankone.service.batching.sizes import Sizes
+from rankone.service.batching.turns import Turns
+from rankone.service.batching.worth import Worth
+from rankone.service.decoding.slots import Slots
+from rankone.service.metrics import Metrics
 
 logger = logging.getLogger("rankone")
 

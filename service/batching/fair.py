@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from service.batching.job import Job, Task
+from rankone.service.batching.job import Job, Task
 
 
 class FairQueue:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.errors import RankoneError
-from model.preprocessing import ImageRejected
-from service.engine import Outputs
-from service.rejections import InputsRejected, Rejection
+from rankone.model.engine import Outputs
+from rankone.model.errors import RankoneError
+from rankone.model.preprocessing import ImageRejected
+from rankone.service.rejections import InputsRejected, Rejection
 
 
 class DeadlinePassed(RankoneError, RuntimeError):

@@ -7,11 +7,11 @@ from typing import Final
 
 import numpy as np
 
-from service.batching.lane import Lane
-from service.batching.latency import LatencyModel
-from service.batching.sizes import Sizes
-from service.engine import Engine
-from service.engine.base import Images
+from rankone.model.engine import Engine
+from rankone.model.engine.base import Images
+from rankone.service.batching.lane import Lane
+from rankone.service.batching.latency import LatencyModel
+from rankone.service.batching.sizes import Sizes
 
 _MIN_SECONDS: Final = 1e-9
 """A clock that did not move between two readings still times something."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from service.batching.latency import LatencyModel
+from rankone.service.batching.latency import LatencyModel
 
 logger = logging.getLogger("rankone")
 

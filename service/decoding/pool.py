@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from model.errors import RankoneError
-from model.preprocessing import ImageRejected, Preprocessing
-from service.batching.fair import FairQueue
-from service.batching.job import DeadlinePassed, Job, Task
-from service.batching.turns import Turns
-from service.decoding.process import DecodeLimits, WorkerProcess
-from service.decoding.slots import Slots
+from rankone.model.errors import RankoneError
+from rankone.model.preprocessing import ImageRejected, Preprocessing
+from rankone.service.batching.fair import FairQueue
+from rankone.service.batching.job import DeadlinePassed, Job, Task
+from rankone.service.batching.turns import Turns
+from rankone.service.decoding.process import DecodeLimits, WorkerProcess
+from rankone.service.decoding.slots import Slots
 
 logger = logging.getLogger("rankone")
 

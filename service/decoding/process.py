@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Final, cast
 
-from model.preprocessing import ImageRejected, Limits, Preprocessing, UndecodableImage
-from service.batching.job import Task
-from service.decoding.slots import Slots
-from service.decoding.worker import ANSWER, ASK, DONE, READY, REJECTIONS
+from rankone.model.preprocessing import ImageRejected, Limits, Preprocessing, UndecodableImage
+from rankone.service.batching.job import Task
+from rankone.service.decoding.slots import Slots
+from rankone.service.decoding.worker import ANSWER, ASK, DONE, READY, REJECTIONS
 
-_MODULE: Final = "service.decoding.worker"
+_MODULE: Final = "rankone.service.decoding.worker"
 _MAX_BODY: Final = 1 << 20
 """Of an answer: a thumbnail, or a sentence."""
 

@@ -18,10 +18,18 @@ import struct
 import sys
 from typing import Any, Final
 
-from model.preprocessing import ImageRejected, ImageTooLarge, Limits, Preprocessing, UndecodableImage, decode, to_input
-from model.preprocessing import UnsupportedImageType as Unsupported
-from service.decoding.slots import Images, mapped
-from service.decoding.thumbnails import thumbnail
+from rankone.model.preprocessing import (
+    ImageRejected,
+    ImageTooLarge,
+    Limits,
+    Preprocessing,
+    UndecodableImage,
+    decode,
+    to_input,
+)
+from rankone.model.preprocessing import UnsupportedImageType as Unsupported
+from rankone.service.decoding.slots import Images, mapped
+from rankone.service.decoding.thumbnails import thumbnail
 
 ASK: Final = struct.Struct("<I?Q")
 ANSWER: Final = struct.Struct("<BI")

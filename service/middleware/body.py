@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import Problem, problem_response
-from service.context import current
+from rankone.service.context import current
+from rankone.service.routes.problems import Problem, problem_response
 
 
 class BodyMiddleware:

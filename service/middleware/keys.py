@@ -9,11 +9,11 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api import docs
-from service.api.problems import Problem, problem_response
-from service.context import current
-from service.keys import Key, KeyRing
-from service.keys import Scope as KeyScope
+from rankone.service.context import current
+from rankone.service.keys import Key, KeyRing
+from rankone.service.keys import Scope as KeyScope
+from rankone.service.routes import docs
+from rankone.service.routes.problems import Problem, problem_response
 
 _OPEN: Final = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", *(f"/docs/{name}" for name in docs.PARTS)})
 _SEARCHES: Final = re.compile(r"/(embed|classify|search|v1/embeddings|indexes/[^/]+/search)")

@@ -12,11 +12,11 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import Problem, problem_response
-from service.context import RequestContext, current, enter
-from service.metrics import Metrics
-from service.state import ServiceState
-from service.traces import Tracer
+from rankone.service.context import RequestContext, current, enter
+from rankone.service.metrics import Metrics
+from rankone.service.routes.problems import Problem, problem_response
+from rankone.service.state import ServiceState
+from rankone.service.traces import Tracer
 
 logger = logging.getLogger("rankone.access")
 

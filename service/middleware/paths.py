@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.problems import Problem, problem_response
+from rankone.service.routes.problems import Problem, problem_response
 
 
 class PathsMiddleware:

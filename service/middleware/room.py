@@ -6,10 +6,10 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.problems import busy, problem_response
-from service.batching.admission import QueueFull
-from service.context import current
-from service.runtime import Runtime
+from rankone.service.batching.admission import QueueFull
+from rankone.service.context import current
+from rankone.service.routes.problems import busy, problem_response
+from rankone.service.runtime import Runtime
 
 _TAKE_IMAGES: Final = frozenset({"/embed", "/classify", "/search", "/v1/embeddings"})
 """And nothing else; the routes of an index take vectors too, which need no room."""

@@ -15,10 +15,10 @@ from benchmarks.normalization import contenders, svd_root
 from benchmarks.quality import fine_tuning
 from benchmarks.serving import report
 from benchmarks.timing import Goal, Timing, compare, faster, megabytes, print_goals, print_table
-from model.normalization import MatrixPower
-from model.projection import RandomMaclaurin, TensorSketch
-from model.statistics import gram
-from rankone.bench import BENCHMARKS
+from rankone.cli.bench import BENCHMARKS
+from rankone.model.normalization import MatrixPower
+from rankone.model.projection import RandomMaclaurin, TensorSketch
+from rankone.model.statistics import gram
 from tests.tolerances import RELATIVE, relative_error
 
 DTYPES = [torch.float64, torch.float32]

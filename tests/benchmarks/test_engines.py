@@ -12,16 +12,16 @@ import pytest
 import torch
 from rich.console import Console
 
-import model.backbone
+import rankone.model.backbone
 from benchmarks import engines, gpu, subject, timing
 from benchmarks.gpu import Ceilings, NoGPU, Row
 from benchmarks.timing import Call, Timing
-from model.bundle import Bundle
-from model.network import open_network
-from model.preprocessing import preprocess
-from rankone.bench import bench
-from service.engine import Engine, Outputs, load_engine
-from service.engine.base import Images
+from rankone.cli.bench import bench
+from rankone.model.bundle import Bundle
+from rankone.model.engine import Engine, Outputs, load_engine
+from rankone.model.engine.base import Images
+from rankone.model.network import open_network
+from rankone.model.preprocessing import preprocess
 from tests.light import one_layer
 
 
@@ -154,7 +154,7 @@ def test_a_bundle_that_is_named_is_the_one_that_is_measured(bundle: Bundle, monk
 def test_without_a_bundle_there_is_one_of_random_weights(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, console: Console
 ) -> None:
-    monkeypatch.setitem(model.backbone.BACKBONES, "vgg16", one_layer)
+    monkeypatch.setitem(rankone.model.backbone.BACKBONES, "vgg16", one_layer)
     monkeypatch.chdir(tmp_path)
     with subject.bundle_of(None) as opened:
         assert opened.manifest.preprocessing.size == 448

@@ -7,11 +7,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.flops import count_flops, eigh_flops, svd_flops
-from model.catalogue import SYSTEMS, build
-from model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate, rank_one_update_features
-from model.projection import RandomMaclaurin
-from model.statistics import gram
-from training.tables.markdown import human
+from benchmarks.paper.markdown import human
+from rankone.model.catalogue import SYSTEMS, build
+from rankone.model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate, rank_one_update_features
+from rankone.model.projection import RandomMaclaurin
+from rankone.model.statistics import gram
 
 N, D = 784, 512
 FEATURES = torch.rand(1, N, D, generator=torch.Generator().manual_seed(0))

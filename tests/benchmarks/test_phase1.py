@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import phase1
-from training.datasets import DataSet
+from rankone.training.datasets import DataSet
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 

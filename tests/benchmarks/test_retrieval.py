@@ -12,9 +12,9 @@ from benchmarks import peers
 from benchmarks.compact import bytes_of, recall
 from benchmarks.gallery import K, filled, noisy
 from benchmarks.retrieval import BARE, FLOOR, ON_GPU, OURS, contenders, on_device
-from service.index import Hit
+from rankone.index import Hit
 from tests.docker.files import pinned
-from tests.service.index.oracle import unit
+from tests.index.oracle import unit
 
 REAL = unit(30, 512)
 

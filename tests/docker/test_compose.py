@@ -12,8 +12,8 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from rankone.serve import serve
-from service.settings import Settings
+from rankone.cli.serve import serve
+from rankone.service.settings import Settings
 from tests.docker.files import PROJECT, ROOT, TEXT, VARIABLE, assignments, compose, services
 
 DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
@@ -167,7 +167,7 @@ def test_what_is_mounted_is_there_or_has_a_name() -> None:
 
 def test_the_service_takes_the_variables_of_image_and_compose(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Settings] = []
-    monkeypatch.setattr("service.server.serve", taken.append)
+    monkeypatch.setattr("rankone.service.server.serve", taken.append)
 
     def settings(**variables: str) -> Settings:
         image = dict(re.findall(r"(RANKONE_[A-Z]+)=(\S+)", DOCKERFILE))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from model.bundle import Bundle
 from rankone.__main__ import COMMANDS
-from service.client import Client
-from service.settings import Settings
+from rankone.client import Client
+from rankone.model.bundle import Bundle
+from rankone.service.settings import Settings
+from rankone.training.datasets import DataSet
 from tests.docker.files import PROJECT, ROOT, assignments, services
-from tests.service.conftest import Process
-from training.datasets import DataSet
+from tests.services import Process
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 LINES = [line for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]

@@ -10,9 +10,9 @@ from importlib.metadata import packages_distributions
 
 import pytest
 
-from service.client import Client
+from rankone.client import Client
 from tests.docker.files import PROJECT, ROOT, pinned
-from tests.service.conftest import Process, Start, start
+from tests.services import Process, Start, start
 
 __all__ = ["start"]
 
@@ -90,7 +90,7 @@ def test_the_service_and_its_queries_need_nothing_that_the_small_image_leaves_ou
     program = f"""
 import sys
 sys.modules.update(dict.fromkeys({blocked!r}))
-import service.server, service.client, rankone.serve, rankone.query
+import rankone.service.server, rankone.client, rankone.cli.serve, rankone.cli.query
 """
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)

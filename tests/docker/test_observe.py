@@ -10,9 +10,9 @@ import yaml
 from fastapi.routing import iter_route_contexts
 from prometheus_client import generate_latest
 
-from service.app import create_app
-from service.metrics import Metrics
-from service.settings import Settings
+from rankone.service.app import create_app
+from rankone.service.metrics import Metrics
+from rankone.service.settings import Settings
 from tests.docker.files import ROOT, compose, services
 
 NGINX = (ROOT / "docker" / "nginx.conf").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from model.backbone import Backbone, WeightsError, build_backbone
+from rankone.model.backbone import Backbone, WeightsError, build_backbone
 
 
 @pytest.fixture(scope="module")

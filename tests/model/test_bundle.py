@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model.bundle import MANIFEST, ONNX, Bundle, BundleError, open_bundle, staged, summary
+from rankone.model.bundle import MANIFEST, ONNX, Bundle, BundleError, open_bundle, staged, summary
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.catalogue import SYSTEMS, build, composition
-from model.normalization import RankOneUpdate
-from model.pooling import Pooling
-from model.projection import LowRank, RandomMaclaurin, TensorSketch
+from rankone.model.catalogue import SYSTEMS, build, composition
+from rankone.model.normalization import RankOneUpdate
+from rankone.model.pooling import Pooling
+from rankone.model.projection import LowRank, RandomMaclaurin, TensorSketch
 from tests import oracles
 from tests.tolerances import EMBEDDING, relative_error
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.classifier import LowRankClassifier
+from rankone.model.classifier import LowRankClassifier
 from tests.oracles import low_rank_scores
 from tests.tolerances import RELATIVE, relative_error
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from model.composition import NORMALIZATIONS, PROJECTIONS, STATISTICS, compose
-from model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate
-from model.projection import LowRank, TensorSketch
+from rankone.model.composition import NORMALIZATIONS, PROJECTIONS, STATISTICS, compose
+from rankone.model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate
+from rankone.model.projection import LowRank, TensorSketch
 from tests.tolerances import RELATIVE, relative_error
 
 MATRICES = [name for name, statistic in STATISTICS.items() if statistic.order == 2]

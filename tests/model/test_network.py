@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from model.backbone import Backbone
-from model.catalogue import SYSTEMS, composition
-from model.classifier import LowRankClassifier
-from model.composition import Composition
-from model.network import Network, build_classifier, build_network
+from rankone.model.backbone import Backbone
+from rankone.model.catalogue import SYSTEMS, composition
+from rankone.model.classifier import LowRankClassifier
+from rankone.model.composition import Composition
+from rankone.model.network import Network, build_classifier, build_network
 from tests.tolerances import EMBEDDING, relative_error
 
 

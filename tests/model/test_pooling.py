@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.catalogue import build
-from model.pooling import l2_normalize, signed_sqrt
+from rankone.model.catalogue import build
+from rankone.model.pooling import l2_normalize, signed_sqrt
 
 
 def test_signed_sqrt_is_exact() -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
-from model.preprocessing import (
+from rankone.model.preprocessing import (
     ImageRejected,
     ImageTooLarge,
     Limits,

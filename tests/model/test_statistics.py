@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.composition import STATISTICS
-from model.statistics import Gram, covariance, gaussian, gram, moment
+from rankone.model.composition import STATISTICS
+from rankone.model.statistics import Gram, covariance, gaussian, gram, moment
 from tests.oracles import bordered, covariance_by_loops, gram_by_loops
 from tests.tolerances import RELATIVE, relative_error
 

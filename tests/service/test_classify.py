@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from fastapi import FastAPI
 
-from model.bundle import Bundle
-from service.api.classify import softmax
-from service.runtime import Runtime
-from tests.service.conftest import client_of, multipart
-from training.datasets import DataSet
+from rankone.model.bundle import Bundle
+from rankone.service.routes.classify import softmax
+from rankone.service.runtime import Runtime
+from rankone.training.datasets import DataSet
+from tests.services import client_of, multipart
 
 pytestmark = pytest.mark.anyio
 

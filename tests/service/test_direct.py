@@ -10,9 +10,9 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from service.api import problems
-from service.api.direct import DirectRoute
-from service.api.requests import runtime_of
+from rankone.service.routes import problems
+from rankone.service.routes.direct import DirectRoute
+from rankone.service.routes.requests import runtime_of
 
 pytestmark = pytest.mark.anyio
 

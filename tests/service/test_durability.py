@@ -14,14 +14,14 @@ import httpx
 import numpy as np
 import pytest
 
-from service.index import DEFAULT, Indexes, Item
-from service.runtime import Runtime
-from service.settings import Settings
-from tests.service.conftest import Process, Start, client_of, serving
-from tests.service.index.crash.audit import audit
-from tests.service.index.crash.clients import Client, Refused, content
-from tests.service.index.crash.ledger import Account, Ledger, owner_of
-from tests.service.index.crash.record import built
+from rankone.index import DEFAULT, Indexes, Item
+from rankone.service.runtime import Runtime
+from rankone.service.settings import Settings
+from tests.index.crash.audit import audit
+from tests.index.crash.clients import Client, Refused, content
+from tests.index.crash.ledger import Account, Ledger, owner_of
+from tests.index.crash.record import built
+from tests.services import Process, Start, client_of, serving
 
 DIM = 10_000
 URL = "/indexes/default"

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from fastapi import FastAPI, Request
 
-from model.bundle import Bundle
-from model.preprocessing import preprocess
-from service.api.problems import Problem
-from service.api.responses import JSON, NPY, negotiate
-from service.engine import Outputs, load_engine
-from tests.service.conftest import multipart
+from rankone.model.bundle import Bundle
+from rankone.model.engine import Outputs, load_engine
+from rankone.model.preprocessing import preprocess
+from rankone.service.routes.problems import Problem
+from rankone.service.routes.responses import JSON, NPY, negotiate
+from tests.services import multipart
 
 pytestmark = pytest.mark.anyio
 

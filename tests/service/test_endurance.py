@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from benchmarks.serving.load import Sample, closed_loop, request
-from model.bundle import Bundle
-from service.client import Client
-from service.keys import add_key
-from tests.service.conftest import Process, Start
+from rankone.client import Client
+from rankone.model.bundle import Bundle
+from rankone.service.keys import add_key
+from tests.services import Process, Start
 
 pytestmark = pytest.mark.anyio
 

@@ -8,13 +8,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from model.bundle import Bundle, BundleError
-from service.app import create_app
-from service.index import Indexes, serve
-from service.runtime import load
-from service.server import OpenDoor, check_address
-from service.settings import Settings
-from tests.service.conftest import client_of, fail, multipart
+from rankone.index import Indexes, serve
+from rankone.model.bundle import Bundle, BundleError
+from rankone.service.app import create_app
+from rankone.service.runtime import load
+from rankone.service.server import OpenDoor, check_address
+from rankone.service.settings import Settings
+from tests.services import client_of, fail, multipart
 
 pytestmark = pytest.mark.anyio
 

@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.bundle import Bundle
-from service.index import Indexes
-from service.metrics import Metrics
-from service.runtime import Runtime, load
-from service.settings import Settings
-from tests.service.conftest import client_of, fail, multipart, serving
+from rankone.index import Indexes
+from rankone.model.bundle import Bundle
+from rankone.service.metrics import Metrics
+from rankone.service.runtime import Runtime, load
+from rankone.service.settings import Settings
 from tests.service.hostile import hostile
+from tests.services import client_of, fail, multipart, serving
 
 pytestmark = pytest.mark.anyio
 

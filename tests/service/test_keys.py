@@ -12,11 +12,11 @@ from typing import get_args
 import httpx
 import pytest
 
-from service.keys import KeyRing, Scope, add_key, load_keys, revoke_key
-from service.middleware.keys import scope_of
-from service.runtime import Runtime
-from service.settings import Settings
-from tests.service.conftest import client_of, multipart, serving
+from rankone.service.keys import KeyRing, Scope, add_key, load_keys, revoke_key
+from rankone.service.middleware.keys import scope_of
+from rankone.service.runtime import Runtime
+from rankone.service.settings import Settings
+from tests.services import client_of, multipart, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -147,7 +147,7 @@ async def test_a_key_has_a_rate(settings: Settings, loaded: Runtime, key_file: P
 
 async def test_the_ring_follows_its_file(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr("service.keys.time.monotonic", lambda: now)
+    monkeypatch.setattr("rankone.service.keys.time.monotonic", lambda: now)
     first, _ = add_key(key_file, "first", frozenset({"read"}))
     ring = KeyRing(key_file)
     second, _ = add_key(key_file, "second", frozenset({"write"}))

@@ -15,17 +15,17 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from model.bundle import Bundle
-from service.batching.admission import Admission
-from service.batching.latency import LatencyModel
-from service.engine import EngineOutOfMemory, Outputs
-from service.engine.base import Images
-from service.index import Indexes
-from service.inference import Inference
-from service.metrics import Metrics
-from service.runtime import Runtime, load
-from service.settings import Settings
-from tests.service.conftest import client_of, multipart, serving
+from rankone.index import Indexes
+from rankone.model.bundle import Bundle
+from rankone.model.engine import EngineOutOfMemory, Outputs
+from rankone.model.engine.base import Images
+from rankone.service.batching.admission import Admission
+from rankone.service.batching.latency import LatencyModel
+from rankone.service.inference import Inference
+from rankone.service.metrics import Metrics
+from rankone.service.runtime import Runtime, load
+from rankone.service.settings import Settings
+from tests.services import client_of, multipart, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from model.bundle import Bundle
-from service.client import Client
-from tests.service.conftest import Process
+from rankone.client import Client
+from rankone.model.bundle import Bundle
+from tests.services import Process
 
 HEAD = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
 PROBES = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2

@@ -14,11 +14,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import generate_latest
 
-from service.context import RequestContext
-from service.logs import JsonFormatter, TextFormatter
-from service.metrics import Metrics
-from service.traces import Tracer, TracesMissing
-from tests.service.conftest import multipart
+from rankone.service.context import RequestContext
+from rankone.service.logs import JsonFormatter, TextFormatter
+from rankone.service.metrics import Metrics
+from rankone.service.traces import Tracer, TracesMissing
+from tests.services import multipart
 
 pytestmark = pytest.mark.anyio
 

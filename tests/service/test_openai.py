@@ -11,7 +11,7 @@ import openai
 import pytest
 from fastapi import FastAPI
 
-from tests.service.conftest import multipart
+from tests.services import multipart
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
-from service.parser import RequestParser
+from rankone.service.parser import RequestParser
 
 
 class Handler:

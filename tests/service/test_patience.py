@@ -8,9 +8,9 @@ from typing import cast
 
 import pytest
 
-from service.lingering import LingeringTransport
-from service.patience import Patience, Waits
-from service.protocol import PatientProtocol
+from rankone.service.lingering import LingeringTransport
+from rankone.service.patience import Patience, Waits
+from rankone.service.protocol import PatientProtocol
 
 TIMEOUT_S = 0.1
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.bundle import Bundle
-from service import server
-from service.client import ServiceError
-from service.keys import add_key
-from service.lingering import MOMENT_S
-from service.settings import Settings
-from tests.service.conftest import WITHOUT_TORCH, Start
-from training.datasets import DataSet
+from rankone.client import ServiceError
+from rankone.model.bundle import Bundle
+from rankone.service import server
+from rankone.service.keys import add_key
+from rankone.service.lingering import MOMENT_S
+from rankone.service.settings import Settings
+from rankone.training.datasets import DataSet
+from tests.services import WITHOUT_TORCH, Start
 
 
 def test_it_serves_onnx_without_torch_and_survives_being_killed(
@@ -113,7 +113,7 @@ def test_a_proxy_of_the_environment_does_not_come_between(
 
 
 def test_a_client_without_a_service_says_where_it_looked(tmp_path: Path) -> None:
-    from service.client import Client
+    from rankone.client import Client
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -193,6 +193,6 @@ def test_a_connection_that_rests_is_not_closed_before_its_time(tiny: Bundle, mon
     configs = []
     monkeypatch.setattr(server.Server, "run", lambda self: configs.append(self.config))
     for name in ("_allow_many_connections", "logs.configure"):
-        monkeypatch.setattr(f"service.server.{name}", lambda *_: None)
+        monkeypatch.setattr(f"rankone.service.server.{name}", lambda *_: None)
     server.serve(Settings(bundle=tiny.path, receive_timeout_s=42.5))
     assert configs[0].timeout_keep_alive > 42.5

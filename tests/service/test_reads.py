@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from service.index.reader import Reader
+from rankone.index.reader import Reader
 
 pytestmark = pytest.mark.anyio
 

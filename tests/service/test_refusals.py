@@ -13,12 +13,12 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from service.api.json_limits import JsonLimits
-from service.api.problems import Problem
-from service.api.requests import parse_json
-from service.api.schemas import ImagesIn
-from service.settings import Settings
-from tests.service.conftest import multipart
+from rankone.service.routes.json_limits import JsonLimits
+from rankone.service.routes.problems import Problem
+from rankone.service.routes.requests import parse_json
+from rankone.service.routes.schemas import ImagesIn
+from rankone.service.settings import Settings
+from tests.services import multipart
 
 pytestmark = pytest.mark.anyio
 
@@ -119,7 +119,7 @@ async def test_json_of_very_many_parts_is_not_parsed(
     limits = JsonLimits.of(runtime.settings, runtime.bundle.manifest.dim)
     count = (limits.max_values if what == "values" else limits.max_containers) + 2
     body = b'{"images":[[%b]]}' % b",".join([entry] * count)
-    monkeypatch.setattr("service.api.requests.orjson.loads", lambda data: pytest.fail("it was parsed"))
+    monkeypatch.setattr("rankone.service.routes.requests.orjson.loads", lambda data: pytest.fail("it was parsed"))
     with pytest.raises(Problem, match=what) as refused:
         await parse_json(body, ImagesIn, runtime)
     assert refused.value.status == 413

@@ -10,11 +10,11 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from model.bundle import Bundle
-from service.app import create_app
-from service.client import Client
-from service.settings import Settings
-from tests.service.conftest import Process, fail
+from rankone.client import Client
+from rankone.model.bundle import Bundle
+from rankone.service.app import create_app
+from rankone.service.settings import Settings
+from tests.services import Process, fail
 
 schema = schemathesis.openapi.from_dict(create_app(Settings(), fail).openapi())
 

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
-from service.versions import first_installed, library_versions
+from rankone.service.versions import first_installed, library_versions
 
 
 def test_the_first_alternative_that_is_installed_is_named() -> None:

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message
 
-from service.batching.job import DeadlinePassed, Job
-from service.context import ClientGone, RequestContext
-from service.waiting import Waiting
+from rankone.service.batching.job import DeadlinePassed, Job
+from rankone.service.context import ClientGone, RequestContext
+from rankone.service.waiting import Waiting
 
 pytestmark = pytest.mark.anyio
 

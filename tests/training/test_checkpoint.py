@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from rankone.training import checkpoint, pipeline
+from rankone.training.checkpoint import CheckpointError, State, latest, load, save
+from rankone.training.datasets import DataSet
+from rankone.training.progress import Progress
+from rankone.training.recipe import Phase
+from rankone.training.run import Run
 from tests.training.test_fit import SMALL
-from training import checkpoint, pipeline
-from training.checkpoint import CheckpointError, State, latest, load, save
-from training.datasets import DataSet
-from training.progress import Progress
-from training.recipe import Phase
-from training.run import Run
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.errors import Interrupted
+from rankone.model.errors import Interrupted
+from rankone.training import pipeline
+from rankone.training.datasets import DataSet
+from rankone.training.divergence import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
+from rankone.training.embed import Work
+from rankone.training.evaluate import Report, doubts, gain
+from rankone.training.fit import fit
+from rankone.training.phase2 import _average
+from rankone.training.progress import Progress
+from rankone.training.recipe import Phase, Recipe, load_recipe
+from rankone.training.run import Run
+from rankone.training.steering import steering_of
+from rankone.training.trainer import Trainer
 from tests.training.test_fit import SMALL, StopAfter, weights
-from training import pipeline
-from training.datasets import DataSet
-from training.divergence import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
-from training.embed import Work
-from training.evaluate import Report, doubts, gain
-from training.fit import fit
-from training.phase2 import _average
-from training.progress import Progress
-from training.recipe import Phase, Recipe, load_recipe
-from training.run import Run
-from training.steering import steering_of
-from training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from rankone.training import pipeline
+from rankone.training.datasets import DataError, DataSet
+from rankone.training.embed import Rows, Work, represented, stored
+from rankone.training.forward import Forward
+from rankone.training.images import batches
+from rankone.training.recipe import Phase, Recipe
+from rankone.training.world import World
 from tests.training.test_fit import SMALL
-from training import pipeline
-from training.datasets import DataError, DataSet
-from training.embed import Rows, Work, represented, stored
-from training.forward import Forward
-from training.images import batches
-from training.recipe import Phase, Recipe
-from training.world import World
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 

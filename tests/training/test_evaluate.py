@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.evaluate import FIGURES, Report, evaluate
-from training.metrics.retrieval import retrieval_scores
+from rankone.training.evaluate import FIGURES, Report, evaluate
+from rankone.training.metrics.retrieval import retrieval_scores
 
 ON_A_CIRCLE = np.array([0.0, 0.1, 0.3, 2.0, 2.2])
 EMBEDDINGS = np.stack([np.cos(ON_A_CIRCLE), np.sin(ON_A_CIRCLE)], axis=1)

@@ -11,21 +11,21 @@ import torch
 from onnx import TensorProto, helper
 from torch.utils._sympy.numbers import int_oo
 
-from model import backbone
-from model.bundle import ONNX, PROGRAM, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
-from model.catalogue import composition
-from model.composition import compose
-from model.network import Network, build_network
-from model.preprocessing import preprocess
-from service.engine import Engine, load_engine
+from rankone.model import backbone
+from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
+from rankone.model.catalogue import composition
+from rankone.model.composition import compose
+from rankone.model.engine import Engine, load_engine
+from rankone.model.network import Network, build_network
+from rankone.model.preprocessing import preprocess
+from rankone.training import pipeline
+from rankone.training.datasets import DataSet
+from rankone.training.export import Description, ExportError, export, spread
+from rankone.training.forms import check_graph
+from rankone.training.parity import check_parity
+from rankone.training.pooling import Pooling
 from tests.conftest import RECIPE
 from tests.light import one_layer
-from training import pipeline
-from training.datasets import DataSet
-from training.export import Description, ExportError, export, spread
-from training.forms import check_graph
-from training.parity import check_parity
-from training.pooling import Pooling
 
 ALONE = Description(name="n", version="1", classes=None, metrics={}, dataset=None)
 

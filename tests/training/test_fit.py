@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.backbone import WeightsError
-from model.errors import Interrupted
+from rankone.model.backbone import WeightsError
+from rankone.model.errors import Interrupted
+from rankone.training import pipeline
+from rankone.training.checkpoint import latest
+from rankone.training.datasets import DataSet, Split
+from rankone.training.embed import Work
+from rankone.training.fit import fit
+from rankone.training.interrupt import StopRequest, stop_on_signal
+from rankone.training.pooling import Pooling
+from rankone.training.recipe import Phase, Recipe
+from rankone.training.run import Run, RunError
 from tests.conftest import RECIPE
-from training import pipeline
-from training.checkpoint import latest
-from training.datasets import DataSet, Split
-from training.embed import Work
-from training.fit import fit
-from training.interrupt import StopRequest, stop_on_signal
-from training.pooling import Pooling
-from training.recipe import Phase, Recipe
-from training.run import Run, RunError
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.network import Network
+from rankone.model.network import Network
+from rankone.training import pipeline
+from rankone.training.datasets import DataSet
+from rankone.training.forward import Forward, PrecisionError
+from rankone.training.images import batches
 from tests.training.test_fit import SMALL
-from training import pipeline
-from training.datasets import DataSet
-from training.forward import Forward, PrecisionError
-from training.images import batches
 
 CPU = torch.device("cpu")
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from rankone.training import pipeline
+from rankone.training.checkpoint import latest
+from rankone.training.datasets import DataSet
+from rankone.training.recipe import Phase
 from tests.training.test_fit import SMALL, weights
-from training import pipeline
-from training.checkpoint import latest
-from training.datasets import DataSet
-from training.recipe import Phase
 
 
 def test_both_phases_are_recorded_and_learn(run_path: Path, photos: DataSet) -> None:

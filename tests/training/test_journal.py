@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from training.journal import ExtraMissing, Journal
-from training.progress import Progress
+from rankone.training.journal import ExtraMissing, Journal
+from rankone.training.progress import Progress
 
 
 def lines(folder: Path) -> list[tuple[object, ...]]:

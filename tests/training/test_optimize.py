@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from rankone.training import pipeline
+from rankone.training.datasets import DataSet
+from rankone.training.divergence import Diverged
+from rankone.training.optimize import Optimization
+from rankone.training.recipe import Phase, Recipe
 from tests.training.test_fit import SMALL
-from training import pipeline
-from training.datasets import DataSet
-from training.divergence import Diverged
-from training.optimize import Optimization
-from training.recipe import Phase, Recipe
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 

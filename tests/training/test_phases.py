@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from rankone.training import pipeline
+from rankone.training.datasets import DataSet
+from rankone.training.embed import Work
+from rankone.training.phase2 import _check_start
+from rankone.training.recipe import Phase, Recipe
+from rankone.training.run import Run, RunError
+from rankone.training.steering import steering_of
+from rankone.training.trainer import Trainer
 from tests.training.test_fit import SMALL, weights
 from tests.training.test_resume import losses
-from training import pipeline
-from training.datasets import DataSet
-from training.embed import Work
-from training.phase2 import _check_start
-from training.recipe import Phase, Recipe
-from training.run import Run, RunError
-from training.steering import steering_of
-from training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 
@@ -86,7 +86,7 @@ def test_a_loss_that_is_no_number_on_the_images_that_select_goes_back_to_phase_1
     """As when the last step of an epoch went too far."""
     measured = iter([(0.5, 1.0)])
     monkeypatch.setattr(Trainer, "measure", lambda *_: next(measured, (0.5, float("nan"))))
-    monkeypatch.setattr("training.phase2._check_start", lambda trainer: trainer.measure())
+    monkeypatch.setattr("rankone.training.phase2._check_start", lambda trainer: trainer.measure())
     progress = pipeline.train(photos, SHORT, tmp_path)
     assert [record.reason for record in progress.returns] == [
         "the loss on the images that select the network is nan"
@@ -110,7 +110,7 @@ def test_a_moving_average_of_the_weights_becomes_the_network(photos: DataSet, tm
     """From the definition: a <- decay a + (1 - decay) w after every step, a = w after the first one."""
     from unittest.mock import patch
 
-    from training.optimize import Optimization
+    from rankone.training.optimize import Optimization
 
     recipe = SHORT.model_copy(update={"ema": 0.7, "validation": 0.0})
     seen: list[torch.Tensor] = []
@@ -134,9 +134,9 @@ def test_a_moving_average_of_the_weights_becomes_the_network(photos: DataSet, tm
 
 
 def test_an_average_goes_on_after_an_interruption(photos: DataSet, tmp_path: Path) -> None:
-    from model.errors import Interrupted
+    from rankone.model.errors import Interrupted
+    from rankone.training.fit import fit
     from tests.training.test_fit import StopAfter
-    from training.fit import fit
 
     recipe = SHORT.model_copy(update={"ema": 0.7})
     whole = trained(photos, recipe, tmp_path / "whole")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from model.catalogue import composition
-from model.composition import compose
-from training.pooling import Pooling
-from training.recipe import Phase, Recipe, RecipeError, load_recipe
+from rankone.model.catalogue import composition
+from rankone.model.composition import compose
+from rankone.training.pooling import Pooling
+from rankone.training.recipe import Phase, Recipe, RecipeError, load_recipe
 
 
 def test_the_default_recipe_is_the_papers() -> None:

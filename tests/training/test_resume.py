@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import backbone
-from model.errors import Interrupted
+from rankone.model import backbone
+from rankone.model.errors import Interrupted
+from rankone.training import pipeline
+from rankone.training.checkpoint import latest
+from rankone.training.datasets import DataSet
+from rankone.training.embed import Work
+from rankone.training.fit import fit
+from rankone.training.interrupt import StopRequest
+from rankone.training.run import Run
 from tests.light import one_layer
 from tests.training.test_fit import SMALL, weights
-from training import pipeline
-from training.checkpoint import latest
-from training.datasets import DataSet
-from training.embed import Work
-from training.fit import fit
-from training.interrupt import StopRequest
-from training.run import Run
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from rankone.training import pipeline
+from rankone.training.datasets import DataError, DataSet, Split
+from rankone.training.progress import Progress
+from rankone.training.recipe import Phase
+from rankone.training.steering import hold_out, steering_of
 from tests.training.test_fit import SMALL
-from training import pipeline
-from training.datasets import DataError, DataSet, Split
-from training.progress import Progress
-from training.recipe import Phase
-from training.steering import hold_out, steering_of
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 

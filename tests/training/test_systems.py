@@ -12,22 +12,22 @@ import pytest
 import torch
 from torch import nn
 
-import model.backbone
-from model.bundle import ONNX
-from model.catalogue import SYSTEMS
-from model.composition import compose
-from model.network import build_network
-from model.preprocessing import preprocess
-from model.projection import LowRank
+import rankone.model.backbone
+from rankone.model.bundle import ONNX
+from rankone.model.catalogue import SYSTEMS
+from rankone.model.composition import compose
+from rankone.model.network import build_network
+from rankone.model.preprocessing import preprocess
+from rankone.model.projection import LowRank
+from rankone.training import pipeline
+from rankone.training.datasets import DataSet
+from rankone.training.export import ExportError, check_exportable, export
+from rankone.training.forms import onnx_forward
+from rankone.training.pooling import Pooling
+from rankone.training.recipe import Phase, Recipe
 from tests.conftest import RECIPE
 from tests.light import one_layer
 from tests.training.test_export import ALONE
-from training import pipeline
-from training.datasets import DataSet
-from training.export import ExportError, check_exportable, export
-from training.forms import onnx_forward
-from training.pooling import Pooling
-from training.recipe import Phase, Recipe
 
 EXPORTED = sorted(name for name, system in SYSTEMS.items() if not system.composition.needs_eigendecomposition)
 REFUSED = {
@@ -42,7 +42,7 @@ REFUSED = {
 
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[Pooling], Recipe]:
-    monkeypatch.setitem(model.backbone.BACKBONES, "vgg16", one_layer)
+    monkeypatch.setitem(rankone.model.backbone.BACKBONES, "vgg16", one_layer)
     quick = {
         "phase1": Phase(epochs=6, learning_rate=1, batch_size=8),
         "phase2": Phase(epochs=1, learning_rate=3e-4, batch_size=8),

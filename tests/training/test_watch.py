@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from training import watch
-from training.watch import watched
+from rankone.training import watch
+from rankone.training.watch import watched
 
 
 def test_in_a_file_a_line_comes_every_so_often(

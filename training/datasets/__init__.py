@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from training.datasets.dataset import DataError, DataSet, Split, limited
-from training.datasets.folder import load_folder
-from training.datasets.photos import write_photos
-from training.datasets.registry import NAMES, READERS, load, read
+from rankone.training.datasets.dataset import DataError, DataSet, Split, limited
+from rankone.training.datasets.folder import load_folder
+from rankone.training.datasets.photos import write_photos
+from rankone.training.datasets.registry import NAMES, READERS, load, read
 
 __all__ = [
     "NAMES",

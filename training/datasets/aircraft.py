@@ -13,8 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-from training.datasets.dataset import DataSet, Split
-from training.datasets.lists import index_of, inside, lines, pairs
+from rankone.training.datasets.dataset import DataSet, Split
+from rankone.training.datasets.lists import index_of, inside, lines, pairs
 
 BANNER: Final = 20
 

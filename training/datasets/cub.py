@@ -12,8 +12,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from training.datasets.dataset import DataError, DataSet, Split
-from training.datasets.lists import index_of, inside, numbered
+from rankone.training.datasets.dataset import DataError, DataSet, Split
+from rankone.training.datasets.lists import index_of, inside, numbered
 
 _LABELS: Final = "image_class_labels.txt"
 _USES: Final = "train_test_split.txt"

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from model.errors import RankoneError
-from model.preprocessing import Limits
+from rankone.model.errors import RankoneError
+from rankone.model.preprocessing import Limits
 
 OWN_IMAGES: Final = Limits(max_bytes=1 << 30, max_pixels=1 << 30, max_side=1 << 16)
 """The user's own files on disk: only what no photograph can be is refused."""

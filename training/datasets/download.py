@@ -14,9 +14,9 @@ from urllib.error import HTTPError
 from rich.console import Console
 from rich.progress import Progress
 
-from training.datasets.dataset import DataError
-from training.datasets.sources import SOURCES, Source
-from training.datasets.unpack import is_unpacked, unpack
+from rankone.training.datasets.dataset import DataError
+from rankone.training.datasets.sources import SOURCES, Source
+from rankone.training.datasets.unpack import is_unpacked, unpack
 
 _CHUNK: Final = 1 << 20
 _PATIENCE_S: Final = 30

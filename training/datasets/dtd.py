@@ -11,8 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Literal
 
-from training.datasets.dataset import DataError, DataSet, Split
-from training.datasets.lists import by_class, index_of, inside
+from rankone.training.datasets.dataset import DataError, DataSet, Split
+from rankone.training.datasets.lists import by_class, index_of, inside
 
 PARTITIONS: Final = range(1, 11)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from training.datasets.dataset import DataError, DataSet, Split
+from rankone.training.datasets.dataset import DataError, DataSet, Split
 
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 _OTHER_SUFFIXES: Final = frozenset(

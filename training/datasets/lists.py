@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.datasets.dataset import DataError
+from rankone.training.datasets.dataset import DataError
 
 
 def lines(path: Path) -> list[str]:

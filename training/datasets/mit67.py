@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.datasets.dataset import DataSet, Split
-from training.datasets.lists import by_class, index_of, inside
+from rankone.training.datasets.dataset import DataSet, Split
+from rankone.training.datasets.lists import by_class, index_of, inside
 
 
 def read_mit67(root: Path) -> DataSet:

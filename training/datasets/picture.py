@@ -13,8 +13,8 @@ from typing import Final
 
 from PIL import Image, UnidentifiedImageError
 
-from model.preprocessing import ImageRejected, UndecodableImage, UnsupportedImageType, check_size, decode
-from training.datasets.dataset import OWN_IMAGES, DataError
+from rankone.model.preprocessing import ImageRejected, UndecodableImage, UnsupportedImageType, check_size, decode
+from rankone.training.datasets.dataset import OWN_IMAGES, DataError
 
 _OTHER_FORMATS: Final = ("GIF", "BMP", "TIFF", "PPM")
 """Not all that Pillow knows: it hands EPS to another program."""

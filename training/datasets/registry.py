@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from pydantic import ValidationError, validate_call
 
-from training.datasets.aircraft import read_aircraft
-from training.datasets.cub import read_cub
-from training.datasets.dataset import DataError, DataSet
-from training.datasets.dtd import read_dtd
-from training.datasets.folder import load_folder, read_folder
-from training.datasets.mit67 import read_mit67
-from training.datasets.photos import write_photos
+from rankone.training.datasets.aircraft import read_aircraft
+from rankone.training.datasets.cub import read_cub
+from rankone.training.datasets.dataset import DataError, DataSet
+from rankone.training.datasets.dtd import read_dtd
+from rankone.training.datasets.folder import load_folder, read_folder
+from rankone.training.datasets.mit67 import read_mit67
+from rankone.training.datasets.photos import write_photos
 
 logger = logging.getLogger("rankone")
 

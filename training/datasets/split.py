@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from training.datasets.dataset import DataError, sha256_of
-from training.datasets.folder import class_folders, images_in
+from rankone.training.datasets.dataset import DataError, sha256_of
+from rankone.training.datasets.folder import class_folders, images_in
 
 Group = tuple[Path, ...]
 """Files with the same bytes."""

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from training.datasets.dataset import DataError
+from rankone.training.datasets.dataset import DataError
 
 _CHUNK: Final = 1 << 20
 

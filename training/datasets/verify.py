@@ -11,10 +11,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from training.datasets.dataset import DataError, DataSet, sha256_of
-from training.datasets.folder import left_out
-from training.datasets.picture import picture
-from training.datasets.registry import READERS, Options, is_folder, read
+from rankone.training.datasets.dataset import DataError, DataSet, sha256_of
+from rankone.training.datasets.folder import left_out
+from rankone.training.datasets.picture import picture
+from rankone.training.datasets.registry import READERS, Options, is_folder, read
 
 Place = tuple[str, str]
 """A split and a class."""

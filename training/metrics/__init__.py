@@ -5,10 +5,10 @@ What is measured image by image is kept image by image, as that is what the boot
 
 from __future__ import annotations
 
-from training.metrics.bootstrap import interval, resampled_means
-from training.metrics.calibration import Bin, expected_calibration_error, reliability, softmax
-from training.metrics.classification import confusion_matrix, per_class_accuracy, rank_of_label
-from training.metrics.retrieval import RECALL_AT, retrieval_scores
+from rankone.training.metrics.bootstrap import interval, resampled_means
+from rankone.training.metrics.calibration import Bin, expected_calibration_error, reliability, softmax
+from rankone.training.metrics.classification import confusion_matrix, per_class_accuracy, rank_of_label
+from rankone.training.metrics.retrieval import RECALL_AT, retrieval_scores
 
 __all__ = [
     "RECALL_AT",

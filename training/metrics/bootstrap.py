@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from training.metrics.arrays import Doubles
+from rankone.training.metrics.arrays import Doubles
 
 NUM_RESAMPLES: Final = 1000
 COVERAGE: Final = 0.95

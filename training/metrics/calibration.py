@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from training.metrics.arrays import Doubles, Floats, Ints
+from rankone.training.metrics.arrays import Doubles, Floats, Ints
 
 NUM_BINS: Final = 15
 

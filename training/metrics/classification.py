@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.metrics.arrays import Floats, Ints
+from rankone.training.metrics.arrays import Floats, Ints
 
 
 def rank_of_label(logits: Floats, labels: Ints) -> Ints:

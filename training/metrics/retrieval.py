@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from training.metrics.arrays import Doubles, Floats, Ints
+from rankone.training.metrics.arrays import Doubles, Floats, Ints
 
 RECALL_AT: Final = (1, 2, 4, 8)
 NUM_ROWS: Final = 256

@@ -9,7 +9,7 @@ write.py       all files into a directory
 
 from __future__ import annotations
 
-from training.report.findings import Facts, Findings
-from training.report.write import CARD, HTML, JSON, MARKDOWN, write_report
+from rankone.training.report.findings import Facts, Findings
+from rankone.training.report.write import CARD, HTML, JSON, MARKDOWN, write_report
 
 __all__ = ["CARD", "HTML", "JSON", "MARKDOWN", "Facts", "Findings", "write_report"]

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from training.evaluate import Report
-from training.report.blocks import Block, Code, Section, Table, Text
-from training.report.findings import Facts, Findings
-from training.report.protocol import steering
-from training.report.wording import NAMES, percent
+from rankone.training.evaluate import Report
+from rankone.training.report.blocks import Block, Code, Section, Table, Text
+from rankone.training.report.findings import Facts, Findings
+from rankone.training.report.protocol import steering
+from rankone.training.report.wording import NAMES, percent
 
 
 def card(findings: Findings, report: Report) -> Section:

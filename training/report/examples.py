@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from training.datasets import Split
-from training.datasets.picture import picture
-from training.metrics.arrays import Floats, Ints
-from training.metrics.calibration import softmax
-from training.report.blocks import Picture
+from rankone.training.datasets import Split
+from rankone.training.datasets.picture import picture
+from rankone.training.metrics.arrays import Floats, Ints
+from rankone.training.metrics.calibration import softmax
+from rankone.training.report.blocks import Picture
 
 NUM_PAIRS: Final = 10
 _SIDE: Final = 160

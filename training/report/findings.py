@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from model.bundle import DatasetRecord, TrainingRecord
-from model.preprocessing import Preprocessing
-from training.datasets import DataSet
-from training.metrics.arrays import Floats, Ints
-from training.report.spectrum import Spectrum
+from rankone.model.bundle import DatasetRecord, TrainingRecord
+from rankone.model.preprocessing import Preprocessing
+from rankone.training.datasets import DataSet
+from rankone.training.metrics.arrays import Floats, Ints
+from rankone.training.report.spectrum import Spectrum
 
 
 @dataclass(frozen=True, kw_only=True)

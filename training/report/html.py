@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from html import escape
 from importlib import resources
 
-from training.report.blocks import Block, Code, Document, Figures, Picture, Section, Table, Text
-from training.report.clean import one_line
+from rankone.training.report.blocks import Block, Code, Document, Figures, Picture, Section, Table, Text
+from rankone.training.report.clean import one_line
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 """Asked of the browser: were something let through that should have been escaped, it could load and run nothing."""
@@ -16,7 +16,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 def html(document: Document) -> str:
     """The whole file."""
-    style = resources.files("training.report").joinpath("report.css").read_text(encoding="utf-8")
+    style = resources.files("rankone.training.report").joinpath("report.css").read_text(encoding="utf-8")
     links = "".join(f'<a href="#{place}">{_text(s.title)}</a>' for place, s in enumerate(document.sections, 1))
     body = "".join(_section(place, section) for place, section in enumerate(document.sections, 1))
     return (

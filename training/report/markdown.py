@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from training.report.blocks import Block, Code, Document, Figures, Picture, Section, Table, Text
-from training.report.clean import one_line
+from rankone.training.report.blocks import Block, Code, Document, Figures, Picture, Section, Table, Text
+from rankone.training.report.clean import one_line
 
 PICTURES: Final = "report"
 """Folder of the pictures, beside the file."""

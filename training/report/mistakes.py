@@ -7,13 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from training.evaluate import Report
-from training.metrics.arrays import Ints
-from training.report import pictures
-from training.report.blocks import Block, Section, Table, Text
-from training.report.examples import example, most_confused
-from training.report.findings import Findings
-from training.report.wording import percent
+from rankone.training.evaluate import Report
+from rankone.training.metrics.arrays import Ints
+from rankone.training.report import pictures
+from rankone.training.report.blocks import Block, Section, Table, Text
+from rankone.training.report.examples import example, most_confused
+from rankone.training.report.findings import Findings
+from rankone.training.report.wording import percent
 
 _NUM_WORST: Final = 20
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from training.report.blocks import Text
-from training.report.findings import Findings
+from rankone.training.report.blocks import Text
+from rankone.training.report.findings import Findings
 
 
 def steering(findings: Findings) -> Text:

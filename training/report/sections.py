@@ -6,14 +6,14 @@ from typing import Final
 
 import numpy as np
 
-from model.bundle import ReturnRecord
-from training.evaluate import Report, gain
-from training.metrics.arrays import Doubles
-from training.report import pictures
-from training.report.blocks import Block, Figures, Section, Table, Text
-from training.report.findings import Findings
-from training.report.protocol import steering
-from training.report.wording import NAMES, beside, between, percent
+from rankone.model.bundle import ReturnRecord
+from rankone.training.evaluate import Report, gain
+from rankone.training.metrics.arrays import Doubles
+from rankone.training.report import pictures
+from rankone.training.report.blocks import Block, Figures, Section, Table, Text
+from rankone.training.report.findings import Findings
+from rankone.training.report.protocol import steering
+from rankone.training.report.wording import NAMES, beside, between, percent
 
 _IN_FRONT: Final = ("top1", "top5", "ece", "recall_at_1", "r_precision", "map_at_r")
 

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.network import Network
-from model.normalization import RankOneUpdate
-from model.preprocessing import Preprocessing
-from training.datasets import Split
-from training.export import spread
-from training.images import batches, in_order
-from training.metrics.arrays import Doubles
-from training.watch import watched
+from rankone.model.network import Network
+from rankone.model.normalization import RankOneUpdate
+from rankone.model.preprocessing import Preprocessing
+from rankone.training.datasets import Split
+from rankone.training.export import spread
+from rankone.training.images import batches, in_order
+from rankone.training.metrics.arrays import Doubles
+from rankone.training.watch import watched
 
 NUM_IMAGES: Final = 64
 _BATCH_SIZE: Final = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from training.evaluate import Report
+from rankone.training.evaluate import Report
 
 NAMES: Final = {
     "top1": "top-1 accuracy",

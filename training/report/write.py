@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from training.evaluate import Report, evaluate
-from training.report import mistakes, sections
-from training.report.blocks import Document, Picture, Section, Table
-from training.report.card import card
-from training.report.findings import Findings
-from training.report.html import html
-from training.report.markdown import PICTURES, markdown
+from rankone.training.evaluate import Report, evaluate
+from rankone.training.report import mistakes, sections
+from rankone.training.report.blocks import Document, Picture, Section, Table
+from rankone.training.report.card import card
+from rankone.training.report.findings import Findings
+from rankone.training.report.html import html
+from rankone.training.report.markdown import PICTURES, markdown
 
 JSON: Final = "report.json"
 HTML: Final = "report.html"

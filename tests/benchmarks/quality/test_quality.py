@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from benchmarks.paper.measure import Measured, Setting, Workshop
 from benchmarks.quality import filters, fine_tuning, pictures, sources
-from model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from rankone.training import pipeline
+from rankone.training.datasets import DataSet
+from rankone.training.interrupt import StopRequest
+from rankone.training.recipe import Phase
+from rankone.training.run import DataRecord
 from tests.training.test_fit import SMALL
-from training import pipeline
-from training.datasets import DataSet
-from training.interrupt import StopRequest
-from training.recipe import Phase
-from training.run import DataRecord
-from training.tables.measure import Measured, Setting, Workshop
 
 
 def test_the_first_layer_sees_what_caffes_saw() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.normalization import RankOneUpdate, rank_one_update, rank_one_update_features, unit
+from rankone.model.normalization import RankOneUpdate, rank_one_update, rank_one_update_features, unit
 from tests.oracles import run_on_features
 from tests.tolerances import RELATIVE, relative_error
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.projection import Flatten, LowRank, UpperTriangle
+from rankone.model.projection import Flatten, LowRank, UpperTriangle
 from tests.oracles import low_rank_by_loops, upper_triangle_by_loops
 from tests.tolerances import RELATIVE, relative_error
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.projection import RandomMaclaurin, TensorSketch
+from rankone.model.projection import RandomMaclaurin, TensorSketch
 from tests.oracles import random_maclaurin_by_locations, tensor_sketch_by_fft, tensor_sketch_by_loops
 from tests.tolerances import RELATIVE, relative_error
 

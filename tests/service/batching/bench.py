@@ -7,17 +7,17 @@ import threading
 import time
 from collections.abc import Callable
 
-from service.batching.batcher import Batcher
-from service.batching.job import Job, Task
-from service.batching.lane import Lane
-from service.batching.latency import LatencyModel
-from service.batching.sizes import Sizes
-from service.batching.turns import Turns
-from service.batching.worth import Worth
-from service.decoding.slots import Slots
-from service.engine import Outputs
-from service.engine.base import Images, Precision
-from service.metrics import Metrics
+from rankone.model.engine import Outputs
+from rankone.model.engine.base import Images, Precision
+from rankone.service.batching.batcher import Batcher
+from rankone.service.batching.job import Job, Task
+from rankone.service.batching.lane import Lane
+from rankone.service.batching.latency import LatencyModel
+from rankone.service.batching.sizes import Sizes
+from rankone.service.batching.turns import Turns
+from rankone.service.batching.worth import Worth
+from rankone.service.decoding.slots import Slots
+from rankone.service.metrics import Metrics
 
 SHAPE = (3, 2, 2)
 

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from service.batching.batcher import Batcher
-from service.batching.job import DeadlinePassed, Job
-from service.batching.sizes import Sizes
-from service.engine import EngineError, EngineOutOfMemory, Outputs
+from rankone.model.engine import EngineError, EngineOutOfMemory, Outputs
+from rankone.service.batching.batcher import Batcher
+from rankone.service.batching.job import DeadlinePassed, Job
+from rankone.service.batching.sizes import Sizes
 from tests.service.batching.bench import Bench, answer
 
 pytestmark = pytest.mark.anyio
@@ -195,8 +195,8 @@ async def test_work_that_cannot_be_in_time_is_dropped_before_it_runs(bench: Benc
 
 
 async def test_a_refused_image_keeps_its_request_from_the_engine(bench: Bench) -> None:
-    from model.preprocessing import UndecodableImage
-    from service.rejections import InputsRejected
+    from rankone.model.preprocessing import UndecodableImage
+    from rankone.service.rejections import InputsRejected
 
     first = bench.job(0)
     await bench.started()

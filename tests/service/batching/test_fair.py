@@ -6,8 +6,8 @@ from collections import defaultdict
 
 import pytest
 
-from service.batching.fair import FairQueue
-from service.batching.job import Job, Task
+from rankone.service.batching.fair import FairQueue
+from rankone.service.batching.job import Job, Task
 
 pytestmark = pytest.mark.anyio
 

@@ -8,15 +8,15 @@ import threading
 import numpy as np
 import pytest
 
-from service.batching.admission import Admission, QueueFull
-from service.batching.lane import Lane, LaneDied
-from service.batching.latency import LatencyModel
-from service.batching.sizes import Sizes
-from service.batching.warm import warm_up
-from service.batching.worth import Worth
-from service.engine import Engine, Outputs
-from service.engine.base import Images, Precision
-from service.settings import Settings
+from rankone.model.engine import Engine, Outputs
+from rankone.model.engine.base import Images, Precision
+from rankone.service.batching.admission import Admission, QueueFull
+from rankone.service.batching.lane import Lane, LaneDied
+from rankone.service.batching.latency import LatencyModel
+from rankone.service.batching.sizes import Sizes
+from rankone.service.batching.warm import warm_up
+from rankone.service.batching.worth import Worth
+from rankone.service.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -101,8 +101,8 @@ async def test_the_warm_up_begins_with_the_largest_batch_and_believes_the_best_o
         engine.run(pixels)
         return next(readings)
 
-    monkeypatch.setattr("service.batching.warm._seconds", seconds)
-    monkeypatch.setattr("service.batching.warm._MOST_S", most_s)
+    monkeypatch.setattr("rankone.service.batching.warm._seconds", seconds)
+    monkeypatch.setattr("rankone.service.batching.warm._MOST_S", most_s)
     lane, engine = Lane("test"), Counting()
     model = await warm_up(engine, lane, Sizes(4), (3, 2, 2))
     lane.close()

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from service.batching.sizes import Sizes
-from service.batching.turns import Turns
-from service.engine import EngineError
+from rankone.model.engine import EngineError
+from rankone.service.batching.sizes import Sizes
+from rankone.service.batching.turns import Turns
 from tests.service.batching.bench import Bench
 
 pytestmark = pytest.mark.anyio

@@ -15,15 +15,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.preprocessing import ImageTooLarge, Limits, Preprocessing, UndecodableImage, UnsupportedImageType, preprocess
-from service.batching.job import DeadlinePassed, Job, Task
-from service.batching.turns import Turns
-from service.decoding import pool as pools
-from service.decoding.pool import DecodePool, DecodersFailed
-from service.decoding.process import DecodeLimits, WorkerProcess
-from service.decoding.slots import Slots
-from service.decoding.worker import ANSWER, DONE, READY
-from service.rejections import InputsRejected
+from rankone.model.preprocessing import (
+    ImageTooLarge,
+    Limits,
+    Preprocessing,
+    UndecodableImage,
+    UnsupportedImageType,
+    preprocess,
+)
+from rankone.service.batching.job import DeadlinePassed, Job, Task
+from rankone.service.batching.turns import Turns
+from rankone.service.decoding import pool as pools
+from rankone.service.decoding.pool import DecodePool, DecodersFailed
+from rankone.service.decoding.process import DecodeLimits, WorkerProcess
+from rankone.service.decoding.slots import Slots
+from rankone.service.decoding.worker import ANSWER, DONE, READY
+from rankone.service.rejections import InputsRejected
 
 pytestmark = pytest.mark.anyio
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.preprocessing import Preprocessing
+from rankone.model.preprocessing import Preprocessing
+from rankone.training.datasets import DataError, Split, load
+from rankone.training.datasets.aircraft import BANNER, read_aircraft
+from rankone.training.images import batches, pixels
 from tests.training.datasets.trees import VARIANTS, aircraft, image
-from training.datasets import DataError, Split, load
-from training.datasets.aircraft import BANNER, read_aircraft
-from training.images import batches, pixels
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from rankone.training.datasets import DataError, load
+from rankone.training.datasets.cub import read_cub
+from rankone.training.datasets.picture import picture
 from tests.training.datasets.trees import BIRDS, cub
-from training.datasets import DataError, load
-from training.datasets.cub import read_cub
-from training.datasets.picture import picture
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

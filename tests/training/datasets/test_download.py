@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
+from rankone.training.datasets import DataError, load
+from rankone.training.datasets.download import download, fetch
+from rankone.training.datasets.sources import SOURCES, Source
+from rankone.training.datasets.unpack import is_unpacked, unpack
 from tests.training.datasets.trees import mit67
-from training.datasets import DataError, load
-from training.datasets.download import download, fetch
-from training.datasets.sources import SOURCES, Source
-from training.datasets.unpack import is_unpacked, unpack
 
 
 @dataclass

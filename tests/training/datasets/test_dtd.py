@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from rankone.training.datasets import DataError, load
+from rankone.training.datasets.dtd import PARTITIONS, read_dtd
 from tests.training.datasets.trees import TEXTURES, dtd
-from training.datasets import DataError, load
-from training.datasets.dtd import PARTITIONS, read_dtd
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from rankone.training.datasets import DataError, load, load_folder
+from rankone.training.datasets.folder import images_in, left_out, read_folder
 from tests.training.datasets.trees import image
-from training.datasets import DataError, load, load_folder
-from training.datasets.folder import images_in, left_out, read_folder
 
 
 def folder(root: Path, *names: str) -> Path:

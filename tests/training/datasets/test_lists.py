@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.datasets import DataError
-from training.datasets.lists import by_class, lines, numbered, pairs
+from rankone.training.datasets import DataError
+from rankone.training.datasets.lists import by_class, lines, numbered, pairs
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.preprocessing import Preprocessing
+from rankone.model.preprocessing import Preprocessing
+from rankone.training.datasets import DataError, load
+from rankone.training.datasets.mit67 import read_mit67
+from rankone.training.images import pixels
 from tests.training.datasets.trees import SCENES, mit67
-from training.datasets import DataError, load
-from training.datasets.mit67 import read_mit67
-from training.images import pixels
 
 LAYOUTS = {
     "all at the top": ("", "Images"),

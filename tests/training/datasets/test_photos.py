@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from training.datasets import photos, write_photos
-from training.datasets.photos import COUNTS, PHOTOGRAPHS, Box, tiles
+from rankone.training.datasets import photos, write_photos
+from rankone.training.datasets.photos import COUNTS, PHOTOGRAPHS, Box, tiles
 
 
 def test_photos_has_every_class_in_every_set(photos_root: Path) -> None:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from model.preprocessing import Limits, Preprocessing, UnsupportedImageType, decode
-from training.datasets import DataError
-from training.datasets.picture import picture
-from training.images import pixels
+from rankone.model.preprocessing import Limits, Preprocessing, UnsupportedImageType, decode
+from rankone.training.datasets import DataError
+from rankone.training.datasets.picture import picture
+from rankone.training.images import pixels
 
 
 def colours(width: int = 9, height: int = 7) -> Image.Image:
@@ -110,7 +110,7 @@ def test_other_formats_are_held_to_the_limits_before_they_are_decoded(
 ) -> None:
     path = saved(tmp_path / "large.jpg", colours(64, 64), form)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    monkeypatch.setattr("training.datasets.picture.OWN_IMAGES", Limits(max_pixels=4095))
+    monkeypatch.setattr("rankone.training.datasets.picture.OWN_IMAGES", Limits(max_pixels=4095))
     with pytest.raises(DataError, match="large.jpg: 64 x 64 pixels; at most 4,095 are accepted"):
         picture(path)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from rankone.training.datasets import DataError, load_folder
+from rankone.training.datasets import split as module
+from rankone.training.datasets.split import divide, split
 from tests.training.datasets.trees import image
-from training.datasets import DataError, load_folder
-from training.datasets import split as module
-from training.datasets.split import divide, split
 
 
 def folder(root: Path, **counts: int) -> Path:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from torchvision.datasets import DTD, FGVCAircraft
 
+from rankone.training.datasets import Split
+from rankone.training.datasets.aircraft import read_aircraft
+from rankone.training.datasets.dtd import read_dtd
 from tests.training.datasets.trees import aircraft, dtd
-from training.datasets import Split
-from training.datasets.aircraft import read_aircraft
-from training.datasets.dtd import read_dtd
 
 
 def agree(ours: Split | None, theirs: Any) -> bool:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from rankone.training.datasets import DataError, load_folder
+from rankone.training.datasets.cub import read_cub
+from rankone.training.datasets.mit67 import read_mit67
+from rankone.training.datasets.registry import READERS
+from rankone.training.datasets.verify import Published, verify, verify_at
 from tests.training.datasets.trees import aircraft, cub, dtd, image, mit67
-from training.datasets import DataError, load_folder
-from training.datasets.cub import read_cub
-from training.datasets.mit67 import read_mit67
-from training.datasets.registry import READERS
-from training.datasets.verify import Published, verify, verify_at
 
 
 def folder(root: Path) -> Path:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.metrics.bootstrap import interval, intervals, resampled_means
+from rankone.training.metrics.bootstrap import interval, intervals, resampled_means
 
 
 def scores(count: int, part: float = 0.7, seed: int = 0) -> np.ndarray:

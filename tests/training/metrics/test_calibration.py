@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.metrics.calibration import NUM_BINS, expected_calibration_error, reliability, softmax
+from rankone.training.metrics.calibration import NUM_BINS, expected_calibration_error, reliability, softmax
 
 
 def logits_of(*probabilities: float) -> np.ndarray:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.metrics.classification import confusion_matrix, per_class_accuracy, rank_of_label
+from rankone.training.metrics.classification import confusion_matrix, per_class_accuracy, rank_of_label
 
 
 def test_the_rank_is_the_number_of_classes_that_come_first() -> None:

@@ -5,8 +5,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from training.metrics.arrays import Floats, Ints
-from training.metrics.retrieval import RECALL_AT, retrieval_scores, scores_of
+from rankone.training.metrics.arrays import Floats, Ints
+from rankone.training.metrics.retrieval import RECALL_AT, retrieval_scores, scores_of
 
 ON_A_CIRCLE = np.array([0.0, 0.1, 0.3, 2.0, 2.2])
 EMBEDDINGS = np.stack([np.cos(ON_A_CIRCLE), np.sin(ON_A_CIRCLE)], axis=1)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.bundle import DatasetRecord, EpochRecord, TrainingRecord
-from model.composition import compose
-from model.preprocessing import Preprocessing
-from training.datasets import DataSet, Split
-from training.report import Facts, Findings
-from training.report.spectrum import Spectrum
+from rankone.model.bundle import DatasetRecord, EpochRecord, TrainingRecord
+from rankone.model.composition import compose
+from rankone.model.preprocessing import Preprocessing
+from rankone.training.datasets import DataSet, Split
+from rankone.training.report import Facts, Findings
+from rankone.training.report.spectrum import Spectrum
 
 FACTS = Facts(
     name="net 1",

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rankone.training.datasets import DataError
+from rankone.training.metrics.classification import confusion_matrix
+from rankone.training.report.examples import Confusion, example, most_confused
 from tests.training.report.conftest import Make
-from training.datasets import DataError
-from training.metrics.classification import confusion_matrix
-from training.report.examples import Confusion, example, most_confused
 
 LABELS = np.array([0, 0, 0, 1, 1, 2, 2])
 LOGITS = np.array([[5.0, 0, 0], [0, 1, 0], [0, 3, 0], [0, 2, 0], [0, 4, 0], [0, 0, 9], [1, 0, 0]])

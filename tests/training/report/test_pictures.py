@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from model.bundle import EpochRecord, ReturnRecord, TrainingRecord
+from rankone.model.bundle import EpochRecord, ReturnRecord, TrainingRecord
+from rankone.training.evaluate import evaluate
+from rankone.training.metrics.calibration import reliability
+from rankone.training.report import pictures
+from rankone.training.report.blocks import Picture
+from rankone.training.report.pictures import canvas, classes
+from rankone.training.report.spectrum import Spectrum
 from tests.training.report.conftest import HISTORY
-from training.evaluate import evaluate
-from training.metrics.calibration import reliability
-from training.report import pictures
-from training.report.blocks import Picture
-from training.report.pictures import canvas, classes
-from training.report.spectrum import Spectrum
 
 NAMES = ("$x^{2$", "two\nlines", "右から", "<b>", "very long " * 9)
 

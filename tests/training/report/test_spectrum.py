@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.catalogue import composition
-from model.composition import compose
-from model.network import Network, build_network
-from model.normalization import RankOneUpdate
-from model.preprocessing import Preprocessing, preprocess
-from training.datasets import DataSet
-from training.report.spectrum import NUM_IMAGES, singular_values, spectrum
+from rankone.model.catalogue import composition
+from rankone.model.composition import compose
+from rankone.model.network import Network, build_network
+from rankone.model.normalization import RankOneUpdate
+from rankone.model.preprocessing import Preprocessing, preprocess
+from rankone.training.datasets import DataSet
+from rankone.training.report.spectrum import NUM_IMAGES, singular_values, spectrum
 
 SPEC = Preprocessing(size=32)
 
@@ -52,7 +52,7 @@ def test_the_networks_own_update_or_the_papers(
 
 def test_of_many_images_some_are_taken_from_all_over(photos: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     network: Network = build_network(weights="random", pooling=composition("max"))
-    monkeypatch.setattr("training.report.spectrum.NUM_IMAGES", 3)
+    monkeypatch.setattr("rankone.training.report.spectrum.NUM_IMAGES", 3)
     found = spectrum(network, photos.test, SPEC)
     assert NUM_IMAGES == 64
     whole = spectrum(network, photos.test.at([0, 8, 15]), SPEC)

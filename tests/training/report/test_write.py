@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.bundle import DatasetRecord
+from rankone.model.bundle import DatasetRecord
+from rankone.training.evaluate import Report, evaluate
+from rankone.training.report import write_report
 from tests.training.report.conftest import FACTS, Make
-from training.evaluate import Report, evaluate
-from training.report import write_report
 
 CLASSES = ("brick", "coins", "grass")
 SPLIT = "train/ and test/ folders"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from training.report.pictures.classes import per_class
-from training.report.pictures.confusion import confusion
-from training.report.pictures.history import history
-from training.report.pictures.quality import calibration, retrieval
-from training.report.pictures.values import singular_values
+from rankone.training.report.pictures.classes import per_class
+from rankone.training.report.pictures.confusion import confusion
+from rankone.training.report.pictures.history import history
+from rankone.training.report.pictures.quality import calibration, retrieval
+from rankone.training.report.pictures.values import singular_values
 
 __all__ = ["calibration", "confusion", "history", "per_class", "retrieval", "singular_values"]

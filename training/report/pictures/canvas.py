@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from training.report.blocks import Picture
+from rankone.training.report.blocks import Picture
 
 WIDTH: Final = 9.2
 """Of a picture in inches."""

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.report.blocks import Picture
-from training.report.pictures.canvas import Theme, figure, rendered, shortened, whole_numbers
+from rankone.training.report.blocks import Picture
+from rankone.training.report.pictures.canvas import Theme, figure, rendered, shortened, whole_numbers
 
 NUM_BARS: Final = 30
 """More classes than this are not shown one by one."""

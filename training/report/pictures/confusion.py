@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from training.metrics.arrays import Ints
-from training.report.blocks import Picture
-from training.report.pictures.canvas import Theme, figure, rendered, shortened
+from rankone.training.metrics.arrays import Ints
+from rankone.training.report.blocks import Picture
+from rankone.training.report.pictures.canvas import Theme, figure, rendered, shortened
 
 _MOST_NUMBERED: Final = 20
 _MOST_NAMED: Final = 50

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from model.bundle import EpochRecord, TrainingRecord
-from training.report.blocks import Picture
-from training.report.pictures.canvas import Theme, figure, plain_numbers, rendered
+from rankone.model.bundle import EpochRecord, TrainingRecord
+from rankone.training.report.blocks import Picture
+from rankone.training.report.pictures.canvas import Theme, figure, plain_numbers, rendered
 
 _ALT = (
     "Three curves over the epochs of both phases: loss, error, and learning rate; lines mark the chosen epoch, and where "

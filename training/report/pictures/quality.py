@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.evaluate import Report
-from training.metrics.calibration import Bin
-from training.metrics.retrieval import RECALL_AT
-from training.report.blocks import Picture
-from training.report.pictures.canvas import Theme, figure, plain_numbers, rendered, whole_numbers
+from rankone.training.evaluate import Report
+from rankone.training.metrics.calibration import Bin
+from rankone.training.metrics.retrieval import RECALL_AT
+from rankone.training.report.blocks import Picture
+from rankone.training.report.pictures.canvas import Theme, figure, plain_numbers, rendered, whole_numbers
 
 
 def calibration(bins: Sequence[Bin]) -> Picture:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.metrics.arrays import Doubles
-from training.report.blocks import Picture
-from training.report.pictures.canvas import Theme, figure, plain_numbers, rendered
-from training.report.spectrum import Spectrum
+from rankone.training.metrics.arrays import Doubles
+from rankone.training.report.blocks import Picture
+from rankone.training.report.pictures.canvas import Theme, figure, plain_numbers, rendered
+from rankone.training.report.spectrum import Spectrum
 
 _RANGE = 1e-6
 """What is smaller than this part of the largest value is rounding."""

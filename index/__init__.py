@@ -1,0 +1,59 @@
+"""A retrieval index: items in SQLite, the same vectors in memory, searched exactly or by compact codes.
+
+An item's way: `items` makes it a record, `writer` collects what everybody sends into one transaction of `store`, the disk has
+it, `searcher` takes it into memory (`directory`, `matrix`), the request is answered. A search is answered by `searcher` and
+`ranking`, within a snapshot of `reader` in which `filters` are evaluated. `index` is the two threads together, `registry` the
+indexes of a folder.
+"""
+
+from __future__ import annotations
+
+from rankone.index.errors import (
+    DeviceProblem,
+    IndexConflict,
+    IndexDamaged,
+    IndexFull,
+    IndexProblem,
+    IndexReadOnly,
+    InvalidFilter,
+    UnknownIndex,
+    UnknownItem,
+)
+from rankone.index.filters import Filter, compiled, path_of
+from rankone.index.index import Index
+from rankone.index.items import Item
+from rankone.index.ranking import Wish
+from rankone.index.registry import DEFAULT, NAME, Indexes, check_name
+from rankone.index.schema import Spec
+from rankone.index.searcher import Hit, Query
+from rankone.index.serving import Description, Serving, serve
+from rankone.index.vectors import Vectors
+
+__all__ = [
+    "DEFAULT",
+    "NAME",
+    "Description",
+    "DeviceProblem",
+    "Filter",
+    "Hit",
+    "Index",
+    "IndexConflict",
+    "IndexDamaged",
+    "IndexFull",
+    "IndexProblem",
+    "IndexReadOnly",
+    "Indexes",
+    "InvalidFilter",
+    "Item",
+    "Query",
+    "Serving",
+    "Spec",
+    "UnknownIndex",
+    "UnknownItem",
+    "Vectors",
+    "Wish",
+    "check_name",
+    "compiled",
+    "path_of",
+    "serve",
+]

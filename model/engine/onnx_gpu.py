@@ -1,0 +1,103 @@
+"""ONNX Runtime on a GPU: inputs and outputs bound to buffers that stay, everything in one stream."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import ModelProto
+from torch import Tensor
+
+from rankone.model.bundle import ONNX, Bundle
+from rankone.model.engine.base import EngineError, Images, Options, Outputs, Precision, reports_out_of_memory
+from rankone.model.engine.lanes import Lane, Lanes, Step
+from rankone.model.engine.onnx_half import half_precision
+from rankone.model.engine.providers import open_session
+from rankone.model.engine.torch_engine import check_gpu
+
+_NAMES: Final = ("embedding", "logits")
+
+
+class OnnxGpuEngine:
+    """The bundle's `model.onnx` by CUDA or TensorRT; float16 is made of it when it is loaded. Buffers and stream are torch's.
+
+    Raises:
+        EngineError: a provider or precision that cannot be had, or two ways of replaying at once.
+    """
+
+    name = "onnx"
+
+    def __init__(self, bundle: Bundle, options: Options) -> None:
+        _check_options(options)
+        options = with_cache_of(bundle, options)
+        stream = torch.cuda.Stream()
+        session = open_session(_model(bundle, options.precision), options, stream.cuda_stream)
+        self.precision: Precision = options.precision
+        self.provider: str = session.get_providers()[0]
+        self._binder = Binder(session, cuda_graphs=options.cuda_graphs)
+        self._lanes = Lanes(bundle.manifest, torch.device("cuda"), stream, options.threads, self._binder.bind)
+
+    @reports_out_of_memory
+    def run(self, images: Images) -> Outputs:
+        return self._lanes.run(images)
+
+    def close(self) -> None:
+        self._lanes.close()
+        del self._binder
+        torch.cuda.empty_cache()  # the lanes' memory
+
+
+class Binder:
+    """Binds a session to lanes. With CUDA graphs every lane is a recording of its own, by number."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, *, cuda_graphs: bool) -> None:
+        self._session, self._cuda_graphs = session, cuda_graphs
+        self._numbers = itertools.count(1)
+
+    def bind(self, lane: Lane) -> Step:
+        """What runs the session from the lane's images to its outputs, without waiting for the device."""
+        binding = self._session.io_binding()
+        binding.bind_input("images", *_where(lane.images))
+        for name, buffer in zip(_NAMES, lane.outputs, strict=False):
+            binding.bind_output(name, *_where(buffer))
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        if self._cuda_graphs:
+            options.add_run_config_entry("gpu_graph_id", str(next(self._numbers)))
+        return partial(self._session.run_with_iobinding, binding, options)
+
+
+def with_cache_of(bundle: Bundle, options: Options) -> Options:
+    """A folder of its own for this bundle and precision: TensorRT's cache goes by the graph and never looks at the weights."""
+    if options.tensorrt_cache is None:
+        return options
+    folder = options.tensorrt_cache / f"{bundle.fingerprint[:16]}-{options.precision}"
+    return replace(options, tensorrt_cache=folder)
+
+
+def _where(buffer: Tensor) -> tuple[str, int, type[np.float32], tuple[int, ...], int]:
+    return buffer.device.type, buffer.device.index or 0, np.float32, tuple(buffer.shape), buffer.data_ptr()
+
+
+def _model(bundle: Bundle, precision: Precision) -> ModelProto:
+    path = bundle.file(ONNX)
+    return half_precision(path) if precision == "float16" else onnx.load(path)
+
+
+def _check_options(options: Options) -> None:
+    check_gpu(options.precision)
+    if options.precision == "bfloat16":
+        raise EngineError(
+            "the graph of model.onnx has no bfloat16 convolution: set RANKONE_PRECISION=float16, or RANKONE_ENGINE=export"
+        )
+    if options.cuda_graphs and options.tensorrt_cache is not None:
+        raise EngineError(
+            "a CUDA graph must hold the whole network, and TensorRT runs a part: set RANKONE_CUDA_GRAPHS=false, or leave "
+            "RANKONE_TENSORRT_CACHE unset"
+        )

@@ -1,0 +1,128 @@
+"""Answers to a file, as they come: `.npy`, `.json`, `.jsonl` or `.parquet`, whole or not there; else to standard output.
+
+Every form is a context manager that gives a function, to be called with the name and the value of one image after another.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+import orjson
+
+from rankone.cli.paths import InputError
+from rankone.model.files import sync
+
+Write = Callable[[str, Any], None]
+
+_JSON: Final = orjson.OPT_SERIALIZE_NUMPY
+
+
+def writing(out: Path | None, column: str) -> AbstractContextManager[Write]:
+    """Writes values to `out` by its suffix, under the name `column` where the form has names.
+
+    Raises:
+        InputError: a suffix that is not written, a folder that is not there, or pyarrow missing.
+    """
+    if out is None:
+        return _lines(sys.stdout.buffer, column)
+    if out.suffix not in _FORMS or (out.suffix == ".npy" and column != "embedding"):
+        suffixes = [suffix for suffix in _FORMS if suffix != ".npy" or column == "embedding"]
+        raise InputError(f"{out}: answers are written to {', '.join(suffixes[:-1])} or {suffixes[-1]} files")
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: there is no folder {out.parent}")
+    if out.suffix == ".parquet":
+        _require_pyarrow()
+    return _file(out, column)
+
+
+@contextmanager
+def _file(out: Path, column: str) -> Iterator[Write]:
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file, _FORMS[out.suffix](file, column) as write:
+            yield write
+        sync(temporary)
+        temporary.replace(out)
+        sync(out.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _lines(file: BinaryIO, column: str) -> Iterator[Write]:
+    def write(name: str, value: Any) -> None:
+        file.write(orjson.dumps({"path": name, column: value}, option=_JSON | orjson.OPT_APPEND_NEWLINE))
+
+    yield write
+    file.flush()
+
+
+@contextmanager
+def _list(file: BinaryIO, column: str) -> Iterator[Write]:
+    separator = b"[\n"
+
+    def write(name: str, value: Any) -> None:
+        nonlocal separator
+        file.write(separator + orjson.dumps({"path": name, column: value}, option=_JSON))
+        separator = b",\n"
+
+    yield write
+    file.write(b"\n]\n")
+
+
+@contextmanager
+def _array(file: BinaryIO, _: str) -> Iterator[Write]:
+    """One row an image, whose name goes to standard output. The header leaves room for the number of rows to grow."""
+    num_rows, dim = 0, 0
+
+    def write(name: str, value: Any) -> None:
+        nonlocal num_rows, dim
+        if num_rows == 0:
+            dim = len(value)
+            file.write(_header(0, dim))
+        file.write(np.asarray(value, "<f4").tobytes())
+        num_rows += 1
+        print(name)
+
+    yield write
+    file.seek(0)
+    file.write(_header(num_rows, dim))
+
+
+def _header(num_rows: int, dim: int) -> bytes:
+    buffer = io.BytesIO()
+    about = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, dim)}
+    np.lib.format.write_array_header_1_0(buffer, about)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _table(file: BinaryIO, column: str) -> Iterator[Write]:
+    from rankone.cli.parquet import table
+
+    with table(file, column) as write:
+        yield write
+
+
+def _require_pyarrow() -> None:
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            "Parquet files need pyarrow: pip install 'rankone[parquet]', or write to a .jsonl file"
+        ) from error
+
+
+_FORMS: Final[dict[str, Callable[[BinaryIO, str], AbstractContextManager[Write]]]] = {
+    ".npy": _array,
+    ".json": _list,
+    ".jsonl": _lines,
+    ".parquet": _table,
+}

@@ -1,0 +1,152 @@
+"""`rankone embed`, `classify`, `add` and `search`: any number of images to a running service, answers as they come.
+
+They end with status 0 when every image was answered, 1 when some could not be used and were passed over, and 2 when nothing
+came of it: then there is no output file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+import tyro
+from tyro.conf import Positional, arg
+
+from rankone.cli.output import writing
+from rankone.cli.paths import InputError, name_of
+from rankone.cli.sending import Ask, Sent, Service, send
+from rankone.client import Answer, AsyncClient, Client, NewItem, OnRejection, SearchOptions
+
+Paths = Positional[tuple[Path, ...]]
+At = Annotated[Service, arg(name="")]
+_HERE: Final = Service()
+
+
+def embed(arguments: list[str]) -> None:
+    """See `command`."""
+
+    def command(paths: Paths, out: Path | None = None, service: At = _HERE) -> None:
+        """Images to embeddings.
+
+        Args:
+            paths: images, or folders of images.
+            out: a .npy file (one row an image, its path on standard output), or .json, .jsonl or .parquet; else JSON
+                lines on standard output.
+            service: to ask.
+        """
+        _write(out, "embedding", paths, service, lambda client, images, reject: client.embed_iter(images, reject))
+
+    tyro.cli(command, prog="rankone embed", args=arguments)
+
+
+def classify(arguments: list[str]) -> None:
+    """See `command`."""
+
+    def command(paths: Paths, top_k: int = 5, out: Path | None = None, service: At = _HERE) -> None:
+        """Images to class predictions.
+
+        Args:
+            paths: images, or folders of images.
+            top_k: classes an image.
+            out: a .json, .jsonl or .parquet file; else JSON lines on standard output.
+            service: to ask.
+        """
+        _write(
+            out,
+            "predictions",
+            paths,
+            service,
+            lambda client, images, reject: client.classify_iter(images, top_k, reject),
+        )
+
+    tyro.cli(command, prog="rankone classify", args=arguments)
+
+
+def add(arguments: list[str]) -> None:
+    """See `command`."""
+
+    def command(paths: Paths, index: str = "default", service: At = _HERE) -> None:
+        """Adds images to an index under their paths as ids; those that are there already are replaced.
+
+        Args:
+            paths: images, or folders of images.
+            index: name of the index.
+            service: to ask.
+        """
+
+        def ask(client: AsyncClient, images: Iterator[Path], reject: OnRejection) -> AsyncIterator[Answer[Any, Any]]:
+            return client.add_iter((NewItem(path, id=name_of(path)) for path in images), index, reject)
+
+        sent = send(paths, service, ask, lambda _name, _value: None)
+        with Client(service.url, key=service.key) as client:
+            print(f"{sent.num_images - sent.num_rejected} images added; the index holds {client.count(index)}")
+        _end(sent)
+
+    tyro.cli(command, prog="rankone add", args=arguments)
+
+
+def search(arguments: list[str]) -> None:
+    """See `command`."""
+
+    def command(
+        paths: Paths,
+        k: int = 10,
+        filter: str | None = None,  # noqa: A002 - the name in the contract
+        min_score: float | None = None,
+        index: str = "default",
+        out: Path | None = None,
+        service: At = _HERE,
+    ) -> None:
+        """The nearest items of an index to each image.
+
+        Args:
+            paths: images, or folders of images: as many queries as there are.
+            k: neighbours an image.
+            filter: only items whose metadata matches, as JSON: '{"year": {"$gte": 2020}}'.
+            min_score: only items with a cosine of at least this.
+            index: name of the index.
+            out: a .json, .jsonl or .parquet file; else JSON lines on standard output.
+            service: to ask.
+        """
+        options = _options(k, filter, min_score)
+        _write(
+            out,
+            "neighbours",
+            paths,
+            service,
+            lambda client, images, reject: client.search_iter(images, index, reject, **options),
+        )
+
+    tyro.cli(command, prog="rankone search", args=arguments)
+
+
+def _options(k: int, condition: str | None, min_score: float | None) -> SearchOptions:
+    options: SearchOptions = {"k": k}
+    if condition is not None:
+        options["filter"] = _parsed(condition)
+    if min_score is not None:
+        options["min_score"] = min_score
+    return options
+
+
+def _parsed(condition: str) -> Any:
+    try:
+        return orjson.loads(condition)
+    except orjson.JSONDecodeError as error:
+        raise InputError(
+            f'--filter {condition}: not JSON ({error}); write it as in --filter \'{{"year": {{"$gte": 2020}}}}\''
+        ) from None
+
+
+def _write(out: Path | None, column: str, paths: Sequence[Path], service: Service, ask: Ask) -> None:
+    with writing(out, column) as write:
+        sent = send(paths, service, ask, write)
+    _end(sent)
+
+
+def _end(sent: Sent) -> None:
+    if sent.num_rejected:
+        sys.exit(f"rankone: {sent.num_rejected} of {sent.num_images} images could not be used: they are named above")

@@ -1,0 +1,101 @@
+"""What the commands print: a few lines for a person at a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from rankone.model.bundle import Bundle, summary
+
+if TYPE_CHECKING:  # the commands that only talk to a service start without torch
+    from rankone.training.evaluate import Report
+    from rankone.training.pooling import Pooling
+    from rankone.training.progress import Progress
+
+console = Console(highlight=False)
+_NUM_CLASSES: Final = 10
+
+
+def step(name: str, text: str) -> None:
+    """A step of the work, and what came of it."""
+    console.print(f"[bold]{name}[/bold]: {escape(text)}")
+
+
+def alarm(name: str, text: str) -> None:
+    """What must not be missed."""
+    console.print(f"[bold red]WARNING, {name}: {escape(text)}[/bold red]")
+
+
+def exportable(pooling: Pooling) -> None:
+    """Says before hours of training what an export would refuse after them."""
+    from rankone.training.export import ExportError, check_exportable
+
+    try:
+        check_exportable(pooling)
+    except ExportError as error:
+        step("note", f"this network can be trained and measured, not exported: {error}")
+
+
+def training(progress: Progress, run: Path) -> None:
+    """The last epoch of each phase."""
+    for phase in (1, 2):
+        epochs = [record for record in progress.history if record.phase == phase]
+        if epochs:
+            last = epochs[-1]
+            held_out = "" if last.validation_error is None else f", held-out {1 - last.validation_error:.3f}"
+            accuracy = f"training accuracy {1 - last.train_error:.3f}{held_out}"
+            console.print(f"phase {phase}: {len(epochs)} epochs, loss {last.loss:.3f}, {accuracy}")
+    if progress.chosen is not None:
+        phase, epoch = progress.chosen
+        console.print(f"chosen: epoch {epoch + 1} of phase {phase}, the best on the images that steer")
+    console.print(escape(f"run: {run}"))
+
+
+def report(measured: Report, home: Path) -> None:
+    """What phase 2 gained, the figures with their intervals, the worst classes, and where the whole report is."""
+    from rankone.training.evaluate import gain
+
+    if gained := gain(measured):
+        step("gain", gained)
+    figures = {name: _figure(measured, name) for name in measured.metrics}
+    lines({"test images": str(measured.num_images), **figures})
+    accuracies = {name: value for name, value in (measured.per_class or {}).items() if value is not None}
+    worst = sorted(accuracies.items(), key=lambda pair: pair[1])[:_NUM_CLASSES]
+    if worst:
+        listed = ", ".join(f"{name} {value:.2f}" for name, value in worst)
+        console.print(escape(f"lowest of {len(accuracies)} classes: {listed}"))
+    console.print(escape(f"report: {home}/report.html"))
+
+
+def _figure(measured: Report, name: str) -> str:
+    low, high = measured.intervals.get(name, (None, None))
+    return f"{measured.metrics[name]:.3f}" + ("" if low is None else f"  ({low:.3f} - {high:.3f})")
+
+
+def doubts(measured: Report | None) -> None:
+    """Warns of a network that should not be used."""
+    from rankone.training.evaluate import doubts as reasons
+
+    for reason in [] if measured is None else reasons(measured):
+        alarm("weak network", reason)
+
+
+def bundle(written: Bundle) -> None:
+    """What the bundle is, and how its forms agree with the network."""
+    parity = {
+        name: f"cosine >= {record.min_cosine:.7f} on {record.num_images} images"
+        for name, record in written.manifest.parity.items()
+    }
+    lines({"bundle": str(written.path), **summary(written), **parity})
+
+
+def lines(pairs: dict[str, str]) -> None:
+    """Names and values, aligned."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in pairs.items():
+        table.add_row(f"[dim]{name}[/dim]", escape(value))
+    console.print(table)

@@ -1,0 +1,160 @@
+"""The bundles that a service may serve: which there are, the newest at the start, and another one while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rankone.index import Indexes
+from rankone.model.bundle import Bundle, BundleError, Manifest, open_bundle, read_manifest
+from rankone.model.engine import UnusableNetwork
+from rankone.model.errors import RankoneError
+from rankone.service import runtime
+from rankone.service.metrics import Metrics
+from rankone.service.settings import Settings
+from rankone.service.state import ServiceState
+
+logger = logging.getLogger("rankone")
+
+
+class UnknownModel(RankoneError, LookupError):
+    """There is no bundle of that name and version."""
+
+
+class LoadConflict(RankoneError, RuntimeError):
+    """The bundle cannot be loaded as asked, for a reason that lies in what is there."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A directory that should be a bundle. `detail` says why it is none."""
+
+    path: Path
+    manifest: Manifest | None = None
+    fingerprint: str | None = None
+    detail: str | None = None
+
+    @property
+    def state(self) -> Literal["available", "broken"]:
+        """Whether its manifest can be read; its files are verified when it is loaded."""
+        return "available" if self.detail is None else "broken"
+
+
+class Models:
+    """The bundles of the settings, one of which is served at a time."""
+
+    def __init__(self, settings: Settings, state: ServiceState, metrics: Metrics, indexes: Indexes) -> None:
+        self._settings, self._state, self._metrics, self._indexes = settings, state, metrics, indexes
+        self._loading = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def listed(self) -> list[Listed]:
+        """Every bundle by its manifest, newest first, then those that are broken. Reads the disk.
+
+        Raises:
+            BundleError: the folder of bundles cannot be listed.
+        """
+        folder = self._settings.bundles
+        paths = [self._settings.bundle] if folder is None else sorted(_directories(folder))
+        bundles = [_listed(path) for path in paths]
+        good = [bundle for bundle in bundles if bundle.manifest is not None]
+        good.sort(key=lambda bundle: bundle.manifest.created if bundle.manifest else 0, reverse=True)
+        return good + [bundle for bundle in bundles if bundle.manifest is None]
+
+    async def load_newest(self) -> None:
+        """Serves the newest bundle whose files are what their manifest says, with a network that the engine can run.
+
+        Raises:
+            BundleError: there is none; the message says of each what is wrong.
+            EngineError, DecodersFailed: what keeps a good one from being served.
+        """
+        reasons: list[str] = []
+        for listed in await asyncio.to_thread(self.listed):
+            try:
+                await self._serve(await asyncio.to_thread(open_bundle, listed.path))
+                return
+            except (BundleError, UnusableNetwork) as error:
+                logger.warning("not served: %s", error)
+                reasons.append(str(error))
+        raise BundleError(
+            "; ".join(reasons) or f"{self._settings.bundles} holds no bundle: `rankone export` writes one"
+        )
+
+    async def load(self, name: str, version: str) -> str:
+        """Verifies and warms a bundle, then serves it in place of the present one, which answers its requests to the end.
+
+        Returns:
+            Its fingerprint.
+
+        Raises:
+            UnknownModel: there is none of that name and version.
+            LoadConflict: there are two of them, one is being loaded already, or it cannot be served; the present one
+                goes on.
+        """
+        if self._loading.locked():
+            raise LoadConflict("another bundle is being loaded; try again when it is done")
+        async with self._loading:
+            try:
+                bundle = await asyncio.to_thread(lambda: open_bundle(self._path_of(name, version)))
+                await self._serve(bundle)
+            except (UnknownModel, LoadConflict):
+                raise
+            except RankoneError as error:
+                raise LoadConflict(
+                    f"{name} {version} cannot be served, and what was served still is: {error}"
+                ) from error
+            return bundle.fingerprint
+
+    async def close(self) -> None:
+        """Serves nothing any more; returns when whatever was served has ended."""
+        if (last := self._state.replace(None)) is not None:
+            await self._state.retire(last)
+        if self._retiring:
+            await asyncio.wait(self._retiring)
+
+    def _path_of(self, name: str, version: str) -> Path:
+        found = [
+            listed.path
+            for listed in self.listed()
+            if listed.manifest is not None and (listed.manifest.name, listed.manifest.version) == (name, version)
+        ]
+        if not found:
+            raise UnknownModel(f"there is no bundle {name} {version}; GET /models lists what there is")
+        if len(found) > 1:
+            raise LoadConflict(f"{' and '.join(path.name for path in found)} are both {name} {version}")
+        return found[0]
+
+    async def _serve(self, bundle: Bundle) -> None:
+        loaded = await runtime.load(bundle, self._settings, self._metrics, self._indexes)
+        manifest = bundle.manifest
+        logger.info(
+            "serving %s %s by %s on %s", manifest.name, manifest.version, loaded.engine.name, loaded.engine.provider
+        )
+        if (before := self._state.replace(loaded)) is not None:
+            retiring = asyncio.create_task(self._state.retire(before))
+            self._retiring.add(retiring)
+            retiring.add_done_callback(self._retiring.discard)
+            retiring.add_done_callback(_report)
+
+
+def _directories(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except OSError as error:
+        raise BundleError(f"the bundles in {folder} cannot be listed: {error.strerror}") from error
+
+
+def _listed(path: Path) -> Listed:
+    try:
+        manifest, fingerprint = read_manifest(path)
+    except BundleError as error:
+        return Listed(path, detail=str(error))
+    return Listed(path, manifest, fingerprint)
+
+
+def _report(retiring: asyncio.Task[None]) -> None:
+    if not retiring.cancelled() and (error := retiring.exception()) is not None:
+        logger.error("the model that was served before did not end well", exc_info=error)

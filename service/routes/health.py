@@ -1,0 +1,102 @@
+"""`/healthz`, `/readyz`, `/info`, `/metrics`: what an operator asks."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from rankone.service.metrics import Metrics
+from rankone.service.routes.openapi import PROBLEMS
+from rankone.service.routes.problems import Problem
+from rankone.service.routes.requests import RuntimeDep
+from rankone.service.routes.responses import json_response, model_fields
+from rankone.service.runtime import Runtime
+from rankone.service.versions import library_versions
+
+router = APIRouter(tags=["operation"])
+
+_VERSIONS: Final = library_versions()
+_FOR_KEYS: Final = "GET /info says why to whoever has a key"
+_LIMITS: Final = {
+    "max_images",
+    "max_request_bytes",
+    "max_image_bytes",
+    "max_pixels",
+    "max_side",
+    "max_k",
+    "max_metadata_bytes",
+    "max_queue",
+    "request_timeout_s",
+    "max_request_timeout_s",
+}
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", responses=PROBLEMS)
+async def healthz(request: Request) -> dict[str, str]:
+    """The process and all its workers live; 503 while one that has died is being replaced."""
+    _check(_faults(request))
+    return {"status": "alive"}
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", responses=PROBLEMS)
+async def readyz(request: Request, runtime: RuntimeDep) -> dict[str, Any]:
+    """Requests are answered; 503 while a bundle is loaded, at the end, and while a worker that has died is replaced.
+
+    An index that cannot be used or written is named; why, which may tell of files and items, only where there are no keys.
+    """
+    if request.app.state.service.is_draining:
+        raise Problem(503, "the service is coming to its end")
+    _check(_faults(request))
+    problems = runtime.indexes.problems()
+    if runtime.settings.keys is not None:
+        problems = dict.fromkeys(problems, _FOR_KEYS)
+    return {"status": "ready", **({"indexes": problems} if problems else {})}
+
+
+def _faults(request: Request) -> list[str]:
+    runtime: Runtime | None = request.state.runtime
+    return [] if runtime is None else runtime.faults()
+
+
+def _check(faults: list[str]) -> None:
+    if faults:
+        raise Problem(503, "; ".join(faults), retry_after_s=1)
+
+
+@router.get("/info", responses=PROBLEMS)
+async def info(runtime: RuntimeDep) -> Response:
+    """Which network answers, by which engine and provider, within which limits."""
+    manifest, settings = runtime.bundle.manifest, runtime.settings
+    body: dict[str, Any] = {
+        **model_fields(runtime.bundle),
+        "dim": manifest.dim,
+        "classes": manifest.classes,
+        "pooling": manifest.pooling.model_dump(),
+        "backbone": manifest.backbone.model_dump(),
+        "preprocessing": manifest.preprocessing,
+        "metrics": manifest.metrics,
+        "engine": runtime.engine.name,
+        "device": settings.device,
+        "provider": runtime.engine.provider,
+        "precision": runtime.engine.precision,
+        "threads": settings.threads,
+        "workers": settings.workers,
+        "max_batch": settings.sizes.max_batch,
+        "batch_of_waiting": "all" if runtime.batcher.takes_all else "half",
+        "index_problems": runtime.indexes.problems(),
+        "limits": settings.model_dump(include=_LIMITS),
+        "versions": {**_VERSIONS, "sqlite": sqlite3.sqlite_version},
+    }
+    return await json_response(body)
+
+
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Counters and times for Prometheus."""
+    counted: Metrics = request.app.state.metrics
+    return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,71 @@
+"""`/indexes` and `/indexes/{index}`: which indexes there are; made, described and dropped."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Path, Request, Response
+
+from rankone.index import NAME, Description, UnknownIndex
+from rankone.service.routes.openapi import INDEX_BODY, PROBLEMS
+from rankone.service.routes.requests import RuntimeDep, read_json
+from rankone.service.routes.responses import json_response
+from rankone.service.routes.schemas import DeletedOut, IndexesOut, IndexIn, IndexOut
+
+router = APIRouter(prefix="/indexes", tags=["index"])
+
+IndexName = Annotated[str, Path(pattern=f"^{NAME}$")]
+
+
+@router.get("", responses=PROBLEMS)
+async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
+    """All indexes, also those that cannot be used now, with the reason."""
+    indexes = runtime.indexes
+    described = await anyio.to_thread.run_sync(lambda: [indexes.describe(name) for name in indexes.names()])
+    return IndexesOut(indexes=[_out(description) for description in described])
+
+
+@router.put(
+    "/{index}", responses={200: {"model": IndexOut}, 201: {"model": IndexOut}, **PROBLEMS}, openapi_extra=INDEX_BODY
+)
+async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) -> Response:
+    """Makes an index: 201; 200 where the same is there already, 409 where another one is."""
+    options = await read_json(request, IndexIn) if await request.body() else IndexIn()
+    create = partial(runtime.indexes.create, index, options.dtype, options.kind, thumbnails=options.thumbnails)
+    is_new = await anyio.to_thread.run_sync(create)
+    return await json_response(_out(runtime.indexes.describe(index)).model_dump(), 201 if is_new else 200)
+
+
+@router.get("/{index}", responses=PROBLEMS)
+async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
+    """One index."""
+    await anyio.to_thread.run_sync(runtime.indexes.__getitem__, index)  # says why it cannot be used, if so
+    return _out(runtime.indexes.describe(index))
+
+
+@router.delete("/{index}", responses=PROBLEMS)
+async def drop_index(index: str, runtime: RuntimeDep) -> DeletedOut:
+    """Drops an index with all its items, also one that cannot be used."""
+    if index not in runtime.indexes.names():
+        raise UnknownIndex(f"there is no index {index!r}")
+    count = runtime.indexes.indexes.count(index)
+    await anyio.to_thread.run_sync(runtime.indexes.drop, index)
+    return DeletedOut(deleted=count)
+
+
+def _out(description: Description) -> IndexOut:
+    options = (
+        {}
+        if description.spec is None
+        else {
+            "kind": description.spec.kind,
+            "dtype": description.spec.dtype,
+            "thumbnails": description.spec.thumbnails,
+            "device": description.device,
+        }
+    )
+    return IndexOut(
+        name=description.name, count=description.count, detail=description.detail, recall=description.recall, **options
+    )

@@ -1,0 +1,55 @@
+"""`GET /models` and `POST /models/{name}/{version}/load`: which bundles there are, and serving another one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Request
+
+from rankone.service.bundles import Listed, Models
+from rankone.service.routes.openapi import PROBLEMS
+from rankone.service.routes.requests import RuntimeDep
+from rankone.service.routes.schemas import ModelOut, ModelsOut, ModelState
+from rankone.service.runtime import Runtime
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+async def _models(request: Request, _: RuntimeDep) -> Models:
+    models: Models = request.app.state.models
+    return models
+
+
+ModelsDep = Annotated[Models, Depends(_models)]
+
+
+@router.get("", responses=PROBLEMS)
+async def list_models(models: ModelsDep, runtime: RuntimeDep) -> ModelsOut:
+    """Every bundle of the service, newest first. Their files are verified when they are loaded."""
+    listed = await anyio.to_thread.run_sync(models.listed)
+    return ModelsOut(models=[_described(entry, runtime) for entry in listed])
+
+
+@router.post("/{name}/{version}/load", responses=PROBLEMS)
+async def load_model(name: str, version: str, models: ModelsDep) -> ModelOut:
+    """Verifies and warms this bundle, then serves it; requests in work keep the one they began with.
+
+    A bundle that cannot be served is refused with 409, and the present one goes on.
+    """
+    fingerprint = await models.load(name, version)
+    return ModelOut(model=name, version=version, fingerprint=fingerprint)
+
+
+def _described(listed: Listed, runtime: Runtime) -> ModelState:
+    manifest = listed.manifest
+    served = listed.fingerprint == runtime.bundle.fingerprint
+    return ModelState(
+        model=manifest.name if manifest else listed.path.name,
+        version=manifest.version if manifest else None,
+        fingerprint=listed.fingerprint,
+        created=manifest.created if manifest else None,
+        dim=manifest.dim if manifest else None,
+        state="served" if served else listed.state,
+        detail=listed.detail,
+    )

@@ -1,0 +1,121 @@
+"""What goes out: embeddings as numbers, base64 or .npy, and JSON written by orjson, all off the event loop."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import anyio.to_thread
+import numpy as np
+import numpy.typing as npt
+import orjson
+from fastapi import Request, Response
+
+from rankone.model.bundle import Bundle
+from rankone.service.context import current
+from rankone.service.routes.problems import Problem
+
+JSON: Final = "application/json"
+NPY: Final = "application/x-npy"
+_WIDER: Final = ("application/*", "*/*")
+"""The ranges that both are in, the more specific first."""
+_INLINE_BYTES: Final = 200_000
+
+Encoding = Literal["float", "base64"]
+Precision = Literal["float32", "float16"]
+
+
+def model_fields(bundle: Bundle) -> dict[str, str]:
+    """Which network answered, for every answer it gives."""
+    return {"model": bundle.manifest.name, "version": bundle.manifest.version, "fingerprint": bundle.fingerprint}
+
+
+async def json_response(body: Any, status: int = 200) -> Response:
+    """`body`, which may hold NumPy arrays, as JSON."""
+    return await written(lambda: to_json(body), JSON, status=status)
+
+
+async def embeddings_response(
+    embeddings: npt.NDArray[np.float32],
+    bundle: Bundle,
+    accept: str,
+    encoding: Encoding,
+    dtype: Precision,
+) -> Response:
+    """Embeddings (n, dim) in the form that was asked for; `accept` is what `negotiate` returned."""
+
+    def write() -> bytes:
+        values = embeddings.astype(f"<{np.dtype(dtype).str[1:]}", copy=False)
+        if accept == NPY:
+            return _npy(values)
+        rows = [base64.b64encode(row).decode() for row in values] if encoding == "base64" else values
+        return to_json({**model_fields(bundle), "dim": values.shape[1], "embeddings": rows})
+
+    return await written(write, accept, size=embeddings.nbytes)
+
+
+async def written(write: Callable[[], bytes], media_type: str, size: int | None = None, status: int = 200) -> Response:
+    """What `write` returns, made off the event loop unless the arrays in it are known to have few bytes."""
+    with current().timed("encode"):
+        is_quick = size is not None and size <= _INLINE_BYTES
+        body = write() if is_quick else await anyio.to_thread.run_sync(write)
+    return Response(body, status, media_type=media_type)
+
+
+def to_json(body: Any) -> bytes:
+    """`body`, which may hold NumPy arrays, as JSON."""
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def negotiate(request: Request) -> str:
+    """JSON or NPY, by the Accept header: the one with the higher quality, JSON where they are equal.
+
+    Of the ranges that a type is in, the most specific says its quality, and not the one with the most (RFC 9110, 12.5.1).
+
+    Raises:
+        Problem: 406, neither is accepted.
+    """
+    ranges = ", ".join(request.headers.getlist("accept")) or "*/*"
+    asked = _qualities(ranges)
+    qualities = {kind: next((asked[name] for name in (kind, *_WIDER) if name in asked), 0.0) for kind in (JSON, NPY)}
+    best = max(qualities, key=lambda kind: qualities[kind])
+    if qualities[best] == 0:
+        raise Problem(406, f"embeddings are sent as {JSON} or {NPY}; the request accepts {ranges}")
+    return best
+
+
+def _qualities(ranges: str) -> dict[str, float]:
+    """The quality of every range; of one that is there twice, the higher. Parameters other than q say nothing here."""
+    found: dict[str, float] = {}
+    for part in ranges.lower().split(","):
+        name, _, parameters = part.partition(";")
+        found[name.strip()] = max(found.get(name.strip(), 0.0), _quality(parameters))
+    return found
+
+
+def _quality(parameters: str) -> float:
+    """What q says, 0 where that is no number from 0 to 1; 1 where it is not there."""
+    for parameter in parameters.split(";"):
+        key, _, value = parameter.partition("=")
+        if key.strip() == "q":
+            try:
+                quality = float(value)
+            except ValueError:
+                return 0.0
+            return quality if 0 <= quality <= 1 else 0.0
+    return 1.0
+
+
+def _npy(values: npt.NDArray[np.floating]) -> bytes:
+    return _npy_header(values.shape, values.dtype.str) + values.tobytes()
+
+
+@lru_cache
+def _npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
+    """What `np.save` writes before the values; there are as many of them as sizes of requests."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()

@@ -1,0 +1,157 @@
+"""The commands as a user runs them, in a shell, against a running service."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rankone.__main__ import COMMANDS, run, usage
+from rankone.training.datasets import DataSet
+from rankone.training.recipe import Phase, Recipe
+from tests.services import Process, Start, start
+
+__all__ = ["start"]
+
+FEW, NONE = Phase(epochs=3, learning_rate=1), Phase(epochs=0, learning_rate=1)
+
+
+def rankone(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "COLUMNS": "120"}
+    command = [sys.executable, "-m", "rankone", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=cwd)
+
+
+@pytest.fixture
+def service(start: Start) -> Process:
+    process: Process = start()
+    process.ready().close()
+    return process
+
+
+@pytest.fixture
+def _own_log() -> Iterator[None]:
+    """What `serve` does to the log of its process is undone: its stream is closed when the test has ended."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.usefixtures("_own_log")
+def test_mistakes_end_with_one_sentence_and_status_2(
+    service: Process,
+    photos: DataSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, as starting each would cost seconds: whatever is not caught would end the test."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.png").write_text("not an image")
+    image = photos.test.paths[0]
+    for arguments, sentence in (
+        (("embed", "nowhere.png"), "nowhere.png is not there"),
+        (("embed", tmp_path / "notes.png", "--url", service.url), "notes.png: not a JPEG, PNG or WebP file"),
+        (("embed", image, "--out", "e.csv"), "e.csv: answers are written to .npy, .json, .jsonl or .parquet files"),
+        (("search", image, "--index", "other", "--url", service.url), "404: there is no index 'other'"),
+        (("embed", image, "--url", "http://127.0.0.1:1"), "no service answers at http://127.0.0.1:1"),
+        (("train", "nowhere", "run"), "nowhere is neither a directory nor one of: photos"),
+        (("train", "photos", "run", "--recipe", "papers"), "there is no recipe papers"),
+        (("evaluate", "nowhere", "--data", "photos"), "nowhere is not a bundle"),
+        (("export", "nowhere", photos.train.paths[0].parents[2], "bundle"), "nowhere is not a training run"),
+        (("serve", "--bundle", "nowhere", "--data", "elsewhere"), "nowhere is not a bundle"),
+        (("serve", "--host", "0.0.0.0"), "there are no keys"),
+        (("bench", "everything"), "there is no benchmark 'everything'; there are: head, sketch"),
+    ):
+        assert run(arguments[0], [str(argument) for argument in arguments[1:]]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_usage_lists_every_command_and_each_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = usage()
+    for name in COMMANDS:
+        assert f"\n  {name} " in listed
+        with pytest.raises(SystemExit) as ended:
+            run(name, ["--help"])
+        assert ended.value.code == 0
+        assert f"usage: rankone {name}" in capsys.readouterr().out
+    unknown = rankone("trian")
+    assert (unknown.returncode, "there is no command 'trian'" in unknown.stderr) == (1, True)
+    assert rankone().stdout.strip() == listed.strip()
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    from importlib.metadata import version
+
+    done = rankone("--version")
+    assert (done.returncode, done.stdout) == (0, f"rankone {version('rankone')}\n")
+
+
+def test_training_has_under_40_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("train", ["--help"])
+    flags = set(re.findall(r"^\W*(--[a-z][a-z0-9.-]+)", capsys.readouterr().out, re.MULTILINE))
+    assert {"--phase1.epochs", "--pooling.system", "--cache", "--protocol"} <= flags
+    assert len(flags) + len(("data", "run")) < 40
+
+
+def test_the_demo_goes_the_whole_way_and_again(tmp_path: Path) -> None:
+    """All photographs, small; the second run finds what the first one made."""
+    recipe = Recipe(weights="random", size=32, flip=False, validation=0, phase1=FEW, phase2=NONE)
+    (tmp_path / "tiny.yaml").write_text(recipe.yaml())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ("demo", "--recipe", "tiny.yaml", "--port", port, "--exit")
+    first, again = rankone(*command, cwd=tmp_path), rankone(*command, cwd=tmp_path)
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    for step in ("service: onnx on CPUExecutionProvider", "embed: 168", "classify: accuracy 0.", "recall@1 0."):
+        assert step in first.stdout
+        assert step in again.stdout
+    assert "training:" in first.stdout
+    assert "training:" not in again.stdout
+    assert "168 photographs on disk already" in again.stdout
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+        taken = rankone(*command, cwd=tmp_path)
+    assert (taken.returncode, f"something listens on port {port} already" in taken.stderr) == (2, True), taken
+    (tmp_path / "tiny.yaml").write_text(recipe.model_copy(update={"seed": 1}).yaml())
+    other = rankone("demo", "--recipe", "tiny.yaml", "--exit", cwd=tmp_path)
+    assert (other.returncode, "was made by another recipe of the same name" in other.stderr) == (2, True)
+
+
+def test_commands_that_talk_to_a_service_need_no_torch() -> None:
+    code = "import sys; import rankone.query, rankone.serve; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_train_evaluate_export_in_a_shell(photos: DataSet, tmp_path: Path) -> None:
+    """A recipe, one of its fields overridden by a flag; then every step to a bundle that opens."""
+    from rankone.model.bundle import open_bundle
+    from tests.conftest import RECIPE
+
+    data = photos.train.paths[0].parents[2]
+    (tmp_path / "recipe.yaml").write_text(RECIPE.model_copy(update={"size": 32}).yaml())
+    flags = ("--recipe", "recipe.yaml", "--phase1.epochs", 5, "--phase2.epochs", 0, "--pooling.options", "dim", 300)
+    trained = rankone("train", data, "run", *flags, cwd=tmp_path)
+    assert "phase 1: 5 epochs" in trained.stdout, trained.stderr
+    assert "test images  16" in trained.stdout
+    exported = rankone("export", "run", data, "bundle", "--name", "few", "--version", "7", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    manifest = open_bundle(tmp_path / "bundle").manifest
+    assert (manifest.name, manifest.version, manifest.dim) == ("few", "7", 300)
+    assert manifest.recipe["phase1"]["epochs"] == 5
+    assert 0 <= manifest.metrics["top1"] <= 1
+    measured = rankone("evaluate", "bundle", "--data", data, cwd=tmp_path)
+    assert "9 figures agree" in " ".join(measured.stdout.split()), measured.stderr
+    assert (tmp_path / "bundle-report" / "report.html").exists()

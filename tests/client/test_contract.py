@@ -1,0 +1,249 @@
+"""Every method against the contract of the HTTP interface, as it was recorded: what is sent, and what an answer becomes."""
+
+from __future__ import annotations
+
+import base64
+import inspect
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+
+from rankone.client import (
+    AsyncClient,
+    Client,
+    IndexDescription,
+    Item,
+    Model,
+    Neighbour,
+    Prediction,
+)
+from rankone.client.connection import http_options
+from tests.client.conftest import INFO, URL, Ask, json_answer, npy
+
+HIT = {"id": "a", "score": 0.5, "metadata": {"n": 1}}
+A = Neighbour("a", 0.5, {"n": 1})
+IMAGE = base64.b64encode(b"image").decode()
+ABOUT: dict[str, Any] = {"name": "my/own", "count": 2, "kind": "exact"}
+DESCRIBED = IndexDescription("my/own", 2, ABOUT)
+MODEL = {"model": "few", "version": "7", "fingerprint": "f", "state": "served"}
+BROKEN = {"model": "torn", "version": None, "fingerprint": None, "state": "broken", "detail": "no manifest"}
+OLD = {"year": {"$lt": 2000}}
+
+CONTRACT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Any, Any, Any]] = [
+    ("info", (), {}, "GET /info", None, INFO, INFO),
+    ("ready", (), {}, "GET /readyz", None, {"status": "ready"}, True),
+    (
+        "models",
+        (),
+        {},
+        "GET /models",
+        None,
+        {"models": [MODEL, BROKEN]},
+        [Model("few", "7", "served", MODEL), Model("torn", None, "broken", BROKEN)],
+    ),
+    ("load_model", ("few", "7 b"), {}, "POST /models/few/7%20b/load", None, MODEL, MODEL),
+    (
+        "classify",
+        ([b"image"],),
+        {"top_k": 1},
+        "POST /classify?top_k=1",
+        None,
+        {"predictions": [[{"label": "x", "index": 2, "probability": 0.9}]]},
+        [[Prediction("x", 2, 0.9)]],
+    ),
+    ("search", ([b"image"],), {}, "POST /indexes/default/search", {"images": [IMAGE]}, {"results": [[HIT]]}, [[A]]),
+    (
+        "search",
+        ([b"image"], "my/own"),
+        {"k": 3, "filter": OLD, "min_score": 0.1, "group_by": "n"},
+        "POST /indexes/my%2Fown/search",
+        {"images": [IMAGE], "k": 3, "filter": OLD, "min_score": 0.1, "group_by": "n"},
+        {"results": [[HIT, HIT]]},
+        [[A, A]],
+    ),
+    (
+        "search_vectors",
+        (np.eye(2, 3),),
+        {"k": 1},
+        "POST /indexes/default/search",
+        {"vectors": [[1, 0, 0], [0, 1, 0]], "k": 1},
+        {"results": [[HIT], []]},
+        [[A], []],
+    ),
+    (
+        "search_ids",
+        (["b"],),
+        {"exclude_self": True},
+        "POST /indexes/default/search",
+        {"ids": ["b"], "exclude_self": True},
+        {"results": [[HIT]]},
+        [[A]],
+    ),
+    (
+        "more_like",
+        (["b", "c"], ["d"]),
+        {"k": 1},
+        "POST /indexes/default/search",
+        {"positive": ["b", "c"], "negative": ["d"], "k": 1},
+        {"results": [[HIT]]},
+        [A],
+    ),
+    (
+        "add",
+        ([b"image", b"image"], ["a", "b"], [{"n": 1}, {}]),
+        {},
+        "POST /indexes/default/items",
+        {"items": [{"id": "a", "image": IMAGE, "metadata": {"n": 1}}, {"id": "b", "image": IMAGE, "metadata": {}}]},
+        {"ids": ["a", "b"], "sequence": 2},
+        ["a", "b"],
+    ),
+    (
+        "add_vectors",
+        ([np.array([1.0, 0, 0], np.float16)], ["a"]),
+        {},
+        "POST /indexes/default/items",
+        {"items": [{"id": "a", "vector": [1, 0, 0], "metadata": {}}]},
+        {"ids": ["a"], "sequence": 1},
+        ["a"],
+    ),
+    ("delete", (["a", "b"],), {}, "POST /indexes/default/items/delete", {"ids": ["a", "b"]}, {"deleted": 1}, 1),
+    ("delete_where", (OLD,), {}, "POST /indexes/default/items/delete", {"filter": OLD}, {"deleted": 5}, 5),
+    (
+        "item",
+        ("a/b.png",),
+        {},
+        "GET /indexes/default/items/a%2Fb.png",
+        None,
+        {"id": "a", "metadata": {}},
+        Item("a", {}),
+    ),
+    ("indexes", (), {}, "GET /indexes", None, {"indexes": [ABOUT]}, [DESCRIBED]),
+    ("create_index", ("my/own",), {}, "PUT /indexes/my%2Fown", None, ABOUT, DESCRIBED),
+    ("create_index", ("my/own",), {"kind": "exact"}, "PUT /indexes/my%2Fown", {"kind": "exact"}, ABOUT, DESCRIBED),
+    ("describe_index", ("my/own",), {}, "GET /indexes/my%2Fown", None, ABOUT, DESCRIBED),
+    ("count", (), {}, "GET /indexes/default", None, ABOUT, 2),
+    ("drop_index", ("my/own",), {}, "DELETE /indexes/my%2Fown", None, {}, None),
+]
+
+
+@pytest.mark.parametrize(("method", "arguments", "named", "route", "sent", "answer", "expected"), CONTRACT)
+def test_what_is_sent_and_what_its_answer_becomes(
+    ask: Ask,
+    method: str,
+    arguments: tuple[Any, ...],
+    named: dict[str, Any],
+    route: str,
+    sent: Any,
+    answer: Any,
+    expected: Any,
+) -> None:
+    seen: list[tuple[str, Any]] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        path = request.url.raw_path.decode()
+        is_json = request.headers.get("content-type") == "application/json"
+        seen.append((f"{request.method} {path}", orjson.loads(request.content) if is_json else None))
+        return json_answer(INFO if path == "/info" else answer)
+
+    assert ask(service, method, *arguments, **named) == expected
+    assert [entry for entry in seen if entry[0] != "GET /info" or route == "GET /info"] == [(route, sent)]
+
+
+def test_the_contract_covers_every_method() -> None:
+    streams = {"embed", "embed_iter", "classify_iter", "search_iter", "add_iter", "items"}  # have tests of their own
+    rest = {"close", "url", "wait_until_ready"}
+    public = {name for name, _ in inspect.getmembers(Client) if not name.startswith("_")}
+    assert public == {entry[0] for entry in CONTRACT} | streams | rest
+
+
+def test_both_clients_take_the_same() -> None:
+    for name, method in inspect.getmembers(Client, inspect.isfunction):
+        if not name.startswith("_"):
+            ours, theirs = inspect.signature(method), inspect.signature(getattr(AsyncClient, name))
+            assert ours.parameters == theirs.parameters, name
+
+
+def test_embeddings_come_as_npy_and_images_go_as_they_are(ask: Ask) -> None:
+    rows = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+    def service(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/info":
+            return json_answer(INFO)
+        assert request.headers["accept"] == "application/x-npy"
+        assert request.content.count(b'name="images"; filename="image"') == 2
+        assert b"\r\n\r\none\r\n" in request.content
+        return httpx.Response(200, content=npy(rows))
+
+    embeddings = ask(service, "embed", [b"one", b"two"])
+    assert (embeddings.dtype, embeddings.tolist()) == (np.float32, rows.tolist())
+    assert ask(service, "embed", []).shape == (0, 3)
+
+
+def test_an_item_has_its_vector_where_it_is_asked_for(ask: Ask) -> None:
+    def service(request: httpx.Request) -> httpx.Response:
+        assert request.url.query == b"vector=true"
+        return json_answer({"id": "a", "metadata": {}, "vector": [0.5, 1]})
+
+    vector = ask(service, "item", "a", vector=True).vector
+    assert (vector.dtype, vector.tolist()) == (np.float32, [0.5, 1])
+
+
+def test_items_come_page_by_page_under_one_filter(ask: Ask) -> None:
+    queries: list[dict[str, str]] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        query = dict(request.url.params)
+        queries.append(query)
+        place = int(query.get("cursor", 0))
+        items = [{"id": str(place), "metadata": {"n": place}}]
+        return json_answer({"items": items, "next_cursor": str(place + 1) if place < 2 else None})
+
+    assert ask(service, "items", "default", OLD) == [Item(str(n), {"n": n}) for n in range(3)]
+    assert [query.pop("cursor", None) for query in queries] == [None, "1", "2"]
+    assert all(query == {"limit": "1000", "filter": '{"year":{"$lt":2000}}'} for query in queries)
+
+
+def test_every_request_carries_the_key_and_a_deadline_that_was_given(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    headers: list[httpx.Headers] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        headers.append(request.headers)
+        return json_answer(INFO)
+
+    monkeypatch.delenv("RANKONE_KEY", raising=False)
+    ask(service, "info")
+    monkeypatch.setenv("RANKONE_KEY", "from-the-environment")
+    ask(service, "info")
+    ask(service, "info", key="given")
+    authorization = [entry.get("authorization") for entry in headers]
+    assert authorization == [None, "Bearer from-the-environment", "Bearer given"]
+    assert not any("x-request-timeout" in entry for entry in headers)
+    ask(service, "info", allowed_s=7.5)
+    assert headers[-1]["x-request-timeout"] == "7.5"
+
+
+def test_the_answer_that_the_deadline_has_passed_is_waited_for() -> None:
+    """The service is told a shorter time than the connection is given."""
+    options = http_options(URL, None, 7.5)
+    assert options["headers"]["x-request-timeout"] == "7.5"
+    assert options["timeout"].read > 7.5
+    assert options["timeout"].connect <= 7.5
+    assert http_options(URL, None, None)["timeout"].read == 300
+
+
+def test_any_number_of_ids_is_deleted_some_at_a_time(ask: Ask) -> None:
+    sent: list[str] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        ids = orjson.loads(request.content)["ids"]
+        assert len(ids) <= 1000
+        sent.extend(ids)
+        return json_answer({"deleted": len(ids)})
+
+    ids = [str(n) for n in range(2500)]
+    assert ask(service, "delete", ids) == 2500
+    assert sent == ids
+    assert ask(service, "delete", []) == 0

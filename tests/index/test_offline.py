@@ -1,0 +1,364 @@
+"""Indexes on disk without, and beside, a service: verified, copied, taken elsewhere, looked through for duplicates."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from rankone.index import Index, IndexConflict, IndexDamaged, IndexProblem, Item, Spec, UnknownIndex
+from rankone.index.backup import back_up, restore
+from rankone.index.duplicates import find_duplicates
+from rankone.index.lock import FolderLock
+from rankone.index.offline import damaged_rows, file_of
+from rankone.index.schema import Dtype, make
+from rankone.index.transfer import export, load_items
+from tests.index.conftest import DIM, SPEC
+from tests.index.oracle import unit
+
+
+def silent(*_: int) -> None:
+    """Tells nobody."""
+
+
+def items(count: int) -> list[Item]:
+    return [Item(f"{i:03}", v, {"n": i, "é": [None]}, f"{i:064}") for i, v in enumerate(unit(count, DIM))]
+
+
+def everything(path: Path) -> list[tuple[str, dict[str, object], str | None, bytes]]:
+    index = Index(path)
+    found = [(item.id, item.metadata, item.sha256, item.vector.tobytes()) for _, item in index.page(10_000)]
+    index.close()
+    return found
+
+
+def damage(path: Path, sequence: int) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE vectors SET vector = zeroblob(length(vector)) WHERE sequence = ?", (sequence,))
+    connection.commit()
+    connection.close()
+
+
+def test_a_backup_beside_the_writer_is_of_one_state_and_whole(index: Index, path: Path, tmp_path: Path) -> None:
+    """Changes go on while it is taken; what was there before it began is in it, whole, and it opens anywhere."""
+    index.put(items(900))
+    told: list[int] = []
+
+    def tell(left: int, total: int) -> None:
+        told.append(left)
+        index.put([Item("later", unit(1, DIM)[0])])
+        index.delete(["000"])
+
+    assert back_up(path, tmp_path / "backup", tell) == 900
+    assert told[-1] == 0
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith((".backup", "backup"))] == ["backup"]
+    (tmp_path / "elsewhere").mkdir()
+    assert restore(tmp_path / "backup", tmp_path / "elsewhere" / "new.sqlite", silent) == 900
+    copied = everything(tmp_path / "elsewhere" / "new.sqlite")
+    assert [entry[0] for entry in copied] == [f"{i:03}" for i in range(900)]
+    index.close()
+    assert everything(path)[1:-1] == copied[2:]
+
+
+def test_a_backup_is_not_made_of_what_is_damaged_nor_over_another(index: Index, path: Path, tmp_path: Path) -> None:
+    index.put(items(20))
+    index.close()
+    back_up(path, tmp_path / "good", silent)
+    with pytest.raises(IndexConflict, match="good is there already"):
+        back_up(path, tmp_path / "good", silent)
+    damage(path, 7)
+    with pytest.raises(IndexDamaged, match="1 items are damaged: 006"):
+        back_up(path, tmp_path / "bad", silent)
+    shutil.copy(tmp_path / "good", tmp_path / "cut")
+    with (tmp_path / "cut").open("r+b") as file:
+        file.truncate(file.seek(0, 2) // 2)
+    with pytest.raises(IndexDamaged):
+        restore(tmp_path / "cut", tmp_path / "new.sqlite", silent)
+    left = {entry.name for entry in tmp_path.iterdir() if not entry.name.startswith("default.sqlite-")}
+    assert left == {"good", "cut", "default.sqlite", ".lock"}
+
+
+def test_a_backup_that_cannot_be_written_is_told_and_leaves_nothing(index: Index, path: Path, tmp_path: Path) -> None:
+    """No folder to write to, and no room."""
+    index.put(items(900))
+    with pytest.raises(IndexProblem, match="none/backup cannot be written"):
+        back_up(path, tmp_path / "none" / "backup", silent)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, hard))
+    try:
+        with pytest.raises(IndexProblem, match="backup cannot be written"):
+            back_up(path, tmp_path / "backup", silent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [entry.name for entry in tmp_path.iterdir() if "backup" in entry.name]
+    assert back_up(path, tmp_path / "backup", silent) == 900
+
+
+def test_the_log_of_a_killed_process_is_not_taken_for_that_of_what_is_restored(path: Path, tmp_path: Path) -> None:
+    """The file of an index was removed by hand, as one that is damaged is, and its log is there still."""
+    killed, folder = Index(path), tmp_path / "left"
+    killed.put(items(20))
+    back_up(path, tmp_path / "backup", silent)
+    killed.delete([f"{i:03}" for i in range(10)])
+    killed.put([Item(f"new-{i}", vector) for i, vector in enumerate(unit(20, DIM))])
+    folder.mkdir()
+    shutil.copy(path.with_name(f"{path.name}-wal"), folder)
+    killed.close()
+    assert restore(tmp_path / "backup", folder / path.name, silent) == 20
+    assert [entry[0] for entry in everything(folder / path.name)] == [f"{i:03}" for i in range(20)]
+
+
+def test_what_writes_needs_the_folder_for_itself(path: Path, tmp_path: Path) -> None:
+    back_up(path, tmp_path / "backup", silent)
+    export(path, tmp_path / "e.npy", silent)
+    lock = FolderLock(tmp_path)
+    with pytest.raises(IndexProblem, match="another process is using it"):
+        restore(tmp_path / "backup", tmp_path / "new.sqlite", silent)
+    with pytest.raises(IndexProblem, match="another process is using it"):
+        load_items(tmp_path / "e.npy", tmp_path / "new.sqlite", None, silent)
+    lock.release()
+
+
+def test_damaged_rows_are_named_and_a_torn_file_is_refused(index: Index, path: Path) -> None:
+    index.put(items(200))
+    index.close()
+    assert damaged_rows(path, silent) == []
+    damage(path, 5)
+    damage(path, 9)
+    assert damaged_rows(path, silent) == ["004", "008"]
+    with path.open("r+b") as file:
+        file.truncate(file.seek(0, 2) // 2)
+    with pytest.raises(IndexDamaged, match="restore it from a backup"):
+        damaged_rows(path, silent)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".parquet"])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_items_go_out_and_come_back_the_same(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
+    path, out, other = tmp_path / "a.sqlite", tmp_path / f"out{suffix}", tmp_path / "b.sqlite"
+    make(path, replace(SPEC, dtype=dtype))
+    index = Index(path)
+    index.put(items(700))
+    told: list[int] = []
+    assert export(path, out, told.append) == 700
+    assert sum(told) == 700
+    index.close()
+    assert load_items(out, other, None, silent) == 700
+    assert everything(other) == everything(path)
+    assert load_items(out, other, None, silent) == 0
+    with pytest.raises(IndexConflict, match="is there already"):
+        export(path, out, silent)
+    if suffix == ".npy":
+        assert np.load(out).shape == (700, DIM)
+        assert orjson.loads(out.with_suffix(".jsonl").read_bytes().splitlines()[3])["metadata"] == {"n": 3, "é": [None]}
+
+
+def test_an_export_that_broke_off_goes_on(index: Index, path: Path, tmp_path: Path) -> None:
+    """Stopped in the middle of a line; only what was missing is written, and the files are those of one that did not stop."""
+    index.put(items(300))
+    export(path, tmp_path / "whole.npy", silent)
+    done = 0
+
+    def stop(count: int) -> None:
+        nonlocal done
+        done += count
+        if done == 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(path, tmp_path / "out.npy", stop)
+    (lines,) = tmp_path.glob(".out-*.jsonl.partial")
+    with lines.open("ab") as file:
+        file.write(b'{"id": "torn')
+    told: list[int] = []
+    export(path, tmp_path / "out.npy", told.append)
+    assert (told[0], sum(told)) == (100, 300)
+    for suffix in (".npy", ".jsonl", ".json"):
+        assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("lost", ["vectors", "half a vector", "header", "all vectors", "lines", "content of lines"])
+def test_an_export_that_a_power_cut_broke_off_goes_on_with_what_is_there(
+    index: Index, path: Path, tmp_path: Path, lost: str
+) -> None:
+    """Of either file the tail may be lost, and of the lines what is in it while its length is kept."""
+    index.put(items(300))
+    export(path, tmp_path / "whole.npy", silent)
+
+    def stop(_: int) -> None:
+        if len(told) == 200:
+            raise KeyboardInterrupt
+        told.append(1)
+
+    told: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        export(path, tmp_path / "out.npy", stop)
+    (vectors,), (lines,) = tmp_path.glob(".out-*.npy.partial"), tmp_path.glob(".out-*.jsonl.partial")
+    size, text = vectors.stat().st_size, lines.read_bytes()
+    kept = {"vectors": size - 90 * 2 * DIM, "half a vector": size - DIM, "header": 50, "all vectors": 0}
+    with vectors.open("r+b") as file:
+        file.truncate(kept.get(lost, size))
+    if lost == "lines":
+        lines.write_bytes(text[: len(text) // 2])
+    elif lost == "content of lines":
+        lines.write_bytes(text[:4000] + bytes(len(text) - 4000 - 100) + text[-100:])
+    export(path, tmp_path / "out.npy", silent)
+    for suffix in (".npy", ".jsonl", ".json"):
+        assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+def test_no_line_of_an_export_is_written_before_its_vector_is_on_disk(
+    index: Index, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.put(items(50))
+    monkeypatch.setattr("rankone.index.npy._BATCH", 8)
+    synced: list[int] = []
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(os.fstat(descriptor).st_size)
+
+    def compare(_: int) -> None:
+        (lines,) = tmp_path.glob(".out-*.jsonl.partial")
+        num_lines = lines.read_bytes().count(b"\n")
+        seen.append(num_lines)
+        assert num_lines * 2 * DIM <= max(synced, default=0)
+
+    seen: list[int] = []
+    monkeypatch.setattr(os, "fsync", fsync)
+    export(path, tmp_path / "out.npy", compare)
+    assert sorted(set(seen)) == [0, 8, 16, 24, 32, 40, 48]
+
+
+def other_model(path: Path, stored: list[Item]) -> list[Item]:
+    make(path, replace(SPEC, fingerprint="b" * 64))
+    return [replace(item, vector=vector) for item, vector in zip(stored, unit(len(stored), DIM, seed=1), strict=True)]
+
+
+def other_dtype(path: Path, stored: list[Item]) -> list[Item]:
+    make(path, replace(SPEC, dtype="float32"))
+    return stored
+
+
+def other_kind(path: Path, stored: list[Item]) -> list[Item]:
+    make(path, replace(SPEC, kind="compact"))
+    return stored
+
+
+def other_order(path: Path, stored: list[Item]) -> list[Item]:
+    make(path, SPEC)
+    return stored[::-1]
+
+
+def dropped_and_filled_again(path: Path, stored: list[Item]) -> list[Item]:
+    path.unlink()
+    make(path, SPEC)
+    return [replace(stored[0], metadata={"n": 7}), *stored[1:]]
+
+
+@pytest.mark.parametrize(
+    ("name", "remake"),
+    [
+        ("new", other_model),
+        ("new", other_dtype),
+        ("new", other_kind),
+        ("new", other_order),
+        ("default", dropped_and_filled_again),
+    ],
+)
+def test_an_export_does_not_go_on_with_what_another_index_began(
+    path: Path, tmp_path: Path, name: str, remake: Callable[[Path, list[Item]], list[Item]]
+) -> None:
+    """Of as many items under the same ids, as those of one folder are, and with the same sequence."""
+
+    def stop(count: int) -> None:
+        if count:
+            raise KeyboardInterrupt
+
+    stored, other = items(30), tmp_path / f"{name}.sqlite"
+    index = Index(path)
+    index.put(stored)
+    index.close()
+    with pytest.raises(KeyboardInterrupt):
+        export(path, tmp_path / "out.npy", stop)
+    wanted = remake(other, stored)
+    index = Index(other)
+    index.put(wanted)
+    index.close()
+    told: list[int] = []
+    export(other, tmp_path / "out.npy", told.append)
+    assert (told[0], sum(told)) == (0, 30)
+    export(other, tmp_path / "whole.npy", silent)
+    for suffix in (".npy", ".jsonl", ".json"):
+        assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+def test_an_import_that_broke_off_goes_on_and_mends_what_differs(path: Path, tmp_path: Path) -> None:
+    index = Index(path)
+    index.put(items(700))
+    index.close()
+    export(path, tmp_path / "out.npy", silent)
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    other = tmp_path / "b.sqlite"
+    with pytest.raises(KeyboardInterrupt):
+        load_items(tmp_path / "out.npy", other, None, stop)
+    assert load_items(tmp_path / "out.npy", other, None, silent) == 700 - 512
+    index = Index(other)
+    index.put([replace(items(1)[0], metadata={})])
+    index.close()
+    assert load_items(tmp_path / "out.npy", other, None, silent) == 1
+    assert sorted(everything(other)) == everything(path)
+
+
+def test_files_that_are_no_export_are_refused(path: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "mine.npy", unit(2, DIM))
+    (tmp_path / "mine.jsonl").write_bytes(b'{"id": "a"}\n{"id": "b", "metadata": {"x": 1}}\n')
+    with pytest.raises(IndexProblem, match="does not say which model made it"):
+        load_items(tmp_path / "mine.npy", path, None, silent)
+    assert load_items(tmp_path / "mine.npy", path, SPEC, silent) == 2
+    with pytest.raises(IndexConflict, match="was made with the bundle"):
+        load_items(tmp_path / "mine.npy", path, Spec("b" * 64, DIM), silent)
+    np.save(tmp_path / "mine.npy", 2 * unit(2, DIM))
+    with pytest.raises(IndexProblem, match="the vector of 'a' is no embedding of 32 numbers and length 1"):
+        load_items(tmp_path / "mine.npy", path, SPEC, silent)
+    np.save(tmp_path / "pickle.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "pickle.jsonl").write_bytes(b'{"id": "a"}\n')
+    with pytest.raises(IndexProblem, match="cannot be read: Array can't be memory-mapped: Python objects in dtype"):
+        load_items(tmp_path / "pickle.npy", path, SPEC, silent)
+    with pytest.raises(IndexProblem, match="written to and read from .npy or .parquet"):
+        export(path, tmp_path / "x.csv", silent)
+    with pytest.raises(IndexProblem, match="x.npy is not there"):
+        load_items(tmp_path / "x.npy", path, None, silent)
+    with pytest.raises(UnknownIndex, match="no index 'mine' in .*; there are: default"):
+        file_of(tmp_path, "mine")
+
+
+def test_the_same_file_and_what_looks_alike(index: Index, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over several tiles: a pair in one and pairs across, none named twice, and no equal files among those that are near."""
+    monkeypatch.setattr("rankone.index.duplicates._HEIGHT", 64)
+    stored = items(200)
+    a, b = np.asarray(stored[3].vector), np.asarray(unit(1, DIM, seed=77)[0])
+    near = (a + 0.1 * b) / np.linalg.norm(a + 0.1 * b)
+    index.put(stored)
+    index.put(
+        [Item("copy", stored[10].vector, {}, stored[10].sha256), Item("near", near), Item("twin", stored[20].vector)]
+    )
+    found = find_duplicates(path, 0.98, 10, silent)
+    assert found.same == [["010", "copy"]]
+    assert [pair[1:] for pair in found.near] == [("020", "twin"), ("003", "near")]
+    assert found.near[0][0] == pytest.approx(1, abs=1e-3)
+    assert found.left_out == 0
+    assert find_duplicates(path, 0.98, 1, silent).near == found.near[:1]
+    assert find_duplicates(path, 0.98, 1, silent).left_out == 1

@@ -1,0 +1,149 @@
+"""The app in this process for most tests, and as a process of its own, without torch, for what only a process shows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from rankone.client import Client
+from rankone.index import Indexes, serve
+from rankone.model.bundle import Bundle
+from rankone.service.app import create_app
+from rankone.service.bundles import Models
+from rankone.service.metrics import Metrics
+from rankone.service.runtime import Runtime, load
+from rankone.service.settings import Settings
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.fixture
+def settings(bundle: Bundle, tmp_path: Path) -> Settings:
+    return Settings(bundle=bundle.path, data=tmp_path / "index", max_images=8, max_batch=3, max_request_bytes=2_000_000)
+
+
+@pytest.fixture(scope="session")
+async def loaded(
+    anyio_backend: str, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Runtime]:
+    """An engine and decode workers, started once a session."""
+    settings = Settings(bundle=bundle.path, data=tmp_path_factory.mktemp("loaded"), max_batch=3)
+    indexes = Indexes(settings.data)
+    runtime = await load(bundle, settings, Metrics(), indexes)
+    yield runtime
+    await runtime.close()
+    indexes.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]:
+    """The app, ready, with settings and an index of its own, and the engine and workers that `loaded` has."""
+    app = create_app(settings, fail)
+    app.state.indexes = Indexes(settings.data)
+    view = serve(app.state.indexes, loaded.bundle.fingerprint, loaded.bundle.manifest.dim)
+    app.state.service.runtime = replace(loaded, settings=settings, indexes=view)
+    app.state.metrics.watch_indexes(lambda: {name: view.count(name) for name in view.names()})
+    app.state.models = Models(settings, app.state.service, app.state.metrics, app.state.indexes)
+    yield app
+    app.state.indexes.close()
+
+
+@pytest.fixture
+async def app(anyio_backend: str, settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]:
+    async with serving(settings, loaded) as app:
+        yield app
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        yield client
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service")
+
+
+def multipart(images: list[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("images", ("image", image)) for image in images]
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision"):
+            raise ImportError(f"{name} is not to be had here")
+
+sys.meta_path.insert(0, Block())
+from rankone.__main__ import main
+main()
+"""
+
+Start = Callable[..., "Process"]
+
+
+class Process:
+    """`rankone serve` on a free port, with torch made unimportable."""
+
+    def __init__(self, bundle: Path, data: Path, **settings: object) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        flags = ["serve", "--bundle", str(bundle), "--data", str(data), "--port", str(self.port)]
+        given = {f"RANKONE_{name.upper()}": str(value) for name, value in {"drain_s": 0.2, **settings}.items()}
+        environment = {**os.environ, "PYTHONPATH": os.getcwd(), **given}
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads would stop it
+        self.popen = subprocess.Popen(
+            [sys.executable, "-c", WITHOUT_TORCH, *flags], env=environment, stdout=self._log, stderr=subprocess.STDOUT
+        )
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def ready(self) -> Client:
+        client = Client(self.url)
+        client.wait_until_ready(timeout_s=60)
+        return client
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """The exit status and all it printed."""
+        with contextlib.suppress(ProcessLookupError):
+            self.popen.send_signal(number)
+        self.popen.wait(timeout=60)
+        self._log.seek(0)
+        return self.popen.returncode, self._log.read().decode()
+
+    def close(self) -> None:
+        """Ends it, whatever became of it."""
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait(timeout=60)
+        self._log.close()
+
+
+@pytest.fixture
+def start(bundle: Bundle, tmp_path: Path) -> Iterator[Start]:
+    """Starts services over the same index; whatever still runs at the end is killed."""
+    started: list[Process] = []
+
+    def start_one(bundle_path: Path = bundle.path, **settings: object) -> Process:
+        started.append(Process(bundle_path, tmp_path / "index", **settings))
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        process.close()
