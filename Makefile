@@ -34,7 +34,7 @@ bench: $(READY)  ## measure speed, as ratios against named rivals (ARGS="head sk
 quality: peers  ## measure what fine-tuning gains, with learned filters on pictures that are downloaded (an hour)
 	$(BIN)/rankone bench fine-tuning
 
-peers: $(READY)  ## add the other services that `make bench` measures against, where it can
+peers: $(READY)  ## add the other services that `make bench` measures against
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-peers.lock
 
 # Of the peers one wants onnxruntime, whose files would take the place of onnxruntime-gpu's.
@@ -48,13 +48,14 @@ lock: $(READY)  ## renew all locks from pyproject.toml: of this environment, of 
 	rm .constraints .excludes
 	$(MAKE) --always-make docker/requirements-gpu.lock docker/requirements-cpu.lock
 
-# The images install the versions that are tested: requirements.lock constrains both, and names the CPU builds' versions.
+# The images install the versions that are tested. The builds for CPUs are other packages, held at the same versions.
 docker/requirements-gpu.lock:
-	$(COMPILE) --constraint requirements.lock --extra parquet --extra tensorboard --extra traces pyproject.toml --output-file $@
+	$(COMPILE) --constraint requirements.lock --extra gpu --extra train --extra parquet --extra tensorboard --extra traces \
+		pyproject.toml --output-file $@
 
 docker/requirements-cpu.lock:
 	sed -nE 's/^onnxruntime-gpu(==[^ ]+).*/onnxruntime\1/p; s/^faiss-gpu(==[^ ]+).*/faiss-cpu\1/p' requirements.lock | \
-		$(COMPILE) --constraint requirements.lock --excludes docker/not-in-cpu.txt --extra traces pyproject.toml - --output-file $@
+		$(COMPILE) --constraint requirements.lock --extra cpu --extra traces pyproject.toml - --output-file $@
 
 clean:  ## remove the environment, the demo's data and run, and caches
 	rm -rf .venv data/photos runs/demo .mypy_cache .pytest_cache .ruff_cache

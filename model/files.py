@@ -7,7 +7,9 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the entries of a directory, are on disk."""
+    """Waits until a file, or the entries of a directory, are on disk. Windows cannot sync directories."""
+    if os.name == "nt" and path.is_dir():
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

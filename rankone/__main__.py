@@ -45,7 +45,7 @@ def main() -> None:
 
 def run(name: str, arguments: list[str]) -> int:
     """Runs one command with its flags; returns the exit status."""
-    with explained() as outcome:
+    with explained(name) as outcome:
         getattr(importlib.import_module(COMMANDS[name][0]), name)(arguments)
     return outcome.status
 

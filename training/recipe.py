@@ -134,7 +134,7 @@ def explain(error: ValidationError) -> str:
 
 
 def _read(name_or_path: str) -> str:
-    packaged = resources.files("training").joinpath("recipes")
+    packaged = resources.files("rankone.training").joinpath("recipes")
     names = sorted(entry.name.removesuffix(".yaml") for entry in packaged.iterdir() if entry.name.endswith(".yaml"))
     if name_or_path in names:
         return packaged.joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How a command ends: with a sentence for what the user can mend, with a traceback for what we must."""
+"""How a command ends: with a sentence for what the user can mend, with a traceback for a fault of ours."""
 
 from __future__ import annotations
 
@@ -13,10 +13,26 @@ from pydantic import ValidationError
 
 from rankone.model.errors import Interrupted, RankoneError
 
-_OF_THE_MACHINE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
-"""A full, read-only or forbidden disk: nothing that a change of our code would mend."""
-_LEFT_OUT: Final = frozenset({"matplotlib", "onnx", "onnxscript", "skimage", "torch", "torchvision"})
-"""What an installation that only serves may lack, as the image `cpu` does; no route and no query needs it."""
+_DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
+"""A full, read-only or forbidden disk: no change of our code would help."""
+_TRAINING: Final = frozenset({"matplotlib", "onnx", "onnxscript", "safetensors", "skimage", "torchvision", "yaml"})
+_SERVING: Final = frozenset(
+    {
+        "faiss",
+        "fastapi",
+        "fastapi_offline",
+        "onnxruntime",
+        "prometheus_client",
+        "pydantic_settings",
+        "python_multipart",
+        "starlette",
+        "uvicorn",
+        "uvloop",
+    }
+)
+_EITHER: Final = frozenset({"PIL", "torch"})
+_TRAINS: Final = frozenset({"train", "evaluate", "export", "bundle", "data", "tables", "bench", "demo"})
+"""The commands that need the extra `train`."""
 
 
 @dataclass
@@ -27,8 +43,8 @@ class Outcome:
 
 
 @contextmanager
-def explained() -> Iterator[Outcome]:
-    """Turns errors meant for the user into one sentence on standard error."""
+def explained(command: str) -> Iterator[Outcome]:
+    """Prints errors that are meant for the user as one sentence on standard error."""
     outcome = Outcome()
     try:
         yield outcome
@@ -38,20 +54,30 @@ def explained() -> Iterator[Outcome]:
         outcome.status = 130 if isinstance(error, Interrupted) else 2
         print(f"rankone: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
-        if error.name not in _LEFT_OUT:
+        advice = _how_to_install(command, error.name)
+        if advice is None:
             raise
         outcome.status = 2
-        print(
-            f"rankone: this command needs {error.name}, which an installation that only serves leaves out",
-            file=sys.stderr,
-        )
+        print(f"rankone: `rankone {command}` {advice}", file=sys.stderr)
     except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
+        if error.errno not in _DISK_ERRORS:
             raise
         outcome.status = 2
-        print(f"rankone: {error}; mend that, and repeat the command", file=sys.stderr)
+        print(f"rankone: {error}; solve that, then repeat the command", file=sys.stderr)
     except ValidationError as error:
         outcome.status = 2
         for part in error.errors():
             field = ".".join(map(str, part["loc"])) or "settings"
             print(f"rankone: {field}: {part['msg']}", file=sys.stderr)
+
+
+def _how_to_install(command: str, module: str | None) -> str | None:
+    """What to install where `module` is missing; None where no extra brings it."""
+    name = (module or "").partition(".")[0]
+    if name == "benchmarks":
+        return "measures, and is not part of the installed package; run it from a clone of the repository"
+    if name in _TRAINING or (name in _EITHER and command in _TRAINS):
+        return f"needs {name}: pip install 'rankone[train]'"
+    if name in _SERVING or name in _EITHER:
+        return f"needs {name}: pip install 'rankone[cpu]', or 'rankone[gpu]' for an NVIDIA GPU"
+    return None

@@ -67,14 +67,18 @@ def test_the_images_have_the_versions_that_are_tested(lock: str) -> None:
         assert versions == tested[smaller.get(name, name)], name
 
 
-def test_the_locks_hold_all_that_is_asked_for_and_only_the_small_one_leaves_things_out() -> None:
-    wanted = {re.split(r"[>=\[]", requirement)[0] for requirement in PROJECT["dependencies"]}
-    left_out = set(re.findall(r"^[a-z-]+$", (ROOT / "docker" / "not-in-cpu.txt").read_text(), re.MULTILINE))
-    assert wanted <= set(pinned("docker/requirements-gpu.lock"))
-    cpu = set(pinned("docker/requirements-cpu.lock"))
-    assert wanted - cpu == left_out
-    assert {"onnxruntime", "faiss-cpu"} <= cpu
-    assert "pytest" not in pinned("docker/requirements-gpu.lock")
+def test_each_lock_holds_what_its_extra_asks_for() -> None:
+    extras = PROJECT["optional-dependencies"]
+
+    def named(*extra: str) -> set[str]:
+        requirements = [*PROJECT["dependencies"], *(line for name in extra for line in extras[name])]
+        return {re.split(r"[>=\[]", line)[0] for line in requirements} - {"rankone"}
+
+    gpu, cpu = set(pinned("docker/requirements-gpu.lock")), set(pinned("docker/requirements-cpu.lock"))
+    assert named("layers", "service", "gpu", "train", "parquet", "tensorboard", "traces") <= gpu
+    assert named("service", "cpu", "traces") <= cpu
+    assert not {"torch", "torchvision", "onnx", "matplotlib", "onnxruntime-gpu", "faiss-gpu"} & cpu
+    assert not {"pytest", "onnxruntime", "faiss-cpu"} & gpu
 
 
 def test_the_service_and_its_queries_need_nothing_that_the_small_image_leaves_out() -> None:

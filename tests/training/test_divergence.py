@@ -162,7 +162,7 @@ def test_what_is_too_high_is_twice_the_start_or_half_of_what_guessing_costs() ->
 
 
 def test_every_recipe_of_the_package_bounds_the_gradient() -> None:
-    names = [entry.name for entry in resources.files("training").joinpath("recipes").iterdir()]
+    names = [entry.name for entry in resources.files("rankone.training").joinpath("recipes").iterdir()]
     assert len(names) >= 7
     assert {load_recipe(name.removesuffix(".yaml")).clip_norm for name in names if name.endswith(".yaml")} == {1.0}
 
