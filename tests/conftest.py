@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 import rankone.model.backbone
@@ -34,6 +35,10 @@ RECIPE = Recipe(
     phase2=Phase(epochs=1, learning_rate=1e-5, batch_size=8),
 )
 """The real code path at full size, 512 channels and 10,000 dimensions, on small images."""
+
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers share the cores
 
 
 @pytest.fixture(autouse=True)
@@ -63,42 +68,65 @@ def light_backbone() -> Iterator[None]:
         yield
 
 
+Make = Callable[[Path], object]
+
+
 @pytest.fixture(scope="session")
-def photos_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[str, Make], Path]:
+    """Makes a folder that all workers of pytest-xdist share: `once(name, make)` calls `make(folder)` in the first of them."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def made(name: str, make: Make) -> Path:
+        folder, done = shared / name, shared / f".{name}.done"
+        with FileLock(shared / f".{name}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def photos_root(once: Callable[[str, Make], Path]) -> Path:
     """All of `photos`, as written."""
-    root = tmp_path_factory.mktemp("data") / "photos"
-    write_photos(root)
-    return root
+    return once("photos", write_photos)
 
 
 @pytest.fixture(scope="session")
-def photos(photos_root: Path, tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+def photos(photos_root: Path, once: Callable[[str, Make], Path]) -> DataSet:
     """Four classes of `photos`, six images to train on and four to test with in each."""
-    root = tmp_path_factory.mktemp("data") / "few"
-    for split, count in (("train", 6), ("test", 4)):
-        for name in CLASSES:
-            (root / split / name).mkdir(parents=True)
-            for path in images_in(photos_root / split / name)[:count]:
-                shutil.copy(path, root / split / name)
-    return load_folder(root)
+
+    def choose(root: Path) -> None:
+        for split, count in (("train", 6), ("test", 4)):
+            for name in CLASSES:
+                (root / split / name).mkdir(parents=True)
+                for path in images_in(photos_root / split / name)[:count]:
+                    shutil.copy(path, root / split / name)
+
+    return load_folder(once("few", choose))
 
 
 @pytest.fixture(scope="session")
-def run_path(photos: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run_path(photos: DataSet, once: Callable[[str, Make], Path]) -> Path:
     """A finished run on `photos`."""
-    path = tmp_path_factory.mktemp("runs") / "run"
-    pipeline.train(photos, RECIPE, path)
-    return path
+    return once("run", lambda path: pipeline.train(photos, RECIPE, path))
 
 
 @pytest.fixture(scope="session")
-def bundle(request: pytest.FixtureRequest, photos: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(request: pytest.FixtureRequest, photos: DataSet, once: Callable[[str, Make], Path]) -> Bundle:
     """The bundle of that run, measured and exported; RANKONE_TEST_BUNDLE names one that an earlier session left."""
     if kept := os.environ.get("RANKONE_TEST_BUNDLE"):
         return open_bundle(Path(kept))
     run_path: Path = request.getfixturevalue("run_path")
-    pipeline.evaluate(run_path, photos)
-    return pipeline.export(run_path, photos, tmp_path_factory.mktemp("bundles") / "photos")
+
+    def export(path: Path) -> None:
+        pipeline.evaluate(run_path, photos)
+        pipeline.export(run_path, photos, path)
+
+    return open_bundle(once("bundle", export))
 
 
 @pytest.fixture(scope="session")

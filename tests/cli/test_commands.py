@@ -131,7 +131,7 @@ def test_the_demo_goes_the_whole_way_and_again(tmp_path: Path) -> None:
 
 
 def test_commands_that_talk_to_a_service_need_no_torch() -> None:
-    code = "import sys; import rankone.query, rankone.serve; sys.exit('torch' in sys.modules)"
+    code = "import sys; import rankone.cli.query, rankone.cli.serve; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

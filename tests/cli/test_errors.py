@@ -55,6 +55,6 @@ def test_a_command_says_which_extra_it_lacks(
     command: str, module: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with explained(command) as outcome:
-        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+        fail(ModuleNotFoundError(f"No module named {module!r}", name=module))
     assert outcome.status == 2
     assert sentence in capsys.readouterr().err

@@ -143,7 +143,7 @@ def test_a_bundle_without_classes_is_measured_by_retrieval_on_any(
 def test_rows_belong_to_images_over_all_batches_and_are_those_of_the_network_in_the_bundle(
     bundle: Bundle, photos: DataSet, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rankone.evaluate.BATCH_SIZE", 5)
+    monkeypatch.setattr("rankone.cli.evaluate.BATCH_SIZE", 5)
     embeddings, logits = outputs(load_engine(bundle, "onnx", "cpu", 2), photos, bundle)
     pixels = np.stack([preprocess(image, bundle.manifest.preprocessing) for image in images])
     with torch.no_grad():
