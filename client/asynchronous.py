@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio  # async only
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, Final, Self, Unpack
 
@@ -16,14 +16,11 @@ import orjson
 from rankone.client import batches, connection, inputs, results
 from rankone.client.batches import Answer, BatchRoute, EncodedInput, OnRejection, Rejection, Source, Value
 from rankone.client.concurrency import map_concurrently
-from rankone.client.connection import DEFAULT_URL, Retries, RetryIf, is_temporary, is_unavailable, never, not_executed
+from rankone.client.connection import DEFAULT_RETRIES, DEFAULT_URL, Retries, RetryIf, is_temporary
 from rankone.client.errors import Outcome, ServiceError, error_of
-from rankone.client.inputs import Image, NewItem, SearchOptions, Vector, json_body, quoted
+from rankone.client.inputs import DEFAULT_INDEX, Image, NewItem, SearchOptions, Vector, json_body, quoted
 from rankone.client.results import Embedding, IndexDescription, Item, Json, Limits, Model, Neighbour, Prediction, Result
 
-DEFAULT_INDEX: Final = "default"
-
-_DEFAULT_RETRIES: Final = Retries()
 _PAGE_SIZE: Final = 1000
 _POLL_S: Final = 0.1
 
@@ -31,13 +28,12 @@ _POLL_S: Final = 0.1
 class AsyncClient:
     """A client of the service at `url`, with `key` or else the key in the environment variable RANKONE_KEY.
 
-    A request takes at most `timeout_s`, or the service's own deadline. If it fails, it is repeated as `retries` says.
+    A request takes at most `timeout_s`, or the service's own deadline. `retries` says how often it is repeated if it fails.
     Methods take any number of inputs and divide them into requests that the service accepts. Each request is carried out
     completely or not at all, but a call that fails halfway leaves what was added before.
-    The `…_iter` methods read their inputs as they go and yield answers in the order of the inputs. If an input cannot be
-    used, they raise, or call `on_rejection` and continue with the others.
+    The `…_iter` methods read their inputs as they go, and yield answers in the same order. At an input that cannot be used
+    they raise or, if `on_rejection` is given, call it and continue with the others.
     They send up to `concurrency` requests at once, and only the inputs of these are in memory.
-
     Every method raises ServiceError if the service refuses a request or cannot be reached.
     """
 
@@ -47,7 +43,7 @@ class AsyncClient:
         *,
         key: str | None = None,
         timeout_s: float | None = None,
-        retries: Retries = _DEFAULT_RETRIES,
+        retries: Retries = DEFAULT_RETRIES,
         transport: httpx.AsyncBaseTransport | None = None,
         concurrency: int = 4,  # async only
     ) -> None:
@@ -75,12 +71,12 @@ class AsyncClient:
 
     async def info(self) -> Json:
         """What the service says about itself: model, limits, versions."""
-        return await self._request("GET", "/info", dict, is_unavailable)
+        return await self._request("GET", "/info", dict, connection.is_unavailable)
 
     async def ready(self) -> bool:
         """Whether the service is ready to answer."""
         try:
-            await self._request("GET", "/readyz", dict, never)
+            await self._request("GET", "/readyz", dict, connection.never)
         except ServiceError as error:
             if error.status != httpx.codes.SERVICE_UNAVAILABLE:
                 raise
@@ -90,18 +86,16 @@ class AsyncClient:
     async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """Returns when the service is ready; raises ServiceError if it is not within `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                await self._request("GET", "/readyz", dict, never)
+        while time.monotonic() < deadline:
+            with suppress(ServiceError):
+                await self._request("GET", "/readyz", dict, connection.never)
                 return
-            except ServiceError:
-                if time.monotonic() > deadline:
-                    raise
             await asyncio.sleep(_POLL_S)
+        await self._request("GET", "/readyz", dict, connection.never)
 
     async def models(self) -> list[Model]:
         """The models that the service has."""
-        return await self._request("GET", "/models", lambda body: [Model.from_json(e) for e in body["models"]])
+        return await self._request("GET", "/models", lambda body: [*map(Model.from_json, body["models"])])
 
     async def load_model(self, name: str, version: str) -> Json:
         """Loads a model and serves it from then on; returns when it is served."""
@@ -110,8 +104,7 @@ class AsyncClient:
     async def embed(self, images: Iterable[Image]) -> Embedding:
         """Embeddings (n, dim) of images, in order."""
         rows = [answer.value async for answer in self.embed_iter(images)]
-        limits = await self._limits()
-        return np.stack(rows) if rows else np.empty((0, limits.dim), np.float32)
+        return np.stack(rows) if rows else np.empty((0, (await self._limits()).dim), np.float32)
 
     def embed_iter(
         self, images: Iterable[Image], on_rejection: OnRejection | None = None
@@ -205,7 +198,7 @@ class AsyncClient:
     async def delete_where(self, condition: Json, index: str = DEFAULT_INDEX) -> int:
         """Deletes the items whose metadata matches a filter; returns how many there were."""
         # Sent twice, it could delete what was added in between.
-        return await self._delete(index, {"filter": condition}, not_executed)
+        return await self._delete(index, {"filter": condition}, connection.not_executed)
 
     async def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
         """An item, with its embedding if `vector` is true."""
@@ -218,12 +211,8 @@ class AsyncClient:
         params: Json = {"limit": _PAGE_SIZE}
         if condition is not None:
             params["filter"] = orjson.dumps(condition).decode()
-
-        def parse(body: Json) -> tuple[list[Item], str | None]:
-            return [Item.from_json(entry) for entry in body["items"]], body["next_cursor"]
-
         while True:
-            page, cursor = await self._request("GET", f"/indexes/{quoted(index)}/items", parse, params=params)
+            page, cursor = await self._request("GET", f"/indexes/{quoted(index)}/items", results.to_page, params=params)
             for item in page:
                 yield item
             if cursor is None:
@@ -232,9 +221,7 @@ class AsyncClient:
 
     async def indexes(self) -> list[IndexDescription]:
         """All indexes."""
-        return await self._request(
-            "GET", "/indexes", lambda body: [IndexDescription.from_json(e) for e in body["indexes"]]
-        )
+        return await self._request("GET", "/indexes", lambda body: [*map(IndexDescription.from_json, body["indexes"])])
 
     async def create_index(self, index: str, **options: Any) -> IndexDescription:
         """Creates an index, if there is none of this name."""
@@ -247,13 +234,12 @@ class AsyncClient:
 
     async def count(self, index: str = DEFAULT_INDEX) -> int:
         """How many items the index holds."""
-        description = await self.describe_index(index)
-        return description.count or 0
+        return (await self.describe_index(index)).count or 0
 
     async def drop_index(self, index: str) -> None:
         """Deletes an index with all its items."""
         # Sent twice, it would fail the second time.
-        await self._request("DELETE", f"/indexes/{quoted(index)}", dict, not_executed)
+        await self._request("DELETE", f"/indexes/{quoted(index)}", dict, connection.not_executed)
 
     async def _stream(
         self, route: BatchRoute[Source, Value], sources: Iterable[Source], on_rejection: OnRejection | None = None
@@ -286,9 +272,8 @@ class AsyncClient:
                     raise
 
     async def _limits(self) -> Limits:
-        """The service's limits, requested once."""
         if self._known_limits is None:
-            self._known_limits = await self._request("GET", "/info", Limits.from_json, is_unavailable)
+            self._known_limits = await self._request("GET", "/info", Limits.from_json, connection.is_unavailable)
         return self._known_limits
 
     async def _delete(self, index: str, body: Json, retry_if: RetryIf) -> int:

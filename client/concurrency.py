@@ -1,7 +1,4 @@
-"""Calls a function with each of many values and yields the results in order: concurrently, or one at a time.
-
-This is the only place where the two clients work differently.
-"""
+"""The only difference between the two clients: how they call a function with many values, with the results in order."""
 
 from __future__ import annotations
 
@@ -17,15 +14,12 @@ Result = TypeVar("Result")
 async def map_concurrently(
     function: Callable[[Value], Coroutine[Any, Any, Result]], values: Iterator[Value], concurrency: int
 ) -> AsyncGenerator[Result]:
-    """Runs up to `concurrency` calls at once; closing the generator cancels them.
-
-    The iterator runs in a thread, because it may read files.
-    """
+    """Runs up to `concurrency` calls at once; closing the generator cancels them."""
     running: deque[asyncio.Task[Result]] = deque()
     try:
         while True:
             while len(running) < concurrency:
-                value = await asyncio.to_thread(next, values, None)
+                value = await asyncio.to_thread(next, values, None)  # in a thread, because it may read files
                 if value is None:
                     break
                 running.append(asyncio.create_task(function(value)))
@@ -39,6 +33,6 @@ async def map_concurrently(
 
 
 def map_sequentially(function: Callable[[Value], Result], values: Iterator[Value]) -> Generator[Result]:
-    """Calls with one value after the other, each when its result is asked for."""
+    """Runs one call after the other, each when its result is requested."""
     for value in values:
         yield function(value)

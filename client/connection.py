@@ -19,9 +19,7 @@ DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 _CONNECT_S: Final = 10.0
 _GRACE_S: Final = 5.0  # on top of `timeout_s`, to receive the service's answer that the deadline has passed
-_READ_S: Final = (
-    300.0  # without `timeout_s`: more than the service's default deadline, and than its slowest route takes
-)
+_READ_S: Final = 300.0  # without `timeout_s`: longer than the slowest route takes
 
 _NOT_CONNECTED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _DISCONNECTED: Final = (httpx.NetworkError, httpx.RemoteProtocolError)
@@ -30,12 +28,9 @@ RetryIf = Callable[[Outcome], bool]
 
 
 def http_options(url: str, key: str | None, timeout_s: float | None) -> dict[str, Any]:
-    """The arguments of httpx.Client and httpx.AsyncClient.
+    """The arguments of httpx.Client and httpx.AsyncClient; raises ServiceError if the URL or the key is invalid.
 
     Without `timeout_s`, no deadline is sent, because any number could exceed the service's maximum.
-
-    Raises:
-        ServiceError: the URL is invalid, or the key has characters that a header cannot hold.
     """
     key = key or os.environ.get("RANKONE_KEY")
     headers = {} if timeout_s is None else {"x-request-timeout": f"{timeout_s:g}"}
@@ -76,6 +71,9 @@ class Retries:
         return None if num_failed >= self.attempts or elapsed_s + wait > self.total_s else wait
 
 
+DEFAULT_RETRIES: Final = Retries()
+
+
 def is_temporary(outcome: Outcome) -> bool:
     """For requests that may run twice: the service is busy or unavailable, or a connection failed."""
     return is_unavailable(outcome) or isinstance(outcome, _NOT_CONNECTED + _DISCONNECTED)
@@ -86,8 +84,7 @@ def not_executed(outcome: Outcome) -> bool:
 
     503 is not enough: a proxy also answers it when it loses its connection to the service during a request.
     """
-    is_busy = isinstance(outcome, httpx.Response) and outcome.status_code == httpx.codes.TOO_MANY_REQUESTS
-    return is_busy or isinstance(outcome, _NOT_CONNECTED)
+    return isinstance(outcome, _NOT_CONNECTED) or (isinstance(outcome, httpx.Response) and outcome.status_code == 429)
 
 
 def is_unavailable(outcome: Outcome) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 from urllib.parse import quote
 
 import numpy as np
@@ -17,7 +17,9 @@ import orjson
 
 from rankone.client.results import Json
 
-quoted = partial(quote, safe="")  # for names in paths
+DEFAULT_INDEX: Final = "default"
+
+quoted = partial(quote, safe="")  # makes one segment of a path from a name
 
 Image = bytes | Path
 Vector = npt.NDArray[np.floating]
@@ -48,11 +50,7 @@ class SearchOptions(TypedDict, total=False):
 def new_items(
     sources: Iterable[Image] | Iterable[Vector], ids: Iterable[str] | None, metadata: Iterable[Json] | None
 ) -> Iterator[NewItem]:
-    """Items to add, each with its id and metadata if they are given.
-
-    Raises:
-        ValueError: the number of ids or metadata differs from that of the sources.
-    """
+    """Items to add, with their ids and metadata if given; raises ValueError if these are not as many as the sources."""
     columns = {"source": sources, "id": ids, "metadata": metadata}
     given: dict[str, Iterable[Any]] = {name: values for name, values in columns.items() if values is not None}
     lengths = {len(values) for values in given.values() if isinstance(values, Sized)}

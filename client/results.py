@@ -91,12 +91,13 @@ class Limits:
         return cls(info["dim"], info["limits"]["max_images"], info["limits"]["max_request_bytes"])
 
 
-def parse_response(response: httpx.Response, parse: Callable[[Any], Result]) -> Result:
-    """Decodes a response, an array or JSON, and parses it.
+def to_page(body: Json) -> tuple[list[Item], str | None]:
+    """The items of a page, and the cursor of the next page, if there is one."""
+    return [Item.from_json(entry) for entry in body["items"]], body["next_cursor"]
 
-    Raises:
-        ServiceError: the response is not what the client expects.
-    """
+
+def parse_response(response: httpx.Response, parse: Callable[[Any], Result]) -> Result:
+    """Decodes a response, an array or JSON, and parses it; raises ServiceError if it is not as expected."""
     try:
         if response.headers.get("content-type") == "application/x-npy":
             return parse(np.load(io.BytesIO(response.content), allow_pickle=False))

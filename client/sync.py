@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, Final, Self, Unpack
 
@@ -15,14 +15,11 @@ import orjson
 from rankone.client import batches, connection, inputs, results
 from rankone.client.batches import Answer, BatchRoute, EncodedInput, OnRejection, Rejection, Source, Value
 from rankone.client.concurrency import map_sequentially
-from rankone.client.connection import DEFAULT_URL, Retries, RetryIf, is_temporary, is_unavailable, never, not_executed
+from rankone.client.connection import DEFAULT_RETRIES, DEFAULT_URL, Retries, RetryIf, is_temporary
 from rankone.client.errors import Outcome, ServiceError, error_of
-from rankone.client.inputs import Image, NewItem, SearchOptions, Vector, json_body, quoted
+from rankone.client.inputs import DEFAULT_INDEX, Image, NewItem, SearchOptions, Vector, json_body, quoted
 from rankone.client.results import Embedding, IndexDescription, Item, Json, Limits, Model, Neighbour, Prediction, Result
 
-DEFAULT_INDEX: Final = "default"
-
-_DEFAULT_RETRIES: Final = Retries()
 _PAGE_SIZE: Final = 1000
 _POLL_S: Final = 0.1
 
@@ -30,13 +27,12 @@ _POLL_S: Final = 0.1
 class Client:
     """A client of the service at `url`, with `key` or else the key in the environment variable RANKONE_KEY.
 
-    A request takes at most `timeout_s`, or the service's own deadline. If it fails, it is repeated as `retries` says.
+    A request takes at most `timeout_s`, or the service's own deadline. `retries` says how often it is repeated if it fails.
     Methods take any number of inputs and divide them into requests that the service accepts. Each request is carried out
     completely or not at all, but a call that fails halfway leaves what was added before.
-    The `…_iter` methods read their inputs as they go and yield answers in the order of the inputs. If an input cannot be
-    used, they raise, or call `on_rejection` and continue with the others.
+    The `…_iter` methods read their inputs as they go, and yield answers in the same order. At an input that cannot be used
+    they raise or, if `on_rejection` is given, call it and continue with the others.
     They send one request at a time, and only its inputs are in memory.
-
     Every method raises ServiceError if the service refuses a request or cannot be reached.
     """
 
@@ -46,7 +42,7 @@ class Client:
         *,
         key: str | None = None,
         timeout_s: float | None = None,
-        retries: Retries = _DEFAULT_RETRIES,
+        retries: Retries = DEFAULT_RETRIES,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._http = httpx.Client(**connection.http_options(url, key, timeout_s), transport=transport)
@@ -70,12 +66,12 @@ class Client:
 
     def info(self) -> Json:
         """What the service says about itself: model, limits, versions."""
-        return self._request("GET", "/info", dict, is_unavailable)
+        return self._request("GET", "/info", dict, connection.is_unavailable)
 
     def ready(self) -> bool:
         """Whether the service is ready to answer."""
         try:
-            self._request("GET", "/readyz", dict, never)
+            self._request("GET", "/readyz", dict, connection.never)
         except ServiceError as error:
             if error.status != httpx.codes.SERVICE_UNAVAILABLE:
                 raise
@@ -85,18 +81,16 @@ class Client:
     def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """Returns when the service is ready; raises ServiceError if it is not within `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                self._request("GET", "/readyz", dict, never)
+        while time.monotonic() < deadline:
+            with suppress(ServiceError):
+                self._request("GET", "/readyz", dict, connection.never)
                 return
-            except ServiceError:
-                if time.monotonic() > deadline:
-                    raise
             time.sleep(_POLL_S)
+        self._request("GET", "/readyz", dict, connection.never)
 
     def models(self) -> list[Model]:
         """The models that the service has."""
-        return self._request("GET", "/models", lambda body: [Model.from_json(e) for e in body["models"]])
+        return self._request("GET", "/models", lambda body: [*map(Model.from_json, body["models"])])
 
     def load_model(self, name: str, version: str) -> Json:
         """Loads a model and serves it from then on; returns when it is served."""
@@ -105,8 +99,7 @@ class Client:
     def embed(self, images: Iterable[Image]) -> Embedding:
         """Embeddings (n, dim) of images, in order."""
         rows = [answer.value for answer in self.embed_iter(images)]
-        limits = self._limits()
-        return np.stack(rows) if rows else np.empty((0, limits.dim), np.float32)
+        return np.stack(rows) if rows else np.empty((0, self._limits().dim), np.float32)
 
     def embed_iter(
         self, images: Iterable[Image], on_rejection: OnRejection | None = None
@@ -200,7 +193,7 @@ class Client:
     def delete_where(self, condition: Json, index: str = DEFAULT_INDEX) -> int:
         """Deletes the items whose metadata matches a filter; returns how many there were."""
         # Sent twice, it could delete what was added in between.
-        return self._delete(index, {"filter": condition}, not_executed)
+        return self._delete(index, {"filter": condition}, connection.not_executed)
 
     def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
         """An item, with its embedding if `vector` is true."""
@@ -213,12 +206,8 @@ class Client:
         params: Json = {"limit": _PAGE_SIZE}
         if condition is not None:
             params["filter"] = orjson.dumps(condition).decode()
-
-        def parse(body: Json) -> tuple[list[Item], str | None]:
-            return [Item.from_json(entry) for entry in body["items"]], body["next_cursor"]
-
         while True:
-            page, cursor = self._request("GET", f"/indexes/{quoted(index)}/items", parse, params=params)
+            page, cursor = self._request("GET", f"/indexes/{quoted(index)}/items", results.to_page, params=params)
             yield from page
             if cursor is None:
                 return
@@ -226,7 +215,7 @@ class Client:
 
     def indexes(self) -> list[IndexDescription]:
         """All indexes."""
-        return self._request("GET", "/indexes", lambda body: [IndexDescription.from_json(e) for e in body["indexes"]])
+        return self._request("GET", "/indexes", lambda body: [*map(IndexDescription.from_json, body["indexes"])])
 
     def create_index(self, index: str, **options: Any) -> IndexDescription:
         """Creates an index, if there is none of this name."""
@@ -239,13 +228,12 @@ class Client:
 
     def count(self, index: str = DEFAULT_INDEX) -> int:
         """How many items the index holds."""
-        description = self.describe_index(index)
-        return description.count or 0
+        return self.describe_index(index).count or 0
 
     def drop_index(self, index: str) -> None:
         """Deletes an index with all its items."""
         # Sent twice, it would fail the second time.
-        self._request("DELETE", f"/indexes/{quoted(index)}", dict, not_executed)
+        self._request("DELETE", f"/indexes/{quoted(index)}", dict, connection.not_executed)
 
     def _stream(
         self, route: BatchRoute[Source, Value], sources: Iterable[Source], on_rejection: OnRejection | None = None
@@ -277,9 +265,8 @@ class Client:
                     raise
 
     def _limits(self) -> Limits:
-        """The service's limits, requested once."""
         if self._known_limits is None:
-            self._known_limits = self._request("GET", "/info", Limits.from_json, is_unavailable)
+            self._known_limits = self._request("GET", "/info", Limits.from_json, connection.is_unavailable)
         return self._known_limits
 
     def _delete(self, index: str, body: Json, retry_if: RetryIf) -> int:

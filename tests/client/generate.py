@@ -18,6 +18,7 @@ SUBSTITUTIONS: Final = (
     (r'\A""".*"""\n', HEADER),
     (r"(?m)^.*# async only\n", ""),
     (r"\basync (def|for|with)\b", r"\1"),
+    (r"\(await (\S+?)\)\.", r"\1."),
     (r"\bawait ", ""),
     (r"\bAsync(BaseTransport|Client|Generator)\b", r"\1"),
     (r"\b__a(enter|exit)__\b", r"__\1__"),

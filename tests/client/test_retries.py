@@ -23,7 +23,9 @@ PROXY: Outcome = (503, {"retry-after": "5"}, {"detail": "the service does not an
 LOADING: Outcome = (503, {}, {"detail": "loading"})
 
 DEFAULT = {"retries": Retries()}
-BY_IDS, BY_FILTER, DROP = ("delete", ["a"]), ("delete_where", {}), ("drop_index", "x")
+BY_IDS: tuple[Any, ...] = ("delete", ["a"])
+BY_FILTER: tuple[Any, ...] = ("delete_where", {})
+DROP: tuple[Any, ...] = ("drop_index", "x")
 
 
 def service_of(*outcomes: Outcome) -> Service:
