@@ -160,8 +160,8 @@ class AsyncClient:
     ) -> list[Neighbour]:
         """The items nearest to those with the `positive` ids and far from those with the `negative` ids."""
         body = json_body({**options, "positive": list(positive)} | ({"negative": list(negative)} if negative else {}))
-        (found,) = await self._request("POST", f"/indexes/{quoted(index)}/search", batches.to_neighbours, **body)
-        return found
+        path = f"/indexes/{quoted(index)}/search"
+        return await self._request("POST", path, lambda body: batches.to_neighbours(body)[0], **body)
 
     async def add(
         self,
@@ -197,7 +197,7 @@ class AsyncClient:
 
     async def delete_where(self, condition: Json, index: str = DEFAULT_INDEX) -> int:
         """Deletes the items whose metadata matches a filter; returns how many there were."""
-        # Sent twice, it could delete what was added in between.
+        # Sent twice, the request could delete what was added in between.
         return await self._delete(index, {"filter": condition}, connection.not_executed)
 
     async def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
@@ -238,7 +238,7 @@ class AsyncClient:
 
     async def drop_index(self, index: str) -> None:
         """Deletes an index with all its items."""
-        # Sent twice, it would fail the second time.
+        # Sent twice, the request would fail, because the index is gone.
         await self._request("DELETE", f"/indexes/{quoted(index)}", dict, connection.not_executed)
 
     async def _stream(

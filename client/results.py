@@ -102,6 +102,6 @@ def parse_response(response: httpx.Response, parse: Callable[[Any], Result]) -> 
         if response.headers.get("content-type") == "application/x-npy":
             return parse(np.load(io.BytesIO(response.content), allow_pickle=False))
         return parse(orjson.loads(response.content))
-    except (KeyError, TypeError, ValueError, EOFError) as error:
+    except (LookupError, TypeError, ValueError, EOFError) as error:
         where = f"{response.request.method} {response.request.url.path}"
         raise ServiceError(response.status_code, f"the answer to {where} cannot be read: {error!r}") from error

@@ -155,8 +155,8 @@ class Client:
     ) -> list[Neighbour]:
         """The items nearest to those with the `positive` ids and far from those with the `negative` ids."""
         body = json_body({**options, "positive": list(positive)} | ({"negative": list(negative)} if negative else {}))
-        (found,) = self._request("POST", f"/indexes/{quoted(index)}/search", batches.to_neighbours, **body)
-        return found
+        path = f"/indexes/{quoted(index)}/search"
+        return self._request("POST", path, lambda body: batches.to_neighbours(body)[0], **body)
 
     def add(
         self,
@@ -192,7 +192,7 @@ class Client:
 
     def delete_where(self, condition: Json, index: str = DEFAULT_INDEX) -> int:
         """Deletes the items whose metadata matches a filter; returns how many there were."""
-        # Sent twice, it could delete what was added in between.
+        # Sent twice, the request could delete what was added in between.
         return self._delete(index, {"filter": condition}, connection.not_executed)
 
     def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
@@ -232,7 +232,7 @@ class Client:
 
     def drop_index(self, index: str) -> None:
         """Deletes an index with all its items."""
-        # Sent twice, it would fail the second time.
+        # Sent twice, the request would fail, because the index is gone.
         self._request("DELETE", f"/indexes/{quoted(index)}", dict, connection.not_executed)
 
     def _stream(

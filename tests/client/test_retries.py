@@ -183,6 +183,7 @@ def test_an_array_that_cannot_be_read_is_an_error(call: Call, content: bytes) ->
         (b'{"predictions": [[{"label": "x"}]]}', "classify", ([b"image"],)),
         (b'{"predictions": []}', "classify", ([b"image"],)),
         (b'{"results": null}', "search", ([b"image"],)),
+        (b'{"results": []}', "more_like", (["a"],)),
         (b"[]", "describe_index", ()),
         (b"{}", "delete", (["a"],)),
         (b"{}", "items", ()),
