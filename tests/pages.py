@@ -77,9 +77,10 @@ class Shell:
         )
 
     def _words(self, line: str) -> list[str]:
-        words = shlex.split(line.replace("localhost:8000", f"127.0.0.1:{self._port}"), comments=True)
-        if words[0] == "curl":
-            return [*words, "--silent"]
+        line = line.replace("localhost:8000", f"127.0.0.1:{self._port}")
+        if line.startswith("curl "):
+            return ["sh", "-c", line.replace("curl", "curl --silent --show-error", 1)]
+        words = shlex.split(line)
         assert words[0] == "rankone", line
         url = ["--url", self.url] if _NEEDS_URL.match(line) else []
         return [sys.executable, "-m", *words, *url]
