@@ -15,8 +15,8 @@ import torch
 from benchmarks.phase1 import recipe_of
 from rankone.index import Index, Item, Spec
 from rankone.index.schema import Kind, make
-from rankone.training.datasets import load
-from rankone.training.images import batches
+from rankone.training.data import load
+from rankone.training.data.images import batches
 from rankone.training.pipeline import network_of
 
 Vectors = npt.NDArray[np.float32]

@@ -18,16 +18,16 @@ import torch
 
 from benchmarks.timing import Goal, Timing, console, faster, machine, print_goals, print_table
 from rankone.model.network import Network
-from rankone.training.datasets import DataSet, limited, load
-from rankone.training.embed import Work
+from rankone.training.data import DataSet, limited, load
+from rankone.training.data.images import batches, mirrored
+from rankone.training.embeddings import Work
+from rankone.training.encoder import Forward
 from rankone.training.fit import fit
-from rankone.training.forward import Forward
-from rankone.training.images import batches, mirrored
+from rankone.training.loop import shuffled
 from rankone.training.optimize import Optimization
 from rankone.training.pipeline import network_of
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.run import Run
-from rankone.training.trainer import shuffled
 
 EPOCHS: Final = 50
 RIVAL: Final = "through the network"

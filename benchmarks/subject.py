@@ -17,7 +17,7 @@ from rankone.model.bundle import Bundle, open_bundle
 from rankone.model.engine.base import Images
 from rankone.model.network import build_network
 from rankone.model.preprocessing import preprocess
-from rankone.training.datasets import load
+from rankone.training.data import load
 from rankone.training.export import MIN_IMAGES, Description, export, spread
 from rankone.training.recipe import Recipe
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rankone.client import AsyncClient, Client
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from tests.services import Process, Start, start
 
 __all__ = ["start"]

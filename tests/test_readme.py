@@ -13,7 +13,7 @@ import pytest
 
 from rankone.__main__ import COMMANDS
 from rankone.client import Client
-from rankone.training.datasets.folder import images_in
+from rankone.training.data.folder import images_in
 from tests.services import Process, Start, start
 
 __all__ = ["start"]

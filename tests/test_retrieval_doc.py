@@ -18,7 +18,7 @@ import pytest
 
 from rankone.client import Client, ServiceError
 from rankone.model.bundle import Bundle
-from rankone.training.datasets.folder import images_in
+from rankone.training.data.folder import images_in
 from tests.conftest import CLASSES
 from tests.test_training_doc import port
 

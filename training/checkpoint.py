@@ -27,7 +27,7 @@ from torch import Tensor
 
 from rankone.model.errors import RankoneError
 from rankone.model.files import sync
-from rankone.training.progress import Progress
+from rankone.training.state import Progress
 
 SCHEMA: Final = 2
 _PREFIX: Final = "checkpoint-"

@@ -10,11 +10,19 @@ from typing import Any, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from rankone.training.metrics.arrays import Doubles, Floats, Ints
-from rankone.training.metrics.bootstrap import intervals
-from rankone.training.metrics.calibration import Bin, expected_calibration_error, reliability
-from rankone.training.metrics.classification import confusion_matrix, per_class_accuracy, rank_of_label
-from rankone.training.metrics.retrieval import retrieval_scores
+from rankone.training.metrics import (
+    Bin,
+    Doubles,
+    Floats,
+    Ints,
+    confusion_matrix,
+    expected_calibration_error,
+    intervals,
+    per_class_accuracy,
+    rank_of_label,
+    reliability,
+    retrieval_scores,
+)
 
 FIGURES: Final = (
     "top1",

@@ -30,8 +30,7 @@ from rankone.model.bundle import (
 from rankone.model.network import Network
 from rankone.training.forms import FORMS, EmbeddingOnly
 from rankone.training.parity import MIN_IMAGES, ExportError, check_parity, reference_of
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Recipe
+from rankone.training.recipe import Pooling, Recipe
 
 __all__ = [
     "MIN_IMAGES",

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Final
 
 from rankone.model.network import Network
-from rankone.training.datasets import DataSet
-from rankone.training.embed import Work
+from rankone.training.data import DataSet
+from rankone.training.embeddings import Work
 from rankone.training.journal import Journal
+from rankone.training.loop import Trainer
 from rankone.training.phase1 import phase1
 from rankone.training.phase2 import phase2
-from rankone.training.progress import Progress
+from rankone.training.progress import say
 from rankone.training.report import JSON
 from rankone.training.run import Run
-from rankone.training.steering import steering_of
-from rankone.training.trainer import Trainer
-from rankone.training.watch import say
+from rankone.training.selection import steering_of
+from rankone.training.state import Progress
 
 EMBEDDINGS: Final = "embeddings"
 """Folder of the run for the embeddings of phase 1, where no other is given; gone when the phase is over."""

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol
 
 from rankone.model.errors import RankoneError
-from rankone.training.progress import Progress
+from rankone.training.state import Progress
 
 METRICS: Final = "metrics.jsonl"
 BOARD: Final = "tensorboard"

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from rankone.model.projection import LowRank
-from rankone.training.datasets import Split
-from rankone.training.embed import BATCH_SIZE, Rows, stored
-from rankone.training.images import batches, in_order
+from rankone.training.data import Split
+from rankone.training.data.images import batches, in_order
+from rankone.training.embeddings import BATCH_SIZE, Rows, stored
+from rankone.training.loop import Trainer, counted, shuffled
 from rankone.training.optimize import Optimization
-from rankone.training.trainer import Trainer, counted, shuffled
-from rankone.training.watch import watched
+from rankone.training.progress import watched
 
 _BLOCK: Final = 1024
 

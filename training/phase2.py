@@ -10,13 +10,12 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rankone.model.network import Network
-from rankone.training.divergence import Diverged
-from rankone.training.forward import Forward
-from rankone.training.images import batches, in_order, mirrored
-from rankone.training.optimize import Optimization
+from rankone.training.data.images import batches, in_order, mirrored
+from rankone.training.encoder import Forward
+from rankone.training.loop import Trainer, generator, shuffled
+from rankone.training.optimize import Diverged, Optimization
+from rankone.training.progress import watched
 from rankone.training.run import RunError
-from rankone.training.trainer import Trainer, generator, shuffled
-from rankone.training.watch import watched
 
 
 def phase2(trainer: Trainer) -> None:

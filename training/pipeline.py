@@ -11,24 +11,23 @@ import torch
 from rankone.model.bundle import Bundle, DatasetRecord, TrainingRecord
 from rankone.model.network import Network, build_network
 from rankone.training.checkpoint import latest
-from rankone.training.datasets import DataSet
-from rankone.training.embed import Work, represented
+from rankone.training.data import DataSet
+from rankone.training.data.images import batches
+from rankone.training.embeddings import Work, represented
+from rankone.training.encoder import Forward
 from rankone.training.evaluate import Report
 from rankone.training.evaluate import evaluate as measure
 from rankone.training.export import MIN_IMAGES, Description, library_versions, spread
 from rankone.training.export import export as write_bundle
 from rankone.training.fit import fit
-from rankone.training.forward import Forward
-from rankone.training.images import batches
-from rankone.training.interrupt import stop_on_signal
-from rankone.training.metrics.arrays import Floats
-from rankone.training.progress import Progress
+from rankone.training.metrics import Floats
+from rankone.training.processes import World, joined, stop_on_signal
 from rankone.training.recipe import Recipe
 from rankone.training.report import JSON, Facts, Findings, write_report
 from rankone.training.report.spectrum import spectrum
 from rankone.training.run import Run, RunError
-from rankone.training.steering import steering_of
-from rankone.training.world import World, joined
+from rankone.training.selection import steering_of
+from rankone.training.state import Progress
 
 
 def train(

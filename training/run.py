@@ -24,7 +24,7 @@ from safetensors.torch import save as serialize
 from rankone.model.errors import RankoneError
 from rankone.training import checkpoint
 from rankone.training.checkpoint import State
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from rankone.training.export import library_versions
 from rankone.training.recipe import Recipe, load_recipe
 

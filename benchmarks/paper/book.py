@@ -19,9 +19,9 @@ from benchmarks.paper.measure import Measured, Setting, Workshop
 from benchmarks.paper.plan import TABLES, Row, Table
 from benchmarks.timing import machine
 from rankone.model.errors import RankoneError
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from rankone.training.export import library_versions
-from rankone.training.interrupt import StopRequest
+from rankone.training.processes import StopRequest
 from rankone.training.recipe import Recipe
 
 _COSTS = TypeAdapter(list[Cost])

@@ -14,22 +14,21 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
+from benchmarks.paper.features import RememberedFeatures
 from benchmarks.paper.plan import Row, Table
 from rankone.model.backbone import Backbone
 from rankone.model.bundle import EpochRecord
 from rankone.model.network import Network
 from rankone.model.normalization import RankOneUpdate
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.embed import Work
-from rankone.training.features import RememberedFeatures
+from rankone.training.data import DataSet
+from rankone.training.data.images import batches, in_order
+from rankone.training.embeddings import Work
 from rankone.training.fit import fit
-from rankone.training.images import batches, in_order
-from rankone.training.interrupt import StopRequest
+from rankone.training.processes import StopRequest, World
 from rankone.training.recipe import Recipe
 from rankone.training.report.spectrum import singular_values as spectra
 from rankone.training.run import DataRecord, Run
-from rankone.training.world import World
 
 _BATCH_SIZE = 8
 

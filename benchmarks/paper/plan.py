@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rankone.training.pooling import Pooling
+from rankone.training.recipe import Pooling
 
 DATA_SETS: Final = ("CUB", "Airplane", "MIT", "DTD")
 """The columns of the paper's accuracies, in percent."""

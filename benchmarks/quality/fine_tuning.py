@@ -17,11 +17,10 @@ from benchmarks.quality.filters import learned_filters
 from benchmarks.quality.pictures import objects, textures
 from benchmarks.quality.sources import HOME
 from benchmarks.timing import console, machine
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from rankone.training.export import library_versions
-from rankone.training.interrupt import stop_on_signal
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Recipe, load_recipe
+from rankone.training.processes import stop_on_signal
+from rankone.training.recipe import Pooling, Recipe, load_recipe
 
 SEEDS: Final = (0, 1, 2)
 SYSTEMS: Final[Mapping[str, Pooling]] = {

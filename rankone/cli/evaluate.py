@@ -16,14 +16,14 @@ from rankone.cli.comparison import comparison
 from rankone.model.bundle import Bundle, Manifest, open_bundle
 from rankone.model.engine import Engine, load_engine
 from rankone.model.network import Network, open_network
-from rankone.training.datasets import DataError, DataSet, load
-from rankone.training.embed import BATCH_SIZE
-from rankone.training.images import batches, in_order
-from rankone.training.metrics.arrays import Floats
+from rankone.training.data import DataError, DataSet, load
+from rankone.training.data.images import batches, in_order
+from rankone.training.embeddings import BATCH_SIZE
+from rankone.training.metrics import Floats
 from rankone.training.pipeline import check_device
+from rankone.training.progress import watched
 from rankone.training.report import Facts, Findings, write_report
 from rankone.training.report.spectrum import spectrum
-from rankone.training.watch import watched
 
 
 def evaluate(arguments: list[str]) -> None:

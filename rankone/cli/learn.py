@@ -11,10 +11,10 @@ from tyro.conf import Positional, arg
 
 from rankone.cli import show
 from rankone.training import pipeline
-from rankone.training.datasets import load
+from rankone.training.data import load
+from rankone.training.processes import leading
 from rankone.training.recipe import Recipe, load_recipe
 from rankone.training.run import Run
-from rankone.training.world import leading
 
 
 class Machine(BaseModel):

@@ -13,8 +13,8 @@ from rankone.model.bundle import Bundle, summary
 
 if TYPE_CHECKING:  # the commands that only talk to a service start without torch
     from rankone.training.evaluate import Report
-    from rankone.training.pooling import Pooling
-    from rankone.training.progress import Progress
+    from rankone.training.recipe import Pooling
+    from rankone.training.state import Progress
 
 console = Console(highlight=False)
 _NUM_CLASSES: Final = 10

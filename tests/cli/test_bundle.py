@@ -10,9 +10,8 @@ from rankone.cli.bundle import bundle as command
 from rankone.model.backbone import WeightsError
 from rankone.model.bundle import ONNX, open_bundle
 from rankone.model.engine import load_engine
-from rankone.training.datasets import DataSet
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase
+from rankone.training.data import DataSet
+from rankone.training.recipe import Phase, Pooling
 from tests.conftest import CLASSES, RECIPE
 from tests.light import one_layer
 

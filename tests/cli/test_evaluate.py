@@ -17,14 +17,14 @@ from rankone.model.bundle import Bundle, DatasetRecord, Manifest, open_bundle
 from rankone.model.engine import load_engine
 from rankone.model.network import build_network, open_network
 from rankone.model.preprocessing import preprocess
-from rankone.training.datasets import DataError, DataSet, load
+from rankone.training.data import DataError, DataSet, load
 from rankone.training.evaluate import Report, evaluate
 from rankone.training.export import Description, export
 from rankone.training.metrics import retrieval_scores
-from rankone.training.pooling import Pooling
+from rankone.training.recipe import Pooling
 from rankone.training.report import HTML, JSON
 from tests.conftest import CLASSES, RECIPE
-from tests.training.datasets.trees import cub, dtd
+from tests.training.data.trees import cub, dtd
 
 pytestmark = pytest.mark.usefixtures("_undrawn")
 

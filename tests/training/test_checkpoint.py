@@ -11,10 +11,10 @@ import torch
 
 from rankone.training import checkpoint, pipeline
 from rankone.training.checkpoint import CheckpointError, State, latest, load, save
-from rankone.training.datasets import DataSet
-from rankone.training.progress import Progress
+from rankone.training.data import DataSet
 from rankone.training.recipe import Phase
 from rankone.training.run import Run
+from rankone.training.state import Progress
 from tests.training.test_fit import SMALL
 
 pytestmark = pytest.mark.usefixtures("light_backbone")

@@ -13,17 +13,17 @@ import torch
 
 from rankone.model.errors import Interrupted
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.divergence import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
-from rankone.training.embed import Work
+from rankone.training.data import DataSet
+from rankone.training.embeddings import Work
 from rankone.training.evaluate import Report, doubts, gain
 from rankone.training.fit import fit
+from rankone.training.loop import Trainer
+from rankone.training.optimize import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
 from rankone.training.phase2 import _average
-from rankone.training.progress import Progress
 from rankone.training.recipe import Phase, Recipe, load_recipe
 from rankone.training.run import Run
-from rankone.training.steering import steering_of
-from rankone.training.trainer import Trainer
+from rankone.training.selection import steering_of
+from rankone.training.state import Progress
 from tests.training.test_fit import SMALL, StopAfter, weights
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
@@ -162,7 +162,7 @@ def test_what_is_too_high_is_twice_the_start_or_half_of_what_guessing_costs() ->
 
 
 def test_every_recipe_of_the_package_bounds_the_gradient() -> None:
-    names = [entry.name for entry in resources.files("training").joinpath("recipes").iterdir()]
+    names = [entry.name for entry in resources.files("rankone.training").joinpath("recipes").iterdir()]
     assert len(names) >= 7
     assert {load_recipe(name.removesuffix(".yaml")).clip_norm for name in names if name.endswith(".yaml")} == {1.0}
 

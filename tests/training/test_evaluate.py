@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rankone.training.evaluate import FIGURES, Report, evaluate
-from rankone.training.metrics.retrieval import retrieval_scores
+from rankone.training.metrics import retrieval_scores
 
 ON_A_CIRCLE = np.array([0.0, 0.1, 0.3, 2.0, 2.2])
 EMBEDDINGS = np.stack([np.cos(ON_A_CIRCLE), np.sin(ON_A_CIRCLE)], axis=1)

@@ -19,11 +19,11 @@ from rankone.model.engine import Engine, load_engine
 from rankone.model.network import Network, build_network
 from rankone.model.preprocessing import preprocess
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from rankone.training.export import Description, ExportError, export, spread
 from rankone.training.forms import check_graph
 from rankone.training.parity import check_parity
-from rankone.training.pooling import Pooling
+from rankone.training.recipe import Pooling
 from tests.conftest import RECIPE
 from tests.light import one_layer
 

@@ -10,12 +10,11 @@ from rankone.model.backbone import WeightsError
 from rankone.model.errors import Interrupted
 from rankone.training import pipeline
 from rankone.training.checkpoint import latest
-from rankone.training.datasets import DataSet, Split
-from rankone.training.embed import Work
+from rankone.training.data import DataSet, Split
+from rankone.training.embeddings import Work
 from rankone.training.fit import fit
-from rankone.training.interrupt import StopRequest, stop_on_signal
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase, Recipe
+from rankone.training.processes import StopRequest, stop_on_signal
+from rankone.training.recipe import Phase, Pooling, Recipe
 from rankone.training.run import Run, RunError
 from tests.conftest import RECIPE
 

@@ -16,7 +16,7 @@ import torch
 
 from rankone.training import pipeline
 from rankone.training.checkpoint import latest
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from rankone.training.recipe import Phase
 from tests.training.test_fit import SMALL, weights
 

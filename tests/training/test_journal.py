@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rankone.training.journal import ExtraMissing, Journal
-from rankone.training.progress import Progress
+from rankone.training.state import Progress
 
 
 def lines(folder: Path) -> list[tuple[object, ...]]:

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.divergence import Diverged
-from rankone.training.optimize import Optimization
+from rankone.training.data import DataSet
+from rankone.training.optimize import Diverged, Optimization
 from rankone.training.recipe import Phase, Recipe
 from tests.training.test_fit import SMALL
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.embed import Work
+from rankone.training.data import DataSet
+from rankone.training.embeddings import Work
+from rankone.training.loop import Trainer
 from rankone.training.phase2 import _check_start
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.run import Run, RunError
-from rankone.training.steering import steering_of
-from rankone.training.trainer import Trainer
+from rankone.training.selection import steering_of
 from tests.training.test_fit import SMALL, weights
 from tests.training.test_resume import losses
 

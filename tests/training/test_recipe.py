@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from rankone.model.catalogue import composition
 from rankone.model.composition import compose
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase, Recipe, RecipeError, load_recipe
+from rankone.training.recipe import Phase, Pooling, Recipe, RecipeError, load_recipe
 
 
 def test_the_default_recipe_is_the_papers() -> None:

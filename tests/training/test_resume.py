@@ -15,10 +15,10 @@ from rankone.model import backbone
 from rankone.model.errors import Interrupted
 from rankone.training import pipeline
 from rankone.training.checkpoint import latest
-from rankone.training.datasets import DataSet
-from rankone.training.embed import Work
+from rankone.training.data import DataSet
+from rankone.training.embeddings import Work
 from rankone.training.fit import fit
-from rankone.training.interrupt import StopRequest
+from rankone.training.processes import StopRequest
 from rankone.training.run import Run
 from tests.light import one_layer
 from tests.training.test_fit import SMALL, weights

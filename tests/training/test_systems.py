@@ -20,11 +20,10 @@ from rankone.model.network import build_network
 from rankone.model.preprocessing import preprocess
 from rankone.model.projection import LowRank
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from rankone.training.export import ExportError, check_exportable, export
 from rankone.training.forms import onnx_forward
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase, Recipe
+from rankone.training.recipe import Phase, Pooling, Recipe
 from tests.conftest import RECIPE
 from tests.light import one_layer
 from tests.training.test_export import ALONE

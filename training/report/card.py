@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 
 from rankone.training.evaluate import Report
-from rankone.training.report.blocks import Block, Code, Section, Table, Text
-from rankone.training.report.findings import Facts, Findings
-from rankone.training.report.protocol import steering
-from rankone.training.report.wording import NAMES, percent
+from rankone.training.report.document import Block, Code, Section, Table, Text
+from rankone.training.report.findings import NAMES, Facts, Findings, percent
+from rankone.training.report.sections import steering
 
 
 def card(findings: Findings, report: Report) -> Section:

@@ -1,18 +1,19 @@
-"""What a report is written from: a network's outputs on the test images, how it came to be, and what it is."""
+"""What a report is written from: a network's outputs on the test images, its training and its description."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from rankone.model.bundle import DatasetRecord, TrainingRecord
 from rankone.model.preprocessing import Preprocessing
-from rankone.training.datasets import DataSet
-from rankone.training.metrics.arrays import Floats, Ints
+from rankone.training.data import DataSet
+from rankone.training.evaluate import Report
+from rankone.training.metrics import Floats, Ints
 from rankone.training.report.spectrum import Spectrum
 
 
@@ -65,3 +66,36 @@ class Findings:
     def flattered(self) -> bool:
         """Whether the test images steered, as in much published work: the figures are then those of the best epoch on them."""
         return self.facts.recipe.get("protocol") == "paper"
+
+
+NAMES: Final = {
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "ece": "calibration error",
+    "recall_at_1": "recall@1",
+    "recall_at_2": "recall@2",
+    "recall_at_4": "recall@4",
+    "recall_at_8": "recall@8",
+    "r_precision": "R-precision",
+    "map_at_r": "mAP@R",
+}
+
+
+def percent(value: float) -> str:
+    """A part as it is printed."""
+    return f"{100 * value:.1f} %"
+
+
+def beside(report: Report, name: str) -> str:
+    """What is to be said of a figure in a few words."""
+    if name == "ece":
+        return "15 bins"
+    if name == "top5" and len(report.per_class or ()) <= 5:
+        return "of 5 classes or fewer"
+    return between(report, name)
+
+
+def between(report: Report, name: str) -> str:
+    """The 95 % interval of a figure."""
+    low, high = report.intervals[name]
+    return f"{100 * low:.1f} – {100 * high:.1f} %"

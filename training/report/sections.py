@@ -1,4 +1,4 @@
-"""What a report says of the test images, section by section."""
+"""The sections of a report, from the figures to the spectrum of the features."""
 
 from __future__ import annotations
 
@@ -8,12 +8,36 @@ import numpy as np
 
 from rankone.model.bundle import ReturnRecord
 from rankone.training.evaluate import Report, gain
-from rankone.training.metrics.arrays import Doubles
-from rankone.training.report import pictures
-from rankone.training.report.blocks import Block, Figures, Section, Table, Text
-from rankone.training.report.findings import Findings
-from rankone.training.report.protocol import steering
-from rankone.training.report.wording import NAMES, beside, between, percent
+from rankone.training.metrics import Doubles
+from rankone.training.report import plots
+from rankone.training.report.document import Block, Figures, Section, Table, Text
+from rankone.training.report.findings import NAMES, Findings, beside, between, percent
+
+
+def steering(findings: Findings) -> Text:
+    """One paragraph; a warning where the test images steered, or may have been trained on."""
+    record, trained_on, data = findings.training, findings.facts.trained_on, findings.data
+    if trained_on is not None and (trained_on.name, trained_on.split) != (data.name, data.protocol):
+        return Text(
+            f"The network was trained on {trained_on.name} ({trained_on.split}). These images are of {data.name} "
+            f"({data.protocol}): whether some of them were among those it was trained on is not known here.",
+            "warning",
+        )
+    if findings.flattered:
+        return Text(
+            "These figures flatter the network. The test images themselves steered: the learning rate and the choice of "
+            "epoch followed their error, as is common practice, so the figures are the best of many looks at the same "
+            "images. Expect lower ones on new images.",
+            "warning",
+        )
+    if record is None:
+        return Text("Which images steered the training is not recorded with this network.", "note")
+    return Text(
+        f"What steered the training: {record.steered_by.rstrip('.')}. The test images steered nothing; they were looked at "
+        "once, at the end.",
+        "note",
+    )
+
 
 _IN_FRONT: Final = ("top1", "top5", "ece", "recall_at_1", "r_precision", "map_at_r")
 
@@ -48,7 +72,7 @@ def training(findings: Findings) -> Section:
     else:
         words += f"The network is that of phase {record.chosen[0]}, epoch {record.chosen[1] + 1}."
     returned = [Text(_return(one), "note") for one in record.returns]
-    return Section("Training", [Text(words), *returned, pictures.history(record)])
+    return Section("Training", [Text(words), *returned, plots.history(record)])
 
 
 def _return(record: ReturnRecord) -> str:
@@ -73,7 +97,7 @@ def calibration(report: Report) -> Section:
     words += (
         f" On average the network is {'more' if sides > 0 else 'less'} sure than it is right, by {percent(abs(sides))}."
     )
-    return Section("Calibration", [Text(words), pictures.calibration(report.reliability)])
+    return Section("Calibration", [Text(words), plots.calibration(report.reliability)])
 
 
 def retrieval(report: Report) -> Section:
@@ -87,7 +111,7 @@ def retrieval(report: Report) -> Section:
     rows = [(NAMES[name], percent(report.metrics[name]), between(report, name)) for name in names]
     blocks: list[Block] = [
         Text(words),
-        pictures.retrieval(report),
+        plots.retrieval(report),
         Table(("figure", "value", "95 % interval"), "lrr", rows),
     ]
     if report.num_alone:
@@ -105,7 +129,7 @@ def spectrum(findings: Findings) -> Section:
         f"Singular values of the local features of {len(found.before)} test images, scaled by the root of their number; lines "
         f"are means, bands hold the middle 80 % of the images. RUN is {whose} (eta = {found.eta:g}, K = {found.iterations})."
     )
-    return Section("Spectrum", [Text(words), Text(_ratios(found.before, found.after)), pictures.singular_values(found)])
+    return Section("Spectrum", [Text(words), Text(_ratios(found.before, found.after)), plots.singular_values(found)])
 
 
 def _ratios(before: Doubles, after: Doubles) -> str:

@@ -15,11 +15,11 @@ from torch import Tensor
 from rankone.model.network import Network
 from rankone.model.normalization import RankOneUpdate
 from rankone.model.preprocessing import Preprocessing
-from rankone.training.datasets import Split
+from rankone.training.data import Split
+from rankone.training.data.images import batches, in_order
 from rankone.training.export import spread
-from rankone.training.images import batches, in_order
-from rankone.training.metrics.arrays import Doubles
-from rankone.training.watch import watched
+from rankone.training.metrics import Doubles
+from rankone.training.progress import watched
 
 NUM_IMAGES: Final = 64
 _BATCH_SIZE: Final = 8

@@ -8,11 +8,10 @@ from typing import Final
 
 from rankone.training.evaluate import Report, evaluate
 from rankone.training.report import mistakes, sections
-from rankone.training.report.blocks import Document, Picture, Section, Table
 from rankone.training.report.card import card
+from rankone.training.report.document import Document, Picture, Section, Table
 from rankone.training.report.findings import Findings
-from rankone.training.report.html import html
-from rankone.training.report.markdown import PICTURES, markdown
+from rankone.training.report.markup import PICTURES, html, markdown
 
 JSON: Final = "report.json"
 HTML: Final = "report.html"

@@ -10,10 +10,9 @@ import pytest
 import rankone.model.backbone
 from benchmarks.paper.book import Book, Filled, Plan
 from benchmarks.paper.plan import TABLES, Row, Table
-from rankone.training.datasets import DataSet
-from rankone.training.interrupt import StopRequest
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase
+from rankone.training.data import DataSet
+from rankone.training.processes import StopRequest
+from rankone.training.recipe import Phase, Pooling
 from tests.conftest import RECIPE
 from tests.light import one_layer
 

@@ -10,18 +10,17 @@ import pytest
 import torch
 
 from benchmarks.paper.book import Filled, Plan
+from benchmarks.paper.features import RememberedFeatures
 from benchmarks.paper.measure import Setting, Workshop, singular_values
 from benchmarks.paper.plan import Row, Table
 from rankone.model.backbone import build_backbone
 from rankone.model.network import build_network
 from rankone.model.normalization import RankOneUpdate
-from rankone.training.datasets import DataSet
-from rankone.training.datasets.dataset import limited
-from rankone.training.features import RememberedFeatures
-from rankone.training.images import batches
-from rankone.training.interrupt import StopRequest
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase
+from rankone.training.data import DataSet
+from rankone.training.data.dataset import limited
+from rankone.training.data.images import batches
+from rankone.training.processes import StopRequest
+from rankone.training.recipe import Phase, Pooling
 from tests.benchmarks.paper.conftest import QUICK, SMALL, fill
 from tests.oracles import run_on_features
 

@@ -13,7 +13,7 @@ from PIL import Image
 from rankone.model.bundle import DatasetRecord, EpochRecord, TrainingRecord
 from rankone.model.composition import compose
 from rankone.model.preprocessing import Preprocessing
-from rankone.training.datasets import DataSet, Split
+from rankone.training.data import DataSet, Split
 from rankone.training.report import Facts, Findings
 from rankone.training.report.spectrum import Spectrum
 

@@ -1,0 +1,106 @@
+"""What a data set is: named classes, and files with labels to fit, to steer by and to measure with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+from rankone.model.errors import RankoneError
+from rankone.model.preprocessing import Limits
+
+
+OWN_IMAGES: Final = Limits(max_bytes=1 << 30, max_pixels=1 << 30, max_side=1 << 16)
+"""The user's own files on disk: only what no photograph can be is refused."""
+
+
+class DataError(RankoneError, ValueError):
+    """A data set that cannot be used; the message says what is missing and where."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their classes: `labels[i]` is the class of `paths[i]`.
+
+    `banner` rows of pixels at the bottom of every file are no part of the picture, and cut off before anything else.
+    """
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+    banner: int = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def at(self, indices: Iterable[int]) -> Split:
+        """The images with these indices, in that order."""
+        chosen = list(indices)
+        return replace(self, paths=tuple(self.paths[i] for i in chosen), labels=tuple(self.labels[i] for i in chosen))
+
+    def __add__(self, other: Split) -> Split:
+        assert self.banner == other.banner
+        return replace(self, paths=self.paths + other.paths, labels=self.labels + other.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of what the files hold, their labels and order: sha256 in hex. Where they lie does not matter.
+
+        Raises:
+            DataError: a file that cannot be read.
+        """
+        digest = hashlib.sha256(f"{self.banner}".encode())
+        for path, label in zip(self.paths, self.labels, strict=True):
+            digest.update(f"{label} {sha256_of(path)}\n".encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Named classes, images to train on and images to measure with; some have a validation split of their own."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    validation: Split | None = None
+    protocol: str = "train/ and test/ folders"
+    """Which of its published splits this is, in words."""
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """Those there are, by name."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in found.items() if split is not None}
+
+
+def limited(split: Split, count: int) -> Split:
+    """The first `count` images of every class.
+
+    Raises:
+        DataError: `count` is not positive.
+    """
+    if count < 1:
+        raise DataError(f"at least one image of every class is needed, not {count}")
+    seen: Counter[int] = Counter()
+    kept: list[int] = []
+    for index, label in enumerate(split.labels):
+        seen[label] += 1
+        if seen[label] <= count:
+            kept.append(index)
+    return split.at(kept)
+
+
+def sha256_of(path: Path) -> str:
+    """Of the file's bytes, in hex.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,127 @@
+"""`rankone data verify`: every file of a data set looked at, and every problem named."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from rich.console import Console
+from rich.progress import track
+from rankone.training.data.dataset import DataError, DataSet, sha256_of
+from rankone.training.data.folder import left_out
+from rankone.training.data.images import picture
+from rankone.training.data.registry import READERS, Options, is_folder, read
+
+
+Place = tuple[str, str]
+"""A split and a class."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found: images and classes by split, and every problem in a sentence."""
+
+    counts: Mapping[str, tuple[int, int]]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Published:
+    """How many classes there should be, and images by split."""
+
+    num_classes: int
+    num_images: Mapping[str, int]
+
+
+def verify_at(name: str, path: Path, options: Options, threads: int = 2) -> Verified:
+    """Verifies the data set of the layout `name` in `path`, against what is published of it.
+
+    Raises:
+        DataError: no such layout or options, or lists that are missing or wrong, so that there is nothing to look at.
+    """
+    data = read(name, path, options)
+    if is_folder(name):
+        found = verify(data, threads=threads)
+        return Verified(found.counts, (*found.problems, *left_out(path)))
+    reader = READERS[name]
+    return verify(data, Published(reader.num_classes, reader.expected(options)), threads)
+
+
+def verify(data: DataSet, published: Published | None = None, threads: int = 2) -> Verified:
+    """Counts, decodes every file to its end as training does, and looks for files that are there twice.
+
+    Args:
+        data: as its reader found it.
+        published: what there should be, where that is known.
+        threads: how many files are decoded at once.
+
+    Raises:
+        DataError: no threads.
+    """
+    if threads < 1:
+        raise DataError(f"at least one thread is needed, not {threads}")
+    counts = {name: (len(split), len(set(split.labels))) for name, split in data.splits.items()}
+    places = _places(data)
+    looks = _looked_at(data, sorted(places), threads)
+    broken = (problem for _, problem in looks.values() if problem)
+    digests = {path: digest for path, (digest, _) in looks.items() if digest}
+    return Verified(counts, (*_counting(data, published), *broken, *_listed_twice(places), *_same(places, digests)))
+
+
+def _counting(data: DataSet, published: Published | None) -> Iterable[str]:
+    if published and len(data.classes) != published.num_classes:
+        yield f"{len(data.classes):,} classes, where the published set has {published.num_classes:,}"
+    for name, split in data.splits.items():
+        if published and len(split) != published.num_images[name]:
+            yield f"{name}: {len(split):,} images, where the published split has {published.num_images[name]:,}"
+        for label in sorted(set(range(len(data.classes))) - set(split.labels)):
+            yield f"{name}: no image of class {data.classes[label]}"
+
+
+def _places(data: DataSet) -> dict[Path, list[Place]]:
+    places: dict[Path, list[Place]] = defaultdict(list)
+    for name, split in data.splits.items():
+        for path, label in zip(split.paths, split.labels, strict=True):
+            places[path].append((name, data.classes[label]))
+    return places
+
+
+def _looked_at(data: DataSet, paths: list[Path], threads: int) -> dict[Path, tuple[str | None, str | None]]:
+    """By file, the digest of its bytes if it can be read, and what is wrong with it if something is."""
+
+    def look(path: Path) -> tuple[str | None, str | None]:
+        if not path.is_file():
+            return None, f"{path}: missing"
+        try:
+            digest = sha256_of(path)
+        except DataError as error:
+            return None, str(error)
+        try:
+            picture(path, data.train.banner)
+        except DataError as error:
+            return digest, str(error)
+        return digest, None
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(look, paths)
+        bar = Console(stderr=True)
+        return dict(zip(paths, track(found, "decoding", len(paths), console=bar, transient=True), strict=True))
+
+
+def _listed_twice(places: Mapping[Path, list[Place]]) -> Iterable[str]:
+    for path, uses in places.items():
+        if len(uses) > 1:
+            yield f"{path} is listed {len(uses)} times: {'; '.join(f'{split}, {label}' for split, label in uses)}"
+
+
+def _same(places: Mapping[Path, list[Place]], digests: Mapping[Path, str]) -> Iterable[str]:
+    """Files with the same bytes on both sides of a border, or under two classes."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path, digest in digests.items():
+        groups[digest].append(path)
+    for paths in groups.values():
+        if len(paths) > 1 and len({place for path in paths for place in places[path]}) > 1:
+            named = (f"{path} ({'; '.join(f'{split}, {label}' for split, label in places[path])})" for path in paths)
+            yield f"the same bytes: {' and '.join(named)}"

@@ -1,0 +1,79 @@
+"""What a report is made of, before it is HTML or Markdown. Every string is plain text: the writers escape it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; a `note` or `warning` is set apart from the others, a `heading` begins a part of a section."""
+
+    words: str
+    kind: Literal["plain", "note", "warning", "heading"] = "plain"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG, and the same for a dark page where it makes a difference."""
+
+    name: str
+    """Of the file, without suffix."""
+    alt: str
+    """What is to be seen, for those who do not see it."""
+    light: bytes
+    dark: bytes | None = None
+    caption: str = ""
+    scale: float = 1.0
+    """Of its pixels to one of the page."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells in rows under a head; `align` holds `l` or `r` for every column."""
+
+    head: tuple[str, ...]
+    align: str
+    rows: Sequence[tuple[str | Picture, ...]]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Single figures: name, value, and the interval it lies in or what else is to be said of it."""
+
+    items: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Code:
+    """A file to be read as it is, under a title."""
+
+    title: str
+    text: str
+
+
+Block = Text | Picture | Table | Figures | Code
+
+
+@dataclass(frozen=True)
+class Section:
+    """A title and what stands under it."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+
+
+def one_line(text: str) -> str:
+    """Printable characters on one line: no line breaks, no control characters, none that turn the direction of writing."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
