@@ -1,4 +1,4 @@
-"""How images go through a network in training: on which device, in which precision and layout, compiled or as it is."""
+"""A network in training: its device, precision and memory layout, compiled or not."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from rankone.model.network import Network
 
 
 class PrecisionError(RankoneError, ValueError):
-    """A precision that the device does not have."""
+    """A precision that the device does not support."""
 
 
-class Forward:
-    """Images -> what the classifier reads. The backbone in its precision, channels last; everything behind it in float32.
+class Encoder:
+    """Images -> what the classifier reads. The backbone in its precision, channels last; everything after it in float32.
 
-    Squares and sums over 784 locations follow the backbone: in bfloat16, whose step is 1/256, they would lose what
-    distinguishes two images. Convolutions read channels last without reordering, on CPUs and on tensor cores.
+    Sums of squares over 784 locations follow the backbone: in bfloat16, whose step is 1/256, they would lose the differences
+    between images. Convolutions read channels last without reordering, on CPUs and on tensor cores.
 
     Args:
         network: moved to the device.
-        device: where.
+        device: where it runs.
         precision: of the backbone.
         compile: whether the backbone goes through `torch.compile`.
 
@@ -39,13 +39,10 @@ class Forward:
         *,
         compile: bool = False,  # noqa: A002
     ) -> None:
-        if (
-            precision == "bfloat16"
-            and device.type == "cuda"
-            and not torch.cuda.is_bf16_supported(including_emulation=False)
-        ):
+        on_gpu = device.type == "cuda"
+        if precision == "bfloat16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
             raise PrecisionError(f"{torch.cuda.get_device_name(device)} has no bfloat16: use precision float32")
-        if precision == "float32" and device.type == "cuda":
+        if precision == "float32" and on_gpu:
             torch.backends.cudnn.allow_tf32 = False  # 10 bits would not be float32
         self.network = network.to(device)
         self.device, self.precision = device, precision
@@ -67,8 +64,8 @@ class Forward:
         return self.network.classifier(self(images))  # type: ignore[no-any-return]
 
     @property
-    def words(self) -> str:
-        """What runs in which precision, and why."""
+    def description(self) -> str:
+        """Which part runs in which precision, and why."""
         if self.precision == "float32":
             return "backbone and head in float32, as the recipe says"
         return (

@@ -1,7 +1,4 @@
-"""How good the embeddings and predictions are on images that were not trained on. Pure functions of arrays.
-
-The figures themselves, with their sources, are in `training.metrics`.
-"""
+"""The figures of a network on test images, and what they say of the training. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -36,6 +33,9 @@ FIGURES: Final = (
     "map_at_r",
 )
 """The single figures of a report, in the order in which they are shown."""
+
+REPORT: Final = "report.json"
+"""File with the figures, in a run and in a report."""
 
 
 class Report(BaseModel):
@@ -106,7 +106,7 @@ def doubts(report: Report) -> list[str]:
     return found
 
 
-def evaluate(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tuple[str, ...]) -> Report:
+def compute_report(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tuple[str, ...]) -> Report:
     """Every figure of the report, from embeddings (n, d), logits (n, classes) if there is a classifier, and labels (n,).
 
     Raises:

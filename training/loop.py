@@ -1,4 +1,4 @@
-"""What both phases do alike: take a step, end an epoch, choose the best one, save, stop."""
+"""What both phases share: take a step, end an epoch, keep the best network, go back, save, stop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,215 +14,180 @@ from torch.nn import functional as F
 
 from rankone.model.errors import Interrupted
 from rankone.model.network import Network
-from rankone.training.checkpoint import State
 from rankone.training.data import Split
-from rankone.training.embeddings import Work, represented
-from rankone.training.encoder import Forward
+from rankone.training.embeddings import embed
+from rankone.training.encoder import Encoder
 from rankone.training.journal import Journal
-from rankone.training.optimize import MAX_RETURNS, NUM_STEPS, Diverged, Optimization, highest_loss
-from rankone.training.progress import say
+from rankone.training.optimize import MAX_RETURNS, Diverged, Optimization, check_losses
+from rankone.training.processes import Runtime
 from rankone.training.recipe import Phase
 from rankone.training.run import Run
-from rankone.training.selection import Steering
-from rankone.training.state import Progress
-
-Measured = tuple[float, float]
-"""Error and loss, in evaluation mode."""
+from rankone.training.selection import TrainingImages
+from rankone.training.state import Measured, TrainingState
 
 
-class Trainer:
-    """A network in training with its images and its run on disk, from where the run's checkpoint is.
+class Loop:
+    """Trains `encoder.network` from `state` on; every change of the training goes through its methods.
 
     Args:
-        network: gets the checkpoint's weights, where there is one.
-        steering: the images by their use.
+        encoder: with the checkpoint's weights in its network, if there is a checkpoint.
+        state: as loaded from the checkpoint, or a new one.
+        images: by their use.
         run: the directory.
-        work: how images are gone through.
+        runtime: how the work is carried out.
+        journal: records every step and epoch.
         save_every_s: seconds after which the checkpoint is renewed within an epoch.
-        tell: gets what the user should know, a line each.
+        tell: shows the user a line.
     """
 
     def __init__(
         self,
-        network: Network,
-        steering: Steering,
+        encoder: Encoder,
+        state: TrainingState,
+        images: TrainingImages,
         run: Run,
-        work: Work,
+        runtime: Runtime,
+        journal: Journal,
+        *,
         save_every_s: float,
-        tell: Callable[[str], object] = say,
+        tell: Callable[[str], object],
     ) -> None:
-        assert network.classifier is not None, "training needs classes"
-        self.network, self.classifier = network, network.classifier
-        self.steering, self.run, self.recipe, self.work = steering, run, run.recipe, work
-        self.forward = Forward(network, work.world.device, run.recipe.precision, compile=run.recipe.compile)
-        self.labels = torch.tensor(steering.fitted.labels)
-        self.journal = Journal(None, Progress())
-        self.average: nn.Module | None = None
-        self.stopping = False
-        self._tell = tell
-        self._save_every_s, self._saved, self._epoch_began = save_every_s, time.monotonic(), time.monotonic()
+        assert encoder.network.classifier is not None, "training needs classes"
+        self.encoder, self.network, self.classifier = encoder, encoder.network, encoder.network.classifier
+        self.state, self.images, self.run, self.recipe, self.runtime = state, images, run, run.recipe, runtime
+        self.labels = torch.tensor(images.fitted.labels)
+        self._journal, self._save_every_s, self._tell = journal, save_every_s, tell
+        self._saved = self._epoch_began = time.monotonic()
         self._seen_before = 0
-        self.load()
 
-    def load(self) -> None:
-        """Goes back to the checkpoint, or to the start where there is none."""
-        state = self.run.load(self.network) or State(Progress(), {})
-        self.progress, self.best = state.progress, dict(state.tensors.get("best", {}))
-        self.averaged, self._optimizer = dict(state.tensors.get("average", {})), state.optimizer
-        self.work.world.wait()  # nobody renews the checkpoint while another one reads it
+    def reload(self) -> None:
+        """Continues from the checkpoint in every process, after the main one alone has worked."""
+        self.runtime.processes.barrier()
+        self.state = self.run.load(self.network) or TrainingState()
+        self.runtime.processes.barrier()  # no process renews the checkpoint while another one reads it
 
     @contextmanager
-    def optimization(self, module: nn.Module, phase: Phase) -> Iterator[Optimization]:
-        """As the checkpoint left it; an interruption within the block saves where it is."""
-        optimization = Optimization(module.parameters(), phase, self.recipe)
-        if self._optimizer:
-            optimization.load(self._optimizer)
+    def optimization(self, module: nn.Module, phase: Phase, *, ema: float = 0.0) -> Iterator[Optimization]:
+        """The optimization of `module` as the checkpoint left it; an interruption within the block is saved."""
+        optimization = Optimization(module, phase, self.recipe, ema=ema)
+        self.state.restore_optimization(optimization)
         self._saved = self._epoch_began = time.monotonic()
-        self._seen_before = self.progress.num_seen
+        self._seen_before = self.state.num_seen
         try:
             yield optimization
         except Interrupted:
             self.save(optimization)
             raise
 
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What is minimized."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+
     def step(self, optimization: Optimization, loss: float, num_wrong: int, images: Sequence[Path]) -> None:
         """Moves the parameters by the gradients of a step whose mean loss over `images` is `loss`.
 
         Raises:
-            Diverged: it is not finite, or too high for too many steps.
+            Diverged: it is not finite, or was too high for too many steps.
         """
-        rate, place = optimization.learning_rate, self.progress
-        length = optimization.step(loss, self._where, images)
-        self.journal.step(place, loss=loss, gradient=length, learning_rate=rate)
-        self._check_loss(loss)
-        place.count(loss, num_wrong, len(images))
-
-    @property
-    def _where(self) -> str:
-        place = self.progress
-        return f"phase {place.phase}, epoch {place.epoch + 1}, step {place.step + 1}"
-
-    def _check_loss(self, loss: float) -> None:
-        """Raises Diverged where the last steps of phase 2 were far worse than its start."""
-        progress = self.progress
-        if progress.start_loss is None:
-            return
-        progress.recent = [*progress.recent, loss][-NUM_STEPS:]
-        highest = highest_loss(progress.start_loss, len(self.run.data.classes))
-        if len(progress.recent) == NUM_STEPS and median(progress.recent) > highest:
-            raise Diverged(
-                self._where,
-                f"the median loss of {NUM_STEPS} steps is {median(progress.recent):.3g}, and the loss was "
-                f"{progress.start_loss:.3g} at the start",
-            )
+        rate, state = optimization.learning_rate, self.state
+        where = f"{self._epoch_name}, step {state.step + 1}"
+        gradient = optimization.step(loss, where, images)
+        self._journal.step(state, loss=loss, gradient=gradient, learning_rate=rate)
+        state.add_loss(loss)
+        if state.start_loss is not None:
+            check_losses(state.recent_losses, state.start_loss, len(self.run.data.classes), where)
+        state.add_step(loss, num_wrong, len(images))
 
     def pause(self, optimization: Optimization, stop: bool) -> None:
-        """Between two steps: renews the checkpoint if it is due, and stops if that was asked for.
+        """Between two steps: renews the checkpoint if it is due, and stops if asked to.
 
         Raises:
-            Interrupted: it was.
+            Interrupted: the user asked to stop.
         """
         if time.monotonic() - self._saved >= self._save_every_s:
             self.save(optimization)
         self.check_stop(stop)
 
-    def check_stop(self, stop: bool | None = None) -> None:
-        """Raises Interrupted if a stop was asked for: of this process, or as `stop` says for all."""
-        if bool(self.work.stop) if stop is None else stop:
+    def check_stop(self, stop: bool) -> None:
+        """Raises Interrupted if the user asked to stop."""
+        if stop:
             raise Interrupted(f"stopped; what is done is in {self.run.path}, and the same command goes on from there")
 
     def end_epoch(self, optimization: Optimization, measured: Measured, network: Network) -> None:
-        """Notes the epoch, moves the schedule on, and keeps the weights of `network` if they are the best so far.
+        """Records the epoch, moves the schedule on, and keeps the weights of `network` if they are the best so far.
 
         Args:
             optimization: of the phase.
             measured: error and loss of `network` on the images that select.
-            network: what the epoch left.
+            network: as the epoch left it.
 
         Raises:
             Diverged: the loss is not finite.
         """
         if not math.isfinite(sum(measured)):
             raise Diverged(
-                f"phase {self.progress.phase}, epoch {self.progress.epoch + 1}",
+                self._epoch_name,
                 f"the loss on the images that select the network is {measured[1]}",
                 "The last checkpoint is as it was. Lower the learning rate "
                 f"(now {optimization.learning_rate:g}) or clip_norm, and train into another directory",
             )
-        seconds, num_images = time.monotonic() - self._epoch_began, self.progress.num_seen - self._seen_before
-        held_out = self.steering.images is not None
-        record = self.progress.end_epoch(measured if held_out else None, optimization.learning_rate)
-        optimization.end_epoch(measured[0] if held_out else record.train_error)
-        if self.progress.choose(measured, by_loss=not held_out):
-            self.best = _copy(network, "classifier." if self.progress.phase == 1 else "")
-        self.journal.epoch({**record.model_dump(), "seconds": seconds, "images_per_s": num_images / seconds})
+        seconds, num_images = time.monotonic() - self._epoch_began, self.state.num_seen - self._seen_before
+        held_out = measured if self.images.held_out is not None else None
+        record = self.state.end_epoch(held_out, optimization.learning_rate)
+        optimization.end_epoch(record.train_error if held_out is None else held_out[0])
+        self.state.choose(measured, network, by_loss=held_out is None)
+        self._journal.epoch({**record.model_dump(), "seconds": seconds, "images_per_s": num_images / seconds})
         self._epoch_began, self._seen_before = time.monotonic(), 0
-
-    def begin_phase2(self, measured: Measured) -> None:
-        """Notes how good the network is that phase 2 starts with: nothing worse will be kept."""
-        self.progress.start_loss = measured[1]
-        if self.progress.best is None:
-            self.progress.best, self.best = measured, _copy(self.network)
 
     def go_back(self, optimization: Optimization, diverged: Diverged) -> bool:
-        """Puts the best weights so far into the network and halves the learning rate; False where that was done too often."""
-        again = len(self.progress.returns) < MAX_RETURNS
-        where = self._where
-        optimization.halve()
-        self.network.load_state_dict({**self.network.state_dict(), **self.best})
-        self.averaged = {}
-        record = self.progress.restart_epoch(diverged.reason, optimization.learning_rate if again else None)
-        self.journal.went_back(self.progress)
+        """Loads the best weights so far and halves the learning rate; False if that was done too often."""
+        again = len(self.state.returns) < MAX_RETURNS
+        where = f"{self._epoch_name}, step {self.state.step + 1}"
+        self.state.load_best(self.network)
+        optimization.restart()
+        record = self.state.restart_epoch(diverged.reason, optimization.learning_rate if again else None)
+        self._journal.went_back(self.state)
         self._epoch_began, self._seen_before = time.monotonic(), 0
-        if self.work.world.leads:
+        if self.runtime.processes.is_main:
             then = f"continues at half the rate, {record.learning_rate:.3g}" if again else "ends there"
             self._tell(f"{where}: {diverged.reason}; training goes back to the best network so far and {then}")
         return again
 
-    def end_phase(self) -> None:
-        """Makes the chosen weights the network's, and opens the next phase."""
-        self.network.load_state_dict({**self.network.state_dict(), **self.best})
-        if self.best:
-            self.best = _copy(self.network)
-        if self.progress.phase == 1 and self.work.world.leads and self.recipe.phase2.epochs:
+    def end_phase(self, phase1_error: float | None = None) -> None:
+        """Makes the best weights the network's, and begins the next phase."""
+        ended = self.state.phase
+        self.state.end_phase(self.network, phase1_error)
+        if ended == 1 and self.runtime.processes.is_main and self.recipe.phase2.epochs:
             self.run.save_phase1(self.network)
-        self.progress.next_phase()
-        self._optimizer, self.averaged, self.average = {}, {}, None
         self.save(None)
 
     def save(self, optimization: Optimization | None) -> None:
-        """Renews the checkpoint; of several processes, the first one does."""
+        """Renews the checkpoint, in the main process."""
         self._saved = time.monotonic()
-        if not self.work.world.leads:
-            return
-        tensors = {"network": self.network.state_dict(), "best": self.best}
-        if self.average is not None:
-            tensors["average"] = self.average.state_dict()
-        self.journal.sync()
-        states: dict[str, Any] = {} if optimization is None else optimization.state()
-        self.run.save(State(self.progress, {name: found for name, found in tensors.items() if found}, states))
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """What is minimized."""
-        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        if self.runtime.processes.is_main:
+            self.state.capture(self.network, optimization)
+            self._journal.sync()
+            self.run.save(self.state)
 
     @torch.no_grad()
-    def measure(self, forward: Forward, split: Split, title: str) -> tuple[float, float]:
-        """Error and loss of the network behind `forward` on the images of `split`."""
-        world = self.work.world
-        own = split.at(world.share(range(len(split))))
-        labels, scores = torch.tensor(own.labels, device=world.device), []
-        for rows in represented(forward, own, self.recipe.preprocessing, self.work, title):
-            assert forward.network.classifier is not None
-            scores.append(forward.network.classifier(rows))
-        sums = counted(torch.cat(scores), labels) if scores else (0.0, 0.0)
-        num_wrong, loss = world.sum(*sums)
+    def measure(self, encoder: Encoder, split: Split, title: str) -> Measured:
+        """Error and loss of the encoder's network on the images of `split`."""
+        processes, classifier = self.runtime.processes, encoder.network.classifier
+        assert classifier is not None
+        own = split.at(processes.shard(range(len(split))))
+        labels = torch.tensor(own.labels, device=processes.device)
+        logits = [classifier(rows) for rows in embed(encoder, own, self.recipe.preprocessing, self.runtime, title)]
+        num_wrong, loss = processes.sum(*wrong_and_loss(torch.cat(logits), labels) if logits else (0.0, 0.0))
         return num_wrong / len(split), loss / len(split)
+
+    @property
+    def _epoch_name(self) -> str:
+        return f"phase {self.state.phase}, epoch {self.state.epoch + 1}"
 
 
 @torch.no_grad()
-def counted(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """How many are wrong, and the sum of the cross entropies."""
+def wrong_and_loss(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The number of wrong predictions, and the sum of the cross entropies."""
     return float((logits.argmax(1) != labels).sum()), float(F.cross_entropy(logits, labels, reduction="sum"))
 
 
@@ -240,9 +203,3 @@ def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[list[in
     """All indices below `count`, in the order of this epoch, in groups of a batch."""
     order = torch.randperm(count, generator=generator(seed, epoch)).tolist()
     return [order[start : start + batch_size] for start in range(0, count, batch_size)]
-
-
-def _copy(network: Network, prefix: str = "") -> dict[str, Tensor]:
-    """The weights whose names begin with `prefix`, as they are now."""
-    found = network.state_dict().items()
-    return {name: value.detach().cpu().clone() for name, value in found if name.startswith(prefix)}

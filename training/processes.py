@@ -14,37 +14,43 @@ from typing import Final, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from rankone.model.errors import RankoneError
+
 Item = TypeVar("Item")
 
-_PATIENCE: Final = timedelta(hours=12)
-"""Processes wait for one another while one of them trains the classifier of phase 1."""
+_TIMEOUT: Final = timedelta(hours=12)
+"""The other processes wait while the main one trains the classifier of phase 1."""
+
+
+class DeviceError(RankoneError, ValueError):
+    """A device that this machine does not have."""
 
 
 @dataclass(frozen=True)
-class World:
-    """This process among all: `rank` of `size`, on its own `device`."""
+class Processes:
+    """This process (`rank` of `size`, on its own `device`) and how it works with the others."""
 
     device: torch.device
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
-        """One process writes files and speaks."""
+    def is_main(self) -> bool:
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     @property
-    def words(self) -> str:
-        """What this is, for the person who waits."""
+    def description(self) -> str:
+        """Number and device, for the user."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "the CPU"
         return name if self.size == 1 else f"{self.size} processes, the first on {name}"
 
-    def share(self, items: Sequence[Item]) -> list[Item]:
-        """Those that are this process's to do."""
+    def shard(self, items: Sequence[Item]) -> list[Item]:
+        """This process's share of the items: every `size`-th."""
         return list(items[self.rank :: self.size])
 
     def sum(self, *numbers: float) -> list[float]:
-        """Every number, added up over the processes."""
+        """Each number, summed over all processes."""
         if self.size == 1:
             return list(numbers)
         total = torch.tensor(numbers, dtype=torch.float64, device=self.device)
@@ -52,53 +58,31 @@ class World:
         return [float(number) for number in total]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Adds the gradients up over the processes. After the backward, not beside it: a plain loop, and one way for all."""
+        """Sums the gradients over all processes, after the backward pass."""
         if self.size == 1:
             return
         gradients = []
         for parameter in parameters:
-            if parameter.grad is None:  # there were fewer images than processes, and none for this one
+            if parameter.grad is None:  # fewer images than processes: this one had none
                 parameter.grad = torch.zeros_like(parameter)
             gradients.append(parameter.grad)
         for work in [distributed.all_reduce(gradient, async_op=True) for gradient in gradients]:
             work.wait()
 
-    def wait(self) -> None:
-        """Until every process is here."""
+    def barrier(self) -> None:
+        """Waits until every process is here."""
         if self.size > 1:
             distributed.barrier()
 
-    def agree(self, tensors: Iterable[Tensor]) -> None:
-        """Gives every process the tensors of the first one."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrites the tensors of every process with those of the main one."""
         if self.size > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
 
-def leading() -> bool:
-    """Whether this process is the one that writes and speaks, also before and after the others have joined."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def joined(device: str) -> Iterator[World]:
-    """The world that `torchrun` describes in the environment (NCCL on GPUs, gloo on CPUs), or this process alone."""
-    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    if size == 1:
-        yield World(torch.device(device))
-        return
-    own = torch.device(device, int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device(device)
-    if device == "cuda":
-        torch.cuda.set_device(own)
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield World(own, rank, size)
-    finally:
-        distributed.destroy_process_group()
-
-
 class StopRequest:
-    """True once SIGINT or SIGTERM has come."""
+    """True once SIGINT or SIGTERM was received."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -107,22 +91,66 @@ class StopRequest:
         return self.requested
 
 
+_SINGLE: Final = Processes(torch.device("cpu"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """How the work is carried out; changes no result."""
+
+    workers: int = 0
+    """Processes that load images; 0 loads them in this one."""
+    stop: StopRequest | None = None
+    """Checked between two batches."""
+    processes: Processes = _SINGLE
+
+
+def is_main_process() -> bool:
+    """Whether this process writes and prints, also outside of `joined_processes`."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def check_device(device: str) -> None:
+    """Raises DeviceError if `device` is missing; no other one is used instead."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            "device 'cuda' was asked for, but torch finds no GPU (nvidia-smi tells more); use --device cpu"
+        )
+
+
+@contextmanager
+def joined_processes(device: str) -> Iterator[Processes]:
+    """The processes that `torchrun` describes in the environment (NCCL on GPUs, gloo on CPUs), or this one alone."""
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    if size == 1:
+        yield Processes(torch.device(device))
+        return
+    own = torch.device(device, int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device(device)
+    if device == "cuda":
+        torch.cuda.set_device(own)
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield Processes(own, rank, size)
+    finally:
+        distributed.destroy_process_group()
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Within, the first SIGINT or SIGTERM only sets the request; the second one acts as ever. For the main thread."""
+    """Within, the first SIGINT or SIGTERM only sets the request; the second one acts as usual. For the main thread."""
     request = StopRequest()
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def hear(_number: int, _frame: FrameType | None) -> None:
-        request.requested = True
-        restore()
 
     def restore() -> None:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        request.requested = True
+        restore()
+
     for number in previous:
-        signal.signal(number, hear)
+        signal.signal(number, on_signal)
     try:
         yield request
     finally:

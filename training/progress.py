@@ -1,4 +1,4 @@
-"""Progress of work on images: a bar on a terminal, a line every half minute where the output is a file."""
+"""The progress of work on images: a bar on a terminal, a line every half minute if the output is a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 Item = TypeVar("Item")
 
-_EVERY_S: Final = 30.0
+_INTERVAL_S: Final = 30.0
 
 
 class _Speed(ProgressColumn):
@@ -21,17 +21,17 @@ class _Speed(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.1f} images/s")
 
 
-def watched(
+def progress(
     items: Iterable[Item], counts: Sequence[int], title: str, *, done: int = 0, shown: bool = True
 ) -> Iterator[Item]:
-    """The items as they come, each being `counts[i]` images of work; says how fast it goes and how long it will take.
+    """Yields the items and shows speed and remaining time.
 
     Args:
-        items: one an entry of `counts`.
-        counts: images of each.
-        title: what is done.
+        items: one for each entry of `counts`.
+        counts: number of images of each item.
+        title: names the work.
         done: images that were done before.
-        shown: whether to say anything; of several processes only one does.
+        shown: False in every process but the main one.
     """
     console = Console(highlight=False)
     if not shown or not counts:
@@ -43,7 +43,7 @@ def watched(
 
 
 def say(text: str) -> None:
-    """A line for the person who waits."""
+    """Prints a line for the user."""
     Console(highlight=False).print(text, soft_wrap=True, markup=False)
 
 
@@ -63,13 +63,13 @@ def _bar(items: Iterable[Item], counts: Sequence[int], title: str, done: int, co
 
 
 def _lines(items: Iterable[Item], counts: Sequence[int], title: str, done: int, console: Console) -> Iterator[Item]:
-    total, started, seen, told = done + sum(counts), time.monotonic(), 0, time.monotonic()
+    total, started, seen, printed = done + sum(counts), time.monotonic(), 0, time.monotonic()
     for item, count in zip(items, counts, strict=True):
         yield item
         seen += count
         now = time.monotonic()
-        if now - told >= _EVERY_S:
-            told = now
+        if now - printed >= _INTERVAL_S:
+            printed = now
             console.print(_line(title, done + seen, total, seen / (now - started)), soft_wrap=True, markup=False)
 
 

@@ -13,7 +13,7 @@ from tyro.conf import Suppress
 from rankone.model.catalogue import SYSTEMS, composition
 from rankone.model.composition import Composition, Option, compose
 from rankone.model.errors import RankoneError
-from rankone.model.network import build_classifier
+from rankone.model.network import Network, build_classifier, build_network
 from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 _DEFAULT_SYSTEM: Final = "cbp-run"
@@ -27,7 +27,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class Pooling(Frozen):
+class PoolingRecipe(Frozen):
     """A pooling system by its name, or put together by hand from `statistic`, `normalization` and `projection`."""
 
     system: str | None = None
@@ -46,7 +46,7 @@ class Pooling(Frozen):
     """By hand, in YAML: end with ssqrt and l2; so it does if not given."""
 
     @model_validator(mode="after")
-    def _known(self) -> Pooling:
+    def _known(self) -> PoolingRecipe:
         if self._parts and (self.system is not None or self.options):
             raise ValueError(f"give a system with its options, or parts ({', '.join(self._parts)}), not both")
         self.composition.build()  # its parts know best which values they take
@@ -100,7 +100,7 @@ class Recipe(Frozen):
     """A name of `model.backbone.BACKBONES`."""
     weights: str = "imagenet"
     """`imagenet`, `random`, or the path of a .safetensors file or state dict."""
-    pooling: Pooling = Pooling()
+    pooling: PoolingRecipe = PoolingRecipe()
     """The pooling system."""
     classifier_rank: PositiveInt | None = None
     """Even; the rank of LRBP's low-rank classifier, for a low-rank projection. A linear classifier if not given."""
@@ -166,6 +166,21 @@ class Recipe(Frozen):
     def preprocessing(self) -> Preprocessing:
         """What the network's input is made by."""
         return Preprocessing(size=self.size, short_side=self.short_side, mean=self.mean, std=self.std)
+
+    def build_network(self, num_classes: int | None, weights: str = "random") -> Network:
+        """A network as the recipe says, with these weights in its backbone; without classes, it only embeds.
+
+        Raises:
+            WeightsError: the weights cannot be had.
+        """
+        return build_network(
+            backbone=self.backbone,
+            weights=weights,
+            pooling=self.pooling.composition,
+            num_classes=num_classes,
+            classifier_rank=self.classifier_rank,
+            seed=self.seed,
+        )
 
     def yaml(self) -> str:
         """The recipe as YAML, which `load_recipe` reads back to an equal one."""

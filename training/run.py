@@ -3,10 +3,10 @@
 recipe.yaml          what was asked for
 dataset.json         what it was trained on: name, classes, counts, fingerprint
 metrics.jsonl        every step and epoch, see `training.journal`
-checkpoint-000012/   how far it is, see `training.checkpoint`
-phase1.safetensors   the network that phase 1 ended with, to say what phase 2 gained
-embeddings/          those of phase 1, while it lasts
-report.*             what came out, see `training.report`
+checkpoint-000012/   the training state, see `training.checkpoint`
+phase1.safetensors   the network that phase 1 ended with: shows what phase 2 gained
+embeddings/          of phase 1, until it ends
+report.*             the figures, see `training.report`
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import os
 from pathlib import Path
 from typing import Final
 
-import torch
 from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 
+from rankone.model.bundle import DatasetRecord
 from rankone.model.errors import RankoneError
+from rankone.model.network import Network
 from rankone.training import checkpoint
-from rankone.training.checkpoint import State
 from rankone.training.data import DataSet
-from rankone.training.export import library_versions
 from rankone.training.recipe import Recipe, load_recipe
+from rankone.training.state import TrainingState
 
 PHASE1: Final = "phase1.safetensors"
 
 
 class RunError(RankoneError, ValueError):
-    """A run directory that does not fit what is asked of it; the message says what to do."""
+    """A run directory that does not fit the request; the message says what to do."""
 
 
 class DataRecord(BaseModel):
@@ -65,24 +65,29 @@ class DataRecord(BaseModel):
             fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest(),
         )
 
+    @property
+    def for_bundle(self) -> DatasetRecord:
+        """The same for the manifest of a bundle."""
+        return DatasetRecord(name=self.name, num_train=self.num_train, num_test=self.num_test, split=self.protocol)
+
 
 class Run:
-    """A run directory with its recipe and data; made by `start`, opened by `open`."""
+    """A run directory with its recipe and data; created by `start`, opened by `open`."""
 
     def __init__(self, path: Path, recipe: Recipe, data: DataRecord) -> None:
         self.path, self.recipe, self.data = path, recipe, data
 
     @classmethod
     def start(cls, path: Path, recipe: Recipe, data: DataSet) -> Run:
-        """A new run in `path`, or the one that is there, if it was started with the same recipe and data.
+        """A new run in `path`, or the existing one if it was started with the same recipe and data.
 
         Raises:
-            RunError: another run is there.
+            RunError: `path` holds another run.
         """
         record = DataRecord.of(data)
         if (path / "recipe.yaml").exists():
             run = cls.open(path)
-            run.check(recipe, record)
+            run._check(recipe, record)
             return run
         path.mkdir(parents=True, exist_ok=True)
         _replace(path / "dataset.json", record.model_dump_json(indent=2).encode())
@@ -103,34 +108,31 @@ class Run:
             raise RunError(f"{path} is not a training run: {error}") from error
         return cls(path, load_recipe(path / "recipe.yaml"), data)
 
-    def check(self, recipe: Recipe, data: DataRecord) -> None:
-        """Raises RunError if the run was started with another recipe or other data, naming what differs."""
-        ours, theirs = self.recipe.model_dump(), recipe.model_dump()
-        differing = [f"recipe.{name}" for name in ours if ours[name] != theirs[name]]
-        differing += [
-            f"data.{name}" for name in DataRecord.model_fields if getattr(self.data, name) != getattr(data, name)
-        ]
-        if differing:
-            raise RunError(
-                f"{self.path} holds a run with another recipe or other data ({', '.join(differing)}); "
-                "choose another directory, or repeat the first command to resume it"
-            )
-
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         """Replaces the checkpoint, whole and synced to disk.
 
         Raises:
-            CheckpointError: it could not be written; the one before is as it was.
+            CheckpointError: it could not be written; the previous one is unchanged.
         """
-        about = {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "data": self.data.model_dump(mode="json"),
-            "libraries": library_versions(),
-            "git_revision": checkpoint.git_revision(),
-        }
-        checkpoint.save(self.path, state, about)
+        checkpoint.save(self.path, state, self.recipe.model_dump(mode="json"), self.data.model_dump(mode="json"))
 
-    def save_phase1(self, network: torch.nn.Module) -> None:
+    def load(self, network: Network) -> TrainingState | None:
+        """Puts the checkpoint's weights into `network`; returns its state, or None if there is no checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be read, or belongs to another network.
+        """
+        state = checkpoint.load(self.path)
+        if state is not None:
+            try:
+                state.restore(network)
+            except (RuntimeError, KeyError) as error:
+                raise checkpoint.CheckpointError(
+                    f"the checkpoint in {self.path} is of another network: {error}"
+                ) from error
+        return state
+
+    def save_phase1(self, network: Network) -> None:
         """Keeps the weights that phase 1 ended with.
 
         Raises:
@@ -140,30 +142,25 @@ class Run:
         try:
             _replace(self.path / PHASE1, serialize(tensors))
         except OSError as error:
-            raise checkpoint.unwritten(self.path, error) from error
+            raise checkpoint.not_written(self.path, error) from error
 
-    def load_phase1(self, network: torch.nn.Module) -> bool:
-        """Puts the weights that phase 1 ended with into `network`; False where the run kept none."""
+    def load_phase1(self, network: Network) -> bool:
+        """Puts the weights that phase 1 ended with into `network`; False if the run kept none."""
         path = self.path / PHASE1
         if path.exists():
             network.load_state_dict(load_file(path))
         return path.exists()
 
-    def load(self, network: torch.nn.Module) -> State | None:
-        """Puts the checkpoint's network into `network`; returns the checkpoint, or None where there is none.
-
-        Raises:
-            CheckpointError: it cannot be read, or belongs to another network.
-        """
-        state = checkpoint.load(self.path)
-        if state is not None:
-            try:
-                network.load_state_dict(dict(state.tensors["network"]))
-            except (RuntimeError, KeyError) as error:
-                raise checkpoint.CheckpointError(
-                    f"the checkpoint in {self.path} is of another network: {error}"
-                ) from error
-        return state
+    def _check(self, recipe: Recipe, data: DataRecord) -> None:
+        """Raises RunError if the run was started with another recipe or other data, naming what differs."""
+        ours, theirs = self.recipe.model_dump(), recipe.model_dump()
+        differing = [f"recipe.{name}" for name in ours if ours[name] != theirs[name]]
+        differing += [f"data.{name}" for name in dict(data) if getattr(self.data, name) != getattr(data, name)]
+        if differing:
+            raise RunError(
+                f"{self.path} holds a run with another recipe or other data ({', '.join(differing)}); "
+                "choose another directory, or repeat the first command to resume it"
+            )
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Which images a network is fitted to, and which ones drive the learning rate and the choice of epoch."""
+"""Which training images the network is fitted to, and which images select the epoch and drive the plateau schedule."""
 
 from __future__ import annotations
 
@@ -11,51 +11,49 @@ from rankone.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Steering:
-    """The images of a training by their use; `words` say it for the report."""
+class TrainingImages:
+    """The images of a training by their use; `description` says it in the report."""
 
     fitted: Split
-    images: Split | None
-    """Held-out images that steer; none where the training images have to do it themselves."""
-    words: str
+    held_out: Split | None
+    """None if the training images themselves select the epoch."""
+    description: str
 
     @property
     def selecting(self) -> Split:
         """The images whose error and loss, in evaluation mode, select the network that is kept."""
-        return self.fitted if self.images is None else self.images
+        return self.fitted if self.held_out is None else self.held_out
 
 
-def steering_of(data: DataSet, recipe: Recipe) -> Steering:
-    """As the recipe's protocol says; the test images only steer where it is the paper's."""
+def training_images(data: DataSet, recipe: Recipe) -> TrainingImages:
+    """The images by their use under the recipe's protocol; only the paper's protocol selects on the test images."""
     if recipe.protocol == "paper":
-        return Steering(
+        return TrainingImages(
             data.train,
             data.test,
-            "The test images themselves steered, as is common practice: the figures are those of the best epoch on them, "
+            "the test images themselves, as is common practice: the figures are those of the best epoch on them, "
             "and flatter the network.",
         )
     if data.validation is not None:
-        return Steering(
-            data.train, data.validation, f"{len(data.validation):,} images of the data set's own for validation."
+        return TrainingImages(
+            data.train, data.validation, f"{len(data.validation):,} validation images of the data set."
         )
     fitted, held_out = hold_out(data.train, recipe.validation, recipe.seed)
     if not held_out:
-        return Steering(
-            data.train,
-            None,
-            "No images were held out: the training images drove the learning rate, and selected the epoch by their loss.",
+        return TrainingImages(
+            data.train, None, "the training images (the epoch by their loss), as no images were held out."
         )
-    part = f"{100 * recipe.validation:g} % of every class"
-    words = f"{len(held_out):,} images held out of the training images ({part}, seed {recipe.seed})."
-    return Steering(data.train.at(fitted), data.train.at(held_out), words)
+    share = f"{100 * recipe.validation:g} % of every class"
+    description = f"{len(held_out):,} images held out of the training images ({share}, seed {recipe.seed})."
+    return TrainingImages(data.train.at(fitted), data.train.at(held_out), description)
 
 
-def hold_out(split: Split, part: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices to fit on and indices held out: `part` of every class, at least one image of it but never all."""
+def hold_out(split: Split, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices to fit on and indices held out: `share` of every class, at least one image of it but never all."""
     generator = torch.Generator().manual_seed(seed)
     held_out: set[int] = set()
     for label in sorted(set(split.labels)):
         members = [index for index, other in enumerate(split.labels) if other == label]
-        count = min(max(1, round(part * len(members))), len(members) - 1) if part else 0
+        count = min(max(1, round(share * len(members))), len(members) - 1) if share else 0
         held_out |= {members[i] for i in torch.randperm(len(members), generator=generator)[:count].tolist()}
     return [i for i in range(len(split)) if i not in held_out], sorted(held_out)

@@ -20,8 +20,8 @@ from rankone.training.data import DataError, DataSet, load
 from rankone.training.data.images import batches, in_order
 from rankone.training.embeddings import BATCH_SIZE
 from rankone.training.metrics import Floats
-from rankone.training.pipeline import check_device
-from rankone.training.progress import watched
+from rankone.training.processes import check_device
+from rankone.training.progress import progress
 from rankone.training.report import Facts, Findings, write_report
 from rankone.training.report.spectrum import spectrum
 
@@ -86,7 +86,7 @@ def outputs(engine: Engine, data: DataSet, bundle: Bundle, *, workers: int = 0) 
     loaded = batches(data.test, bundle.manifest.preprocessing, groups, workers=workers)
     embeddings = np.empty((len(data.test), bundle.manifest.dim), np.float32)
     logits = []
-    for group, images in watched(zip(groups, loaded, strict=True), [len(group) for group in groups], "testing"):
+    for group, images in progress(zip(groups, loaded, strict=True), [len(group) for group in groups], "testing"):
         found = engine.run(images.numpy())
         embeddings[group] = found.embedding
         if found.logits is not None:

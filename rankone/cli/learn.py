@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from rankone.cli import show
 from rankone.training import pipeline
 from rankone.training.data import load
-from rankone.training.processes import leading
+from rankone.training.processes import is_main_process
 from rankone.training.recipe import Recipe, load_recipe
 from rankone.training.run import Run
 
@@ -73,7 +73,7 @@ def train(arguments: list[str]) -> None:
             machine: where it runs.
             keeping: what is kept.
         """
-        if leading():
+        if is_main_process():
             show.exportable(fields.pooling)
         images = load(data, fields.reader)
         progress = pipeline.train(
@@ -83,9 +83,9 @@ def train(arguments: list[str]) -> None:
             device=machine.device,
             workers=machine.workers,
             cache=keeping.cache,
-            board=keeping.tensorboard,
+            tensorboard=keeping.tensorboard,
         )
-        if leading():
+        if is_main_process():
             show.training(progress, run)
             show.report(pipeline.evaluate(run, images, device=machine.device, workers=machine.workers), run)
 

@@ -13,8 +13,8 @@ from rankone.model.bundle import Bundle, summary
 
 if TYPE_CHECKING:  # the commands that only talk to a service start without torch
     from rankone.training.evaluate import Report
-    from rankone.training.recipe import Pooling
-    from rankone.training.state import Progress
+    from rankone.training.recipe import PoolingRecipe
+    from rankone.training.state import TrainingState
 
 console = Console(highlight=False)
 _NUM_CLASSES: Final = 10
@@ -30,7 +30,7 @@ def alarm(name: str, text: str) -> None:
     console.print(f"[bold red]WARNING, {name}: {escape(text)}[/bold red]")
 
 
-def exportable(pooling: Pooling) -> None:
+def exportable(pooling: PoolingRecipe) -> None:
     """Says before hours of training what an export would refuse after them."""
     from rankone.training.export import ExportError, check_exportable
 
@@ -40,7 +40,7 @@ def exportable(pooling: Pooling) -> None:
         step("note", f"this network can be trained and measured, not exported: {error}")
 
 
-def training(progress: Progress, run: Path) -> None:
+def training(progress: TrainingState, run: Path) -> None:
     """The last epoch of each phase."""
     for phase in (1, 2):
         epochs = [record for record in progress.history if record.phase == phase]

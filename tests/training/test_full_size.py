@@ -18,7 +18,7 @@ from rankone.training import pipeline
 from rankone.training.checkpoint import latest
 from rankone.training.data import DataSet
 from rankone.training.recipe import Phase
-from tests.training.test_fit import SMALL, weights
+from tests.training.helpers import SMALL, weights
 
 
 def test_both_phases_are_recorded_and_learn(run_path: Path, photos: DataSet) -> None:
@@ -32,7 +32,7 @@ def test_both_phases_are_recorded_and_learn(run_path: Path, photos: DataSet) -> 
 
 
 def test_phase_2_moves_every_layer_and_phase_1_only_the_classifier(photos: DataSet, tmp_path: Path) -> None:
-    start = pipeline.network_of(SMALL, len(photos.classes)).state_dict()
+    start = SMALL.build_network(len(photos.classes)).state_dict()
     no_epochs = Phase(epochs=0, learning_rate=1)
     for phase, moved_backbone in (("phase2", False), ("phase1", True)):
         recipe = SMALL.model_copy(update={phase: no_epochs, "validation": 0.0})

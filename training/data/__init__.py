@@ -1,8 +1,23 @@
-"""Data sets by name or path: what to train on and what to measure with, as files on disk."""
+"""Data sets by name or path, as files on disk.
+
+Each module imports only from those above it in this list:
+
+    dataset      splits and data sets
+    images       a file -> a picture -> batches for the network
+    lists        the text files of the benchmarks
+    benchmarks   the readers of CUB, Aircraft, MIT Indoor-67 and DTD
+    folder       the reader of class folders
+    photos       a data set cut from scikit-image's photographs
+    registry     data sets by name
+    unpack       archives
+    download     archives from their publishers
+    split        a folder of classes into train/ and test/
+    verify       every file checked
+"""
 
 from __future__ import annotations
 
-from rankone.training.data.dataset import DataError, DataSet, Split, limited
+from rankone.training.data.dataset import DataError, DataSet, Split, evenly_spaced, limited
 from rankone.training.data.folder import load_folder
 from rankone.training.data.photos import write_photos
 from rankone.training.data.registry import NAMES, READERS, load, read
@@ -14,6 +29,7 @@ __all__ = [
     "DataError",
     "DataSet",
     "Split",
+    "evenly_spaced",
     "limited",
     "load",
     "load_folder",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
+import numpy as np
+
 from rankone.model.errors import RankoneError
 from rankone.model.preprocessing import Limits
 
@@ -91,6 +93,11 @@ def limited(split: Split, count: int) -> Split:
         if seen[label] <= count:
             kept.append(index)
     return split.at(kept)
+
+
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """`count` of `total` indices, or all if there are fewer, evenly spaced from the first to the last."""
+    return [round(i) for i in np.linspace(0, total - 1, min(count, total))]
 
 
 def sha256_of(path: Path) -> str:

@@ -17,6 +17,6 @@ Each module imports only from those before it:
 from __future__ import annotations
 
 from rankone.training.report.findings import Facts, Findings
-from rankone.training.report.write import CARD, HTML, JSON, MARKDOWN, write_report
+from rankone.training.report.write import CARD, HTML, MARKDOWN, write_report
 
-__all__ = ["CARD", "HTML", "JSON", "MARKDOWN", "Facts", "Findings", "write_report"]
+__all__ = ["CARD", "HTML", "MARKDOWN", "Facts", "Findings", "write_report"]

@@ -15,11 +15,10 @@ from torch import Tensor
 from rankone.model.network import Network
 from rankone.model.normalization import RankOneUpdate
 from rankone.model.preprocessing import Preprocessing
-from rankone.training.data import Split
+from rankone.training.data import Split, evenly_spaced
 from rankone.training.data.images import batches, in_order
-from rankone.training.export import spread
 from rankone.training.metrics import Doubles
-from rankone.training.progress import watched
+from rankone.training.progress import progress
 
 NUM_IMAGES: Final = 64
 _BATCH_SIZE: Final = 8
@@ -46,11 +45,11 @@ def spectrum(network: Network, split: Split, spec: Preprocessing, *, device: str
     """
     network.to(device).eval()
     update, own = _update_of(network)
-    images = split.at(spread(len(split), NUM_IMAGES))
+    images = split.at(evenly_spaced(len(split), NUM_IMAGES))
     groups = in_order(len(images), _BATCH_SIZE)
     pairs = [
         singular_values(network.backbone(batch.to(device)), update.to(device))
-        for batch in watched(batches(images, spec, groups), [len(group) for group in groups], "singular values")
+        for batch in progress(batches(images, spec, groups), [len(group) for group in groups], "singular values")
     ]
     before, after = (np.concatenate([pair[side].cpu().numpy() for pair in pairs]) for side in (0, 1))
     return Spectrum(before, after, eta=update.eta, iterations=update.iterations, own=own)

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from rankone.training.evaluate import Report, evaluate
+from rankone.training.evaluate import REPORT, Report, compute_report
 from rankone.training.report import mistakes, sections
 from rankone.training.report.card import card
 from rankone.training.report.document import Document, Picture, Section, Table
 from rankone.training.report.findings import Findings
 from rankone.training.report.markup import PICTURES, html, markdown
 
-JSON: Final = "report.json"
 HTML: Final = "report.html"
 MARKDOWN: Final = "report.md"
 CARD: Final = "model-card.md"
@@ -27,7 +26,7 @@ def write_report(findings: Findings, out: Path) -> Report:
     Raises:
         DataError: a test image that is to be shown cannot be read any more.
     """
-    report = evaluate(findings.embeddings, findings.logits, findings.labels, findings.data.classes)
+    report = compute_report(findings.embeddings, findings.logits, findings.labels, findings.data.classes)
     report.phase1 = None if findings.phase1 is None else dict(findings.phase1)
     document = document_of(findings, report)
     folder = out / PICTURES
@@ -41,7 +40,7 @@ def write_report(findings: Findings, out: Path) -> Report:
     _replace(out / MARKDOWN, markdown(document).encode())
     alone = Document(document.title, document.subtitle, document.sections[-1:])
     _replace(out / CARD, markdown(alone).encode())
-    _replace(out / JSON, f"{report.model_dump_json()}\n".encode())
+    _replace(out / REPORT, f"{report.model_dump_json()}\n".encode())
     return report
 
 

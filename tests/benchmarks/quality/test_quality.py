@@ -18,7 +18,7 @@ from rankone.training.data import DataSet
 from rankone.training.processes import StopRequest
 from rankone.training.recipe import Phase
 from rankone.training.run import DataRecord
-from tests.training.test_fit import SMALL
+from tests.training.helpers import SMALL
 
 
 def test_the_first_layer_sees_what_caffes_saw() -> None:

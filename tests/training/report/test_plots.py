@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from rankone.model.bundle import EpochRecord, ReturnRecord, TrainingRecord
-from rankone.training.evaluate import evaluate
+from rankone.training.evaluate import compute_report
 from rankone.training.metrics import reliability
 from rankone.training.report import canvas, plots
 from rankone.training.report.document import Picture
@@ -125,7 +125,7 @@ def test_reliability_shows_filled_bins_alone(drawn: Callable[..., Figure]) -> No
 
 def test_retrieval_shows_its_figures(drawn: Callable[..., Figure]) -> None:
     vectors = np.random.default_rng(0).normal(size=(20, 4))
-    report = evaluate(vectors, None, np.arange(20) % 4, tuple("abcd"))
+    report = compute_report(vectors, None, np.arange(20) % 4, tuple("abcd"))
     figure = drawn(lambda: plots.retrieval(report))
     line = figure.axes[0].lines[0]
     assert list(line.get_ydata()) == pytest.approx([100 * report.metrics[f"recall_at_{k}"] for k in (1, 2, 4, 8)])  # type: ignore[arg-type]

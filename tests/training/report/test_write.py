@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from rankone.model.bundle import DatasetRecord
-from rankone.training.evaluate import Report, evaluate
+from rankone.training.evaluate import Report, compute_report
 from rankone.training.report import write_report
 from tests.training.report.conftest import FACTS, Make
 
@@ -55,7 +55,7 @@ def links(markdown: str) -> list[str]:
 def test_all_files_and_pictures_are_there_and_the_figures_are_those_of_evaluate(make: Make, tmp_path: Path) -> None:
     findings = make(CLASSES, LABELS, TAKEN)
     report = write_report(findings, tmp_path / "out")
-    assert report == evaluate(findings.embeddings, findings.logits, np.array(LABELS), CLASSES)
+    assert report == compute_report(findings.embeddings, findings.logits, np.array(LABELS), CLASSES)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "report.html",
         "report.md",
