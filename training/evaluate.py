@@ -21,18 +21,18 @@ from rankone.training.metrics import (
     retrieval_scores,
 )
 
-FIGURES: Final = (
-    "top1",
-    "top5",
-    "ece",
-    "recall_at_1",
-    "recall_at_2",
-    "recall_at_4",
-    "recall_at_8",
-    "r_precision",
-    "map_at_r",
-)
-"""The single figures of a report, in the order in which they are shown."""
+FIGURES: Final = {
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "ece": "calibration error",
+    "recall_at_1": "recall@1",
+    "recall_at_2": "recall@2",
+    "recall_at_4": "recall@4",
+    "recall_at_8": "recall@8",
+    "r_precision": "R-precision",
+    "map_at_r": "mAP@R",
+}
+"""The single figures of a report by their keys, in the order in which they are shown."""
 
 REPORT: Final = "report.json"
 """File with the figures, in a run and in a report."""

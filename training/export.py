@@ -19,7 +19,6 @@ from rankone.model.bundle import (
     Bundle,
     DatasetRecord,
     Manifest,
-    ParityRecord,
     PoolingRecord,
     TrainingRecord,
     seal,
@@ -31,7 +30,7 @@ from rankone.training.forms import FORMS, EmbeddingOnly
 from rankone.training.parity import MIN_IMAGES, ExportError, check_parity, reference_of
 from rankone.training.recipe import PoolingRecipe, Recipe
 
-__all__ = ["MIN_IMAGES", "Description", "ExportError", "check_exportable", "write_bundle"]
+__all__ = ["MIN_IMAGES", "Description", "ExportError", "check_exportable", "manifest_of", "write_bundle"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,7 @@ def write_bundle(
             bar.advance(task)
             parity[name] = check_parity(form.load(stage / name), reference, images)
             bar.advance(task)
-        return seal(stage, _manifest(network, recipe, description, parity), path)
+        return seal(stage, manifest_of(network, recipe, description).model_copy(update={"parity": parity}), path)
 
 
 def check_exportable(pooling: PoolingRecipe) -> None:
@@ -94,7 +93,8 @@ def check_exportable(pooling: PoolingRecipe) -> None:
     )
 
 
-def _manifest(network: Network, recipe: Recipe, description: Description, parity: dict[str, ParityRecord]) -> Manifest:
+def manifest_of(network: Network, recipe: Recipe, description: Description) -> Manifest:
+    """The manifest of a network that is not exported yet: without parity and files."""
     parts = recipe.pooling.composition
     return Manifest(
         name=description.name,
@@ -110,5 +110,5 @@ def _manifest(network: Network, recipe: Recipe, description: Description, parity
         dataset=description.dataset,
         training=description.training,
         libraries=training_libraries(),
-        parity=parity,
+        parity={},
     )

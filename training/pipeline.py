@@ -10,18 +10,18 @@ import torch
 
 from rankone.model.bundle import Bundle, TrainingRecord
 from rankone.model.network import Network
-from rankone.training.checkpoint import latest, training_libraries
+from rankone.training.checkpoint import latest
 from rankone.training.data import DataSet, evenly_spaced
 from rankone.training.data.images import batches
 from rankone.training.embeddings import embed
 from rankone.training.encoder import Encoder
 from rankone.training.evaluate import REPORT, Report, compute_report
-from rankone.training.export import MIN_IMAGES, Description, write_bundle
+from rankone.training.export import MIN_IMAGES, Description, manifest_of, write_bundle
 from rankone.training.fit import fit
 from rankone.training.metrics import Floats
 from rankone.training.processes import Processes, Runtime, check_device, joined_processes, stop_on_signal
 from rankone.training.recipe import Recipe
-from rankone.training.report import Facts, Findings, write_report
+from rankone.training.report import Findings, write_report
 from rankone.training.report.spectrum import spectrum
 from rankone.training.run import Run, RunError
 from rankone.training.selection import training_images
@@ -65,26 +65,13 @@ def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0
     embeddings, logits = outputs(network, recipe, data, device=device, workers=workers)
     earlier = recipe.build_network(len(data.classes))
     before = measure(earlier, recipe, data, device=device, workers=workers) if run.load_phase1(earlier) else None
-    facts = Facts(
-        name=f"{run.data.name}-{recipe.pooling.name}",
-        backbone=recipe.backbone,
-        weights=recipe.weights,
-        pooling=recipe.pooling.name,
-        parts=recipe.pooling.composition.describe(),
-        preprocessing=recipe.preprocessing,
-        dim=network.pooling.out_dim,
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
-        recipe=recipe.model_dump(mode="json"),
-        libraries=training_libraries(),
-        measured_by=f"torch on {device}",
-        trained_on=run.data.for_bundle,
-    )
     findings = Findings(
         data=data,
         embeddings=embeddings,
         logits=logits,
-        facts=facts,
-        training=training_record(run, data, state),
+        manifest=manifest_of(network, recipe, _description(run, data, state)),
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        measured_by=f"torch on {device}",
         phase1=None if before is None else before.metrics,
         spectrum=spectrum(network, data.test, recipe.preprocessing, device=device),
     )
@@ -120,16 +107,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         BundleError: `out` exists.
     """
     run, network, state = trained(path, data)
-    report = read_report(path)
-    phase1 = (report and report.phase1) or {}
-    description = Description(
-        name=name or f"{run.data.name}-{run.recipe.pooling.name}",
-        version=version,
-        classes=run.data.classes,
-        metrics=report.metrics if report else {},
-        dataset=run.data.for_bundle,
-        training=training_record(run, data, state).model_copy(update={"phase1_metrics": phase1}),
-    )
+    description = _description(run, data, state, name=name, version=version, report=read_report(path))
     return write_bundle(network, run.recipe, _examples(run.recipe, data), out, description)
 
 
@@ -175,13 +153,30 @@ def trained(path: Path, data: DataSet) -> tuple[Run, Network, TrainingState]:
     return run, network, state
 
 
-def training_record(run: Run, data: DataSet, state: TrainingState) -> TrainingRecord:
-    """How the network of a run was trained, for its bundle and its report."""
-    return TrainingRecord(
+def _description(
+    run: Run,
+    data: DataSet,
+    state: TrainingState,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    report: Report | None = None,
+) -> Description:
+    """What the run and its report say of its network."""
+    training = TrainingRecord(
         steered_by=training_images(data, run.recipe).description,
         chosen=state.chosen,
         history=tuple(state.history),
         returns=tuple(state.returns),
+        phase1_metrics=(report and report.phase1) or {},
+    )
+    return Description(
+        name=name or f"{run.data.name}-{run.recipe.pooling.name}",
+        version=version,
+        classes=run.data.classes,
+        metrics=report.metrics if report else {},
+        dataset=run.data.for_bundle,
+        training=training,
     )
 
 

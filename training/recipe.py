@@ -117,9 +117,9 @@ class Recipe(Frozen):
     flip: bool = True
     """Train on mirrored images too: both ways in phase 1, at random in phase 2."""
     protocol: Literal["holdout", "paper"] = "holdout"
-    """What steers: images held out of the training set, or (paper) the test set, as is common, which flatters the result."""
+    """What selects the epoch: images held out of the training set, or (paper) the test set, which flatters the result."""
     validation: float = Field(default=0.1, ge=0, lt=1)
-    """Part of every class held out, where the data set has no validation images; with 0 the training error steers."""
+    """Share of every class held out if the data set has no validation images; with 0 the training images select the epoch."""
     seed: int = 0
     """Draws random weights, held-out images, the order of the images and their mirroring."""
     phase1: Phase = Phase(epochs=50, learning_rate=1.0, weight_decay=1e-8, batch_size=64)

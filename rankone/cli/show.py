@@ -51,7 +51,7 @@ def training(progress: TrainingState, run: Path) -> None:
             console.print(f"phase {phase}: {len(epochs)} epochs, loss {last.loss:.3f}, {accuracy}")
     if progress.chosen is not None:
         phase, epoch = progress.chosen
-        console.print(f"chosen: epoch {epoch + 1} of phase {phase}, the best on the images that steer")
+        console.print(f"chosen: epoch {epoch + 1} of phase {phase}, the best on the images that select")
     console.print(escape(f"run: {run}"))
 
 

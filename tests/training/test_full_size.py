@@ -107,4 +107,4 @@ def test_two_processes_train_as_one_with_the_same_batch(photos: DataSet, tmp_pat
     one, two = (pipeline.trained(path, photos)[2].history[-1] for path in (whole, tmp_path / "two"))
     assert two.validation_error == one.validation_error
     assert two.validation_loss == pytest.approx(one.validation_loss, rel=1e-4)
-    assert ended.stdout.count("steered by") == 1
+    assert ended.stdout.count("selected by") == 1

@@ -1,4 +1,4 @@
-"""What a data set is: named classes, and files with labels to fit, to steer by and to measure with."""
+"""What a data set is: named classes, and files with labels for training, validation and testing."""
 
 from __future__ import annotations
 

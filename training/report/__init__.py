@@ -5,7 +5,7 @@ Each module imports only from those before it:
     document    text, pictures and tables, independent of the format
     markup      a document as HTML and as Markdown
     spectrum    singular values of local features before and after RUN
-    findings    what a report is written from, and how figures are named
+    findings    what a report is written from
     canvas      the look of every chart
     plots       the charts
     sections    figures, training, calibration, retrieval, spectrum
@@ -16,7 +16,7 @@ Each module imports only from those before it:
 
 from __future__ import annotations
 
-from rankone.training.report.findings import Facts, Findings
+from rankone.training.report.findings import Findings
 from rankone.training.report.write import CARD, HTML, MARKDOWN, write_report
 
-__all__ = ["CARD", "HTML", "MARKDOWN", "Facts", "Findings", "write_report"]
+__all__ = ["CARD", "HTML", "MARKDOWN", "Findings", "write_report"]

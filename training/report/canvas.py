@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from rankone.training.report.document import Picture
+from rankone.training.report.document import Picture, one_line
 
 WIDTH: Final = 9.2
 """Of a picture in inches."""
@@ -51,7 +51,7 @@ def figure(height: float, width: float = WIDTH) -> Figure:
 
 def shortened(name: str) -> str:
     """A class name as a label: one line of printable characters, cut where it is long."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    line = one_line(name)
     return line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1]}…"
 
 

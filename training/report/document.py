@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,17 +17,15 @@ class Text:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG, and the same for a dark page where it makes a difference."""
+    """A PNG file `name`.png, with another version for dark pages if it makes a difference."""
 
     name: str
-    """Of the file, without suffix."""
     alt: str
-    """What is to be seen, for those who do not see it."""
     light: bytes
     dark: bytes | None = None
     caption: str = ""
     scale: float = 1.0
-    """Of its pixels to one of the page."""
+    """Pixels of the file for each pixel of the page."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +39,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Figures:
-    """Single figures: name, value, and the interval it lies in or what else is to be said of it."""
+    """Single figures: name, value, and its interval or a remark."""
 
     items: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
 class Code:
-    """A file to be read as it is, under a title."""
+    """A file, shown unchanged under a title."""
 
     title: str
     text: str
@@ -59,7 +57,7 @@ Block = Text | Picture | Table | Figures | Code
 
 @dataclass(frozen=True)
 class Section:
-    """A title and what stands under it."""
+    """A title and the blocks under it."""
 
     title: str
     blocks: Sequence[Block]
@@ -72,6 +70,15 @@ class Document:
     title: str
     subtitle: str
     sections: Sequence[Section]
+
+    @property
+    def pictures(self) -> Iterator[Picture]:
+        """All pictures, also those in tables."""
+        for block in (block for section in self.sections for block in section.blocks):
+            if isinstance(block, Picture):
+                yield block
+            elif isinstance(block, Table):
+                yield from (cell for row in block.rows for cell in row if isinstance(cell, Picture))
 
 
 def one_line(text: str) -> str:

@@ -18,8 +18,9 @@ from rankone.training.report.document import Block, Picture, Section, Table, Tex
 from rankone.training.report.findings import Findings, percent
 
 NUM_PAIRS: Final = 10
+_NUM_WORST: Final = 20
 _SIDE: Final = 160
-"""Longest side of an example in pixels; smaller images stay as they are."""
+"""Longest side of an example in pixels; smaller images keep their size."""
 
 
 @dataclass(frozen=True)
@@ -30,36 +31,63 @@ class Confusion:
     taken: int
     count: int
     mistake: int
-    """That of `true` which was taken for `taken` with the highest probability."""
+    """The image of `true` with the highest probability of `taken`, among those that were taken for it."""
     typical: int | None
-    """That of `taken` which was recognized with the highest probability, or was nearest to it; None without test images."""
+    """The image of `taken` with the highest probability, recognized if any was; None if it has no test images."""
+
+
+def classes(findings: Findings, report: Report) -> Section:
+    """The accuracy of every class, and what the worst are taken for."""
+    assert report.per_class is not None
+    counts = np.array(report.confusion)
+    totals = dict(zip(report.per_class, counts.sum(1).tolist(), strict=True))
+    accuracy = {name: value for name, value in report.per_class.items() if value is not None}
+    blocks: list[Block] = [plots.per_class(accuracy, totals)]
+    if worst := _worst(findings.data.classes, counts):
+        blocks.append(Table(("class", "test images", "accuracy", "most often taken for"), "lrrl", worst))
+    if missing := [name for name, value in report.per_class.items() if value is None]:
+        blocks.append(Text(f"Without test images, and so not measured: {', '.join(missing)}.", "note"))
+    return Section("Accuracy by class", blocks)
+
+
+def confusions(findings: Findings, report: Report) -> Section:
+    """The confusion matrix, and the most confused pairs with examples."""
+    assert findings.logits is not None
+    counts, names = np.array(report.confusion), findings.data.classes
+    words = "A row holds the images of a class, its columns what they were taken for; colours are parts of the row."
+    matrix: list[Block] = [Text(words), plots.confusion(counts, names)]
+    rows: list[tuple[str | Picture, ...]] = []
+    for place, pair in enumerate(most_confused(findings.logits, findings.labels, counts), 1):
+        true, taken, file = names[pair.true], names[pair.taken], f"confused-{place:02d}"
+        mistake = example(findings.data.test, pair.mistake, f"{file}-mistake", f"{true}, mistaken")
+        typical: str | Picture = "no test image"
+        if pair.typical is not None:
+            typical = example(findings.data.test, pair.typical, f"{file}-typical", f"{taken}, typical")
+        rows.append((true, taken, f"{pair.count} of {counts[pair.true].sum()}", mistake, typical))
+    if not rows:
+        return Section("Confusions", [*matrix, Text("No test image was taken for another class.")])
+    head = ("true class", "taken for", "images", "a mistaken image", "typical of what it was taken for")
+    return Section("Confusions", [*matrix, Text("The most confused pairs", "heading"), Table(head, "llrll", rows)])
 
 
 def most_confused(logits: Floats, labels: Ints, confusion: Ints, limit: int = NUM_PAIRS) -> list[Confusion]:
     """The pairs with the most mistakes, most first; of equal ones in the order of the classes."""
     mistakes = confusion - np.diag(np.diag(confusion))
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:limit]
-    cells = [(int(cell) // len(confusion), int(cell) % len(confusion)) for cell in order]
     probabilities, predictions = softmax(logits), logits.argmax(1)
-    return [
-        Confusion(
-            true,
-            taken,
-            int(mistakes[true, taken]),
-            mistake=_highest(probabilities[:, taken], (labels == true) & (predictions == taken)),
-            typical=_typical(probabilities[:, taken], labels == taken, predictions == taken),
-        )
-        for true, taken in cells
-        if mistakes[true, taken]
-    ]
+    pairs = []
+    for cell in np.argsort(-mistakes, axis=None, kind="stable")[:limit].tolist():
+        true, taken = divmod(cell, len(confusion))
+        if mistakes[true, taken]:
+            probability, predicted, members = probabilities[:, taken], predictions == taken, labels == taken
+            mistake = _highest(probability, (labels == true) & predicted)
+            recognized = members & predicted
+            typical = _highest(probability, recognized if recognized.any() else members) if members.any() else None
+            pairs.append(Confusion(true, taken, int(mistakes[true, taken]), mistake, typical))
+    return pairs
 
 
 def example(split: Split, index: int, name: str, alt: str) -> Picture:
-    """A small copy of a test image, without its banner, never enlarged; its file under it.
-
-    Raises:
-        DataError: it cannot be read as an image.
-    """
+    """A small copy of a test image, without its banner, never enlarged; raises DataError if it cannot be read."""
     path = split.paths[index]
     small = picture(path, split.banner)
     small.thumbnail((_SIDE, _SIDE))
@@ -68,63 +96,12 @@ def example(split: Split, index: int, name: str, alt: str) -> Picture:
     return Picture(name, alt, light=file.getvalue(), caption=f"{path.parent.name}/{path.name}")
 
 
-def _typical(probability: Floats, members: Ints, predicted: Ints) -> int | None:
-    recognized = members & predicted
-    chosen = recognized if recognized.any() else members
-    return _highest(probability, chosen) if chosen.any() else None
-
-
 def _highest(probability: Floats, among: Ints) -> int:
     return int(np.where(among, probability, -1).argmax())
 
 
-_NUM_WORST: Final = 20
-
-
-def classes(findings: Findings, report: Report) -> Section:
-    """Accuracy by class, and what the worst are taken for."""
-    assert report.per_class is not None
-    assert report.confusion is not None
-    counts = np.array(report.confusion)
-    totals = dict(zip(report.per_class, counts.sum(1).tolist(), strict=True))
-    accuracy = {name: value for name, value in report.per_class.items() if value is not None}
-    blocks: list[Block] = [plots.per_class(accuracy, totals)]
-    if worst := _worst(findings.data.classes, counts):
-        blocks.append(worst)
-    if missing := [name for name, value in report.per_class.items() if value is None]:
-        blocks.append(Text(f"Without test images, and so not measured: {', '.join(missing)}.", "note"))
-    return Section("Accuracy by class", blocks)
-
-
-def confusions(findings: Findings, report: Report) -> Section:
-    """The matrix, and the pairs that are confused most, with examples."""
-    assert findings.logits is not None
-    counts, names, split = np.array(report.confusion), findings.data.classes, findings.data.test
-    pairs = most_confused(findings.logits, findings.labels, counts)
-    matrix: list[Block] = [
-        Text("A row holds the images of a class, its columns what they were taken for; colours are parts of the row."),
-        plots.confusion(counts, names),
-    ]
-    if not pairs:
-        return Section("Confusions", [*matrix, Text("No test image was taken for another class.")])
-    rows = [
-        (
-            names[pair.true],
-            names[pair.taken],
-            f"{pair.count} of {counts[pair.true].sum()}",
-            example(split, pair.mistake, f"confused-{place:02d}-mistake", f"{names[pair.true]}, mistaken"),
-            "no test image"
-            if pair.typical is None
-            else example(split, pair.typical, f"confused-{place:02d}-typical", f"{names[pair.taken]}, typical"),
-        )
-        for place, pair in enumerate(pairs, 1)
-    ]
-    head = ("true class", "taken for", "images", "a mistaken image", "typical of what it was taken for")
-    return Section("Confusions", [*matrix, Text("The most confused pairs", "heading"), Table(head, "llrll", rows)])
-
-
-def _worst(names: Sequence[str], counts: Ints) -> Table | None:
-    """The classes with mistakes, worst first, in full and in any script, which a picture has no room for."""
+def _worst(names: Sequence[str], counts: Ints) -> Sequence[tuple[str, ...]]:
+    """The classes with mistakes, worst first, with their full names, which a chart has no room for."""
     totals, right = counts.sum(1), np.diag(counts)
     ranked = sorted(np.flatnonzero(right < totals).tolist(), key=lambda i: right[i] / totals[i])[:_NUM_WORST]
     rows = []
@@ -132,4 +109,4 @@ def _worst(names: Sequence[str], counts: Ints) -> Table | None:
         mistakes = np.where(np.arange(len(names)) == i, 0, counts[i])
         most = f"{names[int(mistakes.argmax())]} ({mistakes.max()})"
         rows.append((names[i], str(totals[i]), percent(right[i] / totals[i]), most))
-    return Table(("class", "test images", "accuracy", "most often taken for"), "lrrl", rows) if rows else None
+    return rows

@@ -72,7 +72,7 @@ def test_curves_mark_the_chosen_epoch_and_phase_2(
             assert lines["chosen epoch"].get_xdata() == [place, place]
     errors = {str(line.get_label()): line for line in figure.axes[1].lines}
     assert list(errors["training images"].get_ydata()) == [100 * e.train_error for e in history]  # type: ignore[arg-type]
-    assert ("images that steer" in errors) == (history[0].validation_error is not None)
+    assert ("images that select" in errors) == (history[0].validation_error is not None)
 
 
 def test_curves_mark_every_epoch_in_which_training_went_back(drawn: Callable[..., Figure]) -> None:
