@@ -22,7 +22,6 @@ from rankone.training.data.folder import load_folder
 from rankone.training.data.photos import write_photos
 from rankone.training.data.registry import NAMES, READERS, load, read
 
-
 __all__ = [
     "NAMES",
     "READERS",

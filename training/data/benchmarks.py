@@ -1,11 +1,11 @@
-"""The readers of the four benchmarks, each in the layout that its authors distribute. All are checked against `rankone data verify`.
+"""The readers of the four benchmarks, each in the layout that its authors distribute.
 
 CUB-200-2011 (Wah et al., 2011): 200 bird species, 5,994 training and 5,794 test images. `images.txt`,
 `image_class_labels.txt` and `train_test_split.txt` number the images from 1, `classes.txt` the classes.
 
 FGVC-Aircraft 2013b (Maji et al., 2013): 100 variants, 3,334 training, 3,333 validation and 3,333 test images. Each line of
-`images_variant_{train,val,test}.txt` is a number, a space and a variant; variants hold spaces and slashes (`F/A-18`), so only the
-first space separates. `variants.txt` gives the order of the classes.
+`images_variant_{train,val,test}.txt` is a number, a space and a variant; variants hold spaces and slashes (`F/A-18`).
+`variants.txt` gives the order of the classes.
 
 MIT Indoor-67 (Quattoni and Torralba, 2009): 67 scenes, 5,360 training and 1,340 test images. The archive holds all 15,620
 images; `TrainImages.txt` and `TestImages.txt` (`<class>/<file>`) come apart from it, beside the folder `Images` or above it.
@@ -17,22 +17,17 @@ partitions; `rankone data verify` names them.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
-from rankone.training.data.dataset import DataError, DataSet, Split
-from rankone.training.data.lists import index_of, inside, numbered
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal
-from rankone.training.data.dataset import DataSet, Split
-from rankone.training.data.lists import index_of, inside, lines, pairs
-from pathlib import Path
-from rankone.training.data.dataset import DataSet, Split
-from rankone.training.data.lists import by_class, index_of, inside
-from pathlib import Path
-from typing import Final, Literal
-from rankone.training.data.dataset import DataError, DataSet, Split
-from rankone.training.data.lists import by_class, index_of, inside
 
+from rankone.training.data.dataset import DataError, DataSet, Split
+from rankone.training.data.lists import by_class, inside, lines, numbered, pairs
+
+BANNER: Final = 20
+"""Rows at the bottom of every photograph of FGVC-Aircraft that name the photographer, who took several of one variant."""
+PARTITIONS: Final = range(1, 11)
+"""Of Describable Textures."""
 
 _LABELS: Final = "image_class_labels.txt"
 _USES: Final = "train_test_split.txt"
@@ -42,25 +37,10 @@ def read_cub(root: Path) -> DataSet:
     """The data set in `root`, the folder `CUB_200_2011` or the one it was unpacked in.
 
     Raises:
-        DataError: a list is missing, or two lists do not go together.
+        DataError: a list is missing, or two lists do not agree.
     """
     root = inside(root, _USES, "CUB_200_2011")
     names = numbered(root / "classes.txt")
-    index = {number: i for i, number in enumerate(names)}
-    files, labels, uses = _lists(root)
-
-    def split(use: str) -> Split:
-        chosen = [number for number in files if uses[number] == use]
-        return Split(
-            paths=tuple(root / "images" / files[number] for number in chosen),
-            labels=tuple(index_of(labels[number], index, root / _LABELS) for number in chosen),
-        )
-
-    return DataSet("cub", tuple(names.values()), split("1"), split("0"), protocol=_USES)
-
-
-def _lists(root: Path) -> tuple[dict[str, str], ...]:
-    """File, class and use of every image by its number."""
     files, labels, uses = (numbered(root / name) for name in ("images.txt", _LABELS, _USES))
     for name, numbers in ((_LABELS, labels), (_USES, uses)):
         if strays := numbers.keys() ^ files.keys():
@@ -68,10 +48,12 @@ def _lists(root: Path) -> tuple[dict[str, str], ...]:
     for number, use in uses.items():
         if use not in ("0", "1"):
             raise DataError(f"{root / _USES}: image {number} has {use!r}; 1 is for training, 0 for testing")
-    return files, labels, uses
 
+    def split(wanted: str) -> Split:
+        chosen = [number for number in files if uses[number] == wanted]
+        return _split(((labels[n], root / "images" / files[n], root / _LABELS) for n in chosen), names)
 
-BANNER: Final = 20
+    return DataSet("cub", tuple(names.values()), split("1"), split("0"), protocol=_USES)
 
 
 def read_aircraft(
@@ -81,24 +63,19 @@ def read_aircraft(
 
     Args:
         root: where it is.
-        banner: what becomes of the 20 lowest rows of every photograph.
-        train: the official split alone, with validation images of its own, or both together as everyone reports.
+        banner: whether the lowest 20 rows of every photograph are cut off.
+        train: the official split alone, with validation images of its own, or both together as most papers report.
 
     Raises:
-        DataError: a list is missing, or names a variant that there is not.
+        DataError: a list is missing, or names an unknown variant.
     """
     data = inside(root, "variants.txt", "data", "fgvc-aircraft-2013b/data")
     classes = tuple(lines(data / "variants.txt"))
-    index = {name: i for i, name in enumerate(classes)}
 
     def split(use: str) -> Split:
         source = data / f"images_variant_{use}.txt"
-        found = pairs(source)
-        return Split(
-            paths=tuple(data / "images" / f"{number}.jpg" for number, _ in found),
-            labels=tuple(index_of(variant, index, source) for _, variant in found),
-            banner=BANNER if banner == "cut" else 0,
-        )
+        entries = ((variant, data / "images" / f"{number}.jpg", source) for number, variant in pairs(source))
+        return _split(entries, classes, BANNER if banner == "cut" else 0)
 
     fitted, validation = split("train"), split("val")
     joined = train == "train+val"
@@ -120,26 +97,9 @@ def read_mit67(root: Path) -> DataSet:
     """
     lists = inside(root, "TrainImages.txt", "indoorCVPR_09")
     images = inside(root, "Images", "indoorCVPR_09") / "Images"
-    train, test = (by_class(lists / name) for name in ("TrainImages.txt", "TestImages.txt"))
-    classes = sorted({name for name, _ in train})
-    index = {name: i for i, name in enumerate(classes)}
-
-    def split(entries: list[tuple[str, str]], source: str) -> Split:
-        return Split(
-            paths=tuple(images / name / file for name, file in entries),
-            labels=tuple(index_of(name, index, lists / source) for name, _ in entries),
-        )
-
-    return DataSet(
-        name="mit67",
-        classes=tuple(classes),
-        train=split(train, "TrainImages.txt"),
-        test=split(test, "TestImages.txt"),
-        protocol="TrainImages.txt and TestImages.txt",
-    )
-
-
-PARTITIONS: Final = range(1, 11)
+    sources = [lists / "TrainImages.txt", lists / "TestImages.txt"]
+    classes, (train, test) = _splits_by_class(images, [[source] for source in sources], sources[0])
+    return DataSet("mit67", classes, train, test, protocol="TrainImages.txt and TestImages.txt")
 
 
 def read_dtd(
@@ -153,13 +113,11 @@ def read_dtd(
     Args:
         root: where it is.
         partition: 1 to 10; the published figure is the mean over all of them.
-        train: the training images alone, or with those for validation.
-        test: the test images alone, or with those for validation, as the paper of RUN counts them (1,880 / 3,760).
-
-    Images for validation that neither takes are for validation.
+        train: the training images alone, or with the validation images.
+        test: the test images alone, or with the validation images, as the paper of RUN counts them (1,880 / 3,760).
 
     Raises:
-        DataError: no such partition, images for validation on both sides, a list is missing, or a class is only in one of them.
+        DataError: no such partition, validation images on both sides, a list is missing, or a class is only in one of them.
     """
     if partition not in PARTITIONS:
         raise DataError(f"DTD has partitions 1 to 10, not {partition}")
@@ -167,22 +125,32 @@ def read_dtd(
         raise DataError("DTD: images for validation cannot be trained on and tested with; choose one")
     root = inside(root, "labels", "dtd")
     sources = {use: root / "labels" / f"{use}{partition}.txt" for use in ("train", "val", "test")}
-    entries = {use: by_class(source) for use, source in sources.items()}
-    classes = sorted({name for name, _ in entries["train"]})
-    index = {name: i for i, name in enumerate(classes)}
-
-    def split(uses: str) -> Split:
-        found = [(name, file, sources[use]) for use in uses.split("+") for name, file in entries[use]]
-        return Split(
-            paths=tuple(root / "images" / name / file for name, file, _ in found),
-            labels=tuple(index_of(name, index, source) for name, _, source in found),
-        )
-
+    wanted = [[sources[use] for use in uses.split("+")] for uses in (train, "val", test)]
+    classes, (fitted, validation, tested) = _splits_by_class(root / "images", wanted, sources["train"])
     return DataSet(
         name="dtd",
-        classes=tuple(classes),
-        train=split(train),
-        validation=split("val") if (train, test) == ("train", "test") else None,
-        test=split(test),
+        classes=classes,
+        train=fitted,
+        validation=validation if (train, test) == ("train", "test") else None,
+        test=tested,
         protocol=f"partition {partition}, trained on {train}, tested with {test}",
     )
+
+
+def _splits_by_class(images: Path, wanted: list[list[Path]], train: Path) -> tuple[tuple[str, ...], list[Split]]:
+    """The classes of the list `train`, in alphabetical order, and a split for every group of lists `<class>/<file>`."""
+    classes = tuple(sorted({name for name, _ in by_class(train)}))
+    entries = ([(name, images / name / file, s) for s in sources for name, file in by_class(s)] for sources in wanted)
+    return classes, [_split(found, classes) for found in entries]
+
+
+def _split(entries: Iterable[tuple[str, Path, Path]], classes: Iterable[str], banner: int = 0) -> Split:
+    """The split with these classes, files, and lists that name them; the keys of a mapping are its classes."""
+    index: Mapping[str, int] = {name: place for place, name in enumerate(classes)}
+    paths, labels = [], []
+    for name, path, source in entries:
+        if name not in index:
+            raise DataError(f"{source}: there is no class {name!r}")
+        paths.append(path)
+        labels.append(index[name])
+    return Split(tuple(paths), tuple(labels), banner)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
+
 import numpy as np
 
 from rankone.model.errors import RankoneError
 from rankone.model.preprocessing import Limits
 
-
 OWN_IMAGES: Final = Limits(max_bytes=1 << 30, max_pixels=1 << 30, max_side=1 << 16)
-"""The user's own files on disk: only what no photograph can be is refused."""
+"""For the user's own files: refuses only what cannot be a photograph."""
 
 
 class DataError(RankoneError, ValueError):
@@ -25,10 +25,7 @@ class DataError(RankoneError, ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their classes: `labels[i]` is the class of `paths[i]`.
-
-    `banner` rows of pixels at the bottom of every file are no part of the picture, and cut off before anything else.
-    """
+    """`labels[i]` is the class of `paths[i]`; the lowest `banner` rows of pixels of every file are cut off first."""
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
@@ -48,11 +45,7 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of what the files hold, their labels and order: sha256 in hex. Where they lie does not matter.
-
-        Raises:
-            DataError: a file that cannot be read.
-        """
+        """Sha256 of the files' bytes, labels and order, wherever the files are; raises DataError if one cannot be read."""
         digest = hashlib.sha256(f"{self.banner}".encode())
         for path, label in zip(self.paths, self.labels, strict=True):
             digest.update(f"{label} {sha256_of(path)}\n".encode())
@@ -69,30 +62,23 @@ class DataSet:
     test: Split
     validation: Split | None = None
     protocol: str = "train/ and test/ folders"
-    """Which of its published splits this is, in words."""
+    """Which of its published splits this is."""
 
     @property
     def splits(self) -> dict[str, Split]:
-        """Those there are, by name."""
+        """By name, without those that are None."""
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in found.items() if split is not None}
 
 
 def limited(split: Split, count: int) -> Split:
-    """The first `count` images of every class.
-
-    Raises:
-        DataError: `count` is not positive.
-    """
+    """The first `count` images of every class; raises DataError if `count` is not positive."""
     if count < 1:
         raise DataError(f"at least one image of every class is needed, not {count}")
-    seen: Counter[int] = Counter()
-    kept: list[int] = []
+    by_label: dict[int, list[int]] = defaultdict(list)
     for index, label in enumerate(split.labels):
-        seen[label] += 1
-        if seen[label] <= count:
-            kept.append(index)
-    return split.at(kept)
+        by_label[label].append(index)
+    return split.at(sorted(index for indices in by_label.values() for index in indices[:count]))
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:
@@ -101,11 +87,7 @@ def evenly_spaced(total: int, count: int) -> list[int]:
 
 
 def sha256_of(path: Path) -> str:
-    """Of the file's bytes, in hex.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """Of the file's bytes, in hex; raises DataError if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

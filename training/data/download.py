@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
 import hashlib
 import urllib.request
 from collections.abc import Mapping
-from email.message import Message
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any, Final
 from urllib.error import HTTPError
+
 from rich.console import Console
 from rich.progress import Progress
+
 from rankone.training.data.dataset import DataError
 from rankone.training.data.unpack import is_unpacked, unpack
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of a data set: where it is published, and its md5 where that is published too."""
+    """A published file of a data set, with its md5 if that is published too."""
 
     url: str
     md5: str | None = None
@@ -36,43 +36,37 @@ class Source:
         return self.name.endswith((".tar", ".tgz", ".tar.gz"))
 
 
-SOURCES: Final[dict[str, tuple[Source, ...]]] = {
+_OXFORD: Final = "https://www.robots.ox.ac.uk/~vgg/data"
+_TORRALBA: Final = "http://web.mit.edu/torralba/www"
+SOURCES: Final[Mapping[str, tuple[Source, ...]]] = {
     "cub": (
         Source(
             "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz", "97eceeb196236b17998738112f37df78"
         ),
     ),
     "aircraft": (
-        Source(
-            "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz",
-            "d4acdd33327262359767eeaa97a4f732",
-        ),
+        Source(f"{_OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz", "d4acdd33327262359767eeaa97a4f732"),
     ),
     "mit67": (
         Source("http://groups.csail.mit.edu/vision/LabelMe/NewImages/indoorCVPR_09.tar"),
-        Source("http://web.mit.edu/torralba/www/TrainImages.txt"),
-        Source("http://web.mit.edu/torralba/www/TestImages.txt"),
+        Source(f"{_TORRALBA}/TrainImages.txt"),
+        Source(f"{_TORRALBA}/TestImages.txt"),
     ),
-    "dtd": (
-        Source(
-            "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz", "fff73e5086ae6bdbea199a49dfb8a4c1"
-        ),
-    ),
+    "dtd": (Source(f"{_OXFORD}/dtd/download/dtd-r1.0.1.tar.gz", "fff73e5086ae6bdbea199a49dfb8a4c1"),),
 }
-"""The checksums are those that the publishers state, or else those that many loaders agree on; of MIT's files there is none."""
-
+"""The checksums are stated by the publishers, or agreed on by many loaders; there are none for MIT's files."""
 
 _CHUNK: Final = 1 << 20
-_PATIENCE_S: Final = 30
+_TIMEOUT_S: Final = 30
 _PARTIAL_CONTENT: Final = 206
 _NOT_SATISFIABLE: Final = 416
 
 
 def download(name: str, home: Path, sources: Mapping[str, tuple[Source, ...]] = SOURCES) -> None:
-    """Fetches and unpacks the data set `name` into `home`; what is there already is not fetched again.
+    """Fetches and unpacks the data set `name` into `home`; files that exist are not fetched again.
 
     Raises:
-        DataError: no such data set, no network, or an archive that is not what was published.
+        DataError: no such data set, no network, or an archive that differs from the published one.
     """
     if name not in sources:
         raise DataError(f"{name} cannot be downloaded; these can: {', '.join(sources)}")
@@ -86,13 +80,13 @@ def download(name: str, home: Path, sources: Mapping[str, tuple[Source, ...]] = 
 
 
 def fetch(source: Source, home: Path) -> Path:
-    """The file of `source` in `home`: fetched, or what a broken download left completed; whole and checked, or not there.
+    """Downloads `source` into `home`, or completes an interrupted download; the file is whole and checked, or missing.
 
     Raises:
-        DataError: it cannot be had, with what to do; or its checksum is another one.
+        DataError: it cannot be fetched, with what to do; or its checksum differs.
     """
     path, partial = home / source.name, home / f"{source.name}.part"
-    if path.exists():  # put there by hand, perhaps: ours to check, not to remove
+    if path.exists():  # perhaps put there by hand: ours to check, not to remove
         if fault := _fault(path, source):
             raise DataError(f"{path}: {fault}; replace it, or remove it and it is fetched from {source.url}")
         return path
@@ -110,19 +104,20 @@ def fetch(source: Source, home: Path) -> Path:
 
 
 def _complete(url: str, partial: Path) -> None:
-    """Fetches what `partial` lacks; all of it, if the server cannot start in the middle."""
+    """Fetches the missing end of `partial`; all of it, if the server cannot start in the middle."""
     done = partial.stat().st_size if partial.exists() else 0
     headers = {"User-Agent": "rankone", **({"Range": f"bytes={done}-"} if done else {})}
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - only addresses of ours
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - only the addresses above
     try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
             start = done if answer.status == _PARTIAL_CONTENT else 0
             with partial.open("ab" if start else "wb") as file:
                 _copy(answer, file, start, url.rpartition("/")[2])
     except HTTPError as error:
         if error.code != _NOT_SATISFIABLE or not done:
             raise
-        if _length(error.headers) != done:  # what is here was another file: nothing of it can be kept
+        _, _, length = error.headers.get("Content-Range", "").rpartition("/")  # `bytes */LENGTH`
+        if length != str(done):  # the partial file is of another file: nothing of it can be kept
             partial.unlink()
             _complete(url, partial)
 
@@ -132,18 +127,12 @@ def _copy(answer: Any, file: IO[bytes], done: int, name: str) -> None:
     total = None if length is None else done + int(length)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(name, total=total, completed=done)
-        while block := answer.read1(_CHUNK):  # what came before a break is kept
+        while block := answer.read1(_CHUNK):  # what arrived before an interruption is kept
             file.write(block)
             done += len(block)
             bar.advance(task, len(block))
     if total is not None and done < total:
         raise OSError(f"the connection broke off after {done:,} of {total:,} bytes")
-
-
-def _length(headers: Message) -> int | None:
-    """Of the whole file, from the `Content-Range: bytes */LENGTH` of a refused range."""
-    _, _, length = headers.get("Content-Range", "").rpartition("/")
-    return int(length) if length.isdecimal() else None
 
 
 def _fault(path: Path, source: Source) -> str | None:

@@ -8,26 +8,33 @@ transparency and 16 bits mean the same in every file.
 from __future__ import annotations
 
 import io
-from pathlib import Path
-from typing import Final
-from PIL import Image, UnidentifiedImageError
-from rankone.model.preprocessing import ImageRejected, UndecodableImage, UnsupportedImageType, check_size, decode
-from rankone.training.data.dataset import OWN_IMAGES, DataError
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from rankone.model.preprocessing import Preprocessing, resize_and_crop, to_array
-from rankone.training.data.dataset import DataError, Split
 
+from rankone.model.preprocessing import (
+    ImageRejected,
+    Preprocessing,
+    UndecodableImage,
+    UnsupportedImageType,
+    check_size,
+    decode,
+    resize_and_crop,
+    to_array,
+)
+from rankone.training.data.dataset import OWN_IMAGES, DataError, Split
 
 _OTHER_FORMATS: Final = ("GIF", "BMP", "TIFF", "PPM")
-"""Not all that Pillow knows: it hands EPS to another program."""
+"""Not every format that Pillow knows: it hands EPS to another program."""
 _AS_PNG: Final = {"CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "PA": "RGBA"}
-"""Modes that PNG lacks, by the one that holds the same picture. Floats and 32-bit integers have none: of unknown range."""
+"""Modes that PNG lacks, and the mode that holds the same picture. Floats and 32-bit integers, of unknown range, have none."""
 _ORIENTATION_TAG: Final = 0x0112
 
 
@@ -38,7 +45,11 @@ def picture(path: Path, banner: int = 0) -> Image.Image:
         DataError: a file that cannot be read as an image, or has no more rows than its banner; the message names it.
     """
     try:
-        image = _decoded(path.read_bytes())
+        data = path.read_bytes()
+        try:
+            image = decode(data, OWN_IMAGES)
+        except UnsupportedImageType:
+            image = decode(_png(data), OWN_IMAGES)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except ImageRejected as error:
@@ -48,15 +59,8 @@ def picture(path: Path, banner: int = 0) -> Image.Image:
     return image.crop((0, 0, image.width, image.height - banner)) if banner else image
 
 
-def _decoded(data: bytes) -> Image.Image:
-    try:
-        return decode(data, OWN_IMAGES)
-    except UnsupportedImageType:
-        return decode(_png(data), OWN_IMAGES)
-
-
 def _png(data: bytes) -> bytes:
-    """The first frame of an image in one of the other formats."""
+    """The first frame of an image in one of the other formats, as PNG."""
     out = io.BytesIO()
     try:
         with Image.open(io.BytesIO(data), formats=_OTHER_FORMATS) as image:
@@ -71,9 +75,14 @@ def _png(data: bytes) -> bytes:
         raise UnsupportedImageType(f"no image that can be read; these can: {known}") from error
     except ImageRejected:
         raise
-    except Exception as error:  # decoders raise whatever they like on broken bytes
+    except Exception as error:  # decoders raise many kinds of errors on broken bytes
         raise UndecodableImage(f"cannot be decoded: {error}") from error
     return out.getvalue()
+
+
+def pixels(path: Path, spec: Preprocessing, banner: int = 0) -> npt.NDArray[np.float32]:
+    """The network's input for the image in a file, (3, size, size); raises DataError as `picture` does."""
+    return to_array(resize_and_crop(picture(path, banner), spec), spec)
 
 
 class _Files(Dataset["Tensor | DataError"]):
@@ -90,18 +99,9 @@ class _Files(Dataset["Tensor | DataError"]):
             return error
 
 
-def _together(loaded: Sequence[Tensor | DataError]) -> Tensor | DataError:
+def _collate(loaded: Sequence[Tensor | DataError]) -> Tensor | DataError:
     images = [one for one in loaded if isinstance(one, Tensor)]
     return torch.stack(images) if len(images) == len(loaded) else next(e for e in loaded if isinstance(e, DataError))
-
-
-def pixels(path: Path, spec: Preprocessing, banner: int = 0) -> npt.NDArray[np.float32]:
-    """The network's input of the image in a file, (3, size, size), without the `banner` lowest rows of its pixels.
-
-    Raises:
-        DataError: a file that cannot be read as an image; the message names it.
-    """
-    return to_array(resize_and_crop(picture(path, banner), spec), spec)
 
 
 def batches(split: Split, spec: Preprocessing, groups: Sequence[list[int]], *, workers: int = 0) -> Iterator[Tensor]:
@@ -114,8 +114,8 @@ def batches(split: Split, spec: Preprocessing, groups: Sequence[list[int]], *, w
         _Files(split, spec),
         batch_sampler=list(groups),
         num_workers=workers,
-        collate_fn=_together,
-        generator=torch.Generator(),  # or it would draw from the one that v_0 is drawn from
+        collate_fn=_collate,
+        generator=torch.Generator(),  # or it would draw from the generator that v_0 is drawn from
     )
     for batch in loader:
         if isinstance(batch, DataError):

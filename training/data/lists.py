@@ -1,17 +1,14 @@
-"""The text files in which the benchmarks say what they hold: a line an image, or a line a class."""
+"""The text files of the benchmarks: one line an image, or one line a class. Errors are DataErrors that name the file."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
 from rankone.training.data.dataset import DataError
 
 
 def lines(path: Path) -> list[str]:
-    """The lines that are not empty, without the white space around them, whichever way they end.
-
-    Raises:
-        DataError: there is no such file, or it is not text.
-    """
+    """The non-empty lines, stripped, with any line ending."""
     try:
         text = path.read_text(encoding="utf-8-sig")  # an editor may have put a mark before the first line
     except OSError as error:
@@ -22,11 +19,7 @@ def lines(path: Path) -> list[str]:
 
 
 def pairs(path: Path) -> list[tuple[str, str]]:
-    """Of every line what comes before its first space, and all that comes after.
-
-    Raises:
-        DataError: no such file, or a line without a space.
-    """
+    """The part of every line before its first space, and the part after it."""
     found = []
     for number, line in enumerate(lines(path), start=1):
         first, space, rest = line.partition(" ")
@@ -37,11 +30,7 @@ def pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def numbered(path: Path) -> dict[str, str]:
-    """Number -> value, of a file whose lines are `number value`.
-
-    Raises:
-        DataError: no such file, a line without a number or a value, or a number that is there twice.
-    """
+    """Number -> value, from lines `number value`."""
     found: dict[str, str] = {}
     for number, value in pairs(path):
         if not number.isdecimal():
@@ -53,11 +42,7 @@ def numbered(path: Path) -> dict[str, str]:
 
 
 def by_class(path: Path) -> list[tuple[str, str]]:
-    """The class and the file of every line, of a file whose lines are `<class>/<file>`; either may hold spaces.
-
-    Raises:
-        DataError: no such file, or a line without a class or a file.
-    """
+    """Class and file, from lines `<class>/<file>`; either may hold spaces."""
     found = []
     for number, line in enumerate(lines(path), start=1):
         name, _, file = line.partition("/")
@@ -67,23 +52,8 @@ def by_class(path: Path) -> list[tuple[str, str]]:
     return found
 
 
-def index_of(name: str, classes: dict[str, int], source: Path) -> int:
-    """The index of a class that a list names.
-
-    Raises:
-        DataError: a class that is not there; the message names it and the list.
-    """
-    if name not in classes:
-        raise DataError(f"{source}: there is no class {name!r}")
-    return classes[name]
-
-
 def inside(root: Path, marker: str, *folders: str) -> Path:
-    """`root`, or the folder of these within it that holds `marker`: archives are unpacked one level deeper or not.
-
-    Raises:
-        DataError: none holds it.
-    """
+    """`root`, or the first of these folders within it, that holds `marker`: archives are unpacked one level deeper or not."""
     for folder in ("", *folders):
         if (root / folder / marker).exists():
             return root / folder

@@ -1,8 +1,8 @@
-"""`photos`: crops of the real photographs that scikit-image ships, a class a photograph, cut so that no pixel is shared.
+"""`photos`: a data set of crops of the photographs that scikit-image ships, a class for every photograph.
 
-Each photograph is laid out as a chequerboard of tiles. Crops of the black tiles are for training; of the white tiles, every
-third is kept for `new/`, images that nobody has seen when the rest is indexed, and the others are for testing. A crop never
-leaves its tile, and it is stored as it was cut, so no two of the three sets share a pixel of the photograph.
+Each photograph is divided like a chequerboard. Black tiles are for training; every third white tile is for `new/`, images that
+are not indexed with the rest, and the other white tiles are for testing. A crop never leaves its tile and is not resized, so no
+two of the three sets share a pixel.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from importlib import resources
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
+
 from PIL import Image
 from rich.progress import track
-
 
 Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file of scikit-image's, and the part of it that is cut up (all, where `part` is None)."""
+    """A file of scikit-image, and the part of it that is used (None: all of it)."""
 
     file: str
     part: Box | None = None
@@ -48,7 +48,7 @@ PHOTOGRAPHS: Final = {
     "retina": Photograph("retina.jpg", part=(205, 205, 1206, 1206)),  # the square within the round picture
     "rocket": Photograph("rocket.jpg"),
 }
-"""Class -> photograph. Its textures are alike all over: a picture of single things, such as a face, has no class of its own."""
+"""Class -> photograph. Their textures are uniform: crops of a picture of single things, such as a face, share nothing."""
 
 COUNTS: Final = {"train": 32, "test": 12, "new": 4}
 """Crops of a class in each set."""
@@ -62,7 +62,7 @@ _FULL_SIDE: Final = 512
 def write_photos(root: Path) -> None:
     """Writes `root`/{train,test,new}/<class>/*.png, whole or not at all; the same files every time.
 
-    A `root` with anything in it stays as it is: of several that write at once, one is the first, and its files are everyone's.
+    A `root` that is not empty is left unchanged: if several processes write at once, they all use the files of the first.
     """
     root.parent.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
@@ -79,7 +79,7 @@ def write_photos(root: Path) -> None:
 
 
 def tiles(width: int, height: int) -> dict[str, list[Box]]:
-    """The tiles of a photograph of this size by the set their crops go to, the grid centred."""
+    """The tiles of a photograph of this size, on a centred grid, by the set that they belong to."""
     side = round(_TILE * _scale(width, height))
     columns, rows = width // side, height // side
     left, top = (width - columns * side) // 2, (height - rows * side) // 2
@@ -96,7 +96,7 @@ def tiles(width: int, height: int) -> dict[str, list[Box]]:
 
 
 def crops(boxes: list[Box], side: int, draw: random.Random) -> Iterator[Box]:
-    """Squares of `side` pixels at random places within the tiles, every tile in turn, without end."""
+    """Endless squares of `side` pixels at random places within the tiles, from every tile in turn."""
     shuffled = draw.sample(boxes, len(boxes))
     for left, top, right, bottom in cycle(shuffled):
         x, y = draw.randint(left, right - side), draw.randint(top, bottom - side)

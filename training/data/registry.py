@@ -1,4 +1,4 @@
-"""Data sets by name or path: a benchmark as it is distributed, `photos`, or any folder of class folders."""
+"""Data sets by name or path: a published benchmark, `photos`, or any folder of class folders."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from pydantic import ValidationError, validate_call
-from rankone.training.data.benchmarks import read_aircraft
-from rankone.training.data.benchmarks import read_cub
-from rankone.training.data.dataset import DataError, DataSet
-from rankone.training.data.benchmarks import read_dtd
-from rankone.training.data.folder import load_folder, read_folder
-from rankone.training.data.benchmarks import read_mit67
-from rankone.training.data.photos import write_photos
 
+from pydantic import ValidationError, validate_call
+
+from rankone.training.data.benchmarks import read_aircraft, read_cub, read_dtd, read_mit67
+from rankone.training.data.dataset import DataError, DataSet
+from rankone.training.data.folder import load_folder, read_folder
+from rankone.training.data.photos import write_photos
 
 logger = logging.getLogger("rankone")
 
@@ -31,14 +29,14 @@ class Reader:
     """Reads a benchmark from the folder that its archive unpacks to."""
 
     read: Callable[..., DataSet]
-    marks: tuple[str, ...]
-    """Files of which a folder of this layout has one."""
+    markers: tuple[str, ...]
+    """A folder of this layout has one of these files."""
     num_classes: int
     published: Mapping[str, int]
-    """Images by the use they are published for: train, val or test."""
+    """Number of images in its published lists: train, val and test."""
 
     def expected(self, options: Options) -> dict[str, int]:
-        """Images by split, as published; `options` may join what is published apart."""
+        """Number of images by split; `options` may join published lists."""
         named = inspect.signature(self.read).parameters
         uses = {
             split: options.get(split, named[split].default if split in named else split) for split in ("train", "test")
@@ -62,7 +60,7 @@ READERS: Final[Mapping[str, Reader]] = {
 }
 
 WRITERS: Final[Mapping[str, Callable[[Path], None]]] = {"photos": write_photos}
-"""Data sets that the package can write by itself."""
+"""Data sets that the package writes itself."""
 
 NAMES: Final = (*WRITERS, *READERS)
 
@@ -73,24 +71,23 @@ def load(
     root: Path = Path("data"),
     defaults: Mapping[str, Options] | None = None,
 ) -> DataSet:
-    """A data set by name, from `root` (and written there first, if the package can), or the one in a folder.
+    """A data set by name, from `root` (`photos` is written there first), or the data set in a folder.
 
     Args:
         name_or_path: one of `NAMES`; a folder with a benchmark in its published layout; or one with train/ and test/.
         options: of the reader, for instance `{"partition": 3}` for dtd.
-        root: where data sets are kept by name.
-        defaults: by layout, the options where none are given: those of one layout mean nothing to another.
+        root: holds the data sets that have a name.
+        defaults: the options of each layout if `options` is None.
 
     Raises:
-        DataError: there is none, it lacks files, or it has no such options.
+        DataError: there is none, files are missing, or it has no such options.
     """
     name, path = _found(name_or_path, root)
     if options is None:
         options = (defaults or {}).get(name, {})
-    if is_folder(name):
-        check_no_options(options)
-        return load_folder(path)
     data = read(name, path, options)
+    if is_folder(name):
+        return load_folder(path)
     missing = [file for split in data.splits.values() for file in split.paths if not file.is_file()]
     if missing:
         raise DataError(
@@ -107,7 +104,8 @@ def read(name: str, path: Path, options: Options) -> DataSet:
         DataError: no such layout or options, or lists that are missing or wrong.
     """
     if is_folder(name):
-        check_no_options(options)
+        if options:
+            raise DataError(f"a folder of class folders has no options, got {', '.join(options)}")
         return read_folder(path)
     if name not in READERS:
         raise DataError(f"there is no layout {name!r}; known are {', '.join((FOLDER, *NAMES))}")
@@ -123,37 +121,25 @@ def is_folder(name: str) -> bool:
     return name == FOLDER or name in WRITERS
 
 
-def check_no_options(options: Options) -> None:
-    """Raises DataError if there are any."""
-    if options:
-        raise DataError(f"a folder of class folders has no options, got {', '.join(options)}")
-
-
 def _found(name_or_path: str, root: Path) -> tuple[str, Path]:
     """The layout and the folder of a data set."""
     path = root / name_or_path
     if name_or_path in NAMES and Path(name_or_path).is_dir() and Path(name_or_path).resolve() != path.resolve():
-        logger.warning(
-            "%s is the data set of that name in %s; the folder here is ./%s", name_or_path, root, name_or_path
-        )
+        message = "%s is the data set of that name in %s; the folder here is ./%s"
+        logger.warning(message, name_or_path, root, name_or_path)
     if name_or_path in WRITERS:
         if not path.exists():
             WRITERS[name_or_path](path)
         return name_or_path, path
     if name_or_path in READERS:
         if not path.is_dir():
-            raise DataError(
-                f"there is no {path}: `rankone data download {name_or_path}` fetches it, or give its folder"
-            )
+            hint = f"`rankone data download {name_or_path}` fetches it, or give its folder"
+            raise DataError(f"there is no {path}: {hint}")
         return name_or_path, path
     if not Path(name_or_path).is_dir():
         raise DataError(f"{name_or_path} is neither a directory nor one of: {', '.join(NAMES)}")
-    return _layout_of(Path(name_or_path)), Path(name_or_path)
-
-
-def _layout_of(path: Path) -> str:
-    """Benchmarks are told by their lists; everything else has to have train/ and test/."""
+    path = Path(name_or_path)
     for name, reader in READERS.items():
-        if not (path / "train").is_dir() and any((path / mark).exists() for mark in reader.marks):
-            return name
-    return FOLDER
+        if not (path / "train").is_dir() and any((path / marker).exists() for marker in reader.markers):
+            return name, path
+    return FOLDER, path

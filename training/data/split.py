@@ -1,4 +1,4 @@
-"""`rankone data split`: a folder of class folders, divided into train/ and test/."""
+"""`rankone data split`: divides a folder of class folders into train/ and test/."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+
 from rankone.training.data.dataset import DataError, sha256_of
 from rankone.training.data.folder import class_folders, images_in
-
 
 Group = tuple[Path, ...]
 """Files with the same bytes."""
@@ -29,13 +29,13 @@ class Division:
 def split(folder: Path, out: Path, test: float = 0.2, seed: int = 0) -> Division:
     """Writes the images of `folder`/<class>/ to `out`/train/<class>/ and `out`/test/<class>/, whole or not at all.
 
-    Hard links where they are possible, otherwise copies. The same arguments give the same files.
+    Files are hard links if possible, otherwise copies. The same arguments give the same files.
 
     Args:
-        folder: with a folder a class; nothing in it is changed.
+        folder: has a folder for every class; nothing in it is changed.
         out: must not exist.
-        test: part of every class to test with.
-        seed: of the draw.
+        test: share of every class to test with.
+        seed: of the random draw.
 
     Raises:
         DataError: `out` exists, `folder` has no classes, or a class cannot be on both sides; the message names them.
@@ -58,10 +58,10 @@ def split(folder: Path, out: Path, test: float = 0.2, seed: int = 0) -> Division
 
 
 def divide(folder: Path, test: float, seed: int) -> Division:
-    """Every class with `test` of its images, as near as can be, and at least one image on each side.
+    """Tests with the share `test` of every class, as nearly as possible, with at least one image on each side.
 
-    Files with the same bytes are on the same side. Where they are under two classes that is the training side: an image
-    with two labels measures nothing.
+    Files with the same bytes are on the same side; if two classes share them, on the training side: an image with two labels
+    measures nothing.
 
     Raises:
         DataError: a class with fewer than two different images; the message names all of them.
@@ -86,7 +86,7 @@ def divide(folder: Path, test: float, seed: int) -> Division:
 
 
 def _own_groups(folder: Path, images: dict[str, list[Path]]) -> dict[str, list[Group]]:
-    """By class, the files with the same bytes that no other class has."""
+    """By class, the groups of files with the same bytes, without groups that another class shares."""
     by_bytes: dict[str, list[Path]] = defaultdict(list)
     for path in chain.from_iterable(images.values()):
         by_bytes[sha256_of(path)].append(path)
@@ -99,7 +99,7 @@ def _own_groups(folder: Path, images: dict[str, list[Path]]) -> dict[str, list[G
 
 
 def _drawn(groups: list[Group], wanted: int, num_trained: int, draw: random.Random) -> list[Group]:
-    """Groups to test with, `wanted` files or a few less; one at least, and not all if nothing else is trained on."""
+    """Random groups of `wanted` files or slightly fewer, at least one, and not all unless the class has shared images."""
     shuffled = draw.sample(groups, len(groups))
     most = len(shuffled) - (not num_trained)
     taken: list[Group] = []

@@ -1,4 +1,4 @@
-"""An archive's folders and files, each whole or not there."""
+"""Unpacks archives: every folder or file is whole, or missing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import tempfile
 import zlib
 from pathlib import Path
 from typing import Final
-from rankone.training.data.dataset import DataError
 
+from rankone.training.data.dataset import DataError
 
 _CHUNK: Final = 1 << 20
 
 
 def unpack(archive: Path) -> None:
-    """The folders and files at the top of the archive, beside it; each whole or not there, none that is there replaced.
+    """Unpacks the archive beside itself, and replaces nothing that exists.
 
     Raises:
         DataError: it is no archive, broken, or has files that would lie outside.
@@ -39,7 +39,7 @@ def unpack(archive: Path) -> None:
 
 
 def is_unpacked(archive: Path) -> bool:
-    """Whether all that `unpack` took from it is still there; the archive itself need not be."""
+    """Whether everything that `unpack` took from it is still there; the archive itself need not be."""
     record = _record(archive)
     return record.exists() and all(
         (archive.parent / name).exists() for name in record.read_text(encoding="utf-8").splitlines()
@@ -47,7 +47,7 @@ def is_unpacked(archive: Path) -> bool:
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """Whether the last file is followed by nothing: `tarfile` takes a broken header for the end, and skips gzip's checksum."""
+    """Raises ReadError unless the last file is the end: `tarfile` takes a broken header for it, and skips gzip's checksum."""
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):

@@ -1,4 +1,4 @@
-"""`rankone data verify`: every file of a data set looked at, and every problem named."""
+"""`rankone data verify`: checks every file of a data set, and names every problem."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
 from rich.console import Console
 from rich.progress import track
+
 from rankone.training.data.dataset import DataError, DataSet, sha256_of
 from rankone.training.data.folder import left_out
 from rankone.training.data.images import picture
 from rankone.training.data.registry import READERS, Options, is_folder, read
-
 
 Place = tuple[str, str]
 """A split and a class."""
@@ -21,7 +22,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found: images and classes by split, and every problem in a sentence."""
+    """Number of images and classes by split, and a sentence for every problem."""
 
     counts: Mapping[str, tuple[int, int]]
     problems: tuple[str, ...]
@@ -29,17 +30,17 @@ class Verified:
 
 @dataclass(frozen=True)
 class Published:
-    """How many classes there should be, and images by split."""
+    """Expected number of classes, and of images by split."""
 
     num_classes: int
     num_images: Mapping[str, int]
 
 
 def verify_at(name: str, path: Path, options: Options, threads: int = 2) -> Verified:
-    """Verifies the data set of the layout `name` in `path`, against what is published of it.
+    """Verifies the data set of the layout `name` in `path` against the published numbers.
 
     Raises:
-        DataError: no such layout or options, or lists that are missing or wrong, so that there is nothing to look at.
+        DataError: no such layout or options, or lists that are missing or wrong, so that nothing can be checked.
     """
     data = read(name, path, options)
     if is_folder(name):
@@ -50,12 +51,12 @@ def verify_at(name: str, path: Path, options: Options, threads: int = 2) -> Veri
 
 
 def verify(data: DataSet, published: Published | None = None, threads: int = 2) -> Verified:
-    """Counts, decodes every file to its end as training does, and looks for files that are there twice.
+    """Counts images and classes, decodes every file to its end as training does, and looks for duplicates.
 
     Args:
         data: as its reader found it.
-        published: what there should be, where that is known.
-        threads: how many files are decoded at once.
+        published: the expected numbers, if known.
+        threads: files decoded at once.
 
     Raises:
         DataError: no threads.
@@ -64,9 +65,9 @@ def verify(data: DataSet, published: Published | None = None, threads: int = 2) 
         raise DataError(f"at least one thread is needed, not {threads}")
     counts = {name: (len(split), len(set(split.labels))) for name, split in data.splits.items()}
     places = _places(data)
-    looks = _looked_at(data, sorted(places), threads)
-    broken = (problem for _, problem in looks.values() if problem)
-    digests = {path: digest for path, (digest, _) in looks.items() if digest}
+    checked = _check_files(data, sorted(places), threads)
+    broken = (problem for _, problem in checked.values() if problem)
+    digests = {path: digest for path, (digest, _) in checked.items() if digest}
     return Verified(counts, (*_counting(data, published), *broken, *_listed_twice(places), *_same(places, digests)))
 
 
@@ -88,10 +89,10 @@ def _places(data: DataSet) -> dict[Path, list[Place]]:
     return places
 
 
-def _looked_at(data: DataSet, paths: list[Path], threads: int) -> dict[Path, tuple[str | None, str | None]]:
-    """By file, the digest of its bytes if it can be read, and what is wrong with it if something is."""
+def _check_files(data: DataSet, paths: list[Path], threads: int) -> dict[Path, tuple[str | None, str | None]]:
+    """By file, the digest of its bytes if it can be read, and its fault if it has one."""
 
-    def look(path: Path) -> tuple[str | None, str | None]:
+    def check(path: Path) -> tuple[str | None, str | None]:
         if not path.is_file():
             return None, f"{path}: missing"
         try:
@@ -105,7 +106,7 @@ def _looked_at(data: DataSet, paths: list[Path], threads: int) -> dict[Path, tup
         return digest, None
 
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(look, paths)
+        found = pool.map(check, paths)
         bar = Console(stderr=True)
         return dict(zip(paths, track(found, "decoding", len(paths), console=bar, transient=True), strict=True))
 
@@ -117,7 +118,7 @@ def _listed_twice(places: Mapping[Path, list[Place]]) -> Iterable[str]:
 
 
 def _same(places: Mapping[Path, list[Place]], digests: Mapping[Path, str]) -> Iterable[str]:
-    """Files with the same bytes on both sides of a border, or under two classes."""
+    """Files with the same bytes in two splits, or under two classes."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for path, digest in digests.items():
         groups[digest].append(path)

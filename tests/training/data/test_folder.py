@@ -86,7 +86,7 @@ def test_classes_without_images_are_named_all_of_them(tmp_path: Path) -> None:
 def test_images_that_are_left_out_are_named(tmp_path: Path) -> None:
     folder(tmp_path, "train/a/1.jpg", "test/a/2.jpg", "train/a/3.bmp", "test/4.jpg", "train/a/._5.tif", "other/6.gif")
     (tmp_path / "train/a/notes.txt").write_text("not an image")
-    assert left_out(tmp_path) == [
+    assert list(left_out(tmp_path)) == [
         f"{tmp_path}/train/a/3.bmp is left out: only files that end in .jpeg, .jpg, .png, .webp are read",
         f"{tmp_path}/test/4.jpg is left out: it lies in no class folder",
     ]

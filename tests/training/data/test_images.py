@@ -13,8 +13,7 @@ from PIL import Image
 
 from rankone.model.preprocessing import Limits, Preprocessing, UnsupportedImageType, decode
 from rankone.training.data import DataError
-from rankone.training.data.images import picture
-from rankone.training.data.images import pixels
+from rankone.training.data.images import picture, pixels
 
 
 def colours(width: int = 9, height: int = 7) -> Image.Image:

@@ -9,8 +9,7 @@ import pytest
 from torchvision.datasets import DTD, FGVCAircraft
 
 from rankone.training.data import Split
-from rankone.training.data.benchmarks import read_aircraft
-from rankone.training.data.benchmarks import read_dtd
+from rankone.training.data.benchmarks import read_aircraft, read_dtd
 from tests.training.data.trees import aircraft, dtd
 
 

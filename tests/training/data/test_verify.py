@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from rankone.training.data import DataError, load_folder
-from rankone.training.data.benchmarks import read_cub
-from rankone.training.data.benchmarks import read_mit67
+from rankone.training.data.benchmarks import read_cub, read_mit67
 from rankone.training.data.registry import READERS
 from rankone.training.data.verify import Published, verify, verify_at
 from tests.training.data.trees import aircraft, cub, dtd, image, mit67

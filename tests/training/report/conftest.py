@@ -48,7 +48,7 @@ Make = Callable[..., Findings]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Findings of one image a label; `taken` is what each image was taken for, with a logit of 5 against 0; `changes` are of the manifest."""
+    """Findings of one image a label; image i was taken for class `taken[i]`. `changes` are made to the manifest."""
 
     def findings(
         classes: Sequence[str],
