@@ -16,7 +16,7 @@ from benchmarks.phase1 import recipe_of
 from rankone.index import Index, Item, Spec
 from rankone.index.schema import Kind, make
 from rankone.training.data import load
-from rankone.training.data.images import batches
+from rankone.training.data.batches import batches
 
 Vectors = npt.NDArray[np.float32]
 QUERIES: Final = 64

@@ -19,7 +19,7 @@ import torch
 from benchmarks.timing import Goal, Timing, console, faster, machine, print_goals, print_table
 from rankone.model.network import Network
 from rankone.training.data import DataSet, limited, load
-from rankone.training.data.images import batches, mirrored
+from rankone.training.data.batches import batches, mirrored
 from rankone.training.encoder import Encoder
 from rankone.training.fit import fit
 from rankone.training.loop import shuffled

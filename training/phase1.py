@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rankone.model.projection import LowRank
 from rankone.training.data import Split
-from rankone.training.data.images import batches, in_order
+from rankone.training.data.batches import batches, in_order
 from rankone.training.embeddings import BATCH_SIZE, Rows, stored_rows
 from rankone.training.loop import Loop, shuffled, wrong_and_loss
 from rankone.training.optimize import Optimization

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rankone.model.network import Network
-from rankone.training.data.images import batches, in_order, mirrored
+from rankone.training.data.batches import batches, in_order, mirrored
 from rankone.training.encoder import Encoder
 from rankone.training.loop import Loop, generator, shuffled
 from rankone.training.optimize import Diverged, Optimization

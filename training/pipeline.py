@@ -12,7 +12,7 @@ from rankone.model.bundle import Bundle, TrainingRecord
 from rankone.model.network import Network
 from rankone.training.checkpoint import latest
 from rankone.training.data import DataSet, evenly_spaced
-from rankone.training.data.images import batches
+from rankone.training.data.batches import batches
 from rankone.training.embeddings import embed
 from rankone.training.encoder import Encoder
 from rankone.training.evaluate import REPORT, Report, compute_report

@@ -22,7 +22,7 @@ from rankone.model.network import Network
 from rankone.model.normalization import RankOneUpdate
 from rankone.training import pipeline
 from rankone.training.data import DataSet
-from rankone.training.data.images import batches, in_order
+from rankone.training.data.batches import batches, in_order
 from rankone.training.fit import fit
 from rankone.training.processes import Processes, Runtime, StopRequest
 from rankone.training.recipe import Recipe

@@ -16,7 +16,7 @@ from rankone.model.bundle import Bundle, Manifest, open_bundle
 from rankone.model.engine import Engine, load_engine
 from rankone.model.network import open_network
 from rankone.training.data import DataError, DataSet, load
-from rankone.training.data.images import batches, in_order
+from rankone.training.data.batches import batches, in_order
 from rankone.training.embeddings import BATCH_SIZE
 from rankone.training.metrics import Floats
 from rankone.training.processes import check_device

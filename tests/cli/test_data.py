@@ -150,5 +150,5 @@ def test_without_a_command_the_three_are_named(capsys: pytest.CaptureFixture[str
 
 
 def test_data_sets_are_looked_at_without_torch() -> None:
-    code = "import sys; import rankone.data; sys.exit('torch' in sys.modules)"
+    code = "import sys; import rankone.cli.data; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

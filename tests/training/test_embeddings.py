@@ -11,7 +11,7 @@ import torch
 
 from rankone.training import pipeline
 from rankone.training.data import DataError, DataSet
-from rankone.training.data.images import batches
+from rankone.training.data.batches import batches
 from rankone.training.embeddings import Rows, embed, stored_rows
 from rankone.training.encoder import Encoder
 from rankone.training.processes import Processes, Runtime

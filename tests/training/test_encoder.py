@@ -5,7 +5,7 @@ import torch
 
 from rankone.model.network import Network
 from rankone.training.data import DataSet
-from rankone.training.data.images import batches
+from rankone.training.data.batches import batches
 from rankone.training.encoder import Encoder, PrecisionError
 from tests.training.helpers import SMALL
 

@@ -3,7 +3,8 @@
 Each module imports only from those above it in this list:
 
     dataset      splits and data sets
-    images       a file -> a picture -> batches for the network
+    picture      a file -> a picture -> the pixels that a network reads
+    batches      batches of them, with torch
     lists        the text files of the benchmarks
     benchmarks   the readers of CUB, Aircraft, MIT Indoor-67 and DTD
     folder       the reader of class folders

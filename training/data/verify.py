@@ -13,7 +13,7 @@ from rich.progress import track
 
 from rankone.training.data.dataset import DataError, DataSet, sha256_of
 from rankone.training.data.folder import left_out
-from rankone.training.data.images import picture
+from rankone.training.data.picture import picture
 from rankone.training.data.registry import READERS, Options, is_folder, read
 
 Place = tuple[str, str]

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from rankone.training.data import Split
-from rankone.training.data.images import picture
+from rankone.training.data.picture import picture
 from rankone.training.evaluate import Report
 from rankone.training.metrics import Floats, Ints, softmax
 from rankone.training.report import plots

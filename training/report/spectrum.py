@@ -16,7 +16,7 @@ from rankone.model.network import Network
 from rankone.model.normalization import RankOneUpdate
 from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import Split, evenly_spaced
-from rankone.training.data.images import batches, in_order
+from rankone.training.data.batches import batches, in_order
 from rankone.training.metrics import Doubles
 from rankone.training.progress import progress
 

@@ -18,7 +18,7 @@ from rankone.model.network import build_network
 from rankone.model.normalization import RankOneUpdate
 from rankone.training.data import DataSet
 from rankone.training.data.dataset import limited
-from rankone.training.data.images import batches
+from rankone.training.data.batches import batches
 from rankone.training.processes import StopRequest
 from rankone.training.recipe import Phase
 from rankone.training.recipe import PoolingRecipe

@@ -8,8 +8,9 @@ from PIL import Image
 
 from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import DataError, Split, load
+from rankone.training.data.batches import batches
 from rankone.training.data.benchmarks import BANNER, read_aircraft
-from rankone.training.data.images import batches, pixels
+from rankone.training.data.picture import pixels
 from tests.training.data.trees import VARIANTS, aircraft, image
 
 

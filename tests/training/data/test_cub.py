@@ -8,7 +8,7 @@ from PIL import Image
 
 from rankone.training.data import DataError, load
 from rankone.training.data.benchmarks import read_cub
-from rankone.training.data.images import picture
+from rankone.training.data.picture import picture
 from tests.training.data.trees import BIRDS, cub
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import DataError, load
 from rankone.training.data.benchmarks import read_mit67
-from rankone.training.data.images import pixels
+from rankone.training.data.picture import pixels
 from tests.training.data.trees import SCENES, mit67
 
 LAYOUTS = {

@@ -13,7 +13,7 @@ from PIL import Image
 
 from rankone.model.preprocessing import Limits, Preprocessing, UnsupportedImageType, decode
 from rankone.training.data import DataError
-from rankone.training.data.images import picture, pixels
+from rankone.training.data.picture import picture, pixels
 
 
 def colours(width: int = 9, height: int = 7) -> Image.Image:
@@ -109,7 +109,7 @@ def test_other_formats_are_held_to_the_limits_before_they_are_decoded(
 ) -> None:
     path = saved(tmp_path / "large.jpg", colours(64, 64), form)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    monkeypatch.setattr("rankone.training.data.images.OWN_IMAGES", Limits(max_pixels=4095))
+    monkeypatch.setattr("rankone.training.data.picture.OWN_IMAGES", Limits(max_pixels=4095))
     with pytest.raises(DataError, match="large.jpg: 64 x 64 pixels; at most 4,095 are accepted"):
         picture(path)
 

@@ -1,4 +1,4 @@
-"""From an image file to the batches that a network reads; verifying, training, measuring and exporting share this path.
+"""From an image file to a picture and to the pixels that a network reads, without torch; every command uses this path.
 
 The service takes JPEG, PNG and WebP only. Published data sets hold more: MIT Indoor-67 has files that end in .jpg and are in
 another format. Those are converted to PNG in memory, without loss, and then decoded like all others, so that orientation,
@@ -8,16 +8,12 @@ transparency and 16 bits mean the same in every file.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from rankone.model.preprocessing import (
     ImageRejected,
@@ -29,7 +25,7 @@ from rankone.model.preprocessing import (
     resize_and_crop,
     to_array,
 )
-from rankone.training.data.dataset import OWN_IMAGES, DataError, Split
+from rankone.training.data.dataset import OWN_IMAGES, DataError
 
 _OTHER_FORMATS: Final = ("GIF", "BMP", "TIFF", "PPM")
 """Not every format that Pillow knows: it hands EPS to another program."""
@@ -83,51 +79,3 @@ def _png(data: bytes) -> bytes:
 def pixels(path: Path, spec: Preprocessing, banner: int = 0) -> npt.NDArray[np.float32]:
     """The network's input for the image in a file, (3, size, size); raises DataError as `picture` does."""
     return to_array(resize_and_crop(picture(path, banner), spec), spec)
-
-
-class _Files(Dataset["Tensor | DataError"]):
-    def __init__(self, split: Split, spec: Preprocessing) -> None:
-        self._split, self._spec = split, spec
-
-    def __len__(self) -> int:
-        return len(self._split)
-
-    def __getitem__(self, index: int) -> Tensor | DataError:
-        try:
-            return torch.from_numpy(pixels(self._split.paths[index], self._spec, self._split.banner))
-        except DataError as error:  # raised in a worker process, it would come out wrapped in a traceback
-            return error
-
-
-def _collate(loaded: Sequence[Tensor | DataError]) -> Tensor | DataError:
-    images = [one for one in loaded if isinstance(one, Tensor)]
-    return torch.stack(images) if len(images) == len(loaded) else next(e for e in loaded if isinstance(e, DataError))
-
-
-def batches(split: Split, spec: Preprocessing, groups: Sequence[list[int]], *, workers: int = 0) -> Iterator[Tensor]:
-    """For every group of indices into `split`, the images of that group, (len(group), 3, size, size) float32.
-
-    Raises:
-        DataError: a file that cannot be read as an image; the message names it.
-    """
-    loader = DataLoader(
-        _Files(split, spec),
-        batch_sampler=list(groups),
-        num_workers=workers,
-        collate_fn=_collate,
-        generator=torch.Generator(),  # or it would draw from the generator that v_0 is drawn from
-    )
-    for batch in loader:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
-
-
-def in_order(count: int, batch_size: int) -> list[list[int]]:
-    """The indices 0 .. count - 1 in groups of at most `batch_size`."""
-    return [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
-
-
-def mirrored(images: Tensor) -> Tensor:
-    """Left and right exchanged."""
-    return images.flip(3)
