@@ -39,17 +39,17 @@ REPORT: Final = "report.json"
 
 
 class Report(BaseModel):
-    """The figures of one network on one set of test images, in [0, 1]; of one without a classifier, retrieval alone."""
+    """The figures of a network on test images, in [0, 1]; without a classifier, only those of retrieval."""
 
     model_config = ConfigDict(extra="forbid")
 
     num_images: int
     num_alone: int
-    """Images that no other one shares its class with: in retrieval they have nothing to find, and count as misses."""
+    """Images that are the only ones of their class: in retrieval they find nothing, and count as misses."""
     top1: float | None
     top5: float | None
     ece: float | None
-    """Expected calibration error: how far confidence and accuracy lie apart."""
+    """Expected calibration error: the difference of confidence and accuracy."""
     recall_at_1: float
     recall_at_2: float
     recall_at_4: float
@@ -57,24 +57,24 @@ class Report(BaseModel):
     r_precision: float
     map_at_r: float
     intervals: dict[str, tuple[float, float]]
-    """95 % of each figure that is a mean over images. Not of `ece`: its absolute values would lie too high in resamples."""
+    """95 % intervals of the figures that are means over images. Not of `ece`: its absolute values are biased in resamples."""
     per_class: dict[str, float | None] | None
     """Accuracy by class; None for a class without test images."""
     confusion: list[list[int]] | None
     """`confusion[i][j]`: images of class i that were taken for class j, in the order of `per_class`."""
     reliability: list[Bin] | None
     phase1: dict[str, float] | None = None
-    """The single figures of the network that phase 1 ended with, on the same images; None where they are not known."""
+    """The single figures of the network that phase 1 ended with, on the same images; None if not known."""
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The single figures by name, those there are."""
+        """The single figures by name, without those that are None."""
         found = {name: getattr(self, name) for name in FIGURES}
         return {name: value for name, value in found.items() if value is not None}
 
 
 def gain(report: Report) -> str | None:
-    """What phase 2 did for the figures of the test images, in a sentence; None where it is not known."""
+    """What phase 2 gained on the test images, in a sentence; None if not known."""
     if report.phase1 is None:
         return None
     before, after = report.phase1, report.metrics
@@ -110,7 +110,7 @@ def compute_report(embeddings: Floats, logits: Floats | None, labels: Ints, clas
     """Every figure of the report, from embeddings (n, d), logits (n, classes) if there is a classifier, and labels (n,).
 
     Raises:
-        ValueError: no images, arrays that do not go together, or numbers that are none.
+        ValueError: no images, arrays whose shapes do not match, or numbers that are not finite.
     """
     _check(embeddings, logits, labels, classes)
     scores = retrieval_scores(embeddings, labels)

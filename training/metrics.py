@@ -30,11 +30,16 @@ Floats = npt.NDArray[np.floating]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer]
 
+RECALL_AT: Final = (1, 2, 4, 8)
+NUM_BINS: Final = 15
+NUM_ROWS: Final = 256
+"""Queries in a block of retrieval: 10 MB of scores against 10,000 images."""
+
 
 def rank_of_label(logits: Floats, labels: Ints) -> Ints:
-    """(n,): at which place the true class comes, 0 for the best, from logits (n, c). Of equal logits the first class leads.
+    """(n,): the rank of the true class by logits (n, c), 0 for the best; of equal logits the first class leads.
 
-    An image counts for top-k accuracy where its rank is below k.
+    An image is right for top-k accuracy if its rank is below k.
     """
     own = np.take_along_axis(logits, labels[:, None], axis=1)
     before = np.arange(logits.shape[1]) < labels[:, None]
@@ -48,16 +53,13 @@ def confusion_matrix(predictions: Ints, labels: Ints, num_classes: int) -> Ints:
 
 
 def per_class_accuracy(confusion: Ints) -> list[float | None]:
-    """Of every class, the part of its images that were recognized; None where it has no image."""
+    """The share of every class's images that were recognized; None for a class without images."""
     counts = confusion.sum(1)
     return [int(confusion[i, i]) / int(count) if count else None for i, count in enumerate(counts)]
 
 
-NUM_BINS: Final = 15
-
-
 class Bin(BaseModel):
-    """The images whose highest probability lies in (low, high]; without images there is nothing to average."""
+    """The images whose highest probability lies in (low, high]; without images, the means are None."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -67,19 +69,18 @@ class Bin(BaseModel):
     confidence: float | None
     """Mean of the highest probability."""
     accuracy: float | None
-    """The part of them whose most probable class is the true one."""
+    """The share of them whose most probable class is the true one."""
 
     @property
     def gap(self) -> float:
-        """|accuracy - confidence|; 0 where there is nothing to compare."""
+        """|accuracy - confidence|; 0 without images."""
         return 0.0 if self.accuracy is None or self.confidence is None else abs(self.accuracy - self.confidence)
 
 
 def softmax(logits: Floats) -> Doubles:
     """(n, c) logits to probabilities, in float64."""
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    weights = np.exp(shifted)
-    return np.asarray(weights / weights.sum(1, keepdims=True))
+    return np.asarray(np.exp(shifted) / np.exp(shifted).sum(1, keepdims=True))
 
 
 def reliability(logits: Floats, labels: Ints) -> list[Bin]:
@@ -91,33 +92,19 @@ def reliability(logits: Floats, labels: Ints) -> list[Bin]:
     bins = []
     for number, (low, high) in enumerate(pairwise(edges)):
         members = places == number
-        found = members.any()
-        bins.append(
-            Bin(
-                low=float(low),
-                high=float(high),
-                count=int(members.sum()),
-                confidence=float(confidence[members].mean()) if found else None,
-                accuracy=float(right[members].mean()) if found else None,
-            )
-        )
+        means = [float(values[members].mean()) if members.any() else None for values in (confidence, right)]
+        count = int(members.sum())
+        bins.append(Bin(low=float(low), high=float(high), count=count, confidence=means[0], accuracy=means[1]))
     return bins
 
 
 def expected_calibration_error(bins: list[Bin]) -> float:
     """The mean over the images of |accuracy - confidence| of their bin."""
-    total = sum(one.count for one in bins)
-    gaps = [one.count * one.gap for one in bins]
-    return sum(gaps) / total
-
-
-RECALL_AT: Final = (1, 2, 4, 8)
-NUM_ROWS: Final = 256
-"""Queries a block: 10 MB of scores against 10,000 images."""
+    return sum(one.count * one.gap for one in bins) / sum(one.count for one in bins)
 
 
 def retrieval_scores(embeddings: Floats, labels: Ints, num_rows: int = NUM_ROWS) -> dict[str, Doubles]:
-    """Every figure query by query, each (n,) in [0, 1], from embeddings (n, d) of length 1 and labels (n,).
+    """The figures of every query, each (n,) in [0, 1], from embeddings (n, d) of length 1 and labels (n,).
 
     Equal scores keep the order of the images.
     """
@@ -137,11 +124,7 @@ def scores_of(relevant: npt.NDArray[np.bool_], num_relevant: Ints) -> dict[str, 
     precision = relevant.cumsum(1) / ranks
     divisor = np.maximum(num_relevant, 1)
     recall = {f"recall_at_{k}": relevant[:, :k].any(1).astype(np.float64) for k in RECALL_AT}
-    return {
-        **recall,
-        "r_precision": counted.sum(1) / divisor,
-        "map_at_r": (precision * counted).sum(1) / divisor,
-    }
+    return {**recall, "r_precision": counted.sum(1) / divisor, "map_at_r": (precision * counted).sum(1) / divisor}
 
 
 def _relevance(embeddings: Floats, labels: Ints, rows: slice, depth: int) -> npt.NDArray[np.bool_]:
@@ -152,10 +135,6 @@ def _relevance(embeddings: Floats, labels: Ints, rows: slice, depth: int) -> npt
     others = len(labels) - 1
     nearest = np.argsort(-scores, axis=1, kind="stable")[:, : min(depth, others)]
     return np.asarray(labels[nearest] == labels[queries][:, None])
-
-
-NUM_RESAMPLES: Final = 1000
-COVERAGE: Final = 0.95
 
 
 def resampled_means(scores: Doubles, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> Doubles:

@@ -61,12 +61,12 @@ class PoolingRecipe(Frozen):
 
     @property
     def sibling(self) -> str | None:
-        """The name of the system to train instead where one that cannot be exported is to be."""
+        """The name of the exportable system to train instead of one that cannot be exported."""
         return SYSTEMS[self.name].sibling if not self._parts else None
 
     @property
     def composition(self) -> Composition:
-        """Its parts, every option spelled out."""
+        """Its parts with all options."""
         if self._parts:
             return compose(**self._parts)
         return composition(self.system or _DEFAULT_SYSTEM, **self.options)
@@ -164,7 +164,7 @@ class Recipe(Frozen):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What the network's input is made by."""
+        """How images become the network's input."""
         return Preprocessing(size=self.size, short_side=self.short_side, mean=self.mean, std=self.std)
 
     def build_network(self, num_classes: int | None, weights: str = "random") -> Network:
@@ -188,7 +188,7 @@ class Recipe(Frozen):
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """A recipe that comes with the package (`default`, `demo`, `cub`, `aircraft`, `mit67`, `dtd`), or a YAML file.
+    """A recipe of the package (`default`, `demo`, `cub`, `aircraft`, `mit67`, `dtd`), or a YAML file.
 
     Raises:
         RecipeError: no such recipe, not YAML, or fields that are unknown or out of range.
@@ -203,7 +203,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 
 def explain(error: ValidationError) -> str:
-    """A validation error in one line, each field with what is wrong with it."""
+    """A validation error in one line: each field with its fault."""
     return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'recipe'}: {part['msg']}" for part in error.errors())
 
 

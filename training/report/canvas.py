@@ -1,4 +1,4 @@
-"""How every picture of a report looks, on a light page and on a dark one."""
+"""The look of every chart of a report, on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from rankone.training.report.document import Picture, one_line
 
 WIDTH: Final = 9.2
-"""Of a picture in inches."""
+"""Of a chart in inches."""
 _DPI: Final = 160
 _LONGEST_LABEL: Final = 28
 
@@ -28,7 +28,7 @@ class Theme:
     page: str
     ink: str
     faint: str
-    """Of grids, frames and what is only there for comparison."""
+    """Of grids, frames and comparisons."""
     first: str
     second: str
 
@@ -40,28 +40,28 @@ Draw = Callable[[Theme], Figure]
 
 
 def rendered(name: str, alt: str, draw: Draw) -> Picture:
-    """The picture that `draw` makes, in both themes."""
+    """The picture that `draw` returns, in both themes."""
     return Picture(name, alt, light=_png(draw, LIGHT), dark=_png(draw, DARK), scale=_DPI / 100)
 
 
 def figure(height: float, width: float = WIDTH) -> Figure:
-    """An empty picture, inches."""
+    """An empty chart; inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def shortened(name: str) -> str:
-    """A class name as a label: one line of printable characters, cut where it is long."""
+    """A class name as a label: one line of printable characters, at most 28."""
     line = one_line(name)
     return line if len(line) <= _LONGEST_LABEL else f"{line[: _LONGEST_LABEL - 1]}…"
 
 
 def whole_numbers(axes: Axes) -> None:
-    """What is counted along y has no fractions."""
+    """Only whole numbers along y."""
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def plain_numbers(axes: Axes, axis: str) -> None:
-    """0.01 instead of a power of ten that is typeset as mathematics, which is switched off; no ticks between."""
+    """0.01 instead of a power of ten, whose mathematical notation is switched off; no minor ticks."""
     getattr(axes, f"{axis}axis").set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     getattr(axes, f"{axis}axis").set_minor_locator(NullLocator())
 

@@ -1,6 +1,6 @@
-"""What RUN does to the singular values of local features, image by image.
+"""The effect of RUN on the singular values of local features, image by image.
 
-RUN on the Gram matrix and on the features have the same spectrum (Algorithm 3 of the paper): here it is seen on F / sqrt(N).
+RUN on the Gram matrix and on the features have the same spectrum (Algorithm 3 of the paper); here it works on F / sqrt(N).
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _BATCH_SIZE: Final = 8
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values of `F / sqrt(N)`, falling, one row an image: (images, min(N, D)) before and after RUN."""
+    """Descending singular values of `F / sqrt(N)`, one row an image: (images, min(N, D)) before and after RUN."""
 
     before: Doubles
     after: Doubles
     eta: float
     iterations: int
     own: bool
-    """Whether the network itself has this RUN; if not, it shows what RUN with the paper's defaults would do."""
+    """Whether this is the network's own RUN; if not, it shows what RUN with the paper's defaults would do."""
 
 
 @torch.no_grad()
 def spectrum(network: Network, split: Split, spec: Preprocessing, *, device: str = "cpu") -> Spectrum:
-    """Of up to 64 images, evenly over all of `split`, by the network's own RUN, or the paper's where it has none.
+    """Of up to 64 evenly spaced images of `split`, by the network's own RUN, or the paper's if it has none.
 
     Raises:
         DataError: a file that cannot be read as an image.
@@ -56,13 +56,13 @@ def spectrum(network: Network, split: Split, spec: Preprocessing, *, device: str
 
 
 def singular_values(features_BND: Tensor, update: RankOneUpdate) -> tuple[Tensor, Tensor]:
-    """Of local features scaled by `1 / sqrt(N)`, before and after `update`: twice (B, min(N, D)) float64, falling."""
+    """Of local features scaled by `1 / sqrt(N)`, before and after `update`: twice (B, min(N, D)) float64, descending."""
     scaled_BND = features_BND * features_BND.shape[1] ** -0.5
     return torch.linalg.svdvals(scaled_BND.double()), torch.linalg.svdvals(update.features(scaled_BND).double())
 
 
 def _update_of(network: Network) -> tuple[RankOneUpdate, bool]:
-    """On features, so without the row that some statistics add: of the same strength then, from a start of its own."""
+    """The network's RUN and True, or the paper's and False. On features, without the row that some statistics add."""
     channels, layer = network.backbone.channels, network.pooling.normalization
     if not isinstance(layer, RankOneUpdate):
         return RankOneUpdate(channels).eval(), False
