@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 
 from rankone.training.metrics import (
     Bin,
-    Doubles,
     Floats,
     Ints,
     confusion_matrix,
@@ -112,32 +111,6 @@ def compute_report(embeddings: Floats, logits: Floats | None, labels: Ints, clas
     Raises:
         ValueError: no images, arrays whose shapes do not match, or numbers that are not finite.
     """
-    _check(embeddings, logits, labels, classes)
-    scores = retrieval_scores(embeddings, labels)
-    if logits is not None:
-        scores |= _classification_scores(logits, labels)
-    bins = None if logits is None else reliability(logits, labels)
-    confusion = None if logits is None else confusion_matrix(logits.argmax(1), labels, len(classes))
-    figures: dict[str, Any] = dict.fromkeys(FIGURES)
-    figures |= {name: float(values.mean()) for name, values in scores.items()}
-    figures["ece"] = None if bins is None else expected_calibration_error(bins)
-    return Report(
-        num_images=len(labels),
-        num_alone=int((np.bincount(labels)[labels] == 1).sum()),
-        **figures,
-        intervals=intervals(scores),
-        per_class=None if confusion is None else dict(zip(classes, per_class_accuracy(confusion), strict=True)),
-        confusion=None if confusion is None else confusion.tolist(),
-        reliability=bins,
-    )
-
-
-def _classification_scores(logits: Floats, labels: Ints) -> dict[str, Doubles]:
-    ranks = rank_of_label(logits, labels)
-    return {f"top{k}": (ranks < k).astype(np.float64) for k in (1, 5)}
-
-
-def _check(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tuple[str, ...]) -> None:
     scored = (len(labels), len(classes)) if logits is None else logits.shape
     if not len(labels) or len(embeddings) != len(labels) or scored != (len(labels), len(classes)):
         raise ValueError(
@@ -147,3 +120,14 @@ def _check(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tup
     # a NaN is neither higher nor lower than anything, and would count as a right answer
     if not all(np.isfinite(array.sum(1)).all() for array in (embeddings, logits) if array is not None):
         raise ValueError("embeddings or logits hold numbers that are not finite")
+    scores = retrieval_scores(embeddings, labels)
+    figures: dict[str, Any] = {"per_class": None, "confusion": None, "reliability": None, **dict.fromkeys(FIGURES)}
+    if logits is not None:
+        ranks, bins = rank_of_label(logits, labels), reliability(logits, labels)
+        scores |= {f"top{k}": (ranks < k).astype(np.float64) for k in (1, 5)}
+        confusion = confusion_matrix(logits.argmax(1), labels, len(classes))
+        figures |= {"ece": expected_calibration_error(bins), "reliability": bins, "confusion": confusion.tolist()}
+        figures["per_class"] = dict(zip(classes, per_class_accuracy(confusion), strict=True))
+    figures |= {name: float(values.mean()) for name, values in scores.items()}
+    num_alone = int((np.bincount(labels)[labels] == 1).sum())
+    return Report(num_images=len(labels), num_alone=num_alone, intervals=intervals(scores), **figures)

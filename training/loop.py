@@ -99,11 +99,7 @@ class Loop:
         state.add_step(loss, num_wrong, len(images))
 
     def pause(self, optimization: Optimization, stop: bool) -> None:
-        """Between two steps: renews the checkpoint if it is due, and stops if asked to.
-
-        Raises:
-            Interrupted: the user asked to stop.
-        """
+        """Between two steps: renews the checkpoint if it is due; raises Interrupted if the user asked to stop."""
         if time.monotonic() - self._saved >= self._save_every_s:
             self.save(optimization)
         self.check_stop(stop)

@@ -32,6 +32,8 @@ Ints = npt.NDArray[np.integer]
 
 RECALL_AT: Final = (1, 2, 4, 8)
 NUM_BINS: Final = 15
+NUM_RESAMPLES: Final = 1000
+COVERAGE: Final = 0.95
 NUM_ROWS: Final = 256
 """Queries in a block of retrieval: 10 MB of scores against 10,000 images."""
 

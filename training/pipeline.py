@@ -137,11 +137,7 @@ def read_report(path: Path) -> Report | None:
 
 
 def trained(path: Path, data: DataSet) -> tuple[Run, Network, TrainingState]:
-    """The run in `path`, its best network so far, and its state; `data` must be what it was trained on.
-
-    Raises:
-        RunError: no run, no checkpoint, or other classes.
-    """
+    """The run in `path` on `data`, its best network so far, and its state; raises RunError without a checkpoint."""
     run = Run.open(path)
     if run.data.classes != data.classes:
         raise RunError(f"{path} was trained on the classes of {run.data.name!r}; {data.name!r} has others")

@@ -49,11 +49,7 @@ class DataRecord(BaseModel):
 
     @classmethod
     def of(cls, data: DataSet) -> DataRecord:
-        """The record of a data set; every file is read once for its fingerprint.
-
-        Raises:
-            DataError: a file cannot be read.
-        """
+        """The record of a data set; reads every file once for its fingerprint, and raises DataError if it cannot."""
         fingerprints = "".join(split.fingerprint for split in data.splits.values())
         return cls(
             name=data.name,
@@ -79,29 +75,20 @@ class Run:
 
     @classmethod
     def start(cls, path: Path, recipe: Recipe, data: DataSet) -> Run:
-        """A new run in `path`, or the existing one if it was started with the same recipe and data.
-
-        Raises:
-            RunError: `path` holds another run.
-        """
+        """A new run in `path`, or the one with the same recipe and data; raises RunError if `path` holds another run."""
         record = DataRecord.of(data)
         if (path / "recipe.yaml").exists():
             run = cls.open(path)
             run._check(recipe, record)
             return run
         path.mkdir(parents=True, exist_ok=True)
-        _replace(path / "dataset.json", record.model_dump_json(indent=2).encode())
-        _replace(path / "recipe.yaml", recipe.yaml().encode())
+        replace_file(path / "dataset.json", record.model_dump_json(indent=2).encode())
+        replace_file(path / "recipe.yaml", recipe.yaml().encode())
         return cls(path, recipe, record)
 
     @classmethod
     def open(cls, path: Path) -> Run:
-        """The run in `path`.
-
-        Raises:
-            RunError: there is none.
-            RecipeError: its recipe cannot be read.
-        """
+        """The run in `path`; raises RunError if there is none, RecipeError if its recipe cannot be read."""
         try:
             data = DataRecord.model_validate_json((path / "dataset.json").read_bytes())
         except (OSError, ValidationError) as error:
@@ -109,11 +96,7 @@ class Run:
         return cls(path, load_recipe(path / "recipe.yaml"), data)
 
     def save(self, state: TrainingState) -> None:
-        """Replaces the checkpoint, whole and synced to disk.
-
-        Raises:
-            CheckpointError: it could not be written; the previous one is unchanged.
-        """
+        """Replaces the checkpoint, whole and synced to disk; raises CheckpointError if it could not be written."""
         checkpoint.save(self.path, state, self.recipe.model_dump(mode="json"), self.data.model_dump(mode="json"))
 
     def load(self, network: Network) -> TrainingState | None:
@@ -133,14 +116,10 @@ class Run:
         return state
 
     def save_phase1(self, network: Network) -> None:
-        """Keeps the weights that phase 1 ended with.
-
-        Raises:
-            CheckpointError: they could not be written, for instance to a full disk.
-        """
+        """Keeps the weights that phase 1 ended with; raises CheckpointError if they could not be written."""
         tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
         try:
-            _replace(self.path / PHASE1, serialize(tensors))
+            replace_file(self.path / PHASE1, serialize(tensors))
         except OSError as error:
             raise checkpoint.not_written(self.path, error) from error
 
@@ -163,8 +142,9 @@ class Run:
             )
 
 
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_suffix(".partial")
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file whole and synced to disk, or leaves the previous one."""
+    partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)

@@ -33,11 +33,7 @@ def _collate(loaded: Sequence[Tensor | DataError]) -> Tensor | DataError:
 
 
 def batches(split: Split, spec: Preprocessing, groups: Sequence[list[int]], *, workers: int = 0) -> Iterator[Tensor]:
-    """For every group of indices into `split`, the images of that group, (len(group), 3, size, size) float32.
-
-    Raises:
-        DataError: a file that cannot be read as an image; the message names it.
-    """
+    """The images of every group of indices, (len(group), 3, size, size) float32; raises DataError as `picture` does."""
     loader = DataLoader(
         _Files(split, spec),
         batch_sampler=list(groups),

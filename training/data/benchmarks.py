@@ -34,11 +34,7 @@ _USES: Final = "train_test_split.txt"
 
 
 def read_cub(root: Path) -> DataSet:
-    """The data set in `root`, the folder `CUB_200_2011` or the one it was unpacked in.
-
-    Raises:
-        DataError: a list is missing, or two lists do not agree.
-    """
+    """The data set in `root`, `CUB_200_2011` or its parent; raises DataError if lists are missing or do not agree."""
     root = inside(root, _USES, "CUB_200_2011")
     names = numbered(root / "classes.txt")
     files, labels, uses = (numbered(root / name) for name in ("images.txt", _LABELS, _USES))

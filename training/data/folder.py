@@ -27,11 +27,7 @@ def load_folder(root: Path) -> DataSet:
 
 
 def read_folder(root: Path) -> DataSet:
-    """The contents of `train/` and `test/`, even if training on them is impossible; classes are the folders of either.
-
-    Raises:
-        DataError: one of them is missing, or has no class folders.
-    """
+    """The contents of `train/` and `test/`, even if they differ; raises DataError if one is missing or has no class folders."""
     names: set[str] = set()
     for split in (root / "train", root / "test"):
         if not split.is_dir():

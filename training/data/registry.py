@@ -36,7 +36,7 @@ class Reader:
     """Number of images in its published lists: train, val and test."""
 
     def expected(self, options: Options) -> dict[str, int]:
-        """Number of images by split; `options` may join published lists."""
+        """Number of `classes`, and of images by split; `options` may join published lists."""
         named = inspect.signature(self.read).parameters
         uses = {
             split: options.get(split, named[split].default if split in named else split) for split in ("train", "test")
@@ -44,7 +44,7 @@ class Reader:
         counts = {split: sum(self.published[use] for use in joined.split("+")) for split, joined in uses.items()}
         if "val" in self.published and not any("val" in joined for joined in uses.values()):
             counts["validation"] = self.published["val"]
-        return counts
+        return {"classes": self.num_classes, **counts}
 
 
 READERS: Final[Mapping[str, Reader]] = {

@@ -47,7 +47,7 @@ def split(folder: Path, out: Path, test: float = 0.2, seed: int = 0) -> Division
     try:
         for name, paths in (("train", division.train), ("test", division.test)):
             for path in paths:
-                _place(path, stage / name / path.relative_to(folder))
+                _link_or_copy(path, stage / name / path.relative_to(folder))
         stage.chmod(0o755)
         stage.rename(out)
     except OSError as error:
@@ -79,10 +79,7 @@ def divide(folder: Path, test: float, seed: int) -> Division:
         )
     tested = {path for groups in drawn.values() for group in groups for path in group}
     paths = sorted(chain.from_iterable(images.values()))
-    return Division(
-        train=tuple(path for path in paths if path not in tested),
-        test=tuple(path for path in paths if path in tested),
-    )
+    return Division(*(tuple(path for path in paths if (path in tested) is testing) for testing in (False, True)))
 
 
 def _own_groups(folder: Path, images: dict[str, list[Path]]) -> dict[str, list[Group]]:
@@ -106,12 +103,10 @@ def _drawn(groups: list[Group], wanted: int, num_trained: int, draw: random.Rand
     for group in shuffled:
         if len(taken) < most and sum(map(len, taken)) + len(group) <= wanted:
             taken.append(group)
-    if not taken and most > 0:
-        taken.append(min(shuffled, key=len))
-    return taken
+    return taken or ([min(shuffled, key=len)] if most > 0 else [])
 
 
-def _place(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     source = source.resolve()  # a link to a link would not survive a move
     try:

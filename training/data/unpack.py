@@ -15,11 +15,7 @@ _CHUNK: Final = 1 << 20
 
 
 def unpack(archive: Path) -> None:
-    """Unpacks the archive beside itself, and replaces nothing that exists.
-
-    Raises:
-        DataError: it is no archive, broken, or has files that would lie outside.
-    """
+    """Unpacks the archive beside itself, replacing nothing; raises DataError if it is broken or has files outside of it."""
     stage = Path(tempfile.mkdtemp(prefix=".unpacking.", dir=archive.parent))
     try:
         if not tarfile.is_tarfile(archive):

@@ -28,34 +28,21 @@ class Verified:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Published:
-    """Expected number of classes, and of images by split."""
-
-    num_classes: int
-    num_images: Mapping[str, int]
-
-
 def verify_at(name: str, path: Path, options: Options, threads: int = 2) -> Verified:
-    """Verifies the data set of the layout `name` in `path` against the published numbers.
-
-    Raises:
-        DataError: no such layout or options, or lists that are missing or wrong, so that nothing can be checked.
-    """
+    """Verifies the data set in `path` against the published numbers of layout `name`; raises DataError as its reader does."""
     data = read(name, path, options)
-    if is_folder(name):
-        found = verify(data, threads=threads)
-        return Verified(found.counts, (*found.problems, *left_out(path)))
-    reader = READERS[name]
-    return verify(data, Published(reader.num_classes, reader.expected(options)), threads)
+    if not is_folder(name):
+        return verify(data, READERS[name].expected(options), threads)
+    found = verify(data, threads=threads)
+    return Verified(found.counts, (*found.problems, *left_out(path)))
 
 
-def verify(data: DataSet, published: Published | None = None, threads: int = 2) -> Verified:
+def verify(data: DataSet, published: Mapping[str, int] | None = None, threads: int = 2) -> Verified:
     """Counts images and classes, decodes every file to its end as training does, and looks for duplicates.
 
     Args:
         data: as its reader found it.
-        published: the expected numbers, if known.
+        published: the expected number of `classes`, and of images by split, if known.
         threads: files decoded at once.
 
     Raises:
@@ -64,29 +51,24 @@ def verify(data: DataSet, published: Published | None = None, threads: int = 2) 
     if threads < 1:
         raise DataError(f"at least one thread is needed, not {threads}")
     counts = {name: (len(split), len(set(split.labels))) for name, split in data.splits.items()}
-    places = _places(data)
-    checked = _check_files(data, sorted(places), threads)
-    broken = (problem for _, problem in checked.values() if problem)
-    digests = {path: digest for path, (digest, _) in checked.items() if digest}
-    return Verified(counts, (*_counting(data, published), *broken, *_listed_twice(places), *_same(places, digests)))
-
-
-def _counting(data: DataSet, published: Published | None) -> Iterable[str]:
-    if published and len(data.classes) != published.num_classes:
-        yield f"{len(data.classes):,} classes, where the published set has {published.num_classes:,}"
-    for name, split in data.splits.items():
-        if published and len(split) != published.num_images[name]:
-            yield f"{name}: {len(split):,} images, where the published split has {published.num_images[name]:,}"
-        for label in sorted(set(range(len(data.classes))) - set(split.labels)):
-            yield f"{name}: no image of class {data.classes[label]}"
-
-
-def _places(data: DataSet) -> dict[Path, list[Place]]:
     places: dict[Path, list[Place]] = defaultdict(list)
     for name, split in data.splits.items():
         for path, label in zip(split.paths, split.labels, strict=True):
             places[path].append((name, data.classes[label]))
-    return places
+    checked = _check_files(data, sorted(places), threads)
+    broken = (problem for _, problem in checked.values() if problem)
+    digests = {path: digest for path, (digest, _) in checked.items() if digest}
+    return Verified(counts, (*_counting(data, published), *broken, *_duplicates(places, digests)))
+
+
+def _counting(data: DataSet, published: Mapping[str, int] | None) -> Iterable[str]:
+    if published and len(data.classes) != published["classes"]:
+        yield f"{len(data.classes):,} classes, where the published set has {published['classes']:,}"
+    for name, split in data.splits.items():
+        if published and len(split) != published[name]:
+            yield f"{name}: {len(split):,} images, where the published split has {published[name]:,}"
+        for label in sorted(set(range(len(data.classes))) - set(split.labels)):
+            yield f"{name}: no image of class {data.classes[label]}"
 
 
 def _check_files(data: DataSet, paths: list[Path], threads: int) -> dict[Path, tuple[str | None, str | None]]:
@@ -111,18 +93,15 @@ def _check_files(data: DataSet, paths: list[Path], threads: int) -> dict[Path, t
         return dict(zip(paths, track(found, "decoding", len(paths), console=bar, transient=True), strict=True))
 
 
-def _listed_twice(places: Mapping[Path, list[Place]]) -> Iterable[str]:
+def _duplicates(places: Mapping[Path, list[Place]], digests: Mapping[Path, str]) -> Iterable[str]:
+    """Files that are listed twice, and files with the same bytes in two splits or under two classes."""
+    named = {path: "; ".join(f"{split}, {label}" for split, label in uses) for path, uses in places.items()}
     for path, uses in places.items():
         if len(uses) > 1:
-            yield f"{path} is listed {len(uses)} times: {'; '.join(f'{split}, {label}' for split, label in uses)}"
-
-
-def _same(places: Mapping[Path, list[Place]], digests: Mapping[Path, str]) -> Iterable[str]:
-    """Files with the same bytes in two splits, or under two classes."""
+            yield f"{path} is listed {len(uses)} times: {named[path]}"
     groups: dict[str, list[Path]] = defaultdict(list)
     for path, digest in digests.items():
         groups[digest].append(path)
     for paths in groups.values():
         if len(paths) > 1 and len({place for path in paths for place in places[path]}) > 1:
-            named = (f"{path} ({'; '.join(f'{split}, {label}' for split, label in places[path])})" for path in paths)
-            yield f"the same bytes: {' and '.join(named)}"
+            yield f"the same bytes: {' and '.join(f'{path} ({named[path]})' for path in paths)}"

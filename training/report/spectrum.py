@@ -38,11 +38,7 @@ class Spectrum:
 
 @torch.no_grad()
 def spectrum(network: Network, split: Split, spec: Preprocessing, *, device: str = "cpu") -> Spectrum:
-    """Of up to 64 evenly spaced images of `split`, by the network's own RUN, or the paper's if it has none.
-
-    Raises:
-        DataError: a file that cannot be read as an image.
-    """
+    """Of up to 64 evenly spaced images of `split`, by the network's own RUN, or the paper's if it has none."""
     network.to(device).eval()
     update, own = _update_of(network)
     images = split.at(evenly_spaced(len(split), NUM_IMAGES))

@@ -11,6 +11,7 @@ from rankone.training.report.card import card
 from rankone.training.report.document import Document
 from rankone.training.report.findings import Findings
 from rankone.training.report.markup import PICTURES, html, markdown
+from rankone.training.run import replace_file
 
 HTML: Final = "report.html"
 MARKDOWN: Final = "report.md"
@@ -32,13 +33,13 @@ def write_report(findings: Findings, out: Path) -> Report:
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {folder / f"{picture.name}.png": picture.light for picture in document.pictures}
     for path, png in drawn.items():
-        _replace(path, png)
+        replace_file(path, png)
     for stale in set(folder.glob("confused-*.png")) - set(drawn):
         stale.unlink()
-    _replace(out / HTML, html(document).encode())
-    _replace(out / MARKDOWN, markdown(document).encode())
-    _replace(out / CARD, markdown(Document(document.title, document.subtitle, document.sections[-1:])).encode())
-    _replace(out / REPORT, f"{report.model_dump_json()}\n".encode())
+    replace_file(out / HTML, html(document).encode())
+    replace_file(out / MARKDOWN, markdown(document).encode())
+    replace_file(out / CARD, markdown(Document(document.title, document.subtitle, document.sections[-1:])).encode())
+    replace_file(out / REPORT, f"{report.model_dump_json()}\n".encode())
     return report
 
 
@@ -57,9 +58,3 @@ def document_of(findings: Findings, report: Report) -> Document:
     manifest, when = findings.manifest, f"{findings.measured:%Y-%m-%d}, {findings.measured_by}"
     subtitle = f"{manifest.backbone.name} + {manifest.pooling.system} on {findings.data.name}, {when}"
     return Document(findings.title, subtitle, [*parts, card(findings, report)])
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)

@@ -128,7 +128,7 @@ def test_folders_within_a_class_are_kept(tmp_path: Path) -> None:
 def test_half_of_it_is_never_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = folder(tmp_path / "birds", a=6)
     placed: list[Path] = []
-    original = module._place
+    original = module._link_or_copy
 
     def full(path: Path, target: Path) -> None:
         if len(placed) == 3:
@@ -136,7 +136,7 @@ def test_half_of_it_is_never_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         placed.append(target)
         original(path, target)
 
-    monkeypatch.setattr(module, "_place", full)
+    monkeypatch.setattr(module, "_link_or_copy", full)
     with pytest.raises(DataError, match="out cannot be written: .*No space left"):
         split(source, tmp_path / "out")
     assert len(placed) == 3
