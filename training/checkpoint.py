@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
 from rankone.model.errors import RankoneError
@@ -39,17 +38,6 @@ class CheckpointError(RankoneError, ValueError):
     """A checkpoint that cannot be read or written."""
 
 
-class Sidecar(BaseModel):
-    """The JSON file of a checkpoint."""
-
-    schema_version: int = SCHEMA
-    state: TrainingState
-    recipe: dict[str, Any]
-    data: dict[str, Any]
-    libraries: dict[str, str]
-    git_revision: str | None
-
-
 def save(folder: Path, state: TrainingState, recipe: dict[str, Any], data: dict[str, Any]) -> Path:
     """Replaces the checkpoint of `folder` by `state`; recipe and data are written for the reader.
 
@@ -59,10 +47,16 @@ def save(folder: Path, state: TrainingState, recipe: dict[str, Any], data: dict[
     before = _all(folder)
     path = folder / f"{_PREFIX}{_number(before[-1]) + 1 if before else 1:06d}"
     partial = folder / f".{path.name}.partial"
-    libraries = training_libraries()
+    sidecar = {
+        "schema_version": SCHEMA,
+        "state": state.model_dump(mode="json"),
+        "recipe": recipe,
+        "data": data,
+        "libraries": training_libraries(),
+        "git_revision": git_revision(),
+    }
     try:
-        sidecar = Sidecar(state=state, recipe=recipe, data=data, libraries=libraries, git_revision=git_revision())
-        _write(partial, state, sidecar)
+        _write(partial, state, f"{json.dumps(sidecar, indent=2)}\n")
         partial.rename(path)
         sync(folder)
     except Exception as error:  # safetensors and torch each raise errors of their own for a full disk
@@ -101,8 +95,7 @@ def load(folder: Path) -> TrainingState | None:
         tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
         file = path / _OPTIMIZER
         optimizer = torch.load(file, map_location="cpu", weights_only=True) if file.exists() else {}
-        state = Sidecar.model_validate(sidecar).state
-        return state.model_copy(update={"tensors": tensors, "optimizer": optimizer})
+        return TrainingState(**sidecar["state"], tensors=tensors, optimizer=optimizer)
     except CheckpointError:
         raise
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
@@ -136,7 +129,7 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
 
 
-def _write(partial: Path, state: TrainingState, sidecar: Sidecar) -> None:
+def _write(partial: Path, state: TrainingState, sidecar: str) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, tensors in state.tensors.items():
@@ -145,7 +138,7 @@ def _write(partial: Path, state: TrainingState, sidecar: Sidecar) -> None:
             save_file(plain, partial / f"{name}.safetensors")
     if state.optimizer:
         torch.save(state.optimizer, partial / _OPTIMIZER)
-    (partial / _SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (partial / _SIDECAR).write_text(sidecar, encoding="utf-8")
     for entry in (*partial.iterdir(), partial):
         sync(entry)
 

@@ -168,7 +168,7 @@ class Recipe(Frozen):
         return Preprocessing(size=self.size, short_side=self.short_side, mean=self.mean, std=self.std)
 
     def build_network(self, num_classes: int | None, weights: str = "random") -> Network:
-        """A network with `weights` in its backbone; without classes, it only embeds. Raises WeightsError if they cannot be had."""
+        """A network with `weights` in its backbone; without classes, it only embeds. Raises WeightsError if there are none."""
         return build_network(
             backbone=self.backbone,
             weights=weights,

@@ -1,8 +1,11 @@
-"""Any folder of images: `train/<class>/*` and `test/<class>/*`."""
+"""Folders of images: `train/<class>/*` and `test/<class>/*`, read and written."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -61,6 +64,19 @@ def left_out(root: Path) -> Iterator[str]:
                 yield f"{path} is left out: only files that end in {', '.join(sorted(SUFFIXES))} are read"
             elif path.suffix.lower() in SUFFIXES and path.parent == split:
                 yield f"{path} is left out: it lies in no class folder"
+
+
+@contextmanager
+def staged_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that is renamed to `out` at the end of the block, or removed if the block fails."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        yield stage
+        stage.chmod(0o755)
+        stage.rename(out)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def _faults(root: Path, data: DataSet) -> Iterator[str]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import random
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -20,6 +18,8 @@ from typing import Final
 
 from PIL import Image
 from rich.progress import track
+
+from rankone.training.data.folder import staged_folder
 
 Box = tuple[int, int, int, int]
 
@@ -64,18 +64,13 @@ def write_photos(root: Path) -> None:
 
     A `root` that is not empty is left unchanged: if several processes write at once, they all use the files of the first.
     """
-    root.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     try:
-        for label in track(PHOTOGRAPHS, description="cutting photographs"):
-            _write_class(stage, label)
-        stage.chmod(0o755)
-        stage.rename(root)
+        with staged_folder(root) as stage:
+            for label in track(PHOTOGRAPHS, description="cutting photographs"):
+                _write_class(stage, label)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def tiles(width: int, height: int) -> dict[str, list[Box]]:

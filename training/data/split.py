@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from rankone.training.data.dataset import DataError, sha256_of
-from rankone.training.data.folder import class_folders, images_in
+from rankone.training.data.folder import class_folders, images_in, staged_folder
 
 Group = tuple[Path, ...]
 """Files with the same bytes."""
@@ -42,18 +41,13 @@ def split(folder: Path, out: Path, test: float = 0.2, seed: int = 0) -> Division
     """
     _check(folder, out, test)
     division = divide(folder, test, seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        for name, paths in (("train", division.train), ("test", division.test)):
-            for path in paths:
-                _link_or_copy(path, stage / name / path.relative_to(folder))
-        stage.chmod(0o755)
-        stage.rename(out)
+        with staged_folder(out) as stage:
+            for name, paths in (("train", division.train), ("test", division.test)):
+                for path in paths:
+                    _link_or_copy(path, stage / name / path.relative_to(folder))
     except OSError as error:
         raise DataError(f"{out} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
     return division
 
 
