@@ -41,9 +41,9 @@ class PoolingRecipe(Frozen):
     projection: str | PartFields | None = None
     """A name, or name and options: `{name: tensor-sketch, dim: 8192}`; flatten if another part is given."""
     root_features: Suppress[bool | None] = None
-    """By hand, in YAML: take the signed square root of the local features first; not if not given."""
+    """By hand, in YAML: whether to take the signed square root of the local features first; false if not given."""
     elementwise: Suppress[bool | None] = None
-    """By hand, in YAML: end with ssqrt and l2; so it does if not given."""
+    """By hand, in YAML: whether to end with ssqrt and l2; true if not given."""
 
     @model_validator(mode="after")
     def _known(self) -> PoolingRecipe:
@@ -134,7 +134,7 @@ class Recipe(Frozen):
     patience: PositiveInt = 5
     """Epochs, see `schedule`."""
     accumulate: PositiveInt = 1
-    """Parts in which a batch of phase 2 goes through the network, one after the other, where it does not fit at once."""
+    """Parts into which a batch of phase 2 is divided if it does not fit into memory at once."""
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Scales a longer gradient down to this length. None (null in YAML) to take it as it is: see docs/decisions/0016."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

@@ -10,7 +10,6 @@ Each module imports only from those above it in this list:
     folder       the reader of class folders
     photos       a data set cut from scikit-image's photographs
     registry     data sets by name
-    unpack       archives
     download     archives from their publishers
     split        a folder of classes into train/ and test/
     verify       every file checked

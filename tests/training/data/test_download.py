@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 
 from rankone.training.data import DataError, load
-from rankone.training.data.download import SOURCES, Source, download, fetch
-from rankone.training.data.unpack import is_unpacked, unpack
+from rankone.training.data.download import SOURCES, Source, download, fetch, is_unpacked, unpack
 from tests.training.data.trees import mit67
 
 
