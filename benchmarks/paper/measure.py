@@ -107,7 +107,7 @@ class Workshop:
         recipe, data, path = setting.recipe, setting.data, self._path / setting.key
         network = self._network(recipe, len(data.classes))
         work = Runtime(workers=self._workers, stop=self._stop, processes=Processes(torch.device(self._device)))
-        progress = fit(network, data, Run.start(path, recipe, data), work, tell=lambda _: None)
+        state = fit(network, data, Run.start(path, recipe, data), work, tell=lambda _: None)
         report = pipeline.measure(network, recipe, data, device=self._device, workers=self._workers)
         earlier = self._network(recipe, len(data.classes))
         before = None
@@ -122,7 +122,7 @@ class Workshop:
             data=DataRecord.of(data),
             metrics=report.metrics,
             phase1=before,
-            history=progress.history,
+            history=state.history,
             singular_values=values,
             seconds=time.perf_counter() - started,
             machine=machine,

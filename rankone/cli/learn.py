@@ -76,7 +76,7 @@ def train(arguments: list[str]) -> None:
         if is_main_process():
             show.exportable(fields.pooling)
         images = load(data, fields.reader)
-        progress = pipeline.train(
+        state = pipeline.train(
             images,
             fields,
             run,
@@ -86,7 +86,7 @@ def train(arguments: list[str]) -> None:
             tensorboard=keeping.tensorboard,
         )
         if is_main_process():
-            show.training(progress, run)
+            show.training(state, run)
             show.report(pipeline.evaluate(run, images, device=machine.device, workers=machine.workers), run)
 
     tyro.cli(command, prog="rankone train", args=arguments)

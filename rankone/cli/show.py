@@ -40,17 +40,17 @@ def exportable(pooling: PoolingRecipe) -> None:
         step("note", f"this network can be trained and measured, not exported: {error}")
 
 
-def training(progress: TrainingState, run: Path) -> None:
+def training(state: TrainingState, run: Path) -> None:
     """The last epoch of each phase."""
     for phase in (1, 2):
-        epochs = [record for record in progress.history if record.phase == phase]
+        epochs = [record for record in state.history if record.phase == phase]
         if epochs:
             last = epochs[-1]
             held_out = "" if last.validation_error is None else f", held-out {1 - last.validation_error:.3f}"
             accuracy = f"training accuracy {1 - last.train_error:.3f}{held_out}"
             console.print(f"phase {phase}: {len(epochs)} epochs, loss {last.loss:.3f}, {accuracy}")
-    if progress.chosen is not None:
-        phase, epoch = progress.chosen
+    if state.chosen is not None:
+        phase, epoch = state.chosen
         console.print(f"chosen: epoch {epoch + 1} of phase {phase}, the best on the images that select")
     console.print(escape(f"run: {run}"))
 

@@ -54,20 +54,20 @@ def diverged(
 def test_a_loss_that_stays_high_goes_back_to_the_best_network_at_half_the_rate(
     diverged: tuple[Path, TrainingState, list[str]],
 ) -> None:
-    path, progress, lines = diverged
-    assert progress.finished
-    assert progress.returns
-    start = progress.start_loss
+    path, state, lines = diverged
+    assert state.finished
+    assert state.returns
+    start = state.start_loss
     assert start is not None
-    first = progress.returns[0]
+    first = state.returns[0]
     assert first.learning_rate == 15.0
     assert f"the median loss of {NUM_STEPS} steps is" in first.reason
     assert any("goes back to the best network so far and continues at half the rate, 15" in line for line in lines)
-    rates = [record.learning_rate for record in progress.returns]
+    rates = [record.learning_rate for record in state.returns]
     assert len(rates) <= MAX_RETURNS + 1
     assert all(rate is not None for rate in rates[:MAX_RETURNS])
     found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["reason"] for line in found if line["kind"] == "return"] == [r.reason for r in progress.returns]
+    assert [line["reason"] for line in found if line["kind"] == "return"] == [r.reason for r in state.returns]
     steps = [(line["phase"], line["epoch"], line["step"]) for line in found if line["kind"] == "step"]
     assert len(steps) == len(set(steps))
 
@@ -77,31 +77,31 @@ def test_the_network_that_is_kept_is_no_worse_than_phase_1s(
     photos: DataSet, tmp_path: Path, changes: dict[str, float]
 ) -> None:
     recipe = DIVERGES.model_copy(update=changes)
-    progress, _ = told(photos, recipe, tmp_path)
+    state, _ = told(photos, recipe, tmp_path)
     run, network, _ = pipeline.trained(tmp_path, photos)
     selecting = training_images(photos, recipe).selecting
     after = pipeline.measure(network, recipe, replace(photos, test=selecting))
     earlier = recipe.build_network(len(photos.classes))
     assert run.load_phase1(earlier)
     before = pipeline.measure(earlier, recipe, replace(photos, test=selecting))
-    assert progress.best is not None
-    assert progress.start_loss is not None
-    assert after.top1 == pytest.approx(1 - progress.best[0])
+    assert state.best is not None
+    assert state.start_loss is not None
+    assert after.top1 == pytest.approx(1 - state.best[0])
     assert before.top1 is not None
     assert after.top1 is not None
     if "validation" in changes:
         assert after.top1 >= before.top1
     else:
-        assert progress.best[1] <= progress.start_loss
+        assert state.best[1] <= state.start_loss
 
 
 def test_a_rate_at_which_every_loss_is_infinite_leaves_the_network_of_phase_1(photos: DataSet, tmp_path: Path) -> None:
     recipe = DIVERGES.model_copy(update={"phase2": Phase(epochs=3, learning_rate=9e37, batch_size=8)})
-    progress, lines = told(photos, recipe, tmp_path)
-    assert [record.learning_rate for record in progress.returns] == [4.5e37, 2.25e37, 1.125e37, None]
+    state, lines = told(photos, recipe, tmp_path)
+    assert [record.learning_rate for record in state.returns] == [4.5e37, 2.25e37, 1.125e37, None]
     assert lines[-1].endswith("training goes back to the best network so far and ends there")
-    assert progress.chosen is not None
-    assert progress.chosen[0] == 1
+    assert state.chosen is not None
+    assert state.chosen[0] == 1
     run = Run.open(tmp_path)
     earlier = recipe.build_network(len(photos.classes))
     assert run.load_phase1(earlier)
@@ -116,9 +116,9 @@ def test_without_a_phase_1_the_network_of_the_start_is_a_candidate(photos: DataS
             "phase2": Phase(epochs=1, learning_rate=9e37, batch_size=8),
         }
     )
-    progress, _ = told(photos, recipe, tmp_path)
-    assert progress.chosen is None
-    assert progress.start_loss == pytest.approx(math.log(4))
+    state, _ = told(photos, recipe, tmp_path)
+    assert state.chosen is None
+    assert state.start_loss == pytest.approx(math.log(4))
     start = recipe.build_network(len(photos.classes), recipe.weights).state_dict()
     assert all(torch.equal(value, start[name]) for name, value in weights(tmp_path, photos).items())
 
@@ -145,12 +145,12 @@ def test_a_moving_average_that_was_resumed_is_forgotten_when_training_goes_back(
 def test_a_stop_after_going_back_resumes_to_the_same_weights(
     diverged: tuple[Path, TrainingState, list[str]], photos: DataSet, tmp_path: Path, looks: int
 ) -> None:
-    path, progress, _ = diverged
+    path, state, _ = diverged
     run = Run.start(tmp_path / "run", DIVERGES, photos)
     with pytest.raises(Interrupted):
         fit(DIVERGES.build_network(4), photos, run, Runtime(stop=StopAfter(looks)))
     resumed, _ = told(photos, DIVERGES, tmp_path / "run")
-    assert resumed.returns == progress.returns
+    assert resumed.returns == state.returns
     expected = weights(path, photos)
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "run", photos).items())
 
@@ -199,13 +199,13 @@ def test_a_network_that_is_no_good_is_doubted() -> None:
 def test_the_report_begins_with_the_gain_and_shows_the_return(
     diverged: tuple[Path, TrainingState, list[str]], photos: DataSet
 ) -> None:
-    path, progress, _ = diverged
+    path, state, _ = diverged
     found = pipeline.evaluate(path, photos)
     assert found.phase1 is not None
     page = (path / "report.md").read_text()
     assert gain(found) in page[: page.index("Measured on")]  # type: ignore[operator]
-    assert f"Phase 2 diverged in epoch {progress.returns[0].epoch + 1}" in page
+    assert f"Phase 2 diverged in epoch {state.returns[0].epoch + 1}" in page
     bundle = pipeline.export(path, photos, path / "bundle")
     training = bundle.manifest.training
     assert training is not None
-    assert (training.returns, training.phase1_metrics) == (tuple(progress.returns), found.phase1)
+    assert (training.returns, training.phase1_metrics) == (tuple(state.returns), found.phase1)

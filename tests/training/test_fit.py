@@ -38,11 +38,11 @@ def test_a_stop_anywhere_resumes_to_the_same_weights(
     run = Run.start(tmp_path / "run", SMALL, photos)
     with pytest.raises(Interrupted):
         fit(SMALL.build_network(len(photos.classes)), photos, run, Runtime(stop=StopAfter(looks)))
-    progress = pipeline.train(photos, SMALL, tmp_path / "run")
-    assert progress.finished
+    state = pipeline.train(photos, SMALL, tmp_path / "run")
+    assert state.finished
     expected, found = weights(whole, photos), weights(tmp_path / "run", photos)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-    assert len(progress.history) == 5
+    assert len(state.history) == 5
 
 
 def test_a_finished_run_is_left_alone(uninterrupted: tuple[Path, DataSet]) -> None:

@@ -22,13 +22,13 @@ from tests.training.helpers import SMALL, weights
 
 
 def test_both_phases_are_recorded_and_learn(run_path: Path, photos: DataSet) -> None:
-    _, _, progress = pipeline.trained(run_path, photos)
-    assert progress.finished
-    assert [record.phase for record in progress.history] == [1] * 20 + [2]
-    first, last = progress.history[0], progress.history[19]
+    _, _, state = pipeline.trained(run_path, photos)
+    assert state.finished
+    assert [record.phase for record in state.history] == [1] * 20 + [2]
+    first, last = state.history[0], state.history[19]
     assert last.loss < first.loss / 2
     assert last.train_error < 0.1
-    assert all(record.validation_error is not None for record in progress.history)
+    assert all(record.validation_error is not None for record in state.history)
 
 
 def test_phase_2_moves_every_layer_and_phase_1_only_the_classifier(photos: DataSet, tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_a_stopped_or_killed_process_leaves_a_checkpoint_that_can_be_used(
     long_training.send_signal(number)
     _, errors = long_training.communicate(timeout=60)
     assert long_training.returncode == status, errors
-    _, _, progress = pipeline.trained(tmp_path / "run", photos)
-    assert progress.phase == 2
+    _, _, state = pipeline.trained(tmp_path / "run", photos)
+    assert state.phase == 2
     assert pipeline.evaluate(tmp_path / "run", photos).num_images == len(photos.test)
 
 

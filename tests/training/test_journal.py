@@ -16,13 +16,13 @@ def lines(folder: Path) -> list[tuple[object, ...]]:
 
 
 def write(folder: Path, epochs: int = 2, steps: int = 3) -> None:
-    progress = TrainingState()
-    with Journal(folder, progress) as journal:
+    state = TrainingState()
+    with Journal(folder, state) as journal:
         for _ in range(epochs):
             for _ in range(steps):
-                journal.step(progress, loss=0.5)
-                progress.add_step(0.5, 0, 1)
-            journal.epoch(progress.end_epoch(None, 1.0).model_dump())
+                journal.step(state, loss=0.5)
+                state.add_step(0.5, 0, 1)
+            journal.epoch(state.end_epoch(None, 1.0).model_dump())
 
 
 def test_every_step_and_epoch_is_a_line(tmp_path: Path) -> None:
@@ -62,12 +62,12 @@ def test_tensorboard_gets_every_epoch(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    progress = TrainingState(num_seen=1, loss_sum=0.25)
-    with Journal(tmp_path, progress, tensorboard=True) as journal:
-        journal.epoch(progress.end_epoch((0.5, 2.0), 1.0).model_dump())
-    progress = TrainingState(num_seen=1, loss_sum=0.75)  # killed before it was saved: the epoch is there again
-    with Journal(tmp_path, progress, tensorboard=True) as journal:
-        journal.epoch(progress.end_epoch((0.25, 2.0), 1.0).model_dump())
+    state = TrainingState(num_seen=1, loss_sum=0.25)
+    with Journal(tmp_path, state, tensorboard=True) as journal:
+        journal.epoch(state.end_epoch((0.5, 2.0), 1.0).model_dump())
+    state = TrainingState(num_seen=1, loss_sum=0.75)  # killed before it was saved: the epoch is there again
+    with Journal(tmp_path, state, tensorboard=True) as journal:
+        journal.epoch(state.end_epoch((0.25, 2.0), 1.0).model_dump())
     events = EventAccumulator(str(tmp_path / "tensorboard" / "phase1"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(0, 0.75)]

@@ -88,13 +88,11 @@ def test_a_loss_that_is_no_number_on_the_images_that_select_goes_back_to_phase_1
     measured = iter([(0.5, 1.0)])
     monkeypatch.setattr(Loop, "measure", lambda *_: next(measured, (0.5, float("nan"))))
     monkeypatch.setattr("rankone.training.phase2._check_start", lambda loop: loop.measure())
-    progress = pipeline.train(photos, SHORT, tmp_path)
-    assert [record.reason for record in progress.returns] == [
-        "the loss on the images that select the network is nan"
-    ] * 4
-    assert progress.chosen == (1, 0)
-    assert progress.best is not None
-    assert progress.best[1] < 10
+    state = pipeline.train(photos, SHORT, tmp_path)
+    assert [record.reason for record in state.returns] == ["the loss on the images that select the network is nan"] * 4
+    assert state.chosen == (1, 0)
+    assert state.best is not None
+    assert state.best[1] < 10
 
 
 def test_images_that_steer_are_measured_without_a_graph(plain: Path, photos: DataSet) -> None:
@@ -137,8 +135,8 @@ def test_an_average_goes_on_after_an_interruption(photos: DataSet, tmp_path: Pat
     run = Run.start(tmp_path / "run", recipe, photos)
     with pytest.raises(Interrupted):
         fit(recipe.build_network(4), photos, run, Runtime(stop=StopAfter(12)))
-    progress = pipeline.trained(tmp_path / "run", photos)[2]
-    assert progress.position == (2, 0, 2)
+    state = pipeline.trained(tmp_path / "run", photos)[2]
+    assert state.position == (2, 0, 2)
     trained(photos, recipe, tmp_path / "run")
     expected = weights(whole, photos)
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "run", photos).items())

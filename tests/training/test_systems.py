@@ -58,8 +58,8 @@ def pixels(photos: DataSet) -> npt.NDArray[np.float32]:
 def test_every_system_trains_end_to_end(
     system: str, recipe: Callable[[PoolingRecipe], Recipe], photos: DataSet, tmp_path: Path
 ) -> None:
-    progress = pipeline.train(photos, recipe(PoolingRecipe(system=system)), tmp_path)
-    losses = [epoch.loss for epoch in progress.history]
+    state = pipeline.train(photos, recipe(PoolingRecipe(system=system)), tmp_path)
+    losses = [epoch.loss for epoch in state.history]
     assert np.isfinite(losses).all()
     assert losses[5] < losses[0]
     start = build_network(weights="random", seed=RECIPE.seed).backbone.state_dict()
@@ -124,8 +124,8 @@ def test_lrbps_own_classifier_trains_and_exports(
     recipe: Callable[[PoolingRecipe], Recipe], photos: DataSet, pixels: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
     chosen = recipe(PoolingRecipe(system="lrbp", options={"pca": True})).model_copy(update={"classifier_rank": 4})
-    progress = pipeline.train(photos, chosen, tmp_path / "run")
-    assert progress.history[5].loss < progress.history[0].loss
+    state = pipeline.train(photos, chosen, tmp_path / "run")
+    assert state.history[5].loss < state.history[0].loss
     report = pipeline.evaluate(tmp_path / "run", photos)
     written = pipeline.export(tmp_path / "run", photos, tmp_path / "bundle")
     assert written.manifest.metrics == report.metrics
