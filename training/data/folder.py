@@ -24,9 +24,14 @@ def load_folder(root: Path) -> DataSet:
         DataError: `train/` or `test/` is missing, their classes differ, or a class has no images in one of them.
     """
     data = read_folder(root)
+    check_folder(root, data)
+    return data
+
+
+def check_folder(root: Path, data: DataSet) -> None:
+    """Raises DataError if the classes of `train/` and `test/` differ, or a class has no images in one of them."""
     if faults := list(_faults(root, data)):
         raise DataError("; ".join(faults))
-    return data
 
 
 def read_folder(root: Path) -> DataSet:

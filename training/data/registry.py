@@ -13,7 +13,7 @@ from pydantic import ValidationError, validate_call
 
 from rankone.training.data.benchmarks import read_aircraft, read_cub, read_dtd, read_mit67
 from rankone.training.data.dataset import DataError, DataSet
-from rankone.training.data.folder import load_folder, read_folder
+from rankone.training.data.folder import check_folder, read_folder
 from rankone.training.data.photos import write_photos
 
 logger = logging.getLogger("rankone")
@@ -59,10 +59,9 @@ READERS: Final[Mapping[str, Reader]] = {
     "dtd": Reader(read_dtd, ("labels/train1.txt", "dtd"), 47, {"train": 1880, "val": 1880, "test": 1880}),
 }
 
-WRITERS: Final[Mapping[str, Callable[[Path], None]]] = {"photos": write_photos}
-"""Data sets that the package writes itself."""
-
-NAMES: Final = (*WRITERS, *READERS)
+PHOTOS: Final = "photos"
+"""The data set that the package writes itself."""
+NAMES: Final = (PHOTOS, *READERS)
 
 
 def load(
@@ -87,7 +86,8 @@ def load(
         options = (defaults or {}).get(name, {})
     data = read(name, path, options)
     if is_folder(name):
-        return load_folder(path)
+        check_folder(path, data)
+        return data
     missing = [file for split in data.splits.values() for file in split.paths if not file.is_file()]
     if missing:
         raise DataError(
@@ -118,7 +118,7 @@ def read(name: str, path: Path, options: Options) -> DataSet:
 
 def is_folder(name: str) -> bool:
     """Whether the layout is that of class folders."""
-    return name == FOLDER or name in WRITERS
+    return name in (FOLDER, PHOTOS)
 
 
 def _found(name_or_path: str, root: Path) -> tuple[str, Path]:
@@ -127,9 +127,9 @@ def _found(name_or_path: str, root: Path) -> tuple[str, Path]:
     if name_or_path in NAMES and Path(name_or_path).is_dir() and Path(name_or_path).resolve() != path.resolve():
         message = "%s is the data set of that name in %s; the folder here is ./%s"
         logger.warning(message, name_or_path, root, name_or_path)
-    if name_or_path in WRITERS:
+    if name_or_path == PHOTOS:
         if not path.exists():
-            WRITERS[name_or_path](path)
+            write_photos(path)
         return name_or_path, path
     if name_or_path in READERS:
         if not path.is_dir():
