@@ -19,13 +19,8 @@ class Encoder:
     """Images -> what the classifier reads. The backbone in its precision, channels last; everything after it in float32.
 
     Sums of squares over 784 locations follow the backbone: in bfloat16, whose step is 1/256, they would lose the differences
-    between images. Convolutions read channels last without reordering, on CPUs and on tensor cores.
-
-    Args:
-        network: moved to the device.
-        device: where it runs.
-        precision: of the backbone.
-        compile: whether the backbone goes through `torch.compile`.
+    between images. Convolutions read channels last without reordering, on CPUs and on tensor cores. The network is moved to
+    the device; with `compile`, the backbone goes through `torch.compile`.
 
     Raises:
         PrecisionError: a GPU without bfloat16.

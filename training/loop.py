@@ -29,15 +29,8 @@ from rankone.training.state import Measured, TrainingState
 class Loop:
     """Trains `encoder.network` from `state` on; every change of the training goes through its methods.
 
-    Args:
-        encoder: with the checkpoint's weights in its network, if there is a checkpoint.
-        state: as loaded from the checkpoint, or a new one.
-        images: by their use.
-        run: the directory.
-        runtime: how the work is carried out.
-        journal: records every step and epoch.
-        save_every_s: seconds after which the checkpoint is renewed within an epoch.
-        tell: shows the user a line.
+    The network has the weights of the checkpoint that `state` was loaded from, if there was one. The checkpoint is renewed
+    after every epoch, and after `save_every_s` seconds; `tell` shows the user a line.
     """
 
     def __init__(
@@ -112,13 +105,7 @@ class Loop:
     def end_epoch(self, optimization: Optimization, measured: Measured, network: Network) -> None:
         """Records the epoch, moves the schedule on, and keeps the weights of `network` if they are the best so far.
 
-        Args:
-            optimization: of the phase.
-            measured: error and loss of `network` on the images that select.
-            network: as the epoch left it.
-
-        Raises:
-            Diverged: the loss is not finite.
+        `measured` is the error and loss of `network` on the images that select; raises Diverged if the loss is not finite.
         """
         if not math.isfinite(sum(measured)):
             raise Diverged(

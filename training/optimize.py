@@ -32,10 +32,7 @@ _FACTOR: Final = 0.1
 class Diverged(RankoneError, ArithmeticError):
     """A loss or a gradient that is not finite, or a loss that stays far above the loss at the start.
 
-    Args:
-        where: phase, epoch and step, in words.
-        reason: what was found, in a few words.
-        advice: what to do if training cannot go back.
+    The message names the phase, epoch and step, and advises what to do if training cannot go back.
     """
 
     def __init__(self, where: str, reason: str, advice: str = "") -> None:
@@ -46,11 +43,7 @@ class Diverged(RankoneError, ArithmeticError):
 def highest_loss(start: float, num_classes: int) -> float:
     """The loss above which training counts as diverged: twice the loss at the start, and at least half the loss of guessing.
 
-    The loss of a classifier that knows its training images by heart starts near 0, where twice that loss would mean nothing.
-
-    Args:
-        start: mean cross entropy when the phase begins.
-        num_classes: guessing has the loss log(num_classes).
+    A classifier that knows its training images by heart starts near 0, where twice the loss would mean nothing.
     """
     return max(_MAX_RATIO * start, _SHARE_OF_CHANCE * math.log(num_classes))
 
@@ -65,13 +58,9 @@ def check_losses(losses: Sequence[float], start: float, num_classes: int, where:
 
 
 class Optimization:
-    """SGD on the parameters of `module`, with momentum, weight decay, clipping and a schedule as the recipe says.
+    """SGD on the parameters of `module`, with momentum, weight decay, clipping and a schedule as phase and recipe say.
 
-    Args:
-        module: what is trained.
-        phase: epochs, learning rate and weight decay.
-        recipe: everything else.
-        ema: decay of `average`, the moving average of the weights; 0 for none.
+    `ema` is the decay of `average`, the moving average of the weights; 0 for none.
     """
 
     def __init__(self, module: nn.Module, phase: Phase, recipe: Recipe, *, ema: float = 0.0) -> None:
@@ -91,13 +80,8 @@ class Optimization:
     def step(self, loss: float, where: str, images: Sequence[Path]) -> float:
         """Moves the parameters by their gradients; returns the norm of the gradient before clipping.
 
-        Args:
-            loss: of this step.
-            where: phase, epoch and step, in words.
-            images: of the step.
-
         Raises:
-            Diverged: loss or norm is not finite; no parameter was moved.
+            Diverged: loss or norm is not finite; no parameter was moved. It names `where` and the images of the step.
         """
         norm = float(clip_grad_norm_(self.parameters, self._max_norm))
         if not (math.isfinite(loss) and math.isfinite(norm)):

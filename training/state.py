@@ -104,13 +104,9 @@ class TrainingState(BaseModel):
     def choose(self, measured: Measured, network: Network, *, by_loss: bool) -> bool:
         """Keeps `network` if the epoch that ended last is the best so far; returns whether it is.
 
-        In phase 1 the last epoch always is: its loss has a single minimum, and the best of fifty epochs on a few images would
-        be the luckiest, which phase 2 could not beat.
-
-        Args:
-            measured: of the network, on the images that select.
-            network: as the epoch left it.
-            by_loss: the lowest loss is the best; otherwise the fewest errors, and of equal ones the lowest loss.
+        `by_loss`, the lowest loss is the best; otherwise the fewest errors, and of equal ones the lowest loss. In phase 1 the
+        last epoch always is: its loss has a single minimum, and the best of fifty epochs on a few images would be the luckiest,
+        which phase 2 could not beat.
         """
         order = slice(None, None, -1 if by_loss else 1)
         if self.phase > 1 and self.best is not None and measured[order] >= self.best[order]:
