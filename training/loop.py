@@ -100,7 +100,7 @@ class Loop:
     def check_stop(self, stop: bool) -> None:
         """Raises Interrupted if the user asked to stop."""
         if stop:
-            raise Interrupted(f"stopped; what is done is in {self.run.path}, and the same command goes on from there")
+            raise Interrupted(f"stopped; the progress is saved in {self.run.path}, and the same command resumes it")
 
     def end_epoch(self, optimization: Optimization, measured: Measured, network: Network) -> None:
         """Records the epoch, moves the schedule on, and keeps the weights of `network` if they are the best so far.

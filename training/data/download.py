@@ -97,7 +97,7 @@ def fetch(source: Source, home: Path) -> Path:
         _complete(source.url, partial)
     except (OSError, HTTPException) as error:
         raise DataError(
-            f"{source.url} cannot be fetched: {error}. The same command goes on where this one ended; without a "
+            f"{source.url} cannot be fetched: {error}. The same command resumes the download; without a "
             f"network, put {source.name} into {home} by hand and repeat it"
         ) from error
     if fault := _fault(partial, source):

@@ -129,7 +129,7 @@ def test_what_broke_off_is_gone_on_with(server: Server, tmp_path: Path, chunked:
     data = noise(200_000)
     source = server.publish("birds.bin", data)
     server.most, server.chunked = 70_000, chunked
-    with pytest.raises(DataError, match="birds.bin cannot be fetched: .*The same command goes on where this one ended"):
+    with pytest.raises(DataError, match="birds.bin cannot be fetched: .*The same command resumes the download"):
         fetch(source, tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["birds.bin.part"], "never under the name of the whole"
     assert (tmp_path / "birds.bin.part").read_bytes() == data[:70_000]
