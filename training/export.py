@@ -50,12 +50,7 @@ def write_bundle(
 ) -> Bundle:
     """Writes the bundle `path`, or nothing.
 
-    Args:
-        network: on the CPU, as trained.
-        recipe: what it was trained by; names its parts and its preprocessing.
-        images: at least 7 real images, preprocessed, (n, 3, size, size): every exported form must agree on them.
-        path: must not exist yet.
-        description: the rest of the manifest.
+    `images` are at least 7 real images, preprocessed, (n, 3, size, size), on which every exported form must agree.
 
     Raises:
         ExportError: an exported form does not agree with the network in float64, or its graph holds what it must not.

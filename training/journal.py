@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from rankone.model.errors import RankoneError
 from rankone.training.state import TrainingState
@@ -22,17 +22,11 @@ class ExtraMissing(RankoneError, ImportError):
     """An optional package that is not installed."""
 
 
-class _Board(Protocol):
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class Journal:
     """Appends to the files of `folder` what happens after `state`; without a folder, writes nothing."""
 
     def __init__(self, folder: Path | None, state: TrainingState, *, tensorboard: bool = False) -> None:
-        self._boards: dict[int, _Board] = {}
+        self._boards: dict[int, Any] = {}
         self._board_folder = folder / TENSORBOARD if tensorboard and folder else None
         if self._board_folder:
             _summary_writer()  # a missing package is reported now, and not after the first epoch
@@ -112,7 +106,7 @@ def _remove_lines_after(path: Path, state: TrainingState) -> None:
     partial.replace(path)
 
 
-def _summary_writer() -> Callable[..., _Board]:
+def _summary_writer() -> Callable[..., Any]:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

@@ -114,11 +114,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
 def export_untrained(recipe: Recipe, data: DataSet, out: Path, *, version: str = "1") -> Bundle:
     """Writes the network that `recipe` starts from as the bundle `out`: it embeds, and has no classes.
 
-    Args:
-        recipe: names backbone, weights, pooling and size.
-        data: every exported form is checked on its test images.
-        out: must not exist yet.
-        version: of the bundle.
+    Every exported form is checked on the test images of `data`.
 
     Raises:
         WeightsError: the weights cannot be had.

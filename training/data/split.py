@@ -28,13 +28,8 @@ class Division:
 def split(folder: Path, out: Path, test: float = 0.2, seed: int = 0) -> Division:
     """Writes the images of `folder`/<class>/ to `out`/train/<class>/ and `out`/test/<class>/, whole or not at all.
 
-    Files are hard links if possible, otherwise copies. The same arguments give the same files.
-
-    Args:
-        folder: has a folder for every class; nothing in it is changed.
-        out: must not exist.
-        test: share of every class to test with.
-        seed: of the random draw.
+    Files are hard links if possible, otherwise copies; nothing in `folder` is changed. `test` is the share of every class to
+    test with. The same arguments give the same files.
 
     Raises:
         DataError: `out` exists, `folder` has no classes, or a class cannot be on both sides; the message names them.

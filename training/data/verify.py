@@ -40,13 +40,7 @@ def verify_at(name: str, path: Path, options: Options, threads: int = 2) -> Veri
 def verify(data: DataSet, published: Mapping[str, int] | None = None, threads: int = 2) -> Verified:
     """Counts images and classes, decodes every file to its end as training does, and looks for duplicates.
 
-    Args:
-        data: as its reader found it.
-        published: the expected number of `classes`, and of images by split, if known.
-        threads: files decoded at once.
-
-    Raises:
-        DataError: no threads.
+    `published` holds the expected number of `classes`, and of images by split; `threads` files are decoded at once.
     """
     if threads < 1:
         raise DataError(f"at least one thread is needed, not {threads}")
