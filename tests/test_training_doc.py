@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rankone.client import Client, ServiceError
-from rankone.training.datasets.folder import images_in
+from rankone.training.data.folder import images_in
 from tests.conftest import CLASSES
 
 ROOT = Path(__file__).parents[1]

@@ -55,7 +55,7 @@ def init(
 
 def _export(path: Path, recipe: str, weights: str | None, work: Path) -> None:
     from rankone.training import pipeline
-    from rankone.training.datasets import load
+    from rankone.training.data import load
     from rankone.training.recipe import load_recipe
 
     chosen = load_recipe(recipe)

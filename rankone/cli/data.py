@@ -12,11 +12,11 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from rankone.cli import show
-from rankone.training.datasets.download import download as fetch
-from rankone.training.datasets.folder import load_folder
-from rankone.training.datasets.registry import NAMES
-from rankone.training.datasets.split import split as divide
-from rankone.training.datasets.verify import verify_at
+from rankone.training.data.download import download as fetch
+from rankone.training.data.folder import load_folder
+from rankone.training.data.registry import NAMES
+from rankone.training.data.split import split as divide
+from rankone.training.data.verify import verify_at
 
 _ROOT: Final = Path("data")
 _NO_OPTIONS: Final[dict[str, int | str]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,15 +14,15 @@ from rankone.cli import show
 from rankone.cli.comparison import comparison
 from rankone.model.bundle import Bundle, Manifest, open_bundle
 from rankone.model.engine import Engine, load_engine
-from rankone.model.network import Network, open_network
-from rankone.training.datasets import DataError, DataSet, load
-from rankone.training.embed import BATCH_SIZE
-from rankone.training.images import batches, in_order
-from rankone.training.metrics.arrays import Floats
-from rankone.training.pipeline import check_device
-from rankone.training.report import Facts, Findings, write_report
+from rankone.model.network import open_network
+from rankone.training.data import DataError, DataSet, load
+from rankone.training.data.batches import batches, in_order
+from rankone.training.embeddings import BATCH_SIZE
+from rankone.training.metrics import Floats
+from rankone.training.processes import check_device
+from rankone.training.progress import progress
+from rankone.training.report import Findings, write_report
 from rankone.training.report.spectrum import spectrum
-from rankone.training.watch import watched
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -74,8 +73,10 @@ def findings_of(bundle: Bundle, data: DataSet, engine: Engine, *, device: str = 
         data=data,
         embeddings=embeddings,
         logits=logits,
-        facts=_facts(bundle, network, engine),
-        training=manifest.training,
+        manifest=manifest,
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        measured_by=f"{engine.name} on {engine.provider}",
+        fingerprint=bundle.fingerprint,
         spectrum=spectrum(network, data.test, manifest.preprocessing, device=device),
     )
 
@@ -86,7 +87,7 @@ def outputs(engine: Engine, data: DataSet, bundle: Bundle, *, workers: int = 0) 
     loaded = batches(data.test, bundle.manifest.preprocessing, groups, workers=workers)
     embeddings = np.empty((len(data.test), bundle.manifest.dim), np.float32)
     logits = []
-    for group, images in watched(zip(groups, loaded, strict=True), [len(group) for group in groups], "testing"):
+    for group, images in progress(zip(groups, loaded, strict=True), [len(group) for group in groups], "testing"):
         found = engine.run(images.numpy())
         embeddings[group] = found.embedding
         if found.logits is not None:
@@ -127,23 +128,3 @@ def _fitting(bundle: Bundle, data: DataSet) -> DataSet:
         if names
     ]
     raise DataError(f"the classes of {data.name} are not those of the bundle: {'; '.join(differences)}")
-
-
-def _facts(bundle: Bundle, network: Network, engine: Engine) -> Facts:
-    manifest = bundle.manifest
-    recipe: Mapping[str, Any] = manifest.recipe
-    return Facts(
-        name=f"{manifest.name} {manifest.version}",
-        fingerprint=bundle.fingerprint,
-        backbone=manifest.backbone.name,
-        weights=manifest.backbone.weights,
-        pooling=manifest.pooling.system,
-        parts=manifest.pooling.parts,
-        preprocessing=manifest.preprocessing,
-        dim=manifest.dim,
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
-        recipe=recipe,
-        libraries=manifest.libraries,
-        measured_by=f"{engine.name} on {engine.provider}",
-        trained_on=manifest.dataset,
-    )

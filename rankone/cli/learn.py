@@ -11,10 +11,10 @@ from tyro.conf import Positional, arg
 
 from rankone.cli import show
 from rankone.training import pipeline
-from rankone.training.datasets import load
+from rankone.training.data import load
+from rankone.training.processes import is_main_process
 from rankone.training.recipe import Recipe, load_recipe
 from rankone.training.run import Run
-from rankone.training.world import leading
 
 
 class Machine(BaseModel):
@@ -73,20 +73,20 @@ def train(arguments: list[str]) -> None:
             machine: where it runs.
             keeping: what is kept.
         """
-        if leading():
+        if is_main_process():
             show.exportable(fields.pooling)
         images = load(data, fields.reader)
-        progress = pipeline.train(
+        state = pipeline.train(
             images,
             fields,
             run,
             device=machine.device,
             workers=machine.workers,
             cache=keeping.cache,
-            board=keeping.tensorboard,
+            tensorboard=keeping.tensorboard,
         )
-        if leading():
-            show.training(progress, run)
+        if is_main_process():
+            show.training(state, run)
             show.report(pipeline.evaluate(run, images, device=machine.device, workers=machine.workers), run)
 
     tyro.cli(command, prog="rankone train", args=arguments)

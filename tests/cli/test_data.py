@@ -11,8 +11,8 @@ import pytest
 
 from rankone.__main__ import run
 from rankone.cli import data as commands
-from rankone.training.datasets import load, load_folder
-from tests.training.datasets.trees import cub, dtd, image
+from rankone.training.data import load, load_folder
+from tests.training.data.trees import cub, dtd, image
 
 
 def folder(root: Path) -> Path:

@@ -17,14 +17,17 @@ from rankone.model.bundle import Bundle, DatasetRecord, Manifest, open_bundle
 from rankone.model.engine import load_engine
 from rankone.model.network import build_network, open_network
 from rankone.model.preprocessing import preprocess
-from rankone.training.datasets import DataError, DataSet, load
-from rankone.training.evaluate import Report, evaluate
-from rankone.training.export import Description, export
+from rankone.training.data import DataError, DataSet, load
+from rankone.training.evaluate import Report
+from rankone.training.evaluate import compute_report
+from rankone.training.export import Description
+from rankone.training.export import write_bundle
 from rankone.training.metrics import retrieval_scores
-from rankone.training.pooling import Pooling
-from rankone.training.report import HTML, JSON
+from rankone.training.recipe import PoolingRecipe
+from rankone.training.report import HTML
+from rankone.training.evaluate import REPORT
 from tests.conftest import CLASSES, RECIPE
-from tests.training.datasets.trees import cub, dtd
+from tests.training.data.trees import cub, dtd
 
 pytestmark = pytest.mark.usefixtures("_undrawn")
 
@@ -50,7 +53,7 @@ def test_the_engine_that_serves_agrees_with_training(
 ) -> None:
     flags = ["--data", str(root), "--out", str(tmp_path / "out"), "--engine", engine, "--threads", "2"]
     assert run("evaluate", [str(bundle.path), *flags]) == 0
-    found, trained = (Report.model_validate_json((path / JSON).read_bytes()) for path in (tmp_path / "out", run_path))
+    found, trained = (Report.model_validate_json((path / REPORT).read_bytes()) for path in (tmp_path / "out", run_path))
     assert found.metrics == pytest.approx(trained.metrics, abs=1e-3)
     assert found.metrics == pytest.approx(bundle.manifest.metrics, abs=1e-3)
     assert (found.confusion, found.num_images) == (trained.confusion, len(CLASSES) * 4)
@@ -126,13 +129,13 @@ def test_a_changed_bundle_is_not_measured(
 def test_a_bundle_without_classes_is_measured_by_retrieval_on_any(
     photos: DataSet, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = RECIPE.model_copy(update={"size": 32, "pooling": Pooling(system="max")})
+    recipe = RECIPE.model_copy(update={"size": 32, "pooling": PoolingRecipe(system="max")})
     network = build_network(weights="random", pooling=recipe.pooling.composition).eval()
     pixels = np.stack([preprocess(path.read_bytes(), recipe.preprocessing) for path in photos.test.paths])
     alone = Description(name="n", version="1", classes=None, metrics={}, dataset=None)
-    export(network, recipe, pixels[:7], tmp_path / "bundle", alone)
+    write_bundle(network, recipe, pixels[:7], tmp_path / "bundle", alone)
     assert run("evaluate", [str(tmp_path / "bundle"), "--data", str(root)]) == 0
-    report = json.loads((tmp_path / "bundle-report" / JSON).read_text())
+    report = json.loads((tmp_path / "bundle-report" / REPORT).read_text())
     assert report["top1"] is None
     with torch.no_grad():
         expected = retrieval_scores(network(torch.from_numpy(pixels))[0].numpy(), np.array(photos.test.labels))
@@ -159,7 +162,7 @@ def measured() -> Report:
     """1,000 images of two classes, 900 of them recognized."""
     labels = np.arange(1000) % 2
     logits = np.eye(2)[np.where(np.arange(1000) < 900, labels, 1 - labels)]
-    return evaluate(np.ones((1000, 1)), logits, labels, ("a", "b"))
+    return compute_report(np.ones((1000, 1)), logits, labels, ("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +196,7 @@ def test_retrieval_is_held_against_that_of_training_too(bundle: Bundle, measured
 
 
 def test_of_few_images_one_may_be_taken_otherwise(bundle: Bundle) -> None:
-    report = evaluate(np.ones((4, 1)), np.eye(2)[[0, 0, 1, 0]], np.array([0, 0, 1, 1]), ("a", "b"))
+    report = compute_report(np.ones((4, 1)), np.eye(2)[[0, 0, 1, 0]], np.array([0, 0, 1, 1]), ("a", "b"))
     record = DatasetRecord(name="few", num_train=1, num_test=4, split="")
     for top1, alarming in ((1.0, False), (0.5, False), (0.25, True)):
         manifest = bundle.manifest.model_copy(update={"metrics": {"top1": top1}, "dataset": record})

@@ -14,7 +14,7 @@ import pytest
 
 from rankone.__main__ import run
 from rankone.client import AsyncClient, Client, Retries
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from tests.cli.test_commands import rankone, service
 from tests.client.conftest import INFO, json_response, npy, npy_response
 from tests.services import Process, start

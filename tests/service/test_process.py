@@ -21,7 +21,7 @@ from rankone.service import server
 from rankone.service.keys import add_key
 from rankone.service.lingering import MOMENT_S
 from rankone.service.settings import Settings
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from tests.services import WITHOUT_TORCH, Start
 
 
