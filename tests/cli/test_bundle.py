@@ -11,8 +11,7 @@ from rankone.model.backbone import WeightsError
 from rankone.model.bundle import ONNX, open_bundle
 from rankone.model.engine import load_engine
 from rankone.training.data import DataSet
-from rankone.training.recipe import Phase
-from rankone.training.recipe import PoolingRecipe
+from rankone.training.recipe import Phase, PoolingRecipe
 from tests.conftest import CLASSES, RECIPE
 from tests.light import one_layer
 

@@ -18,14 +18,11 @@ from rankone.model.engine import load_engine
 from rankone.model.network import build_network, open_network
 from rankone.model.preprocessing import preprocess
 from rankone.training.data import DataError, DataSet, load
-from rankone.training.evaluate import Report
-from rankone.training.evaluate import compute_report
-from rankone.training.export import Description
-from rankone.training.export import write_bundle
+from rankone.training.evaluate import REPORT, Report, compute_report
+from rankone.training.export import Description, write_bundle
 from rankone.training.metrics import retrieval_scores
 from rankone.training.recipe import PoolingRecipe
 from rankone.training.report import HTML
-from rankone.training.evaluate import REPORT
 from tests.conftest import CLASSES, RECIPE
 from tests.training.data.trees import cub, dtd
 

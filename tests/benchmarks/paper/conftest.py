@@ -12,8 +12,7 @@ from benchmarks.paper.book import Book, Filled, Plan
 from benchmarks.paper.plan import TABLES, Row, Table
 from rankone.training.data import DataSet
 from rankone.training.processes import StopRequest
-from rankone.training.recipe import Phase
-from rankone.training.recipe import PoolingRecipe
+from rankone.training.recipe import Phase, PoolingRecipe
 from tests.conftest import RECIPE
 from tests.light import one_layer
 

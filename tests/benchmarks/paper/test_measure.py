@@ -17,11 +17,10 @@ from rankone.model.backbone import build_backbone
 from rankone.model.network import build_network
 from rankone.model.normalization import RankOneUpdate
 from rankone.training.data import DataSet
-from rankone.training.data.dataset import limited
 from rankone.training.data.batches import batches
+from rankone.training.data.dataset import limited
 from rankone.training.processes import StopRequest
-from rankone.training.recipe import Phase
-from rankone.training.recipe import PoolingRecipe
+from rankone.training.recipe import Phase, PoolingRecipe
 from tests.benchmarks.paper.conftest import QUICK, SMALL, fill
 from tests.oracles import run_on_features
 
