@@ -24,5 +24,6 @@ Each module imports only from those above it in this list:
     forms        the exported forms
     export       a network as a bundle
     report       the report for people
+    measure      a bundle on test images, through the engine that serves it
     pipeline     the steps as the commands run them: train, evaluate, export
 """

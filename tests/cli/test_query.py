@@ -88,7 +88,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[Served], None]:
     def put(answer: Served) -> None:
         transport = httpx.MockTransport(answer)
         client = partial(AsyncClient, transport=transport, retries=Retries(attempts=2, first_s=0))
-        monkeypatch.setattr("rankone.cli.sending.AsyncClient", client)
+        monkeypatch.setattr("rankone.cli.images.AsyncClient", client)
 
     return put
 

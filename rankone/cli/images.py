@@ -1,21 +1,66 @@
-"""Images to a service and answers from it, with a progress bar; what cannot be used is named and passed over."""
+"""The images that paths stand for, sent to a service with a progress bar. What cannot be used is named and passed over."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import Progress
 
-from rankone.cli.output import Write
-from rankone.cli.paths import InputError, count_images, find_images, name_of
+from rankone.cli.output import InputError, Write
 from rankone.client import DEFAULT_URL, Answer, AsyncClient, NewItem, OnRejection, Rejection
 
 Ask = Callable[[AsyncClient, Iterator[Path], OnRejection], AsyncIterator[Answer[Any, Any]]]
+_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+
+def find_images(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files among `paths`, and the JPEG, PNG and WebP files under the folders among them, in order of their names.
+
+    Of a folder, the names of one directory are in memory at a time, and no more.
+
+    Raises:
+        InputError: a path that is not there.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from _under(path)
+        elif path.is_file():
+            yield path
+        else:
+            raise InputError(f"{path} is not there")
+
+
+def count_images(paths: Sequence[Path]) -> int:
+    """How many there are.
+
+    Raises:
+        InputError: a path that is not there, or no images at all.
+    """
+    count = sum(1 for _ in find_images(paths))
+    if count == 0:
+        raise InputError("no images: give JPEG, PNG or WebP files, or folders that hold some")
+    return count
+
+
+def name_of(path: Path) -> str:
+    r"""The path as text that every format can hold: bytes of it that are no UTF-8 become `\udc..`."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _under(folder: Path) -> Iterator[Path]:
+    for name in sorted(os.listdir(folder)):
+        path = folder / name
+        if path.is_dir():
+            if not path.is_symlink():  # which may lead back up
+                yield from _under(path)
+        elif path.suffix.lower() in _SUFFIXES and path.is_file():
+            yield path
 
 
 @dataclass(frozen=True)

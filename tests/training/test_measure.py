@@ -11,8 +11,6 @@ import pytest
 import torch
 
 from rankone.__main__ import run
-from rankone.cli.comparison import comparison
-from rankone.cli.evaluate import outputs
 from rankone.model.bundle import Bundle, DatasetRecord, Manifest, open_bundle
 from rankone.model.engine import load_engine
 from rankone.model.network import build_network, open_network
@@ -20,6 +18,7 @@ from rankone.model.preprocessing import preprocess
 from rankone.training.data import DataError, DataSet, load
 from rankone.training.evaluate import REPORT, Report, compute_report
 from rankone.training.export import Description, write_bundle
+from rankone.training.measure import compare_with_training, outputs
 from rankone.training.metrics import retrieval_scores
 from rankone.training.recipe import PoolingRecipe
 from rankone.training.report import HTML
@@ -96,14 +95,14 @@ def test_the_readers_options_of_the_training_are_for_the_benchmark_it_was_on_alo
     record = DatasetRecord(name="dtd", num_train=6, num_test=6, split="")
     recipe = {"reader": {"partition": 3, "train": "train", "test": "val+test"}}
     manifest = tiny.manifest.model_copy(update={"recipe": recipe, "dataset": record})
-    monkeypatch.setattr("rankone.cli.evaluate.open_bundle", lambda _: tiny.model_copy(update={"manifest": manifest}))
+    monkeypatch.setattr("rankone.cli.train.open_bundle", lambda _: tiny.model_copy(update={"manifest": manifest}))
     read: list[DataSet] = []
 
     def stop(_: Bundle, data: DataSet) -> None:
         read.append(data)
         raise DataError("enough")
 
-    monkeypatch.setattr("rankone.cli.evaluate._fitting", stop)
+    monkeypatch.setattr("rankone.training.measure.check_classes", stop)
     textures, birds = (str(make(tmp_path / make.__name__)) for make in (dtd, cub))
     for data, *flags in ((textures,), (textures, "--reader", "partition", "2"), (str(root),), (birds,)):
         assert run("evaluate", [str(tiny.path), "--data", data, *flags]) == 2
@@ -137,13 +136,13 @@ def test_a_bundle_without_classes_is_measured_by_retrieval_on_any(
     with torch.no_grad():
         expected = retrieval_scores(network(torch.from_numpy(pixels))[0].numpy(), np.array(photos.test.labels))
     assert report["map_at_r"] == pytest.approx(expected["map_at_r"].mean(), abs=1e-3)
-    assert "the bundle brought no figures along" in printed(capsys.readouterr().out)
+    assert "the bundle holds no figures of its training" in printed(capsys.readouterr().out)
 
 
 def test_rows_belong_to_images_over_all_batches_and_are_those_of_the_network_in_the_bundle(
     bundle: Bundle, photos: DataSet, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rankone.cli.evaluate.BATCH_SIZE", 5)
+    monkeypatch.setattr("rankone.training.measure.BATCH_SIZE", 5)
     embeddings, logits = outputs(load_engine(bundle, "onnx", "cpu", 2), photos, bundle)
     pixels = np.stack([preprocess(image, bundle.manifest.preprocessing) for image in images])
     with torch.no_grad():
@@ -169,7 +168,12 @@ def measured() -> Report:
         (0.904, "few", "1 figures agree, to 0.0040 (top1)", False),
         (0.92, "few", "THE FIGURES DIFFER, top1 0.920 there and 0.900 here", True),
         (0.88, "few", "THE FIGURES DIFFER, top1 0.880 there and 0.900 here", True),
-        (0.92, "more", "the bundle's own figures are of 1,000 test images of more, and not to be compared", False),
+        (
+            0.92,
+            "more",
+            "the bundle's own figures were measured on 1,000 test images of more and cannot be compared",
+            False,
+        ),
     ],
 )
 def test_figures_of_the_same_images_are_held_against_each_other(
@@ -177,7 +181,7 @@ def test_figures_of_the_same_images_are_held_against_each_other(
 ) -> None:
     record = DatasetRecord(name=name, num_train=1, num_test=1000, split="")
     manifest: Manifest = bundle.manifest.model_copy(update={"metrics": {"top1": top1}, "dataset": record})
-    sentence, loud = comparison(manifest, "few", measured)
+    sentence, loud = compare_with_training(manifest, "few", measured)
     assert said in sentence
     assert loud == alarming
 
@@ -186,7 +190,7 @@ def test_retrieval_is_held_against_that_of_training_too(bundle: Bundle, measured
     record = DatasetRecord(name="few", num_train=1, num_test=1000, split="")
     figures = {**measured.metrics, "r_precision": measured.r_precision + 0.1}
     manifest = bundle.manifest.model_copy(update={"metrics": figures, "dataset": record})
-    sentence, loud = comparison(manifest, "few", measured)
+    sentence, loud = compare_with_training(manifest, "few", measured)
     assert loud
     assert "r_precision" in sentence
     assert "top1" not in sentence
@@ -197,4 +201,4 @@ def test_of_few_images_one_may_be_taken_otherwise(bundle: Bundle) -> None:
     record = DatasetRecord(name="few", num_train=1, num_test=4, split="")
     for top1, alarming in ((1.0, False), (0.5, False), (0.25, True)):
         manifest = bundle.manifest.model_copy(update={"metrics": {"top1": top1}, "dataset": record})
-        assert comparison(manifest, "few", report)[1] == alarming
+        assert compare_with_training(manifest, "few", report)[1] == alarming

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rankone.cli.paths import InputError, count_images, find_images, name_of
+from rankone.cli.images import count_images, find_images, name_of
+from rankone.cli.output import InputError
 
 
 def test_folders_are_looked_through_in_order(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""`rankone train` and `export`: from images on disk to a bundle."""
+"""`rankone train`, `export` and `evaluate`: from images on disk to a bundle, and its report."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,10 +11,13 @@ from pydantic import BaseModel, ConfigDict
 from tyro.conf import Positional, arg
 
 from rankone.cli import show
-from rankone.training import pipeline
-from rankone.training.data import load
-from rankone.training.processes import is_main_process
+from rankone.model.bundle import Bundle, open_bundle
+from rankone.model.engine import load_engine
+from rankone.training import measure, pipeline
+from rankone.training.data import DataError, load
+from rankone.training.processes import check_device, is_main_process
 from rankone.training.recipe import Recipe, load_recipe
+from rankone.training.report import write_report
 from rankone.training.run import Run
 
 
@@ -115,3 +119,52 @@ def export(arguments: list[str]) -> None:
         show.doubts(pipeline.read_report(run))
 
     tyro.cli(command, prog="rankone export", args=arguments)
+
+
+def evaluate(arguments: list[str]) -> None:
+    """See `command`."""
+
+    def command(
+        bundle: Positional[Path],
+        data: str,
+        out: Path | None = None,
+        engine: Literal["onnx", "torchscript", "export"] = "onnx",
+        device: Literal["cpu", "cuda"] = "cpu",
+        threads: int | None = None,
+        workers: int = 0,
+        reader: dict[str, str] | None = None,
+    ) -> None:
+        """Measures a bundle on the test images of a data set, through the engine that serves it; writes a report.
+
+        Args:
+            bundle: directory of the bundle.
+            data: `photos`, a benchmark by name, or a folder with train/<class>/ and test/<class>/.
+            out: directory of the report; `<bundle>-report` beside the bundle if not given.
+            engine: which exported form of the network runs.
+            device: where it runs; refused if it cannot be had.
+            threads: CPU threads of the engine; as many as there are cores if not given.
+            workers: processes that load images; 0 loads them in this one.
+            reader: options of the data set's reader, for instance `--reader partition 3`; on the benchmark that the bundle
+                was trained on, those of the training if not given.
+        """
+        check_device(device)
+        opened = open_bundle(bundle)
+        home = _report_folder(opened, out)
+        images = load(data, reader, defaults=measure.reader_options(opened.manifest))
+        measure.check_classes(opened, images)
+        runner = load_engine(opened, engine, device, threads or len(os.sched_getaffinity(0)))
+        report = write_report(measure.findings_of(opened, images, runner, device=device, workers=workers), home)
+        show.report(report, home)
+        sentence, is_warning = measure.compare_with_training(opened.manifest, images.name, report)
+        (show.alarm if is_warning else show.step)("against training", sentence)
+
+    tyro.cli(command, prog="rankone evaluate", args=arguments)
+
+
+def _report_folder(bundle: Bundle, out: Path | None) -> Path:
+    """Where the report goes: never into the bundle, which refuses files that its manifest does not list."""
+    inside = bundle.path.resolve()
+    home = inside.with_name(f"{inside.name}-report") if out is None else out
+    if home.resolve().is_relative_to(inside):
+        raise DataError(f"{home} is within the bundle, which holds nothing but its own files; choose another --out")
+    return home
