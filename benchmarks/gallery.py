@@ -15,7 +15,7 @@ import torch
 from benchmarks.phase1 import recipe_of
 from rankone.index import Index, Item, Spec
 from rankone.index.schema import Kind, make
-from rankone.training.data import load
+from rankone.training.data import load_photos
 from rankone.training.data.batches import batches
 
 Vectors = npt.NDArray[np.float32]
@@ -32,7 +32,7 @@ NOISE: Final = 0.3
 
 def photographs() -> Vectors:
     """Embeddings (168, 10,000) of the test photographs, by a random VGG16 at 96 x 96, in about ten seconds."""
-    data, recipe = load("photos"), recipe_of(96, 1)
+    data, recipe = load_photos(), recipe_of(96, 1)
     network = recipe.build_network(len(data.classes)).eval()
     groups = [list(range(start, min(start + 8, len(data.test)))) for start in range(0, len(data.test), 8)]
     with torch.no_grad():

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.timing import Goal, Timing, console, faster, machine, print_goals, print_table
 from rankone.model.network import Network
-from rankone.training.data import DataSet, limited, load
+from rankone.training.data import DataSet, limited, load_photos
 from rankone.training.data.batches import batches, mirrored
 from rankone.training.encoder import Encoder
 from rankone.training.fit import fit
@@ -39,7 +39,7 @@ def main() -> None:
     """Prints seconds and ratio at both sizes."""
     console.print(f"[bold]phase1[/bold]: {machine()}")
     for size, count in CASES:
-        data = load("photos")
+        data = load_photos()
         data = replace(data, train=limited(data.train, count))
         timings = measure(data, recipe_of(size, EPOCHS))
         print_table(f"{size} x {size}, {2 * len(data.train)} rows, {EPOCHS} epochs", timings, RIVAL, faster)

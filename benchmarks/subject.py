@@ -17,7 +17,7 @@ from rankone.model.bundle import Bundle, open_bundle
 from rankone.model.engine.base import Images
 from rankone.model.network import build_network
 from rankone.model.preprocessing import preprocess
-from rankone.training.data import evenly_spaced, load
+from rankone.training.data import evenly_spaced, load_photos
 from rankone.training.export import MIN_IMAGES, Description, write_bundle
 from rankone.training.recipe import Recipe
 
@@ -51,7 +51,7 @@ def photographs(bundle: Bundle, count: int) -> Images:
 
 def jpegs(count: int) -> list[bytes]:
     """Photographs of 640 x 480 as JPEG files, repeated if there are fewer of them."""
-    paths = load("photos").test.paths
+    paths = load_photos().test.paths
     files = [_jpeg(paths[i]) for i in evenly_spaced(len(paths), min(count, len(paths)))]
     return [files[i % len(files)] for i in range(count)]
 

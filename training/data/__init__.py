@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from rankone.training.data.dataset import DataError, DataSet, Split, evenly_spaced, limited
 from rankone.training.data.folder import load_folder
-from rankone.training.data.photos import write_photos
+from rankone.training.data.photos import load_photos, write_photos
 from rankone.training.data.registry import NAMES, READERS, load, read
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "limited",
     "load",
     "load_folder",
+    "load_photos",
     "read",
     "write_photos",
 ]

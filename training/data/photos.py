@@ -19,7 +19,8 @@ from typing import Final
 from PIL import Image
 from rich.progress import track
 
-from rankone.training.data.folder import staged_folder
+from rankone.training.data.dataset import DataSet
+from rankone.training.data.folder import load_folder, staged_folder
 
 Box = tuple[int, int, int, int]
 
@@ -57,6 +58,14 @@ _TILE: Final = 80
 _CROP: Final = 72
 _FULL_SIDE: Final = 512
 """Tiles and crops are measured at a short side of at most 512 pixels; a larger photograph has larger ones."""
+
+
+def load_photos(root: Path = Path("data")) -> DataSet:
+    """The data set in `root`/photos, which is written there if it is missing."""
+    path = root / "photos"
+    if not path.exists():
+        write_photos(path)
+    return load_folder(path)
 
 
 def write_photos(root: Path) -> None:

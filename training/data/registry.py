@@ -14,7 +14,7 @@ from pydantic import ValidationError, validate_call
 from rankone.training.data.benchmarks import read_aircraft, read_cub, read_dtd, read_mit67
 from rankone.training.data.dataset import DataError, DataSet
 from rankone.training.data.folder import check_folder, read_folder
-from rankone.training.data.photos import write_photos
+from rankone.training.data.photos import load_photos
 
 logger = logging.getLogger("rankone")
 
@@ -70,10 +70,11 @@ def load(
     root: Path = Path("data"),
     defaults: Mapping[str, Options] | None = None,
 ) -> DataSet:
-    """A data set by name, from `root` (`photos` is written there first), or the data set in a folder.
+    """The data set in a folder, or one by name from `root` (`photos` is written there first).
 
     Args:
-        name_or_path: one of `NAMES`; a folder with a benchmark in its published layout; or one with train/ and test/.
+        name_or_path: a folder with train/ and test/; a folder with a benchmark in its published layout; or one of `NAMES`.
+            A folder that exists wins over a name.
         options: of the reader, for instance `{"partition": 3}` for dtd.
         root: holds the data sets that have a name.
         defaults: the options of each layout if `options` is None.
@@ -122,24 +123,22 @@ def is_folder(name: str) -> bool:
 
 
 def _found(name_or_path: str, root: Path) -> tuple[str, Path]:
-    """The layout and the folder of a data set."""
-    path = root / name_or_path
-    if name_or_path in NAMES and Path(name_or_path).is_dir() and Path(name_or_path).resolve() != path.resolve():
-        message = "%s is the data set of that name in %s; the folder here is ./%s"
-        logger.warning(message, name_or_path, root, name_or_path)
-    if name_or_path == PHOTOS:
-        if not path.exists():
-            write_photos(path)
-        return name_or_path, path
-    if name_or_path in READERS:
-        if not path.is_dir():
+    """The layout and the folder of a data set. A folder that exists wins over a built-in name."""
+    known = root / name_or_path
+    folder = Path(name_or_path)
+    if name_or_path in NAMES and folder.is_dir() and folder.resolve() != known.resolve():
+        logger.warning("reading the folder ./%s here, not the built-in data set of that name", name_or_path)
+    elif name_or_path == PHOTOS:
+        load_photos(root)
+        return name_or_path, known
+    elif name_or_path in READERS:
+        if not known.is_dir():
             hint = f"`rankone data download {name_or_path}` fetches it, or give its folder"
-            raise DataError(f"there is no {path}: {hint}")
-        return name_or_path, path
-    if not Path(name_or_path).is_dir():
+            raise DataError(f"there is no {known}: {hint}")
+        return name_or_path, known
+    if not folder.is_dir():
         raise DataError(f"{name_or_path} is neither a directory nor one of: {', '.join(NAMES)}")
-    path = Path(name_or_path)
     for name, reader in READERS.items():
-        if not (path / "train").is_dir() and any((path / marker).exists() for marker in reader.markers):
-            return name, path
-    return FOLDER, path
+        if not (folder / "train").is_dir() and any((folder / marker).exists() for marker in reader.markers):
+            return name, folder
+    return FOLDER, folder

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rankone.training.data import DataError, load, load_folder
+from rankone.training.data import DataError, load, load_folder, load_photos
 from rankone.training.data.folder import images_in, left_out, read_folder
 from tests.training.data.trees import image
 
@@ -47,16 +47,18 @@ def test_folders_that_are_no_data_set_say_what_is_missing(tmp_path: Path) -> Non
         load(str(tmp_path / "nowhere"))
 
 
-def test_a_folder_here_that_is_called_as_a_known_data_set_is_not_passed_over_in_silence(
+def test_a_folder_that_exists_wins_over_a_built_in_name_and_the_log_says_so(
     photos_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder(tmp_path / "photos", "train/mine/1.jpg", "test/mine/1.jpg")
     monkeypatch.chdir(tmp_path)
+    assert load("photos", root=photos_root.parent).classes == ("mine",)
+    assert caplog.messages == ["reading the folder ./photos here, not the built-in data set of that name"]
+    assert "mine" not in load_photos(photos_root.parent).classes
+    monkeypatch.chdir(photos_root.parent)
+    caplog.clear()
     assert "mine" not in load("photos", root=photos_root.parent).classes
-    assert caplog.messages == [
-        f"photos is the data set of that name in {photos_root.parent}; the folder here is ./photos"
-    ]
-    assert load("./photos").classes == ("mine",)
+    assert not caplog.messages
 
 
 def test_classes_that_differ_are_named_all_of_them(tmp_path: Path) -> None:
