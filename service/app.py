@@ -1,4 +1,4 @@
-"""The app: routes, what stands before them, and the loading of what they need."""
+"""The app: its routes, the middleware before them, and the loading of bundle and indexes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from typing import Final
 from fastapi import FastAPI
 
 from rankone.index import Indexes
-from rankone.service.bundles import Models
-from rankone.service.keys import KeyRing
-from rankone.service.metrics import Metrics
-from rankone.service.middleware.body import BodyMiddleware
-from rankone.service.middleware.keys import KeysMiddleware
-from rankone.service.middleware.observe import ObserveMiddleware
-from rankone.service.middleware.paths import PathsMiddleware
-from rankone.service.middleware.room import RoomMiddleware
-from rankone.service.routes import classify, docs, embed, health, indexes, items, models, openai, problems, search
+from rankone.service import errors
+from rankone.service.auth.keys import KeyRing
+from rankone.service.auth.middleware import KeysMiddleware
+from rankone.service.bundles import Models, ServiceState
+from rankone.service.deadlines import DeadlineMiddleware
+from rankone.service.limits import LimitsMiddleware
+from rankone.service.observe.metrics import Metrics
+from rankone.service.observe.middleware import ObserveMiddleware
+from rankone.service.observe.traces import Tracer
+from rankone.service.routes import classify, docs, embed, health, indexes, items, models, openai, search
 from rankone.service.settings import Settings
-from rankone.service.state import ServiceState
-from rankone.service.traces import Tracer
 
 logger = logging.getLogger("rankone")
-
 
 _END_S: Final = 5.0
 
@@ -39,7 +37,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
 
     Raises:
         KeyFileError: the keys cannot be read.
-        TracesMissing: traces are asked for and cannot be had.
+        TracesMissing: a collector is named and the libraries are not installed.
     """
     app = FastAPI(
         title="rankone",
@@ -50,25 +48,19 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # there are our own
     )
-    app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), ServiceState()
+    state = ServiceState()
+    app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), state
     app.state.tracer = Tracer()
     app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
-    problems.install(app)
+    errors.install(app)
     for resource in (embed, classify, search, openai, items, indexes, models, health, docs):
         app.include_router(resource.router)
-    app.add_middleware(PathsMiddleware)
-    app.add_middleware(RoomMiddleware)
-    app.add_middleware(BodyMiddleware, max_bytes=settings.max_request_bytes, max_total_bytes=settings.max_total_bytes)
+    # the last one added is the outermost
+    app.add_middleware(LimitsMiddleware, state=state, settings=settings)
     if settings.keys is not None:
         app.add_middleware(KeysMiddleware, ring=KeyRing(settings.keys))
-    app.add_middleware(
-        ObserveMiddleware,
-        state=app.state.service,
-        tracer=app.state.tracer,
-        metrics=app.state.metrics,
-        default_timeout_s=settings.request_timeout_s,
-        max_timeout_s=settings.max_request_timeout_s,
-    )
+    app.add_middleware(DeadlineMiddleware, state=state, settings=settings)
+    app.add_middleware(ObserveMiddleware, tracer=app.state.tracer, metrics=app.state.metrics)
     return app
 
 
@@ -76,7 +68,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading = asyncio.create_task(_load_or_end(app))
     yield
-    loading.cancel()  # where it is over, this does nothing
+    loading.cancel()
     await asyncio.wait([loading])
     try:
         async with asyncio.timeout(_END_S):
@@ -98,6 +90,6 @@ async def _load_or_end(app: FastAPI) -> None:
         state.models = Models(state.settings, state.service, state.metrics, state.indexes)
         await state.models.load_newest()
         gc.collect()
-        gc.freeze()  # what is there now stays: there is no use in looking through it for garbage again and again
-    except Exception as failure:  # nobody awaits this task before the end: whatever it is, it must be heard now
+        gc.freeze()  # the collector need not look again at what stays for good
+    except Exception as failure:  # nobody awaits this task before the end, so every failure must be reported now
         state.on_failure(failure)

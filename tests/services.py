@@ -22,7 +22,7 @@ from rankone.index import Indexes, serve
 from rankone.model.bundle import Bundle
 from rankone.service.app import create_app
 from rankone.service.bundles import Models
-from rankone.service.metrics import Metrics
+from rankone.service.observe.metrics import Metrics
 from rankone.service.runtime import Runtime, load
 from rankone.service.settings import Settings
 

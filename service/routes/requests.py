@@ -10,24 +10,43 @@ from typing import Annotated, Any, Final, TypeVar
 
 import anyio.to_thread
 import orjson
-from fastapi import Depends, Request
-from pydantic import BaseModel, ValidationError
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import UploadFile
 
 from rankone.model.preprocessing import UndecodableImage
-from rankone.service.rejections import InputsRejected, Rejection
-from rankone.service.routes.json_limits import MAX_ENTRIES, JsonLimits
-from rankone.service.routes.problems import Problem, explain
-from rankone.service.routes.schemas import ImagesIn
+from rankone.service.errors import InputsRejected, Problem, Rejection, explain
 from rankone.service.runtime import Runtime
 
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
 _OTHER_TYPES: Final = ("multipart/form-data", "application/json")
 
+MAX_ENTRIES: Final = 10_000
+"""Of a list in a request: ids to delete, for instance. The settings limit images, items and queries further."""
+_MAX_MARKS: Final = 2_000_000
+"""Brackets and commas in a JSON body, beside those of its vectors: parsed, `[[],[],…]` takes twenty times its length."""
 _MAX_PARTS: Final = 10_000
 _MAX_FIELD: Final = 1 << 24
 
 Body = TypeVar("Body", bound=BaseModel)
+
+
+class JsonIn(BaseModel):
+    """A JSON body: what it does not know, it refuses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class QueryIn(BaseModel):
+    """The query parameters of a route: what it does not know, it refuses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImagesIn(JsonIn):
+    """Images as base64 or `data:` URIs."""
+
+    images: list[str]
 
 
 async def runtime_of(request: Request) -> Runtime:
@@ -42,7 +61,12 @@ async def runtime_of(request: Request) -> Runtime:
     return runtime
 
 
+async def _no_query(_: Annotated[QueryIn, Query()]) -> None: ...
+
+
 RuntimeDep = Annotated[Runtime, Depends(runtime_of)]
+NO_QUERY: Final = Depends(_no_query)
+"""For routes without query parameters."""
 
 
 def media_type(request: Request) -> str:
@@ -81,12 +105,13 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
 
 async def parse_json(data: bytes, schema: type[Body], runtime: Runtime) -> Body:
     """JSON as `schema`, off the event loop; for the errors see `read_json`."""
-    limits = JsonLimits.of(runtime.settings, runtime.bundle.manifest.dim)
-    return await anyio.to_thread.run_sync(_parse_json, data, schema, limits)
+    max_marks = _MAX_MARKS + runtime.settings.max_images * runtime.bundle.manifest.dim
+    return await anyio.to_thread.run_sync(_parse_json, data, schema, max_marks)
 
 
-def _parse_json(data: bytes, schema: type[Body], limits: JsonLimits) -> Body:
-    limits.check(data)
+def _parse_json(data: bytes, schema: type[Body], max_marks: int) -> Body:
+    if sum(map(data.count, (b"[", b"{", b","))) > max_marks:
+        raise Problem(413, f"the JSON has more than {max_marks:,} brackets and commas")
     try:
         parsed = orjson.loads(data)
     except orjson.JSONDecodeError as error:

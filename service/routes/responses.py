@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from fastapi import Request, Response
+from pydantic import BaseModel
 
 from rankone.model.bundle import Bundle
-from rankone.service.context import current
-from rankone.service.routes.problems import Problem
+from rankone.service.errors import Problem
+from rankone.service.observe.context import current
 
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
@@ -26,6 +27,14 @@ _INLINE_BYTES: Final = 200_000
 
 Encoding = Literal["float", "base64"]
 Precision = Literal["float32", "float16"]
+
+
+class ModelOut(BaseModel):
+    """Which network answered."""
+
+    model: str
+    version: str
+    fingerprint: str
 
 
 def model_fields(bundle: Bundle) -> dict[str, str]:

@@ -11,7 +11,7 @@ from fastapi.routing import iter_route_contexts
 from prometheus_client import generate_latest
 
 from rankone.service.app import create_app
-from rankone.service.metrics import Metrics
+from rankone.service.observe.metrics import Metrics
 from rankone.service.settings import Settings
 from tests.docker.files import ROOT, compose, services
 

@@ -12,7 +12,7 @@ from rankone.index import Indexes, serve
 from rankone.model.bundle import Bundle, BundleError
 from rankone.service.app import create_app
 from rankone.service.runtime import load
-from rankone.service.server import OpenDoor, check_address
+from rankone.service.server import InsecureBind, check_address
 from rankone.service.settings import Settings
 from tests.services import client_of, fail, multipart
 
@@ -107,7 +107,7 @@ async def test_a_client_that_goes_away_is_no_fault_of_ours(app: FastAPI) -> None
         "type": "http",
         "method": "FOOBAR",
         "path": "/embed",
-        "headers": [(b"content-type", b"image/png")],
+        "headers": [(b"content-type", b"image/png"), (b"content-length", b"9")],
         "query_string": b"",
     }
     messages = iter([{"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.disconnect"}])
@@ -143,7 +143,7 @@ async def test_the_openapi_document_names_every_body_and_answer(app: FastAPI, ht
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
 def test_an_open_door_must_be_asked_for(host: str) -> None:
     with pytest.raises(
-        OpenDoor, match=r"can be reached from outside and there are no keys: make some .*set allow_anonymous"
+        InsecureBind, match=r"can be reached from outside and there are no keys: make some .*set allow_anonymous"
     ):
         check_address(Settings(host=host))
     check_address(Settings(host=host, allow_anonymous=True))

@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcess
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import generate_latest
 
-from rankone.service.context import RequestContext
-from rankone.service.logs import JsonFormatter, TextFormatter
-from rankone.service.metrics import Metrics
-from rankone.service.traces import Tracer, TracesMissing
+from rankone.service.observe.context import RequestContext
+from rankone.service.observe.logs import JsonFormatter, TextFormatter
+from rankone.service.observe.metrics import Metrics
+from rankone.service.observe.traces import Tracer, TracesMissing
 from tests.services import multipart
 
 pytestmark = pytest.mark.anyio

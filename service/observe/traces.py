@@ -7,7 +7,7 @@ import time
 from typing import Any, Final
 
 from rankone.model.errors import RankoneError
-from rankone.service.context import RequestContext
+from rankone.service.observe.context import RequestContext
 
 _VARIABLES: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
