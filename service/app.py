@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI
+from opentelemetry.trace import get_tracer
 
 from rankone.index import Indexes
 from rankone.service import errors
@@ -21,7 +22,7 @@ from rankone.service.deadlines import DeadlineMiddleware
 from rankone.service.limits import LimitsMiddleware
 from rankone.service.observe.metrics import Metrics
 from rankone.service.observe.middleware import ObserveMiddleware
-from rankone.service.observe.traces import Tracer
+from rankone.service.observe.traces import otlp_provider
 from rankone.service.routes import classify, docs, embed, health, indexes, items, models, openai, search
 from rankone.service.settings import Settings
 
@@ -39,6 +40,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         KeyFileError: the keys cannot be read.
         TracesMissing: a collector is named and the libraries are not installed.
     """
+    provider = otlp_provider()
     app = FastAPI(
         title="rankone",
         version=version("rankone"),
@@ -46,11 +48,18 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         lifespan=_lifespan,
         docs_url=None,  # ours needs no other host
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # there are our own
+        telemetry={
+            "tracer_provider": provider,
+            "tracing": provider is not None,
+            "operation_spans": False,
+            "metrics": False,
+            "logs": False,
+            "auto_configure": False,
+        },
     )
     state = ServiceState()
     app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), state
-    app.state.tracer = Tracer()
+    app.state.tracer_provider = provider
     app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
     errors.install(app)
     for resource in (embed, classify, search, openai, items, indexes, models, health, docs):
@@ -60,7 +69,9 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     if settings.keys is not None:
         app.add_middleware(KeysMiddleware, ring=KeyRing(settings.keys))
     app.add_middleware(DeadlineMiddleware, state=state, settings=settings)
-    app.add_middleware(ObserveMiddleware, tracer=app.state.tracer, metrics=app.state.metrics)
+    app.add_middleware(
+        ObserveMiddleware, tracer=get_tracer("rankone", tracer_provider=provider), metrics=app.state.metrics
+    )
     return app
 
 
@@ -78,7 +89,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         logger.warning("the engine is still at a batch; ending without it")
     if app.state.indexes is not None:
         app.state.indexes.close()
-    await asyncio.to_thread(app.state.tracer.close)
+    if app.state.tracer_provider is not None:
+        await asyncio.to_thread(app.state.tracer_provider.shutdown)  # sends what has not been sent yet
 
 
 async def _load_or_end(app: FastAPI) -> None:

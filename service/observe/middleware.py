@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from opentelemetry.trace import Tracer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rankone.service.errors import Problem, problem_response
 from rankone.service.observe.context import RequestContext, enter
 from rankone.service.observe.metrics import Metrics
-from rankone.service.observe.traces import Tracer
+from rankone.service.observe.traces import trace_parts
 
 logger = logging.getLogger("rankone.access")
 
@@ -27,7 +28,7 @@ class ObserveMiddleware:
     """Wraps all other middleware, and answers 500 to exceptions that nothing below it caught.
 
     Args:
-        tracer: records each request as a span.
+        tracer: makes spans of the parts of requests.
         metrics: counts and times requests by the template of their route, so that ids do not become labels.
     """
 
@@ -47,7 +48,9 @@ class ObserveMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *_marks(context, started)]
+                seconds = time.perf_counter() - started
+                message["headers"] = [*message.get("headers", ()), *_marks(context, seconds)]
+                trace_parts(self._tracer, context, seconds)
             await send(message)
 
         try:
@@ -65,14 +68,13 @@ class ObserveMiddleware:
         route = getattr(scope.get("route"), "path", context.route)
         method = scope["method"] if scope["method"] in _METHODS else "other"  # clients must not make up series
         self._metrics.observe_request(method, route, status, seconds, context.parts)
-        self._tracer.record(f"{method} {route}", context, status, seconds)
         level = logging.DEBUG if route in _PROBES else logging.INFO
         if logger.isEnabledFor(level):
             logger.log(level, "%s %s %d", method, _path(scope), status, extra=_details(context, route, status, seconds))
 
 
-def _marks(context: RequestContext, started: float) -> Iterator[tuple[bytes, bytes]]:
-    parts = {**context.parts, "total": time.perf_counter() - started}
+def _marks(context: RequestContext, seconds: float) -> Iterator[tuple[bytes, bytes]]:
+    parts = {**context.parts, "total": seconds}
     yield b"x-request-id", context.id.encode()
     yield b"server-timing", ", ".join([f"{part};dur={1e3 * value:.3f}" for part, value in parts.items()]).encode()
 

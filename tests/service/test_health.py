@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import anyio
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 from rankone.index import Indexes, serve
 from rankone.model.bundle import Bundle, BundleError
 from rankone.service.app import create_app
+from rankone.service.routes.health import first_installed
 from rankone.service.runtime import load
 from rankone.service.server import InsecureBind, check_address
 from rankone.service.settings import Settings
@@ -152,6 +154,13 @@ def test_an_open_door_must_be_asked_for(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_this_machine_alone_is_always_allowed(host: str) -> None:
     check_address(Settings(host=host))
+
+
+def test_the_first_alternative_that_is_installed_is_named() -> None:
+    assert first_installed(("numpy", "pillow")) == ("numpy", version("numpy"))
+    assert first_installed(("no-such-build", "pillow")) == ("pillow", version("pillow"))
+    with pytest.raises(PackageNotFoundError, match="nor-this"):
+        first_installed(("no-such-build", "nor-this"))
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
