@@ -42,11 +42,9 @@ class DeadlineMiddleware:
         except Problem as caught:
             problem = caught
         except asyncio.CancelledError:
-            if not self._state.is_draining:
+            if client.is_answered or not self._state.is_draining:
                 raise
             problem = Problem(503, "the service came to its end before the answer was there", retry_after_s=1)
-        if client.is_answered:
-            raise ConnectionAbortedError(problem.detail)
         await problem_response(problem, scope["path"])(scope, receive, client.send)
 
     async def _run(self, scope: Scope, client: _Client) -> None:
@@ -66,7 +64,7 @@ class DeadlineMiddleware:
                 raise ClientGone from None
             raise DeadlinePassed(f"no answer within the {timeout_s:g} s that this request allows") from None
         finally:
-            client.end()
+            client.stop_listening()
 
     def _timeout_s(self, header: bytes | None) -> float:
         """The seconds that the request allows.
@@ -108,8 +106,7 @@ class _Client:
         if self._listening is not None:
             if is_first:
                 return {"type": "http.request", "body": b"", "more_body": False}
-            await asyncio.wait([self._listening])
-            return {"type": "http.disconnect"}
+            return await self._receive()
         try:
             async with asyncio.timeout_at(self._body_deadline):
                 message = await self._receive()
@@ -122,17 +119,21 @@ class _Client:
         return message
 
     async def send(self, message: Message) -> None:
-        """For the app: an answer. It closes the connection while draining, and where part of a body may still come."""
+        """For the app: an answer, which is not cancelled any more once it has begun.
+
+        It closes the connection while draining, and where the rest of a body may still come.
+        """
         if message["type"] == "http.response.start":
             self.is_answered = True
+            self.stop_listening()
+            if self._timer is not None and not self._timer.expired():
+                self._timer.reschedule(None)
             if self._state.is_draining or self._is_late:
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
-        elif not message.get("more_body", False):
-            self.end()  # once an answer is complete, uvicorn says `http.disconnect` too
         await self._send(message)
 
-    def end(self) -> None:
-        """Stops listening."""
+    def stop_listening(self) -> None:
+        """From now on the client may hang up."""
         if self._listening is not None:
             self._listening.cancel()
 

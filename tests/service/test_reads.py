@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from rankone.index.reader import Reader
+from tests.services import exchange
 
 pytestmark = pytest.mark.anyio
 
@@ -96,19 +97,7 @@ async def test_more_listings_than_there_are_threads_keep_nobody_else_waiting(
 async def test_a_read_ends_when_its_client_hangs_up(app: FastAPI, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.setattr(Reader, "page", very_long)
     monkeypatch.setattr(Reader, "records", very_long)
-    messages: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
-    sent: list[int] = []
-
-    async def receive() -> dict[str, Any]:
-        if messages:
-            return messages.pop()
-        await asyncio.sleep(0.1)
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            sent.append(message["status"])
-
+    leaves = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, leaves.set)
     async with asyncio.timeout(30):
-        await app({"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}, receive, send)
-    assert sent == [499]
+        assert (await exchange(app, "GET", path, leaves=leaves))[0] == [499]
