@@ -64,7 +64,7 @@ class DeadlineMiddleware:
                 raise ClientGone from None
             raise DeadlinePassed(f"no answer within the {timeout_s:g} s that this request allows") from None
         finally:
-            client.stop_listening()
+            client.let_go()
 
     def _timeout_s(self, header: bytes | None) -> float:
         """The seconds that the request allows.
@@ -125,15 +125,16 @@ class _Client:
         """
         if message["type"] == "http.response.start":
             self.is_answered = True
-            self.stop_listening()
             if self._timer is not None and not self._timer.expired():
                 self._timer.reschedule(None)
+            self.let_go()
             if self._state.is_draining or self._is_late:
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
         await self._send(message)
 
-    def stop_listening(self) -> None:
-        """From now on the client may hang up."""
+    def let_go(self) -> None:
+        """From now on it makes no difference whether the client hangs up."""
+        self._timer = None
         if self._listening is not None:
             self._listening.cancel()
 

@@ -140,7 +140,8 @@ async def test_half_sent_requests_keep_nobody_out(serve: Callable[..., Process])
 
 async def test_what_does_not_end_in_time_is_told_so(start: Start, bundle: Bundle) -> None:
     """At the end of the grace a request in work gets an answer of ours, and the process does not wait for the engine."""
-    process = start(bundle.path, max_batch=1, max_queue=10_000, grace_s=1, drain_s=0, workers=1)
+    long = {"request_timeout_s": 600, "max_queue": 10_000}  # nothing is refused beforehand
+    process = start(bundle.path, max_batch=1, grace_s=1, drain_s=0, workers=1, **long)
     with Client(process.url) as client:
         client.wait_until_ready(60)
     ten = json.dumps(
