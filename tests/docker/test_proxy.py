@@ -76,11 +76,20 @@ def test_requests_and_answers_pass_and_what_is_too_much_is_a_problem(
 ) -> None:
     process = start(tiny.path)
     process.ready().close()
-    port = proxy(process, RANKONE_PROXY_RATE="1", RANKONE_PROXY_BURST="3")
+    port = proxy(process, RANKONE_PROXY_RATE="1", RANKONE_PROXY_BURST="4")
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
         answer = http.post("/embed", content=images[0], headers={"content-type": "image/png"})
         assert (answer.status_code, answer.json()["dim"]) == (200, 10_000)
         assert http.post("/embed", content=b"x" * 5_000_000, headers={"content-type": "image/png"}).status_code == 415
+        offer = {
+            "connection": "Upgrade, HTTP2-Settings",
+            "upgrade": "h2c",
+            "http2-settings": "AAMAAABkAARAAAAAAAIAAAAA",
+        }
+        made = http.put(
+            "/indexes/made", json={"kind": "compact"}, headers=offer
+        )  # as `curl --http2` and Java's client do
+        assert (made.status_code, made.json()["kind"]) == (201, "compact")
         refused = [http.get("/healthz") for _ in range(5)][-1]
         assert (refused.status_code, refused.json()["status"]) == (429, 429)
         assert refused.headers["retry-after"] == "1"
