@@ -127,11 +127,10 @@ class KeyRing:
     def _refresh(self) -> None:
         self._looked_at = time.monotonic()
         if (stamp := _stamp(self._path)) != self._stamp:
-            self._stamp = stamp
             try:
-                self._keys = load_keys(self._path)
+                self._keys, self._stamp = load_keys(self._path), stamp
             except KeyFileError as error:
-                self._keys = ()
+                self._keys, self._stamp = (), None  # so that it is tried again: permissions leave no stamp
                 logger.error("no key is valid until its file can be read: %s", error)
 
 

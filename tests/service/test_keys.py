@@ -166,6 +166,19 @@ async def test_the_ring_follows_its_file(key_file: Path, monkeypatch: pytest.Mon
     assert ring.find(third) is not None
 
 
+def test_a_file_that_could_not_be_read_is_tried_again(key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nothing shows that it has changed since, as after a change of its permissions."""
+    now = 1000.0
+    monkeypatch.setattr("rankone.service.auth.keys.time.monotonic", lambda: now)
+    secret, _ = add_key(key_file, "first", frozenset({"read"}))
+    ring, good = KeyRing(key_file), key_file.read_bytes()
+    for content, is_valid in ((b"?" * len(good), False), (good, True)):
+        key_file.write_bytes(content)
+        os.utime(key_file, (1, 1))
+        now += 1.1
+        assert (ring.find(secret) is not None) == is_valid
+
+
 def test_the_file_keeps_its_mode(key_file: Path) -> None:
     """Whoever may read it may read what replaces it: the service's user, for instance."""
     add_key(key_file, "first", frozenset({"read"}))
