@@ -72,7 +72,7 @@ async def test_a_search_ends_with_its_filter_at_the_deadline(
 async def test_more_listings_than_there_are_threads_keep_nobody_else_waiting(
     http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """JSON is parsed and written, items are read by their ids."""
+    """JSON is parsed and written, items are read by their ids; and one that waits for a thread keeps its deadline."""
     await add_one(http)
     go_on, page = threading.Event(), Reader.page
 
@@ -87,6 +87,7 @@ async def test_more_listings_than_there_are_threads_keep_nobody_else_waiting(
         async with asyncio.timeout(10):
             assert (await http.post("/indexes/default/search", json={"vectors": [VECTOR]})).status_code == 200
             assert (await http.get(f"{ITEMS}/x")).status_code == 200
+            assert (await http.get(LISTING, headers=SHORT)).status_code == 504
     finally:
         go_on.set()
         answers = await asyncio.gather(*listings)
