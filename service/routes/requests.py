@@ -1,12 +1,12 @@
-"""What comes in: images as multipart, raw body or JSON, and JSON bodies checked against their schema."""
+"""Reading requests: images as multipart, raw body or JSON, and JSON bodies checked against their schema."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import anyio.to_thread
 import orjson
@@ -21,7 +21,7 @@ from rankone.service.runtime import Runtime
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
 _OTHER_TYPES: Final = ("multipart/form-data", "application/json")
 
-MAX_ENTRIES: Final = 10_000
+_MAX_ENTRIES: Final = 10_000
 """Of a list in a request: ids to delete, for instance. The settings limit images, items and queries further."""
 _MAX_MARKS: Final = 2_000_000
 """Brackets and commas in a JSON body, beside those of its vectors: parsed, `[[],[],…]` takes twenty times its length."""
@@ -32,13 +32,13 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 class JsonIn(BaseModel):
-    """A JSON body: what it does not know, it refuses."""
+    """A JSON body; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class QueryIn(BaseModel):
-    """The query parameters of a route: what it does not know, it refuses."""
+    """The query parameters of a route; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ class ImagesIn(JsonIn):
 
 
 async def runtime_of(request: Request) -> Runtime:
-    """What answers the request.
+    """The runtime that answers the request.
 
     Raises:
         Problem: 503, nothing is loaded yet.
@@ -116,17 +116,15 @@ def _parse_json(data: bytes, schema: type[Body], max_marks: int) -> Body:
         parsed = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not JSON: {error}") from error
-    lists = [part for part in (parsed, *_values(parsed)) if isinstance(part, list)]
-    if any(len(part) > MAX_ENTRIES for part in lists):  # pydantic would look at every one of them first
-        raise Problem(413, f"a list in the request has more than {MAX_ENTRIES:,} entries")
+    parts = parsed.values() if isinstance(parsed, dict) else [parsed]
+    if any(
+        isinstance(part, list) and len(part) > _MAX_ENTRIES for part in parts
+    ):  # pydantic would check every entry first
+        raise Problem(413, f"a list in the request has more than {_MAX_ENTRIES:,} entries")
     try:
         return schema.model_validate(parsed)
     except ValidationError as error:
         raise Problem(422, explain(error.errors(include_input=False, include_url=False))) from error
-
-
-def _values(parsed: Any) -> Iterable[Any]:
-    return parsed.values() if isinstance(parsed, dict) else ()
 
 
 @dataclass(frozen=True)
