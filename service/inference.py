@@ -9,9 +9,8 @@ from rankone.model.engine import Outputs
 from rankone.service.batching.admission import Admission
 from rankone.service.batching.batcher import Batcher
 from rankone.service.batching.job import Job
-from rankone.service.context import current
 from rankone.service.decoding.pool import DecodePool
-from rankone.service.waiting import Waiting
+from rankone.service.observe.context import current
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,6 @@ class Inference:
             QueueFull: too many images are in work already.
             InputsRejected: images that cannot be used, every one at fault.
             DeadlinePassed: the answer would come too late.
-            ClientGone: the client hung up.
             EngineError: the engine failed on a batch with images of this request.
         """
         context = current()
@@ -51,8 +49,7 @@ class Inference:
             job = Job(list(images), context.deadline, wants_thumbnails=thumbnails)
             self._pool.submit(job)
             try:
-                with Waiting(job, context):
-                    outputs = await job.done
+                outputs = await job.done
             except BaseException:
                 self._pool.discard(job)
                 self._batcher.discard(job)

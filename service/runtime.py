@@ -22,7 +22,7 @@ from rankone.service.decoding.pool import DecodePool
 from rankone.service.decoding.process import DecodeLimits
 from rankone.service.decoding.slots import Slots
 from rankone.service.inference import Inference
-from rankone.service.metrics import Metrics
+from rankone.service.observe.metrics import Metrics
 from rankone.service.settings import Settings
 
 _DECODERS_PAUSE_S: Final = 0.25

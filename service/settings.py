@@ -64,17 +64,17 @@ class Settings(BaseSettings):
     max_request_timeout_s: float = Field(default=600.0, gt=0)
     """The longest X-Request-Timeout."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
-    """For the headers of a request to arrive, and again for its body."""
+    """For the body of a request to arrive (408 after that), and for the next request on an idle connection."""
     drain_s: float = Field(default=1.0, ge=0)
-    """From the end being asked for to no more connections being accepted: time for a load balancer to look away."""
+    """From SIGTERM to no more connections being accepted: time for a load balancer to look away."""
     grace_s: PositiveInt = 30
-    """For the requests in work to end, after that."""
+    """After that, for the requests in work to be answered."""
     decode_timeout_s: float = Field(default=10.0, gt=0)
     """For one image to be decoded."""
     decode_memory_bytes: PositiveInt = 1_000_000_000
     """Memory that decoding one image may take."""
     max_connections: PositiveInt = 1000
-    """Open connections; over that, the one that has kept us waiting longest for its request is closed."""
+    """Open connections, idle ones included; over that, requests are answered 503 at once."""
     log_format: Literal["text", "json"] = "text"
     """Lines for people or for machines."""
     max_images: PositiveInt = 64

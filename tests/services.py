@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,9 +10,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +24,7 @@ from rankone.index import Indexes, serve
 from rankone.model.bundle import Bundle
 from rankone.service.app import create_app
 from rankone.service.bundles import Models
-from rankone.service.metrics import Metrics
+from rankone.service.observe.metrics import Metrics
 from rankone.service.runtime import Runtime, load
 from rankone.service.settings import Settings
 
@@ -80,6 +82,42 @@ def client_of(app: FastAPI) -> httpx.AsyncClient:
 
 def multipart(images: list[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
     return [("images", ("image", image)) for image in images]
+
+
+async def exchange(
+    app: FastAPI,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    *,
+    leaves: asyncio.Event | None = None,
+    slow_s: float = 0.0,
+) -> tuple[list[int], int]:
+    """One request over bare ASGI, and the statuses and bytes of its answer.
+
+    The client hangs up at `leaves`, after its body, and takes `slow_s` for every part of the answer.
+    """
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    statuses, num_bytes = list[int](), 0
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await (leaves or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        nonlocal num_bytes
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+        num_bytes += len(message.get("body", b""))
+        await asyncio.sleep(slow_s)
+
+    sent = [(b"content-length", b"%d" % len(body)), *headers]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": sent}
+    await app(scope, receive, send)
+    return statuses, num_bytes
 
 
 WITHOUT_TORCH = """

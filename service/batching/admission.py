@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from rankone.model.errors import RankoneError
+from rankone.service.errors import Problem
 
 _SURE: Final = 0.85
 """Part of the time that a request allows in which it should be answered. A machine does not keep its speed, and what is
 dropped at its deadline has kept others from being in time."""
 
 
-class QueueFull(RankoneError, RuntimeError):
+class QueueFull(Problem):
     """No room for the images of this request now; `retry_after_s` says when there may be."""
 
     def __init__(self, reason: str, wait_s: float) -> None:
-        self.retry_after_s = max(1, math.ceil(wait_s))
-        super().__init__(f"{reason}; try again in {self.retry_after_s} s")
+        retry_after_s = max(1, math.ceil(wait_s))
+        super().__init__(429, f"{reason}; try again in {retry_after_s} s", retry_after_s=retry_after_s)
 
 
 class Admission:

@@ -18,14 +18,15 @@ from rankone.model.engine import Engine, EngineError, EngineOutOfMemory, Outputs
 from rankone.model.engine.answer import finite_rows
 from rankone.model.engine.base import Images
 from rankone.service.batching.fair import FairQueue
-from rankone.service.batching.job import DeadlinePassed, Job, Task
+from rankone.service.batching.job import Job, Task
 from rankone.service.batching.lane import Lane
 from rankone.service.batching.latency import LatencyModel
 from rankone.service.batching.sizes import Sizes
 from rankone.service.batching.turns import Turns
 from rankone.service.batching.worth import Worth
 from rankone.service.decoding.slots import Slots
-from rankone.service.metrics import Metrics
+from rankone.service.errors import DeadlinePassed
+from rankone.service.observe.metrics import Metrics
 
 logger = logging.getLogger("rankone")
 

@@ -10,13 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rankone.model.engine import Outputs
-from rankone.model.errors import RankoneError
 from rankone.model.preprocessing import ImageRejected
-from rankone.service.rejections import InputsRejected, Rejection
-
-
-class DeadlinePassed(RankoneError, RuntimeError):
-    """The answer cannot be there in the time that its request allows."""
+from rankone.service.errors import InputsRejected, Rejection
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Final
 from rankone.model.errors import RankoneError
 from rankone.model.preprocessing import ImageRejected, Preprocessing
 from rankone.service.batching.fair import FairQueue
-from rankone.service.batching.job import DeadlinePassed, Job, Task
+from rankone.service.batching.job import Job, Task
 from rankone.service.batching.turns import Turns
 from rankone.service.decoding.process import DecodeLimits, WorkerProcess
 from rankone.service.decoding.slots import Slots
+from rankone.service.errors import DeadlinePassed
 
 logger = logging.getLogger("rankone")
 

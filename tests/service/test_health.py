@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import anyio
@@ -11,8 +12,9 @@ from fastapi import FastAPI
 from rankone.index import Indexes, serve
 from rankone.model.bundle import Bundle, BundleError
 from rankone.service.app import create_app
+from rankone.service.routes.health import first_installed
 from rankone.service.runtime import load
-from rankone.service.server import OpenDoor, check_address
+from rankone.service.server import InsecureBind, check_address
 from rankone.service.settings import Settings
 from tests.services import client_of, fail, multipart
 
@@ -107,7 +109,7 @@ async def test_a_client_that_goes_away_is_no_fault_of_ours(app: FastAPI) -> None
         "type": "http",
         "method": "FOOBAR",
         "path": "/embed",
-        "headers": [(b"content-type", b"image/png")],
+        "headers": [(b"content-type", b"image/png"), (b"content-length", b"9")],
         "query_string": b"",
     }
     messages = iter([{"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.disconnect"}])
@@ -143,7 +145,7 @@ async def test_the_openapi_document_names_every_body_and_answer(app: FastAPI, ht
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
 def test_an_open_door_must_be_asked_for(host: str) -> None:
     with pytest.raises(
-        OpenDoor, match=r"can be reached from outside and there are no keys: make some .*set allow_anonymous"
+        InsecureBind, match=r"can be reached from outside and there are no keys: make some .*set allow_anonymous"
     ):
         check_address(Settings(host=host))
     check_address(Settings(host=host, allow_anonymous=True))
@@ -152,6 +154,13 @@ def test_an_open_door_must_be_asked_for(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_this_machine_alone_is_always_allowed(host: str) -> None:
     check_address(Settings(host=host))
+
+
+def test_the_first_alternative_that_is_installed_is_named() -> None:
+    assert first_installed(("numpy", "pillow")) == ("numpy", version("numpy"))
+    assert first_installed(("no-such-build", "pillow")) == ("pillow", version("pillow"))
+    with pytest.raises(PackageNotFoundError, match="nor-this"):
+        first_installed(("no-such-build", "nor-this"))
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ import pytest
 from fastapi import FastAPI
 
 from rankone.index import serve
-from rankone.service.routes.metadata import check_metadata
-from rankone.service.routes.problems import Problem
+from rankone.service.errors import Problem
+from rankone.service.routes.checks import check_metadata
 from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
 from tests.services import client_of, multipart, serving
@@ -196,7 +196,7 @@ async def test_the_event_loop_answers_while_metadata_is_looked_through(
         assert go_on.wait(30)
         check_metadata(metadata, max_bytes)
 
-    monkeypatch.setattr("rankone.service.routes.items.check_metadata", hang)
+    monkeypatch.setattr("rankone.service.routes.additions.check_metadata", hang)
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: http.post(ITEMS, json={"items": [{"vector": [1.0] + [0.0] * 9_999}]}))
         assert await anyio.to_thread.run_sync(working.wait, 30)

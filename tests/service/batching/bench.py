@@ -17,7 +17,7 @@ from rankone.service.batching.sizes import Sizes
 from rankone.service.batching.turns import Turns
 from rankone.service.batching.worth import Worth
 from rankone.service.decoding.slots import Slots
-from rankone.service.metrics import Metrics
+from rankone.service.observe.metrics import Metrics
 
 SHAPE = (3, 2, 2)
 

@@ -11,8 +11,9 @@ import pytest
 
 from rankone.model.engine import EngineError, EngineOutOfMemory, Outputs
 from rankone.service.batching.batcher import Batcher
-from rankone.service.batching.job import DeadlinePassed, Job
+from rankone.service.batching.job import Job
 from rankone.service.batching.sizes import Sizes
+from rankone.service.errors import DeadlinePassed
 from tests.service.batching.bench import Bench, answer
 
 pytestmark = pytest.mark.anyio
@@ -196,7 +197,7 @@ async def test_work_that_cannot_be_in_time_is_dropped_before_it_runs(bench: Benc
 
 async def test_a_refused_image_keeps_its_request_from_the_engine(bench: Bench) -> None:
     from rankone.model.preprocessing import UndecodableImage
-    from rankone.service.rejections import InputsRejected
+    from rankone.service.errors import InputsRejected
 
     first = bench.job(0)
     await bench.started()

@@ -23,14 +23,14 @@ from rankone.model.preprocessing import (
     UnsupportedImageType,
     preprocess,
 )
-from rankone.service.batching.job import DeadlinePassed, Job, Task
+from rankone.service.batching.job import Job, Task
 from rankone.service.batching.turns import Turns
 from rankone.service.decoding import pool as pools
 from rankone.service.decoding.pool import DecodePool, DecodersFailed
 from rankone.service.decoding.process import DecodeLimits, WorkerProcess
 from rankone.service.decoding.slots import Slots
 from rankone.service.decoding.worker import ANSWER, DONE, READY
-from rankone.service.rejections import InputsRejected
+from rankone.service.errors import DeadlinePassed, InputsRejected
 
 pytestmark = pytest.mark.anyio
 

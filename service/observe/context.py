@@ -1,19 +1,14 @@
-"""What is known of the request in work, wherever in it one is: its id, its deadline, where its time went."""
+"""The context of the current request, wherever in the service it is needed: its id, its deadline, where its time went."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-from starlette.types import Receive
-
-
-class ClientGone(Exception):
-    """The client has hung up; nobody reads an answer."""
+from typing import Final
 
 
 @dataclass(eq=False)
@@ -21,18 +16,16 @@ class RequestContext:
     """One HTTP request, from its headers to its answer."""
 
     id: str
-    deadline: float
+    deadline: float = math.inf
     """By `time.perf_counter`."""
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
-    """By name in lower case; of one that was sent twice, the last."""
+    """By name in lower case; the last one where a header was sent twice."""
     parts: dict[str, float] = field(default_factory=dict)
     """Seconds by name, in order, for Server-Timing, traces and the log."""
     num_images: int = 0
     route: str = "unmatched"
-    """Its template, as far as it is known before the routes are looked through."""
+    """The template of its route, where the request is refused before it is routed."""
     key_name: str | None = None
-    receive: Receive | None = None
-    """Once its body has been read, where its disconnection is heard."""
 
     @property
     def left_s(self) -> float:
@@ -48,19 +41,12 @@ class RequestContext:
         finally:
             self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - started
 
-    async def on_departure(self, call: Callable[[], Any]) -> None:
-        """Calls when the client hangs up, which is heard once the body of its request has been read."""
-        while self.receive is not None:
-            if (await self.receive())["type"] == "http.disconnect":
-                call()
-                return
-
 
 _CURRENT: Final[ContextVar[RequestContext]] = ContextVar("request")
 
 
 def current() -> RequestContext:
-    """The context of the request in work."""
+    """The context of the current request."""
     return _CURRENT.get()
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
-import json
 import logging
 import os
 import secrets
-import stat
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
@@ -26,9 +25,6 @@ from rankone.model.files import sync
 logger = logging.getLogger("rankone")
 
 Scope = Literal["read", "write", "admin"]
-PREFIX: Final = "r1_"
-_PATIENCE_S: Final = 60
-"""For a file that cannot be read to come back, while the keys read last stay valid."""
 
 
 class KeyFileError(RankoneError, ValueError):
@@ -57,7 +53,7 @@ def load_keys(path: Path) -> tuple[Key, ...]:
     """The keys in a file.
 
     Raises:
-        KeyFileError: it cannot be read, or holds something else.
+        KeyFileError: it cannot be read, or is not a key file.
     """
     try:
         return _File.model_validate_json(path.read_bytes()).keys
@@ -72,14 +68,12 @@ def load_keys(path: Path) -> tuple[Key, ...]:
 def add_key(
     path: Path, name: str | None, scopes: frozenset[Scope], requests_per_minute: int | None = None
 ) -> tuple[str, Key]:
-    """Adds a key to the file, which is made if it is not there, and returns the key itself: it is not kept anywhere.
-
-    A name is made up where none is given. Owner and mode of a file that is there stay as they are.
+    """Adds a key to the file, made if it does not exist, and returns the key itself, which is not kept anywhere.
 
     Raises:
         KeyFileError: there is a key of that name, or the file cannot be read or written.
     """
-    secret = PREFIX + secrets.token_urlsafe(32)
+    secret = "r1_" + secrets.token_urlsafe(32)
     key = Key(
         name=name or f"key-{_digest(secret)[:8]}",
         sha256=_digest(secret),
@@ -96,7 +90,7 @@ def add_key(
 
 
 def revoke_key(path: Path, name: str) -> None:
-    """Takes a key out of the file, whose owner and mode stay; a running service that can read it refuses it within a second.
+    """Removes a key from the file; a running service refuses it within a second.
 
     Raises:
         KeyFileError: there is no such key, or the file cannot be read or written.
@@ -110,22 +104,20 @@ def revoke_key(path: Path, name: str) -> None:
 
 
 class KeyRing:
-    """The keys of a file as the service uses them. Looks at most once a second whether the file has changed.
+    """The keys of a file, which is read again within a second of a change. A file that cannot be read has no valid keys.
 
     Raises:
-        KeyFileError: the file cannot be read at the start; later, the keys read last stay valid for a minute, and then none.
+        KeyFileError: the file cannot be read at the start.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._keys = load_keys(path)
-        self._seen: tuple[int, int, int] | None = _stamp(path)
+        self._path, self._keys, self._stamp = path, load_keys(path), _stamp(path)
         self._looked_at = time.monotonic()
-        self._unreadable_since: float | None = None
 
     def find(self, secret: str) -> Key | None:
         """The key that this is. Every key is compared, each in constant time."""
-        self._refresh()
+        if time.monotonic() - self._looked_at >= 1:
+            self._refresh()
         digest, found = _digest(secret), None
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest):
@@ -133,29 +125,20 @@ class KeyRing:
         return found
 
     def _refresh(self) -> None:
-        if time.monotonic() - self._looked_at < 1:
-            return
-        now = self._looked_at = time.monotonic()
-        try:
-            if (stamp := _stamp(self._path)) != self._seen:
-                self._keys, self._seen = load_keys(self._path), stamp
-            self._unreadable_since = None
-        except (OSError, KeyFileError) as error:
-            self._bear(error, now)
-
-    def _bear(self, error: Exception, now: float) -> None:
-        """Among keys that cannot be read any more may be one that was revoked: they do not stay valid for ever."""
-        if self._unreadable_since is None:
-            self._unreadable_since = now
-        if now - self._unreadable_since <= _PATIENCE_S:
-            logger.error("the keys read before stay valid for a minute: %s", error)
-        else:
-            self._keys, self._seen = (), None
-            logger.error("no key is valid until the file of keys can be read: %s", error)
+        self._looked_at = time.monotonic()
+        if (stamp := _stamp(self._path)) != self._stamp:
+            try:
+                self._keys, self._stamp = load_keys(self._path), stamp
+            except KeyFileError as error:
+                self._keys, self._stamp = (), None  # so that it is tried again: permissions leave no stamp
+                logger.error("no key is valid until its file can be read: %s", error)
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
-    status = os.stat(path)
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
@@ -165,7 +148,7 @@ def _digest(secret: str) -> str:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One process at a time reads and writes the file: it is the folder that is locked, as the file is replaced."""
+    """One process at a time changes the file. The folder is locked, as the file is replaced."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
@@ -179,18 +162,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _write(path: Path, keys: tuple[Key, ...]) -> None:
-    """Replaces the file by one of the same owner and mode; a new one is readable by its owner alone."""
+    """Replaces the file by one of the same mode; a new one is readable by its owner alone."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            if path.exists():
-                before = path.stat()
-                os.fchown(descriptor, before.st_uid, before.st_gid)
-                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
-            json.dump(_File(keys=keys).model_dump(mode="json"), file, indent=2)
-            file.write("\n")
-        sync(Path(name))
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(_File(keys=keys).model_dump_json(indent=2) + "\n")
+    if path.exists():
+        shutil.copymode(path, name)
+    sync(Path(name))
+    Path(name).replace(path)
     sync(path.parent)

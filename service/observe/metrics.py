@@ -17,6 +17,7 @@ _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 _REFUSALS: Final = {
     401: "no valid key",
     403: "scope",
+    408: "slow body",
     413: "too large",
     415: "type",
     422: "invalid",
@@ -41,7 +42,7 @@ class Metrics:
         part_seconds = Histogram(
             "rankone_part_seconds", "Where the time of requests went", ("part",), buckets=_SECONDS, registry=registry
         )
-        # to find a series by its labels costs twice as much as to count in it, and there are few of them
+        # finding a series by its labels costs twice as much as counting in it, and there are few series
         self._requests, self._request_seconds = cache(requests.labels), cache(request_seconds.labels)
         self._part_seconds = cache(part_seconds.labels)
         self._refusals = Counter("rankone_refusals", "Requests not served, by reason", ("reason",), registry=registry)
@@ -58,7 +59,7 @@ class Metrics:
             registry=registry,
         )
         for worker in get_args(Worker):
-            self._deaths.labels(worker)  # a rise from nothing is none that Prometheus sees
+            self._deaths.labels(worker)  # so that it starts at 0: Prometheus sees no rise in a new series
         self._engine = Info("rankone_engine", "What runs the network", registry=registry)
         self._gpu_memory: Gauge | None = None
         self._index_items = _IndexItems()
@@ -80,11 +81,11 @@ class Metrics:
         self._images.inc(num_images)
 
     def count_death(self, worker: Worker) -> None:
-        """A process or a thread that ended before its time."""
+        """A process or a thread that died."""
         self._deaths.labels(worker).inc()
 
     def describe_engine(self, name: str, provider: str, precision: str) -> None:
-        """What runs the network from now on."""
+        """Which engine runs the network from now on."""
         self._engine.info({"engine": name, "provider": provider, "precision": precision})
 
     def watch_queue(self, count: Callable[[], int]) -> None:
@@ -98,12 +99,12 @@ class Metrics:
         self._gpu_memory.set_function(used_bytes)
 
     def watch_indexes(self, counts: Callable[[], Mapping[str, int]]) -> None:
-        """Asks for the number of items of every index by name whenever the metrics are read."""
+        """Reads the number of items of every index whenever the metrics are read."""
         self._index_items.counts = counts
 
 
 class _IndexItems(Collector):
-    """A series for each index that there is when it is asked: none of one that was dropped."""
+    """A series for each index that exists when the metrics are read, so that dropped indexes disappear."""
 
     def __init__(self) -> None:
         self.counts: Callable[[], Mapping[str, int]] = dict
