@@ -14,7 +14,7 @@ from benchmarks.gallery import BATCH, QUERIES, K, Vectors, filled, noisy
 from benchmarks.timing import Call, Goal, compare, console, faster, print_goals, print_table
 from rankone.index import Hit, Index
 from rankone.index.compact import Codes
-from rankone.index.schema import Kind
+from rankone.index.database import Kind
 
 _KINDS: Final[tuple[Kind, ...]] = ("exact", "compact")
 _SINGLE: Final = 32

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.phase1 import recipe_of
 from rankone.index import Index, Item, Spec
-from rankone.index.schema import Kind, make
+from rankone.index.database import Kind, make
 from rankone.training.datasets import load
 from rankone.training.images import batches
 from rankone.training.pipeline import network_of

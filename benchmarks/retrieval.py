@@ -27,10 +27,10 @@ from benchmarks.gallery import BATCH, QUERIES, K, Vectors, filled, noisy, photog
 from benchmarks.peers import PEERS, Missing
 from benchmarks.timing import Call, Goal, compare, console, faster, machine, print_goals, print_table
 from rankone.index import Index, compiled
-from rankone.index.directory import Directory
+from rankone.index.database import Device
+from rankone.index.gallery import Directory
 from rankone.index.gpu import GpuMatrix
-from rankone.index.ranking import Scope, Wish, ranked
-from rankone.index.schema import Device
+from rankone.index.search import Scope, Wish, ranked
 
 ROWS: Final = 20_000
 MANY: Final = 50_000

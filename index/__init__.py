@@ -8,6 +8,7 @@ indexes of a folder.
 
 from __future__ import annotations
 
+from rankone.index.database import Spec
 from rankone.index.errors import (
     DeviceProblem,
     IndexConflict,
@@ -20,14 +21,11 @@ from rankone.index.errors import (
     UnknownItem,
 )
 from rankone.index.filters import Filter, compiled, path_of
+from rankone.index.gallery import Vectors
 from rankone.index.index import Index
 from rankone.index.items import Item
-from rankone.index.ranking import Wish
-from rankone.index.registry import DEFAULT, NAME, Indexes, check_name
-from rankone.index.schema import Spec
-from rankone.index.searcher import Hit, Query
-from rankone.index.serving import Description, Serving, serve
-from rankone.index.vectors import Vectors
+from rankone.index.registry import DEFAULT, NAME, Description, Indexes, Serving, check_name, serve
+from rankone.index.search import Hit, Query, Wish
 
 __all__ = [
     "DEFAULT",

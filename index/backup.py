@@ -3,13 +3,79 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from rankone.index.errors import IndexConflict, IndexDamaged, IndexProblem
-from rankone.index.lock import FolderLock
-from rankone.index.offline import damaged_rows, reading
-from rankone.index.schema import PARTIAL, place, wal_files
+from rankone.index.database import PARTIAL, SUFFIX, FolderLock, Spec, place, spec_of, wal_files
+from rankone.index.errors import IndexConflict, IndexDamaged, IndexProblem, UnknownIndex
+from rankone.index.items import Reader, Record
+
+Tell = Callable[[int], None]
+"""Is told how many items are done."""
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """The file of an index.
+
+    Raises:
+        UnknownIndex: there is none.
+    """
+    path = folder / f"{name}{SUFFIX}"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in folder.glob(f"*{SUFFIX}"))) or "none"
+        raise UnknownIndex(f"there is no index {name!r} in {folder}; there are: {known}")
+    return path
+
+
+def there(path: Path) -> Path:
+    """The same path.
+
+    Raises:
+        IndexProblem: nothing is there.
+    """
+    if not path.exists():
+        raise IndexProblem(f"{path} is not there")
+    return path
+
+
+def whole(record: Record) -> Record:
+    """The same record.
+
+    Raises:
+        IndexDamaged: it is damaged.
+    """
+    if not record.is_whole:
+        raise IndexDamaged(f"the item {record.id!r} is damaged on disk: add it again, or restore a backup")
+    return record
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[tuple[Reader, Spec]]:
+    """A reader of one state of the file, whether or not a service writes to it.
+
+    Raises:
+        IndexDamaged: it is no index, or not whole.
+    """
+    with closing(Reader(path)) as reader, reader.snapshot():
+        yield reader, spec_of(reader.about(), path)
+
+
+def damaged_rows(path: Path, tell: Tell) -> list[str]:
+    """The ids of all items whose checksum is not that of their content.
+
+    Raises:
+        IndexDamaged: the file is not whole; the ids that could be read say nothing of the rest.
+    """
+    with reading(path) as (reader, _):
+        reader.check_file()
+        found = []
+        for _, record in reader.everything():
+            if not record.is_whole:
+                found.append(record.id)
+            tell(1)
+        return found
+
 
 Pages = Callable[[int, int], None]
 

@@ -11,10 +11,9 @@ from typing import Final
 import numpy as np
 import orjson
 
-from rankone.index.connection import as_problem, open_reader, open_writer
+from rankone.index.database import SCHEMA, TABLES, Spec, as_problem, open_reader, open_writer, read_about, write_about
 from rankone.index.items import Item, record_of
-from rankone.index.schema import SCHEMA, TABLES, Spec, read_about, write_about
-from rankone.index.store import insert
+from rankone.index.writer import insert
 
 _BATCH: Final = 1000
 

@@ -17,10 +17,9 @@ from typing import BinaryIO, Final
 import numpy as np
 import orjson
 
-from rankone.index.items import Item, Record
-from rankone.index.offline import Tell, there, whole
-from rankone.index.reader import Reader, Row
-from rankone.index.schema import PARTIAL, Spec, place
+from rankone.index.backup import Tell, there, whole
+from rankone.index.database import PARTIAL, Spec, place
+from rankone.index.items import Item, Reader, Record, Row
 
 _BATCH: Final = 512
 

@@ -1,12 +1,10 @@
-"""What is done to the file of an index by commands: looked through, measured, copied. None of it needs the service.
-
-Reading works beside a running service, of which it sees the last commit; what writes needs the folder for itself.
-"""
+"""Which images are in an index twice: the same file, or one that looks almost the same."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import heapq
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,19 +12,15 @@ from typing import Final
 import faiss
 import numpy as np
 
-from rankone.index.errors import IndexDamaged, IndexProblem, UnknownIndex
+from rankone.index.backup import Tell, reading, whole
+from rankone.index.database import FolderLock, Spec
+from rankone.index.exact import ROUNDING
+from rankone.index.gallery import Vectors, as_floats
 from rankone.index.index import Index
-from rankone.index.items import Record
-from rankone.index.lock import FolderLock
-from rankone.index.matrix import ROUNDING
-from rankone.index.reader import Reader
-from rankone.index.schema import SUFFIX, Spec, spec_of
-from rankone.index.store import opened
-from rankone.index.vectors import Vectors, as_floats
+from rankone.index.items import Reader
+from rankone.index.writer import opened
 
 TILE: Final = 1024
-Tell = Callable[[int], None]
-"""Is told how many items are done."""
 
 
 @dataclass(frozen=True)
@@ -35,68 +29,6 @@ class Tile:
 
     ids: list[str]
     vectors: Vectors
-
-
-def file_of(folder: Path, name: str) -> Path:
-    """The file of an index.
-
-    Raises:
-        UnknownIndex: there is none.
-    """
-    path = folder / f"{name}{SUFFIX}"
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in folder.glob(f"*{SUFFIX}"))) or "none"
-        raise UnknownIndex(f"there is no index {name!r} in {folder}; there are: {known}")
-    return path
-
-
-def there(path: Path) -> Path:
-    """The same path.
-
-    Raises:
-        IndexProblem: nothing is there.
-    """
-    if not path.exists():
-        raise IndexProblem(f"{path} is not there")
-    return path
-
-
-def whole(record: Record) -> Record:
-    """The same record.
-
-    Raises:
-        IndexDamaged: it is damaged.
-    """
-    if not record.is_whole:
-        raise IndexDamaged(f"the item {record.id!r} is damaged on disk: add it again, or restore a backup")
-    return record
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[tuple[Reader, Spec]]:
-    """A reader of one state of the file, whether or not a service writes to it.
-
-    Raises:
-        IndexDamaged: it is no index, or not whole.
-    """
-    with closing(Reader(path)) as reader, reader.snapshot():
-        yield reader, spec_of(reader.about(), path)
-
-
-def damaged_rows(path: Path, tell: Tell) -> list[str]:
-    """The ids of all items whose checksum is not that of their content.
-
-    Raises:
-        IndexDamaged: the file is not whole; the ids that could be read say nothing of the rest.
-    """
-    with reading(path) as (reader, _):
-        reader.check_file()
-        found = []
-        for _, record in reader.everything():
-            if not record.is_whole:
-                found.append(record.id)
-            tell(1)
-        return found
 
 
 def tiles(reader: Reader, spec: Spec, tell: Tell, height: int = TILE) -> Iterator[Tile]:
@@ -178,3 +110,58 @@ def _exact(reader: Reader, spec: Spec, queries: Tile, k: int, tell: Tell) -> lis
 def _tile(ids: list[str], rows: list[bytes], spec: Spec) -> Tile:
     vectors = np.frombuffer(b"".join(rows), spec.stored).reshape(len(ids), spec.dim)
     return Tile(ids, as_floats(vectors))
+
+
+_HEIGHT: Final = 2048
+"""Items a tile; two of them are in memory at once."""
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Groups of ids with the same file, and pairs of others with their cosine, highest first.
+
+    `left_out` pairs were found and not kept.
+    """
+
+    same: list[list[str]]
+    near: list[tuple[float, str, str]]
+    left_out: int
+
+
+def find_duplicates(path: Path, min_score: float, limit: int, tell: Tell) -> Duplicates:
+    """Compares every item with every other: by sha256 where there is one, then exactly by cosine, from `min_score` on.
+
+    Of the pairs that are near, the best `limit` are kept. `tell` is told how many items were compared with all.
+
+    Raises:
+        IndexDamaged: the file, or an item of it.
+    """
+    with reading(path) as (reader, spec):
+        same = _same_files(reader)
+        group = {item_id: number for number, ids in enumerate(same) for item_id in ids}
+        best: list[tuple[float, str, str]] = []
+        num_found = 0
+        for number, first in enumerate(tiles(reader, spec, tell, _HEIGHT)):
+            for later, second in enumerate(tiles(reader, spec, lambda _: None, _HEIGHT)):
+                if later < number:
+                    continue
+                for pair in _pairs(first, second, min_score, is_same_tile=later == number):
+                    if group.get(pair[1], -1) != group.get(pair[2], -2):
+                        num_found += 1
+                        (heapq.heappush if len(best) < limit else heapq.heappushpop)(best, pair)
+    near = sorted(best, key=lambda pair: (-pair[0], pair[1], pair[2]))
+    return Duplicates(same, near, num_found - len(near))
+
+
+def _same_files(reader: Reader) -> list[list[str]]:
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for item_id, sha256 in reader.files():
+        by_file[sha256].append(item_id)
+    return [sorted(ids) for ids in by_file.values() if len(ids) > 1]
+
+
+def _pairs(first: Tile, second: Tile, min_score: float, *, is_same_tile: bool) -> Iterator[tuple[float, str, str]]:
+    scores = first.vectors @ second.vectors.T
+    for row, column in zip(*np.nonzero(scores >= min_score), strict=True):
+        if not is_same_tile or row < column:
+            yield min(float(scores[row, column]), 1.0), first.ids[row], second.ids[column]

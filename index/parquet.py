@@ -12,11 +12,10 @@ from typing import Final
 import numpy as np
 import orjson
 
+from rankone.index.backup import Tell, there, whole
+from rankone.index.database import PARTIAL, Spec, place
 from rankone.index.errors import IndexProblem
-from rankone.index.items import Item
-from rankone.index.offline import Tell, there, whole
-from rankone.index.reader import Reader
-from rankone.index.schema import PARTIAL, Spec, place
+from rankone.index.items import Item, Reader
 
 _BATCH: Final = 512
 

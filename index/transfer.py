@@ -14,12 +14,11 @@ from typing import Final
 import numpy as np
 
 from rankone.index import npy, parquet
+from rankone.index.backup import Tell, reading
+from rankone.index.database import FolderLock, Spec, make
 from rankone.index.errors import IndexConflict, IndexProblem
 from rankone.index.index import Index
 from rankone.index.items import Item
-from rankone.index.lock import FolderLock
-from rankone.index.offline import Tell, reading
-from rankone.index.schema import Spec, make
 
 _FORMS: Final[dict[str, ModuleType]] = {".npy": npy, ".parquet": parquet}
 _BATCH: Final = 512

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from rankone.index.interest import GivenUp, read_until
+from rankone.index.database import GivenUp, read_until
 from rankone.service.batching.job import DeadlinePassed
 from rankone.service.context import ClientGone, current
 

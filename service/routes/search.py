@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from rankone import index as indexing
 from rankone.index import DEFAULT, Index, Vectors, Wish
-from rankone.index.interest import GivenUp
+from rankone.index.database import GivenUp
 from rankone.service.batching.job import DeadlinePassed
 from rankone.service.context import current
 from rankone.service.reads import LOOKUPS

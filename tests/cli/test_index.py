@@ -13,7 +13,7 @@ import pytest
 
 from rankone.__main__ import run
 from rankone.index import Index, Item, Spec
-from rankone.index.schema import make
+from rankone.index.database import make
 
 DIM, ROW_BYTES = 4096, 200_000
 

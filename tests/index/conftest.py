@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rankone.index import Index, Spec
-from rankone.index.schema import make
+from rankone.index.database import make
 
 DIM = 32
 MODEL = "a" * 64

@@ -11,9 +11,9 @@ import pytest
 
 from rankone.index import Index, Item, compiled
 from rankone.index import compact as module
+from rankone.index.compact import Rounded
+from rankone.index.database import make
 from rankone.index.offline import measure_recall
-from rankone.index.rounded import Rounded
-from rankone.index.schema import make
 from tests.index.conftest import SPEC
 from tests.index.oracle import unit
 

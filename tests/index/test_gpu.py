@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from rankone.index import DeviceProblem, Index, Indexes, Item, Spec, blocks, gpu, sums
-from rankone.index.device import searched_on
-from rankone.index.directory import Directory
-from rankone.index.gpu import GpuMatrix
-from rankone.index.matrix import Matrix
-from rankone.index.ranking import Gallery, Place, Scope, Wish, ranked
-from rankone.index.schema import Device, make
-from rankone.index.sums import products, rounding, row_sums
+from rankone.index import DeviceProblem, Index, Indexes, Item, Spec, gpu
+from rankone.index.database import Device, make
+from rankone.index.exact import Matrix
+from rankone.index.gallery import Directory, Gallery, searched_on
+from rankone.index.gpu import GpuMatrix, products, rounding, row_sums
+from rankone.index.search import Place, Scope, Wish, ranked
 from tests.index.oracle import unit
 
 DIM = 24
@@ -29,12 +27,12 @@ NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 8, 8 and then 16 float16 rows or half as many float32 ones, 42 products at a time, of 10 terms, 5 pairs."""
-    monkeypatch.setattr(blocks, "_LEAST_BYTES", 8 * 2 * DIM)
-    monkeypatch.setattr(blocks, "_MOST_BYTES", 16 * 2 * DIM)
+    monkeypatch.setattr(gpu, "_LEAST_BYTES", 8 * 2 * DIM)
+    monkeypatch.setattr(gpu, "_MOST_BYTES", 16 * 2 * DIM)
     monkeypatch.setattr(gpu, "_SCRATCH_BYTES", 4 * 42)
     monkeypatch.setattr(gpu, "_LEAST", 1)
     monkeypatch.setattr(gpu, "_PAIRS", 5)
-    monkeypatch.setattr(sums, "TERMS", 10)
+    monkeypatch.setattr(gpu, "TERMS", 10)
 
 
 def twins(count: int, stored: np.dtype, dim: int = DIM, device: Device = "cpu") -> tuple[GpuMatrix, Matrix, Directory]:
@@ -131,19 +129,19 @@ def test_what_is_found_comes_part_by_part(k: int, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("_small")
 def test_a_device_with_little_memory_left_gets_smaller_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, row_bytes = GpuMatrix(DIM, np.dtype("<f2"), "cpu"), 2 * DIM
-    monkeypatch.setattr(blocks, "_RESERVE_BYTES", 5 * row_bytes)
-    monkeypatch.setattr(blocks, "free_bytes", lambda _: 20 * row_bytes)
+    monkeypatch.setattr(gpu, "_RESERVE_BYTES", 5 * row_bytes)
+    monkeypatch.setattr(gpu, "free_bytes", lambda _: 20 * row_bytes)
     for row, vector in enumerate(unit(30, DIM).astype(np.float16)):
         ours.set(row, vector[None])
     assert ours._blocks.heights == [8, 8, 8, 8]
-    monkeypatch.setattr(blocks, "free_bytes", lambda _: 21 * row_bytes)
+    monkeypatch.setattr(gpu, "free_bytes", lambda _: 21 * row_bytes)
     ours.set(30, unit(3, DIM).astype(np.float16))
     assert ours._blocks.heights[-1] == 16
 
     def full(*_: int, **__: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("nothing left")
 
-    monkeypatch.setattr(blocks, "free_bytes", lambda _: 0)
+    monkeypatch.setattr(gpu, "free_bytes", lambda _: 0)
     monkeypatch.setattr(torch, "empty", full)
     with pytest.raises(DeviceProblem, match="no memory for 8 more rows of an index.*nothing left"):
         ours.set(33, unit(20, DIM).astype(np.float16))
@@ -287,8 +285,8 @@ def test_a_card_that_is_full_is_no_damaged_file(tmp_path: Path, monkeypatch: pyt
     index = Index(tmp_path / "exact.sqlite")
     index.put([Item("a", unit(1, DIM)[0])])
     index.close()
-    monkeypatch.setattr(blocks, "_LEAST_BYTES", 1 << 45)
-    monkeypatch.setattr(blocks, "_MOST_BYTES", 1 << 45)
+    monkeypatch.setattr(gpu, "_LEAST_BYTES", 1 << 45)
+    monkeypatch.setattr(gpu, "_MOST_BYTES", 1 << 45)
     with pytest.raises(DeviceProblem, match="no memory"):
         Index(tmp_path / "exact.sqlite", device="cuda")
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from rankone.index import Index, IndexConflict, IndexDamaged, IndexFull, IndexProblem, Item, UnknownItem
-from rankone.index.connection import open_reader, open_writer
+from rankone.index.database import open_reader, open_writer
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 
@@ -102,7 +102,7 @@ def test_settings_are_durable_and_the_file_is_whole_when_closed(index: Index, pa
 
 
 def test_a_setting_that_sqlite_does_not_take_stops_the_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rankone.index.connection.DURABLE", {"journal_mode": "wal", "page_size": 8192})
+    monkeypatch.setattr("rankone.index.database.DURABLE", {"journal_mode": "wal", "page_size": 8192})
     with pytest.raises(IndexProblem, match="SQLite runs with page_size = 4096 and not 8192"):
         open_writer(path)
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from rankone.index import Index, Item, Query, Wish, compiled
-from rankone.index.interest import GivenUp, read_until
+from rankone.index.database import GivenUp, read_until
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from rankone.index import Index, Item, Query, UnknownItem, Wish, compiled
 from rankone.index.backup import back_up, restore
-from rankone.index.schema import Kind, make, wal_files
+from rankone.index.database import Kind, make, wal_files
 from tests.index.conftest import DIM, SPEC
 from tests.index.oracle import Oracle, unit
 

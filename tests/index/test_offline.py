@@ -15,11 +15,9 @@ import orjson
 import pytest
 
 from rankone.index import Index, IndexConflict, IndexDamaged, IndexProblem, Item, Spec, UnknownIndex
-from rankone.index.backup import back_up, restore
-from rankone.index.duplicates import find_duplicates
-from rankone.index.lock import FolderLock
-from rankone.index.offline import damaged_rows, file_of
-from rankone.index.schema import Dtype, make
+from rankone.index.backup import back_up, damaged_rows, file_of, restore
+from rankone.index.database import Dtype, FolderLock, make
+from rankone.index.offline import find_duplicates
 from rankone.index.transfer import export, load_items
 from tests.index.conftest import DIM, SPEC
 from tests.index.oracle import unit
@@ -347,7 +345,7 @@ def test_files_that_are_no_export_are_refused(path: Path, tmp_path: Path) -> Non
 
 def test_the_same_file_and_what_looks_alike(index: Index, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over several tiles: a pair in one and pairs across, none named twice, and no equal files among those that are near."""
-    monkeypatch.setattr("rankone.index.duplicates._HEIGHT", 64)
+    monkeypatch.setattr("rankone.index.offline._HEIGHT", 64)
     stored = items(200)
     a, b = np.asarray(stored[3].vector), np.asarray(unit(1, DIM, seed=77)[0])
     near = (a + 0.1 * b) / np.linalg.norm(a + 0.1 * b)

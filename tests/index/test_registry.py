@@ -29,7 +29,7 @@ from rankone.index import (
     registry,
     serve,
 )
-from rankone.index.schema import make
+from rankone.index.database import make
 from tests.index.conftest import DIM, MODEL
 from tests.index.oracle import unit
 
@@ -200,7 +200,7 @@ def test_everything_is_there_after_a_restart(folder: Path) -> None:
 
 
 def test_a_second_process_is_refused(indexes: Indexes, folder: Path) -> None:
-    code = f"from pathlib import Path; from service.index import Indexes; Indexes(Path({str(folder)!r}))"
+    code = f"from pathlib import Path; from rankone.index import Indexes; Indexes(Path({str(folder)!r}))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "another process is using it" in ended.stderr
     indexes.close()

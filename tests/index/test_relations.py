@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rankone.index import Index, Item, compiled
-from rankone.index.schema import Kind, make
+from rankone.index.database import Kind, make
 from tests.index.conftest import SPEC
 from tests.index.oracle import unit
 

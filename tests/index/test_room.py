@@ -21,10 +21,10 @@ from rankone.index import (
     Item,
     Query,
     Wish,
-    matrix,
+    exact,
 )
-from rankone.index.matrix import Matrix
-from rankone.index.store import Effect
+from rankone.index.exact import Matrix
+from rankone.index.writer import Effect
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 
@@ -35,8 +35,8 @@ ROWS = 24
 @pytest.fixture
 def path(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of an index that takes memory for 8 rows at a time."""
-    monkeypatch.setattr(matrix, "_TILE", 8)
-    monkeypatch.setattr(matrix, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(exact, "_TILE", 8)
+    monkeypatch.setattr(exact, "_BLOCK_BYTES", 1)
     fit = Matrix.fit
 
     def limited(self: Matrix, rows: int) -> None:

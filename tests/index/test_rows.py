@@ -7,10 +7,10 @@ import random
 import numpy as np
 import pytest
 
-from rankone.index import matrix
-from rankone.index.directory import Directory
-from rankone.index.matrix import Matrix
-from rankone.index.ranking import Scope, Wish, ranked
+from rankone.index import exact
+from rankone.index.exact import Matrix
+from rankone.index.gallery import Directory
+from rankone.index.search import Scope, Wish, ranked
 from tests.index.oracle import unit
 
 DIM = 24
@@ -19,8 +19,8 @@ DIM = 24
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of 8 rows, gathered 4 at a time."""
-    monkeypatch.setattr(matrix, "_TILE", 4)
-    monkeypatch.setattr(matrix, "_BLOCK_BYTES", 8 * 4 * DIM)
+    monkeypatch.setattr(exact, "_TILE", 4)
+    monkeypatch.setattr(exact, "_BLOCK_BYTES", 8 * 4 * DIM)
 
 
 def filled(count: int) -> tuple[Matrix, Directory, dict[str, np.ndarray]]:

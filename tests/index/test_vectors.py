@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rankone.index.vectors import as_floats, inner_products
+from rankone.index.gallery import as_floats, inner_products
 
 EVERY_HALF = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 

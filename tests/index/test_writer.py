@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rankone.index import Filter, Index, IndexFull, IndexProblem, IndexReadOnly, Item, compiled
-from rankone.index.store import Change, Delete, Effect, Store
+from rankone.index.writer import Change, Delete, Effect, Store
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 
@@ -191,7 +191,7 @@ def test_rows_that_cannot_follow_the_disk_are_not_searched(index: Index, monkeyp
     def no_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("rankone.index.matrix.Matrix.set", no_memory)
+    monkeypatch.setattr("rankone.index.exact.Matrix.set", no_memory)
     assert index.put([item("a")]) == 1
     with pytest.raises(IndexProblem, match="the search thread failed, start the service again: MemoryError"):
         index.search(unit(1, DIM), 1)

@@ -12,8 +12,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from rankone.index.directory import Rows
-from rankone.index.vectors import Stored, Vectors, as_floats
+from rankone.index.gallery import Rows, Stored, Vectors, as_floats
 
 _BLOCK_BYTES: Final = 1 << 28
 _TILE: Final = 1024
