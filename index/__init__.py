@@ -1,15 +1,16 @@
 """A retrieval index: items in SQLite, the same vectors in memory, searched exactly or by compact codes.
 
-An item's way: `items` makes it a record, `writer` collects what everybody sends into one transaction of `store`, the disk has
-it, `searcher` takes it into memory (`directory`, `matrix`), the request is answered. A search is answered by `searcher` and
-`ranking`, within a snapshot of `reader` in which `filters` are evaluated. `index` is the two threads together, `registry` the
-indexes of a folder.
+A change: `items` makes it a record, `writer` collects what waits into one transaction of `store`, and once that is on disk,
+`search_thread` applies it to the rows in memory (`gallery`). A search: `search_thread` reads filters and metadata in a snapshot
+of the file, a gallery (`exact`, `gpu` or `compact`) finds candidates, and `search` makes the answer of them. `index` is both
+threads together, `registry` all indexes of a folder. `backup`, `transfer` and `offline` work on files without a service.
 """
 
 from __future__ import annotations
 
-from rankone.index.database import Spec
+from rankone.index.database import Spec, cancellable
 from rankone.index.errors import (
+    Cancelled,
     DeviceProblem,
     IndexConflict,
     IndexDamaged,
@@ -24,12 +25,14 @@ from rankone.index.filters import Filter, compiled, path_of
 from rankone.index.gallery import Vectors
 from rankone.index.index import Index
 from rankone.index.items import Item
-from rankone.index.registry import DEFAULT, NAME, Description, Indexes, Serving, check_name, serve
-from rankone.index.search import Hit, Query, Wish
+from rankone.index.registry import DEFAULT, NAME, Description, Indexes, check_name
+from rankone.index.search import SearchOptions
+from rankone.index.search_thread import Hit, Query
 
 __all__ = [
     "DEFAULT",
     "NAME",
+    "Cancelled",
     "Description",
     "DeviceProblem",
     "Filter",
@@ -44,14 +47,13 @@ __all__ = [
     "InvalidFilter",
     "Item",
     "Query",
-    "Serving",
+    "SearchOptions",
     "Spec",
     "UnknownIndex",
     "UnknownItem",
     "Vectors",
-    "Wish",
+    "cancellable",
     "check_name",
     "compiled",
     "path_of",
-    "serve",
 ]

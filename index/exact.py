@@ -1,128 +1,178 @@
-"""The exact gallery: float32 rows in blocks, every one of them compared with every query.
-
-A block is never moved nor copied; a removed row is filled by the last one. Only the search thread comes here.
-"""
+"""Exact search: every row is compared with every query. Here are the blocks of rows, and the gallery on the CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+import sys
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
-from rankone.index.gallery import Rows, Stored, Vectors, as_floats
+from rankone.index.gallery import Candidates, Rows, Stored, Vectors, is_dense
 
 _BLOCK_BYTES: Final = 1 << 28
 _TILE: Final = 1024
-"""Rows that are gathered at once where a filter leaves gaps; as many as faiss multiplies at once."""
+"""Rows that are copied at once where a filter leaves gaps: as many as faiss multiplies at once."""
 ROUNDING: Final = 1e-5
-"""More than two float32 sums of the same product of unit vectors differ by, in whatever order they are added."""
+"""Bound on the difference of two float32 inner products of the same unit vectors, in whatever order they are added up."""
 
 
-class Matrix:
-    """Rows (n, dim), 0 to n - 1."""
+class Block(Protocol):
+    """An array or a tensor (height, dim)."""
 
-    def __init__(self, dim: int) -> None:
-        self._dim = dim
-        self._height = max(1, _BLOCK_BYTES // (4 * dim * _TILE)) * _TILE
-        self._blocks: list[Vectors] = []
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+
+
+BlockT = TypeVar("BlockT", bound=Block)
+
+
+class BlockGallery(ABC, Generic[BlockT]):
+    """Rows in blocks that are never moved or copied; a removed row is replaced by the last one.
+
+    A matrix product finds the candidates, and each is scored again by itself: what a matrix product gives for a row depends on
+    where it lies and on the other queries. `rounding` bounds how much the two can differ.
+    """
+
+    def __init__(self, rounding: float, least: int) -> None:
+        self._rounding, self._least = rounding, least
+        self._blocks: list[BlockT] = []
+        self._starts: list[int] = []
 
     @property
     def span(self) -> tuple[int, int]:
-        """The fewest and the most rows that `fit` would change nothing for."""
-        most = len(self._blocks) * self._height
-        return max(0, most - self._height + 1), most
+        """See `Gallery`."""
+        return (self._starts[-1] + 1 if self._starts else 0), self._capacity
 
-    def fit(self, rows: int) -> None:
-        """Takes memory for so many rows, and lets go of what they do not need.
-
-        Raises:
-            MemoryError: there is none.
-        """
-        needed = -(-rows // self._height)
-        del self._blocks[needed:]
-        while len(self._blocks) < needed:  # untouched pages take no memory
-            self._blocks.append(np.empty((self._height, self._dim), np.float32))
+    def fit(self, num_rows: int) -> None:
+        """See `Gallery`."""
+        while self._starts and self._starts[-1] >= num_rows:
+            del self._blocks[-1], self._starts[-1]
+        while (capacity := self._capacity) < num_rows:
+            self._blocks.append(self._new_block(capacity))
+            self._starts.append(capacity)
 
     def set(self, row: int, vectors: Stored) -> None:
-        """Writes rows (n, dim) from `row` on, which lies one behind the last at most."""
-        self.fit(max(row + len(vectors), self.span[1]))
+        """See `Gallery`."""
+        self.fit(max(row + len(vectors), self._capacity))
         while len(vectors):
-            block, place = divmod(row, self._height)
-            part = self._blocks[block][place : place + len(vectors)]
-            as_floats(vectors[: len(part)], part)
+            block, place = self._find(row)
+            part = block[place : place + len(vectors)]
+            self._write(part, vectors[: len(part)])
             row, vectors = row + len(part), vectors[len(part) :]
 
     def move(self, hole: int, last: int) -> None:
-        """Fills `hole` with the row `last`, which is the end from now on."""
-        block, place = divmod(last, self._height)
+        """See `Gallery`."""
         if hole != last:
-            self._blocks[hole // self._height][hole % self._height] = self._blocks[block][place]
+            block, place = self._find(hole)
+            source, last_place = self._find(last)
+            block[place] = source[last_place]
 
-    def nearest(self, queries: Vectors, k: int, rows: Rows | int) -> tuple[Vectors, Rows]:
-        """Inner products (m, k) and rows (m, k) of the k nearest among `rows` (all below a number), best first."""
-        found = [self._nearest_of(part, queries, k, numbers) for part, numbers in self._parts(rows)]
-        scores = np.concatenate([part for part, _ in found], axis=1)
-        numbers = np.concatenate([part for _, part in found], axis=1)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(scores, order, 1), np.take_along_axis(numbers, order, 1)
+    def nearest(self, queries: Vectors, k: int, rows: Rows) -> list[Candidates]:
+        """See `Gallery`."""
+        asked, k = self._load(queries), max(k, self._least)
+        rough, positions = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        num_seen = 0
+        for part in self._parts(rows, *self._heights(len(queries))):
+            found, places = self._best(asked, part, min(k, len(part)))
+            rough, positions = np.hstack([rough, found]), np.hstack([positions, places + num_seen])
+            order = np.argsort(-rough, axis=1, kind="stable")[:, :k]
+            rough, positions = np.take_along_axis(rough, order, 1), np.take_along_axis(positions, order, 1)
+            num_seen += len(part)
+        numbers = rows[positions]
+        bounds = np.full(len(queries), -np.inf) if k >= len(rows) else rough[:, -1] + self._rounding
+        scores = self._scores(asked, numbers)
+        return [Candidates(*found) for found in zip(numbers, scores, bounds.tolist(), strict=True)]
 
-    def scores(self, queries: Vectors, rows: Rows) -> Vectors:
-        """The inner product of every query (m, dim) with its rows (m, k), always added up in the same order.
+    @property
+    def _capacity(self) -> int:
+        return self._starts[-1] + len(self._blocks[-1]) if self._blocks else 0
 
-        A matrix product is not: what it gives for two equal rows depends on where they lie and on who else asks.
-        """
+    def _find(self, row: int) -> tuple[BlockT, int]:
+        """The block of a row, and its place there."""
+        number = bisect_right(self._starts, row) - 1
+        return self._blocks[number], row - self._starts[number]
+
+    def _parts(self, rows: Rows, height: int, num_copied: int) -> Iterator[BlockT]:
+        """Matrices that together hold these rows, in order: views of up to `height` rows, copies of up to `num_copied`."""
+        for start, block in zip(self._starts, self._blocks, strict=True):
+            low, high = np.searchsorted(rows, (start, start + len(block)))
+            here = rows[low:high]
+            step = height if is_dense(here) else num_copied
+            for tile in (here[place : place + step] - start for place in range(0, len(here), step)):
+                yield block[tile[0] : tile[-1] + 1] if is_dense(tile) else self._copy(block, tile)
+
+    def _scores(self, asked: Any, rows: Rows) -> Vectors:
+        """The inner products (m, k) of every query with its rows (m, k), always added up in the same order."""
         scores = np.empty(rows.shape, np.float32)
-        asking = np.broadcast_to(np.arange(len(queries))[:, None], rows.shape)
-        for number, block in enumerate(self._blocks):
-            here = rows // self._height == number
+        for start, block in zip(self._starts, self._blocks, strict=True):
+            here = (rows >= start) & (rows < start + len(block))
             if here.any():
-                scores[here] = _pairs(queries, asking[here], block, rows[here] % self._height)
+                scores[here] = self._products(asked, np.nonzero(here)[0].copy(), block, rows[here] - start)
         return scores
 
-    def bound(self, last: float) -> float:
-        """What no row that `nearest` left out can exceed, if `last` is the lowest score that it found."""
-        return last + ROUNDING
+    @abstractmethod
+    def _new_block(self, capacity: int) -> BlockT:
+        """A block to follow `capacity` rows."""
 
-    def _nearest_of(self, part: Vectors, queries: Vectors, k: int, numbers: Rows) -> tuple[Vectors, Rows]:
-        scores, places = faiss.knn(queries, part, min(k, len(part)), metric=faiss.METRIC_INNER_PRODUCT)
-        return scores, numbers[places]
+    @abstractmethod
+    def _write(self, part: BlockT, vectors: Stored) -> None:
+        """Sets a part of a block."""
 
-    def _parts(self, rows: Rows | int) -> Iterator[tuple[Vectors, Rows]]:
-        """Dense matrices that together hold the rows: views where they lie side by side, else tiles gathered one by one."""
-        if isinstance(rows, int):
-            for block, start in zip(self._blocks, range(0, rows, self._height), strict=False):
-                yield block[: rows - start], np.arange(start, min(rows, start + self._height))
-            return
-        buffer = np.empty((min(_TILE, len(rows)), self._dim), np.float32)
-        for number, block in enumerate(self._blocks):
-            start = number * self._height
-            low, high = np.searchsorted(rows, (start, start + self._height))
-            for tile in _tiles(rows[low:high]):
-                yield self._dense(block, tile - start, buffer), tile
+    @abstractmethod
+    def _load(self, queries: Vectors) -> Any:
+        """The queries as `_best` and `_products` take them."""
 
-    def _dense(self, block: Vectors, places: Rows, buffer: Vectors) -> Vectors:
-        first, last = int(places[0]), int(places[-1])
-        if last - first + 1 == len(places):
-            return block[first : last + 1]
-        return np.take(block, places, axis=0, out=buffer[: len(places)], mode="clip")
+    @abstractmethod
+    def _heights(self, num_queries: int) -> tuple[int, int]:
+        """How many rows may be compared at once where they lie side by side, and where they have to be copied."""
 
+    @abstractmethod
+    def _copy(self, block: BlockT, places: Rows) -> BlockT:
+        """Rows of a block."""
 
-def _tiles(rows: Rows) -> Iterator[Rows]:
-    return (rows[start : start + _TILE] for start in range(0, len(rows), _TILE))
+    @abstractmethod
+    def _best(self, asked: Any, part: BlockT, k: int) -> tuple[Vectors, Rows]:
+        """Inner products (m, k) of every query with its k best rows of a part, within `rounding`, and their places."""
+
+    @abstractmethod
+    def _products(self, asked: Any, asking: Rows, block: BlockT, places: Rows) -> Vectors:
+        """The inner products (n,) of the queries `asking` (n,) with rows of a block, each always added up in one order."""
 
 
-def _pairs(queries: Vectors, asking: Rows, block: Vectors, places: Rows) -> Vectors:
-    """Inner products of queries[asking] with block[places], pair by pair."""
-    asking, places = np.ascontiguousarray(asking, np.int64), np.ascontiguousarray(places, np.int64)
-    scores = np.empty(len(asking), np.float32)
-    pointers = (faiss.swig_ptr(array) for array in (queries, asking, block, places, scores))
-    faiss.pairwise_indexed_inner_product(queries.shape[1], len(asking), *pointers)  # type: ignore[attr-defined]
-    return scores
+class ExactGallery(BlockGallery[Vectors]):
+    """Rows (n, dim) float32 in blocks of equal height, compared by `faiss.knn`."""
 
+    def __init__(self, dim: int) -> None:
+        super().__init__(ROUNDING, least=1)
+        self._dim = dim
+        self._height = max(1, _BLOCK_BYTES // (4 * dim * _TILE)) * _TILE
 
-def as_queries(vectors: Sequence[npt.NDArray[np.floating]]) -> Vectors:
-    """Queries of several requests as one matrix, as faiss wants it."""
-    return np.ascontiguousarray(np.concatenate(vectors), np.float32)
+    def _new_block(self, capacity: int) -> Vectors:  # noqa: ARG002 - all blocks are alike
+        return np.empty((self._height, self._dim), np.float32)  # untouched pages take no memory
+
+    def _write(self, part: Vectors, vectors: Stored) -> None:
+        part[:] = vectors
+
+    def _load(self, queries: Vectors) -> Vectors:
+        return np.ascontiguousarray(queries, np.float32)
+
+    def _heights(self, num_queries: int) -> tuple[int, int]:  # noqa: ARG002 - faiss divides its work itself
+        return sys.maxsize, _TILE
+
+    def _copy(self, block: Vectors, places: Rows) -> Vectors:
+        return block[places]
+
+    def _best(self, asked: Vectors, part: Vectors, k: int) -> tuple[Vectors, Rows]:
+        scores, places = faiss.knn(asked, part, k, metric=faiss.METRIC_INNER_PRODUCT)
+        return scores, places
+
+    def _products(self, asked: Vectors, asking: Rows, block: Vectors, places: Rows) -> Vectors:
+        scores = np.empty(len(places), np.float32)
+        pointers = (faiss.swig_ptr(array) for array in (asked, asking, block, places, scores))
+        faiss.pairwise_indexed_inner_product(self._dim, len(places), *pointers)  # type: ignore[attr-defined]
+        return scores

@@ -1,10 +1,11 @@
-"""The indexes of a folder as one model can use them."""
+"""The indexes of a folder by name."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections import Counter
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,62 +14,72 @@ from rankone.index.database import (
     PARTIAL,
     SUFFIX,
     Device,
-    Dtype,
-    FolderLock,
-    Kind,
     Spec,
-    make,
+    create_file,
+    locked,
     open_reader,
     read_about,
-    spec_of,
     wal_files,
 )
 from rankone.index.errors import IndexConflict, IndexProblem, UnknownIndex
 from rankone.index.gallery import check_device
 from rankone.index.index import Index
-from rankone.index.migration import migrate
 from rankone.model.files import sync
 
 DEFAULT: Final = "default"
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 
 
+@dataclass(frozen=True)
+class Description:
+    """An index as it is listed. `detail` says what is wrong, if anything; without a spec, the index cannot be used now."""
+
+    name: str
+    spec: Spec | None = None
+    count: int | None = None
+    detail: str | None = None
+    recall: float | None = None
+    device: Device | None = None
+
+
 def check_name(name: str) -> None:
-    """Raises IndexProblem where no index can be called so."""
+    """Raises IndexProblem if no index can have this name."""
     if not re.fullmatch(NAME, name):
-        raise IndexProblem(f"{name!r} cannot name an index: up to 64 of a-z, 0-9, - and _, none of the last two first")
+        raise IndexProblem(f"{name!r} cannot name an index: up to 64 of a-z, 0-9, - and _, beginning with a-z or 0-9")
 
 
 class Indexes:
     """Every index in `folder`, which no other process can open meanwhile.
 
-    One that cannot be read is named with the reason, and the others work. One of a model that nobody has acquired lies closed.
-    Exact ones are searched on `device`, compact ones on the CPU. Safe to call from any thread; an open index is found without
-    waiting for one that is being opened, made or dropped.
+    An index whose file cannot be read is reported in `problems`; the others work. The indexes of a model are open from
+    `acquire` to `release`, and hold no memory otherwise. Exact ones are searched on `device`, compact ones on the CPU.
+
+    Safe to call from any thread. An open index is found without waiting for another that is being opened, made or dropped.
 
     Raises:
-        IndexProblem: another process has the folder, it cannot be written, or the device cannot be had.
+        IndexProblem: another process uses the folder, it cannot be written, or the device cannot be used.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, device: Device = "cpu") -> None:
+    def __init__(self, folder: Path, num_threads: int = 1, device: Device = "cpu") -> None:
         check_device(device)
-        self._folder, self._threads, self._device = folder, threads, device
+        self._folder, self._num_threads, self._device = folder, num_threads, device
         self._turn = threading.Lock()
-        # the first is held for as long as indexes are read from disk, which may take minutes, and is taken before the second
+        # Reading indexes from disk may take minutes, for which the first is held. It is taken before the second.
         self._opening, self._making = threading.RLock(), threading.Lock()
         self._users = Counter[str]()
         self._open: dict[str, Index] = {}
         self._specs: dict[str, Spec] = {}
         self._broken: dict[str, IndexProblem] = {}
         self._is_closed = False
-        self._folder_lock = FolderLock(folder)
+        self._locked = ExitStack()
+        self._locked.enter_context(locked(folder))
         for leftover in folder.glob(f".*{PARTIAL}*"):
             leftover.unlink()
         for path in sorted(folder.glob(f"*{SUFFIX}")):
-            self._look_at(path.stem)
+            self._read_spec(path.stem)
 
     def acquire(self, fingerprint: str, dim: int) -> None:
-        """Opens the indexes of the model `fingerprint` until it is `release`d; `default` is made where there is none.
+        """Opens the indexes of a model, until `release`; makes the index `default` if there is none.
 
         Raises:
             IndexProblem: it cannot be made.
@@ -81,7 +92,7 @@ class Indexes:
             self._users[fingerprint] += 1
 
     def release(self, fingerprint: str) -> None:
-        """Closes the indexes of a model as often as it was acquired: at the last time."""
+        """Closes the indexes of a model once it has been released as often as it was acquired."""
         with self._opening:
             self._users[fingerprint] -= 1
             if not self._users[fingerprint]:
@@ -90,7 +101,7 @@ class Indexes:
                         index.close()
 
     def names(self) -> list[str]:
-        """The names of all indexes, also of those that cannot be used."""
+        """The names of all indexes, including those that cannot be used."""
         return sorted({*self._specs, *self._broken})
 
     def spec(self, name: str) -> Spec:
@@ -108,75 +119,100 @@ class Indexes:
             raise UnknownIndex(f"there is no index {name!r}")
         return self._specs[name]
 
-    def open(self, name: str) -> Index:
-        """The index, at once if it is open, or else read from disk; for the errors see `spec`."""
+    def open(self, name: str, fingerprint: str | None = None) -> Index:
+        """The index, at once if it is open, otherwise read from disk; for the errors see `spec`.
+
+        Raises:
+            IndexConflict: it was made with another model than `fingerprint`, if that is given.
+        """
+        spec = self.spec(name)
+        if fingerprint is not None:
+            try:
+                spec.check_model(fingerprint)
+            except IndexConflict as conflict:
+                raise IndexConflict(f"index {name!r}: {conflict}") from None
         if (index := self._open.get(name)) is not None:
             return index
         with self._opening:
-            self.spec(name)
+            self.spec(name)  # it may have been dropped meanwhile
             self._open_from_disk(name)
             self.spec(name)  # it may have turned out to be damaged
             return self._open[name]
 
+    def describe(self, name: str, fingerprint: str) -> Description:
+        """The index as the model `fingerprint` can use it. Raises UnknownIndex if there is none of that name."""
+        try:
+            index = self.open(name, fingerprint)
+        except UnknownIndex:
+            raise
+        except IndexProblem as problem:
+            return Description(name, detail=str(problem))
+        return Description(name, index.spec, len(index), index.problem, index.recall, index.device)
+
+    def count(self, name: str) -> int:
+        """The number of items in an open index; 0 for any other."""
+        index = self._open.get(name)
+        return 0 if index is None else len(index)
+
+    def problems(self) -> dict[str, str]:
+        """What is wrong, by the name of the index."""
+        broken = {name: str(problem) for name, problem in self._broken.items()}
+        return broken | {name: index.problem for name, index in self._open.items() if index.problem is not None}
+
     def create(self, name: str, spec: Spec) -> bool:
-        """Makes an index that is on disk when this returns; False where it is there already, and the same.
+        """Makes an index, which is on disk on return; False if the same index exists already.
 
         Raises:
-            IndexConflict: it is there with other options.
-            IndexProblem: the name cannot be one, or it cannot be made.
+            IndexConflict: it exists with other options.
+            IndexProblem: the name is not allowed, or the index cannot be made.
         """
         check_name(name)
         with self._making:
             if name in self.names():
                 self._check_same(name, spec)
                 return False
-            make(self._path(name), spec)
+            create_file(self._path(name), spec)
             self._open_from_disk(name)
             self._specs[name] = spec
             return True
 
     def drop(self, name: str) -> None:
-        """Removes an index with all its items; it is gone from disk when this returns. For the errors see `spec`."""
+        """Removes an index with all its items; it is gone from disk on return. For the errors see `spec`."""
         with self._opening, self._making:
             if name not in self._broken:
                 self.spec(name)
-            self._specs.pop(name, None)  # first: whoever asks for it from now on need not wait to learn that it is gone
+            self._specs.pop(name, None)  # first, so that from now on nobody waits to learn that it is gone
             if (index := self._open.pop(name, None)) is not None:
                 index.close()
-            self._remove(name)
+            path = self._path(name)
+            dropped = path.with_name(f".{path.name}{PARTIAL}")
+            try:
+                path.replace(dropped)
+            except OSError:
+                self._read_spec(name)  # it still exists
+                raise
+            sync(self._folder)
+            for file in (dropped, *wal_files(path)):
+                file.unlink(missing_ok=True)
             self._broken.pop(name, None)
 
-    def count(self, name: str) -> int:
-        """How many items an open index holds; 0 of any other."""
-        index = self._open.get(name)
-        return 0 if index is None else len(index)
-
-    def problems(self) -> dict[str, str]:
-        """What is wrong with which index."""
-        broken = {name: str(problem) for name, problem in self._broken.items()}
-        return broken | {name: index.problem for name, index in self._open.items() if index.problem is not None}
-
     def close(self) -> None:
-        """Closes every index, and lets others into the folder."""
+        """Closes every index and releases the folder."""
         with self._opening, self._making:
             self._is_closed = True
             for index in self._open.values():
                 index.close()
             self._open.clear()
-            self._folder_lock.release()
+            self._locked.close()
 
     def _names_of(self, fingerprint: str) -> list[str]:
         return [name for name, spec in list(self._specs.items()) if spec.fingerprint == fingerprint]
 
-    def _look_at(self, name: str) -> None:
+    def _read_spec(self, name: str) -> None:
         path = self._path(name)
         try:
-            migrate(path)
-            connection = open_reader(path)
-            try:
-                self._specs[name] = spec_of(read_about(connection, path), path)
-            finally:
-                connection.close()
+            with closing(open_reader(path)) as connection:
+                self._specs[name] = read_about(connection, path).spec
         except IndexProblem as problem:
             self._broken[name] = problem
 
@@ -184,25 +220,13 @@ class Indexes:
         if name in self._open or name in self._broken:
             return
         try:
-            self._open[name] = Index(self._path(name), self._threads, self._turn, self._device)
+            self._open[name] = Index(self._path(name), self._num_threads, self._turn, self._device)
         except IndexProblem as problem:
             self._broken[name] = problem
 
-    def _remove(self, name: str) -> None:
-        path = self._path(name)
-        gone = path.with_name(f".{path.name}{PARTIAL}")
-        try:
-            path.replace(gone)
-        except OSError:
-            self._look_at(name)  # it is still there
-            raise
-        sync(self._folder)
-        for file in (gone, *wal_files(path)):
-            file.unlink(missing_ok=True)
-
     def _check_same(self, name: str, spec: Spec) -> None:
         if (found := self.spec(name)) != spec:
-            found.check_serves(spec.fingerprint)
+            found.check_model(spec.fingerprint)
             raise IndexConflict(
                 f"the index {name!r} is there already, {found.kind} in {found.dtype} "
                 f"{'with' if found.thumbnails else 'without'} thumbnails"
@@ -210,89 +234,3 @@ class Indexes:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{SUFFIX}"
-
-
-@dataclass(frozen=True)
-class Description:
-    """An index as it is listed: what it is, how many items it holds, and what is wrong with it, if something is."""
-
-    name: str
-    spec: Spec | None
-    count: int | None
-    detail: str | None
-    recall: float | None = None
-    device: Device | None = None
-
-
-@dataclass(frozen=True)
-class Serving:
-    """The indexes as one model can use them: a light view, of which there may be several. `serve` makes them."""
-
-    indexes: Indexes
-    fingerprint: str
-    dim: int
-
-    def __getitem__(self, name: str) -> Index:
-        """The index of that name.
-
-        Raises:
-            UnknownIndex: there is none.
-            IndexConflict: it was made with another model.
-            IndexProblem: it cannot be read.
-        """
-        try:
-            self.indexes.spec(name).check_serves(self.fingerprint)
-        except IndexConflict as conflict:
-            raise IndexConflict(f"index {name!r}: {conflict}") from None
-        return self.indexes.open(name)
-
-    def names(self) -> list[str]:
-        """The names of all indexes, also of those that cannot be used with this model."""
-        return self.indexes.names()
-
-    def create(self, name: str, dtype: Dtype = "float16", kind: Kind = "exact", *, thumbnails: bool = False) -> bool:
-        """Makes an index of this model; see `Indexes.create`."""
-        return self.indexes.create(name, Spec(self.fingerprint, self.dim, dtype, kind, thumbnails))
-
-    def drop(self, name: str) -> None:
-        """Removes an index, of whichever model; see `Indexes.drop`."""
-        self.indexes.drop(name)
-
-    def describe(self, name: str) -> Description:
-        """The index of that name.
-
-        Raises:
-            UnknownIndex: there is none.
-        """
-        try:
-            index = self[name]
-        except UnknownIndex:
-            raise
-        except IndexProblem as problem:
-            return Description(name, None, None, str(problem))
-        return Description(name, index.spec, len(index), index.problem, index.recall, index.device)
-
-    def count(self, name: str) -> int:
-        """How many items the index holds; 0 where it cannot be used with this model."""
-        try:
-            return len(self[name])
-        except IndexProblem:
-            return 0
-
-    def problems(self) -> dict[str, str]:
-        """What is wrong with which index: its file, its disk, or some of its items."""
-        return self.indexes.problems()
-
-    def close(self) -> None:
-        """To be called once when nobody uses it any more: with the last one of a model, its indexes are closed."""
-        self.indexes.release(self.fingerprint)
-
-
-def serve(indexes: Indexes, fingerprint: str, dim: int) -> Serving:
-    """The indexes as the model `fingerprint` can use them, opened; `default` is made where there is none.
-
-    Raises:
-        IndexProblem: it cannot be made.
-    """
-    indexes.acquire(fingerprint, dim)
-    return Serving(indexes, fingerprint, dim)

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
-from rankone.index.database import GivenUp, read_until
+from rankone.index import Cancelled, cancellable
 from rankone.service.batching.job import DeadlinePassed
 from rankone.service.context import ClientGone, current
 
@@ -48,15 +48,15 @@ class Reads:
 
         def run() -> Result:
             if is_over():
-                raise GivenUp
-            with read_until(is_over):
+                raise Cancelled
+            with cancellable(is_over):
                 return read(*arguments, **options)
 
         listening = asyncio.create_task(context.on_departure(has_left.set))
         try:
             with anyio.move_on_after(context.left_s):  # while it waits for a thread: one that runs sees to it itself
                 return await anyio.to_thread.run_sync(run, limiter=self._limiter())
-        except GivenUp:
+        except Cancelled:
             if has_left.is_set():
                 raise ClientGone from None
         finally:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Path, Request, Response
 
-from rankone.index import NAME, Description, UnknownIndex
+from rankone.index import NAME, Description, Spec, UnknownIndex
 from rankone.service.routes.openapi import INDEX_BODY, PROBLEMS
 from rankone.service.routes.requests import RuntimeDep, read_json
 from rankone.service.routes.responses import json_response
@@ -22,8 +21,8 @@ IndexName = Annotated[str, Path(pattern=f"^{NAME}$")]
 @router.get("", responses=PROBLEMS)
 async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
     """All indexes, also those that cannot be used now, with the reason."""
-    indexes = runtime.indexes
-    described = await anyio.to_thread.run_sync(lambda: [indexes.describe(name) for name in indexes.names()])
+    indexes, model = runtime.indexes, runtime.bundle.fingerprint
+    described = await anyio.to_thread.run_sync(lambda: [indexes.describe(name, model) for name in indexes.names()])
     return IndexesOut(indexes=[_out(description) for description in described])
 
 
@@ -33,16 +32,17 @@ async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
 async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) -> Response:
     """Makes an index: 201; 200 where the same is there already, 409 where another one is."""
     options = await read_json(request, IndexIn) if await request.body() else IndexIn()
-    create = partial(runtime.indexes.create, index, options.dtype, options.kind, thumbnails=options.thumbnails)
-    is_new = await anyio.to_thread.run_sync(create)
-    return await json_response(_out(runtime.indexes.describe(index)).model_dump(), 201 if is_new else 200)
+    model, dim = runtime.bundle.fingerprint, runtime.bundle.manifest.dim
+    spec = Spec(model, dim, options.dtype, options.kind, options.thumbnails)
+    is_new = await anyio.to_thread.run_sync(runtime.indexes.create, index, spec)
+    return await json_response(_out(runtime.indexes.describe(index, model)).model_dump(), 201 if is_new else 200)
 
 
 @router.get("/{index}", responses=PROBLEMS)
 async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
     """One index."""
-    await anyio.to_thread.run_sync(runtime.indexes.__getitem__, index)  # says why it cannot be used, if so
-    return _out(runtime.indexes.describe(index))
+    await anyio.to_thread.run_sync(runtime.index, index)  # says why it cannot be used, if so
+    return _out(runtime.indexes.describe(index, runtime.bundle.fingerprint))
 
 
 @router.delete("/{index}", responses=PROBLEMS)
@@ -50,7 +50,7 @@ async def drop_index(index: str, runtime: RuntimeDep) -> DeletedOut:
     """Drops an index with all its items, also one that cannot be used."""
     if index not in runtime.indexes.names():
         raise UnknownIndex(f"there is no index {index!r}")
-    count = runtime.indexes.indexes.count(index)
+    count = runtime.indexes.count(index)
     await anyio.to_thread.run_sync(runtime.indexes.drop, index)
     return DeletedOut(deleted=count)
 

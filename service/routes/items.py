@@ -61,7 +61,7 @@ class _New:
 @router.post("", status_code=201, responses={201: {"model": AddedOut}, **PROBLEMS}, openapi_extra=ITEMS_BODY)
 async def add_items(index: str, request: Request, runtime: RuntimeDep) -> Response:
     """Adds items, or replaces those whose id is there; all of the request, or nothing."""
-    target = runtime.indexes[index]
+    target = runtime.index(index)
     is_form = media_type(request) == "multipart/form-data"
     new = await (_read_form_items if is_form else _read_json_items)(request, runtime)
     await anyio.to_thread.run_sync(check_metadata, [item.metadata for item in new], runtime.settings.max_metadata_bytes)
@@ -89,7 +89,7 @@ async def list_items(
     await request.body()  # there is none; from now on its client is heard leaving
     where = None if filter is None else compiled(_parsed(filter))
     reads = LOOKUPS if where is None else SCANS
-    page = await reads(runtime.indexes[index].page, limit + 1, int(cursor), where)
+    page = await reads(runtime.index(index).page, limit + 1, int(cursor), where)
     items = [{"id": item.id, "metadata": item.metadata} for _, item in page[:limit]]
     return await json_response({"items": items, "next_cursor": str(page[limit - 1][0]) if len(page) > limit else None})
 
@@ -97,11 +97,11 @@ async def list_items(
 @router.post("/delete", responses={200: {"model": DeletedOut}, **PROBLEMS}, openapi_extra=json_body(IdsIn))
 async def delete_items(index: str, request: Request, runtime: RuntimeDep) -> DeletedOut:
     """Deletes the items with these ids, or those that a filter holds for; ids that are not there are no error."""
-    target = runtime.indexes[index]
+    target = runtime.index(index)
     body = await read_json(request, IdsIn)
     where = None if body.filter is None else compiled(body.filter)
     done = await asyncio.wrap_future(target.submit_delete(body.ids or (), where))
-    return DeletedOut(deleted=len(done.dropped))
+    return DeletedOut(deleted=len(done.removed))
 
 
 @router.get("/{item_id:path}", responses={200: {"model": ItemOut}, **PROBLEMS})
@@ -115,7 +115,7 @@ async def get_item(
 ) -> Response:
     """One item; with `vector=true` its embedding as it is kept, with `thumbnail=true` its small JPEG, if the index has one."""
     await request.body()
-    item = await LOOKUPS(runtime.indexes[index].get, item_id)
+    item = await LOOKUPS(runtime.index(index).get, item_id)
     body: dict[str, Any] = {"id": item.id, "metadata": item.metadata, "sha256": item.sha256}
     if vector:
         body["vector"] = np.asarray(item.vector)
@@ -127,8 +127,8 @@ async def get_item(
 @router.delete("/{item_id:path}", responses=PROBLEMS)
 async def delete_item(index: str, item_id: str, runtime: RuntimeDep) -> DeletedOut:
     """Deletes one item; 404 where there is none."""
-    done = await asyncio.wrap_future(runtime.indexes[index].submit_delete([item_id]))
-    if not done.dropped:
+    done = await asyncio.wrap_future(runtime.index(index).submit_delete([item_id]))
+    if not done.removed:
         raise Problem(404, f"there is no item {item_id!r}")
     return DeletedOut(deleted=1)
 

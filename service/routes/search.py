@@ -10,8 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
 from rankone import index as indexing
-from rankone.index import DEFAULT, Index, Vectors, Wish
-from rankone.index.database import GivenUp
+from rankone.index import DEFAULT, Index, SearchOptions, Vectors
 from rankone.service.batching.job import DeadlinePassed
 from rankone.service.context import current
 from rankone.service.reads import LOOKUPS
@@ -35,7 +34,7 @@ async def search(request: Request, runtime: RuntimeDep, k: K = 10, index: str = 
     _check_k(k, runtime)
     images = await read_images(request, runtime.settings.max_images)
     vectors = (await runtime.inference(images)).embedding
-    return await _answer(target, indexing.Query(vectors, [Wish(k)] * len(vectors)))
+    return await _answer(target, indexing.Query(vectors, [SearchOptions(k)] * len(vectors)))
 
 
 @router.post("/indexes/{index}/search", responses={200: {"model": SearchOut}, **PROBLEMS}, openapi_extra=SEARCH_BODY)
@@ -49,8 +48,7 @@ async def search_index(index: str, request: Request, runtime: RuntimeDep, k: K =
     where = None if asked.filter is None else indexing.compiled(asked.filter)
     group_by = None if asked.group_by is None else indexing.path_of(asked.group_by)
     vectors = await _query_vectors(asked, target, runtime)
-    wishes, deadline = _wishes(asked, len(vectors)), current().deadline
-    return await _answer(target, indexing.Query(vectors, wishes, where, group_by, deadline))
+    return await _answer(target, indexing.Query(vectors, _options(asked, len(vectors)), where, group_by))
 
 
 async def _query_vectors(asked: SearchIn, target: Index, runtime: Runtime) -> Vectors:
@@ -67,14 +65,14 @@ async def _query_vectors(asked: SearchIn, target: Index, runtime: Runtime) -> Ve
     return await LOOKUPS(target.direction, asked.positive, asked.negative)
 
 
-def _wishes(asked: SearchIn, count: int) -> list[Wish]:
+def _options(asked: SearchIn, count: int) -> list[SearchOptions]:
     """What each query is to be answered with; examples are never answered with themselves."""
     least = -np.inf if asked.min_score is None else asked.min_score
     if asked.positive:
-        return [Wish(asked.k, least, frozenset((*asked.positive, *asked.negative)))]
+        return [SearchOptions(asked.k, least, frozenset((*asked.positive, *asked.negative)))]
     if asked.ids is not None and asked.exclude_self:
-        return [Wish(asked.k, least, frozenset((item_id,))) for item_id in asked.ids]
-    return [Wish(asked.k, least)] * count
+        return [SearchOptions(asked.k, least, frozenset((item_id,))) for item_id in asked.ids]
+    return [SearchOptions(asked.k, least)] * count
 
 
 def _check_k(k: int, runtime: Runtime) -> None:
@@ -83,12 +81,12 @@ def _check_k(k: int, runtime: Runtime) -> None:
 
 
 async def _index(name: str, runtime: Runtime) -> Index:
-    return await anyio.to_thread.run_sync(runtime.indexes.__getitem__, name)
+    return await anyio.to_thread.run_sync(runtime.index, name)
 
 
 async def _answer(target: Index, query: indexing.Query) -> Response:
     try:
         hits = await asyncio.wait_for(asyncio.wrap_future(target.ask(query)), current().left_s)
-    except (TimeoutError, GivenUp):
+    except TimeoutError:
         raise DeadlinePassed("the index cannot answer in the time that this request allows") from None
     return await json_response({"results": hits, "kind": target.spec.kind})

@@ -167,9 +167,13 @@ def test_what_is_no_index_is_refused_and_kept(path: Path) -> None:
     assert path.read_bytes().startswith(b"a diary")
 
 
-def test_another_schema_is_refused(path: Path) -> None:
+@pytest.mark.parametrize("schema", [1, 99])
+def test_another_schema_is_refused_and_named(path: Path, schema: int) -> None:
+    """A file of schema 1 had one table, whose vectors were beside the metadata."""
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE about SET value = '99' WHERE key = 'schema'")
+        connection.execute("UPDATE about SET value = ? WHERE key = 'schema'", (str(schema),))
+        if schema == 1:
+            connection.execute("DELETE FROM about WHERE key IN ('kind', 'dtype', 'thumbnails', 'sequence')")
     connection.close()
-    with pytest.raises(IndexProblem, match="another schema"):
+    with pytest.raises(IndexProblem, match=f"has schema {schema}, and this version of rankone reads schema 2 only"):
         Index(path)

@@ -16,7 +16,7 @@ import pytest
 
 from rankone.index import Index, IndexConflict, IndexDamaged, IndexProblem, Item, Spec, UnknownIndex
 from rankone.index.backup import back_up, damaged_rows, file_of, restore
-from rankone.index.database import Dtype, FolderLock, make
+from rankone.index.database import Dtype, create_file, locked
 from rankone.index.offline import find_duplicates
 from rankone.index.transfer import export, load_items
 from tests.index.conftest import DIM, SPEC
@@ -117,12 +117,11 @@ def test_the_log_of_a_killed_process_is_not_taken_for_that_of_what_is_restored(p
 def test_what_writes_needs_the_folder_for_itself(path: Path, tmp_path: Path) -> None:
     back_up(path, tmp_path / "backup", silent)
     export(path, tmp_path / "e.npy", silent)
-    lock = FolderLock(tmp_path)
-    with pytest.raises(IndexProblem, match="another process is using it"):
-        restore(tmp_path / "backup", tmp_path / "new.sqlite", silent)
-    with pytest.raises(IndexProblem, match="another process is using it"):
-        load_items(tmp_path / "e.npy", tmp_path / "new.sqlite", None, silent)
-    lock.release()
+    with locked(tmp_path):
+        with pytest.raises(IndexProblem, match="another process is using it"):
+            restore(tmp_path / "backup", tmp_path / "new.sqlite", silent)
+        with pytest.raises(IndexProblem, match="another process is using it"):
+            load_items(tmp_path / "e.npy", tmp_path / "new.sqlite", None, silent)
 
 
 def test_damaged_rows_are_named_and_a_torn_file_is_refused(index: Index, path: Path) -> None:
@@ -142,7 +141,7 @@ def test_damaged_rows_are_named_and_a_torn_file_is_refused(index: Index, path: P
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_items_go_out_and_come_back_the_same(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
     path, out, other = tmp_path / "a.sqlite", tmp_path / f"out{suffix}", tmp_path / "b.sqlite"
-    make(path, replace(SPEC, dtype=dtype))
+    create_file(path, replace(SPEC, dtype=dtype))
     index = Index(path)
     index.put(items(700))
     told: list[int] = []
@@ -217,7 +216,7 @@ def test_no_line_of_an_export_is_written_before_its_vector_is_on_disk(
     index: Index, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index.put(items(50))
-    monkeypatch.setattr("rankone.index.npy._BATCH", 8)
+    monkeypatch.setattr("rankone.index.transfer._BATCH", 8)
     synced: list[int] = []
     sync = os.fsync
 
@@ -238,28 +237,28 @@ def test_no_line_of_an_export_is_written_before_its_vector_is_on_disk(
 
 
 def other_model(path: Path, stored: list[Item]) -> list[Item]:
-    make(path, replace(SPEC, fingerprint="b" * 64))
+    create_file(path, replace(SPEC, fingerprint="b" * 64))
     return [replace(item, vector=vector) for item, vector in zip(stored, unit(len(stored), DIM, seed=1), strict=True)]
 
 
 def other_dtype(path: Path, stored: list[Item]) -> list[Item]:
-    make(path, replace(SPEC, dtype="float32"))
+    create_file(path, replace(SPEC, dtype="float32"))
     return stored
 
 
 def other_kind(path: Path, stored: list[Item]) -> list[Item]:
-    make(path, replace(SPEC, kind="compact"))
+    create_file(path, replace(SPEC, kind="compact"))
     return stored
 
 
 def other_order(path: Path, stored: list[Item]) -> list[Item]:
-    make(path, SPEC)
+    create_file(path, SPEC)
     return stored[::-1]
 
 
 def dropped_and_filled_again(path: Path, stored: list[Item]) -> list[Item]:
     path.unlink()
-    make(path, SPEC)
+    create_file(path, SPEC)
     return [replace(stored[0], metadata={"n": 7}), *stored[1:]]
 
 
@@ -345,7 +344,7 @@ def test_files_that_are_no_export_are_refused(path: Path, tmp_path: Path) -> Non
 
 def test_the_same_file_and_what_looks_alike(index: Index, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over several tiles: a pair in one and pairs across, none named twice, and no equal files among those that are near."""
-    monkeypatch.setattr("rankone.index.offline._HEIGHT", 64)
+    monkeypatch.setattr("rankone.index.offline._TILE", 64)
     stored = items(200)
     a, b = np.asarray(stored[3].vector), np.asarray(unit(1, DIM, seed=77)[0])
     near = (a + 0.1 * b) / np.linalg.norm(a + 0.1 * b)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rankone.index import Filter, Index, IndexFull, IndexProblem, IndexReadOnly, Item, compiled
-from rankone.index.writer import Change, Delete, Effect, Store
+from rankone.index.store import Change, Delete, Effect, Store
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 
@@ -47,7 +47,7 @@ def test_everything_that_waits_shares_one_transaction(index: Index, monkeypatch:
     assert not any(future.done() for future in futures)
     held.free.set()
     assert [future.result(10).sequence for future in futures] == list(range(1, 52))
-    assert deleted.result(10).dropped == ["first", "7"]
+    assert deleted.result(10).removed == ["first", "7"]
     assert held.sizes == [1, 51]
     assert len(index) == 49
 
@@ -92,7 +92,7 @@ def test_a_full_disk_refuses_what_has_no_room_and_takes_what_has(index: Index, p
     for future in (futures[0], futures[2]):
         with pytest.raises(IndexFull, match="nothing of this request was stored"):
             future.result(10)
-    assert futures[1].result(10).dropped == ["a"]
+    assert futures[1].result(10).removed == ["a"]
     assert (len(index), index.problem) == (1, None)
     assert [hit.id for hit in index.search(unit(1, DIM), 10)[0]] == ["b"]
     connection.execute("PRAGMA max_page_count = 1000000")
@@ -191,7 +191,7 @@ def test_rows_that_cannot_follow_the_disk_are_not_searched(index: Index, monkeyp
     def no_memory(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("rankone.index.exact.Matrix.set", no_memory)
+    monkeypatch.setattr("rankone.index.exact.BlockGallery.set", no_memory)
     assert index.put([item("a")]) == 1
     with pytest.raises(IndexProblem, match="the search thread failed, start the service again: MemoryError"):
         index.search(unit(1, DIM), 1)

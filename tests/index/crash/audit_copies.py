@@ -45,7 +45,7 @@ def _faults(path: Path, story: Account, content: Content) -> Iterator[str]:
         try:
             restore(path, restored, silent)
             with reading(restored) as (reader, _):
-                state = reader.state()
+                state = reader.about().sequence
         except IndexProblem as problem:
             yield f"it is not whole: {problem}"
             return
