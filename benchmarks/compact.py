@@ -74,4 +74,4 @@ def bytes_of(index: Index) -> float:
     """Bytes of a compact code."""
     gallery = index._searching._gallery
     assert isinstance(gallery, CompactGallery)
-    return gallery.row_bytes
+    return gallery._bits.shape[1] + gallery._factors.itemsize

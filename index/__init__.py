@@ -25,7 +25,7 @@ from rankone.index.filters import Filter, compiled, path_of
 from rankone.index.gallery import Vectors
 from rankone.index.index import Index
 from rankone.index.items import Item
-from rankone.index.registry import DEFAULT, NAME, Description, Indexes, check_name
+from rankone.index.registry import DEFAULT, NAME, Indexes, check_name
 from rankone.index.search import SearchOptions
 from rankone.index.search_thread import Hit, Query
 
@@ -33,7 +33,6 @@ __all__ = [
     "DEFAULT",
     "NAME",
     "Cancelled",
-    "Description",
     "DeviceProblem",
     "Filter",
     "Hit",

@@ -45,24 +45,16 @@ class CompactGallery:
         self._factors = np.zeros(_NUM_FIRST, np.float32)
 
     @property
-    def row_bytes(self) -> int:
-        """Memory of a row."""
-        return self._bits.shape[1] + self._factors.itemsize
-
-    @property
     def span(self) -> tuple[int, int]:
-        """See `Gallery`. Memory is never freed."""
-        return 0, len(self._bits)
+        return 0, len(self._bits)  # memory is never freed
 
     def fit(self, num_rows: int) -> None:
-        """See `Gallery`."""
         while num_rows > len(self._bits):
             factors = np.concatenate([self._factors, np.zeros_like(self._factors)])
             self._bits = np.concatenate([self._bits, np.zeros_like(self._bits)])
             self._factors = factors
 
     def set(self, row: int, vectors: Stored) -> None:
-        """See `Gallery`."""
         end = row + len(vectors)
         self.fit(end)
         x = vectors.astype(np.float32)
@@ -71,17 +63,17 @@ class CompactGallery:
         self._factors[row:end] = np.divide(1, lengths, out=np.zeros_like(lengths), where=lengths > 0)
 
     def move(self, hole: int, last: int) -> None:
-        """See `Gallery`."""
         self._bits[hole], self._factors[hole] = self._bits[last], self._factors[last]
 
     def nearest(self, queries: Vectors, k: int, rows: Rows) -> list[Candidates]:
-        """Likely neighbours of every query (m, dim). Rows that are left out are assumed, not proven, to be farther."""
+        """Likely neighbours of every query (m, dim). Rows that are left out are assumed, not proven, to score less."""
+        bound = -np.inf if k >= len(rows) else -2.0
         bits = self._bits[rows[0] : rows[-1] + 1] if is_dense(rows) else self._bits[rows]
         num_near = min(max(NEAR, _NEAR_EACH * k), len(rows))
         found = []
         for query, code in zip(queries, self._packed(queries > 0), strict=True):
             likely = self._likely(query, rows[_nearest(code, bits, num_near)], k)
-            found.append(Candidates(likely, self._scores(query, likely), -np.inf))
+            found.append(Candidates(likely, self._scores(query, likely), bound))
         return found
 
     def _likely(self, query: Vectors, near: Rows, k: int) -> Rows:
@@ -104,11 +96,11 @@ class CompactGallery:
         low = float(query.min())
         step = max((float(query.max()) - low) / (2**_QUERY_BITS - 1), 1e-12)
         u = np.rint((query - low) / step).astype(np.int64)
-        weights = 1 << np.arange(
-            _QUERY_BITS + 1
-        )  # the highest bit is never set, so distances from it count a code's ones
+        weights = 1 << np.arange(_QUERY_BITS + 1)  # the highest bit is never set: distances from it count a code's ones
         planes = (u & weights[:, None]) > 0
-        apart = _distances(self._packed(planes), self._bits[rows])
+        packed, codes, apart = self._packed(planes), self._bits[rows], np.empty((len(planes), len(rows)), np.int32)
+        pointers = (faiss.swig_ptr(array) for array in (packed, codes))
+        faiss.hammings(*pointers, *apart.shape, codes.shape[1], faiss.swig_ptr(apart))  # type: ignore[attr-defined]
         num_ones, factors = apart[-1], self._factors[rows]
         in_both = (planes.sum(axis=1)[:, None] + num_ones - apart) / 2
         at_ones = low * num_ones + step * (weights @ in_both)
@@ -156,11 +148,3 @@ def _nearest(code: Bits, codes: Bits, count: int) -> Rows:
     """
     distances, _ = faiss.knn_hamming(codes, code[None], 1)
     return np.argpartition(distances[:, 0], count - 1)[:count]
-
-
-def _distances(a: Bits, b: Bits) -> npt.NDArray[np.int32]:
-    """Hamming distances (m, n)."""
-    distances = np.empty((len(a), len(b)), np.int32)
-    pointers = map(faiss.swig_ptr, (a, b))
-    faiss.hammings(*pointers, len(a), len(b), a.shape[1], faiss.swig_ptr(distances))  # type: ignore[attr-defined]
-    return distances

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote
@@ -78,11 +79,11 @@ class Spec:
         """The type of a vector on disk."""
         return np.dtype("<f2" if self.dtype == "float16" else "<f4")
 
-    def check_model(self, fingerprint: str) -> None:
-        """Raises IndexConflict if the vectors come from another model than `fingerprint`."""
+    def check_model(self, fingerprint: str, name: str) -> None:
+        """Raises IndexConflict if the vectors of this index, called `name`, come from another model than `fingerprint`."""
         if self.fingerprint != fingerprint:
             raise IndexConflict(
-                f"the index was made with the bundle {self.fingerprint[:16]}, and {fingerprint[:16]} is being served: "
+                f"the index {name!r} was made with the bundle {self.fingerprint[:16]}, and {fingerprint[:16]} is being served: "
                 "their embeddings cannot be compared. Serve that bundle, or index the images again elsewhere"
             )
 
@@ -212,6 +213,19 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
+@contextmanager
+def closed_on_error(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Closes the connection if the block fails, and raises an error of SQLite `as_problem`."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise as_problem(error, path) from error
+    except RankoneError:
+        connection.close()
+        raise
+
+
 def as_problem(error: sqlite3.DatabaseError, path: Path) -> RankoneError:
     """An error of SQLite as an IndexProblem, or as Cancelled if the read was interrupted."""
     code = getattr(error, "sqlite_errorcode", None)
@@ -253,8 +267,10 @@ def _open(path: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Conn
         connection = sqlite3.connect(uri, _TIMEOUT_S, uri=True, check_same_thread=False, isolation_level=None)
     except sqlite3.Error as error:
         raise IndexProblem(f"{path} cannot be opened: {error}") from error
-    connection.text_factory = _decode
-    try:
+    connection.text_factory = partial(
+        str, encoding="utf-8", errors="replace"
+    )  # its checksum can then name a damaged item
+    with closed_on_error(connection, path):
         for name, value in settings.items():
             connection.execute(f"PRAGMA {name} = {value}").fetchall()
             (found,) = connection.execute(f"PRAGMA {name}").fetchone()
@@ -262,15 +278,4 @@ def _open(path: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Conn
                 raise IndexProblem(
                     f"{path}: SQLite runs with {name} = {found} and not {value}: a commit would not be durable"
                 )
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise as_problem(error, path) from error
-    except IndexProblem:
-        connection.close()
-        raise
     return connection
-
-
-def _decode(data: bytes) -> str:
-    """Damaged text is decoded too, so that the item's checksum can name the item."""
-    return data.decode(errors="replace")

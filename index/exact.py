@@ -10,12 +10,13 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from rankone.index.gallery import Candidates, Rows, Stored, Vectors, is_dense
 
 _BLOCK_BYTES: Final = 1 << 28
 _TILE: Final = 1024
-"""Rows that are copied at once where a filter leaves gaps: as many as faiss multiplies at once."""
+"""As many rows as faiss multiplies at once."""
 ROUNDING: Final = 1e-5
 """Bound on the difference of two float32 inner products of the same unit vectors, in whatever order they are added up."""
 
@@ -34,22 +35,21 @@ BlockT = TypeVar("BlockT", bound=Block)
 class BlockGallery(ABC, Generic[BlockT]):
     """Rows in blocks that are never moved or copied; a removed row is replaced by the last one.
 
-    A matrix product finds the candidates, and each is scored again by itself: what a matrix product gives for a row depends on
-    where it lies and on the other queries. `rounding` bounds how much the two can differ.
+    A matrix product finds at least `least` candidates, and each is scored again by itself: what a matrix product gives for a
+    row depends on where it lies and on the other queries. `rounding` bounds how much the two can differ. Scores of all queries
+    with some rows take up to `scratch_bytes` at once; up to `num_copied` rows are copied at once where a filter leaves gaps.
     """
 
-    def __init__(self, rounding: float, least: int) -> None:
-        self._rounding, self._least = rounding, least
+    def __init__(self, rounding: float, least: int, scratch_bytes: int, num_copied: int) -> None:
+        self._rounding, self._least, self._scratch_bytes, self._num_copied = rounding, least, scratch_bytes, num_copied
         self._blocks: list[BlockT] = []
         self._starts: list[int] = []
 
     @property
     def span(self) -> tuple[int, int]:
-        """See `Gallery`."""
         return (self._starts[-1] + 1 if self._starts else 0), self._capacity
 
     def fit(self, num_rows: int) -> None:
-        """See `Gallery`."""
         while self._starts and self._starts[-1] >= num_rows:
             del self._blocks[-1], self._starts[-1]
         while (capacity := self._capacity) < num_rows:
@@ -57,27 +57,24 @@ class BlockGallery(ABC, Generic[BlockT]):
             self._starts.append(capacity)
 
     def set(self, row: int, vectors: Stored) -> None:
-        """See `Gallery`."""
         self.fit(max(row + len(vectors), self._capacity))
         while len(vectors):
             block, place = self._find(row)
             part = block[place : place + len(vectors)]
-            self._write(part, vectors[: len(part)])
+            part[:] = self._on_device(vectors[: len(part)])
             row, vectors = row + len(part), vectors[len(part) :]
 
     def move(self, hole: int, last: int) -> None:
-        """See `Gallery`."""
         if hole != last:
             block, place = self._find(hole)
             source, last_place = self._find(last)
             block[place] = source[last_place]
 
     def nearest(self, queries: Vectors, k: int, rows: Rows) -> list[Candidates]:
-        """See `Gallery`."""
-        asked, k = self._load(queries), max(k, self._least)
+        asked, k = self._on_device(queries), max(k, self._least)
         rough, positions = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         num_seen = 0
-        for part in self._parts(rows, *self._heights(len(queries))):
+        for part in self._parts(rows, max(1, self._scratch_bytes // (4 * len(queries)))):
             found, places = self._best(asked, part, min(k, len(part)))
             rough, positions = np.hstack([rough, found]), np.hstack([positions, places + num_seen])
             order = np.argsort(-rough, axis=1, kind="stable")[:, :k]
@@ -97,14 +94,14 @@ class BlockGallery(ABC, Generic[BlockT]):
         number = bisect_right(self._starts, row) - 1
         return self._blocks[number], row - self._starts[number]
 
-    def _parts(self, rows: Rows, height: int, num_copied: int) -> Iterator[BlockT]:
-        """Matrices that together hold these rows, in order: views of up to `height` rows, copies of up to `num_copied`."""
+    def _parts(self, rows: Rows, height: int) -> Iterator[BlockT]:
+        """Matrices of up to `height` rows that together hold these rows, in order: views, or copies where there are gaps."""
         for start, block in zip(self._starts, self._blocks, strict=True):
             low, high = np.searchsorted(rows, (start, start + len(block)))
             here = rows[low:high]
-            step = height if is_dense(here) else num_copied
+            step = height if is_dense(here) else min(height, self._num_copied)
             for tile in (here[place : place + step] - start for place in range(0, len(here), step)):
-                yield block[tile[0] : tile[-1] + 1] if is_dense(tile) else self._copy(block, tile)
+                yield block[tile[0] : tile[-1] + 1] if is_dense(tile) else block[self._on_device(tile)]
 
     def _scores(self, asked: Any, rows: Rows) -> Vectors:
         """The inner products (m, k) of every query with its rows (m, k), always added up in the same order."""
@@ -120,20 +117,8 @@ class BlockGallery(ABC, Generic[BlockT]):
         """A block to follow `capacity` rows."""
 
     @abstractmethod
-    def _write(self, part: BlockT, vectors: Stored) -> None:
-        """Sets a part of a block."""
-
-    @abstractmethod
-    def _load(self, queries: Vectors) -> Any:
-        """The queries as `_best` and `_products` take them."""
-
-    @abstractmethod
-    def _heights(self, num_queries: int) -> tuple[int, int]:
-        """How many rows may be compared at once where they lie side by side, and where they have to be copied."""
-
-    @abstractmethod
-    def _copy(self, block: BlockT, places: Rows) -> BlockT:
-        """Rows of a block."""
+    def _on_device(self, array: npt.NDArray[Any]) -> Any:
+        """An array as the blocks and the other methods take it."""
 
     @abstractmethod
     def _best(self, asked: Any, part: BlockT, k: int) -> tuple[Vectors, Rows]:
@@ -148,24 +133,15 @@ class ExactGallery(BlockGallery[Vectors]):
     """Rows (n, dim) float32 in blocks of equal height, compared by `faiss.knn`."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__(ROUNDING, least=1)
+        super().__init__(ROUNDING, 1, sys.maxsize, _TILE)  # faiss divides its work itself
         self._dim = dim
         self._height = max(1, _BLOCK_BYTES // (4 * dim * _TILE)) * _TILE
 
     def _new_block(self, capacity: int) -> Vectors:  # noqa: ARG002 - all blocks are alike
         return np.empty((self._height, self._dim), np.float32)  # untouched pages take no memory
 
-    def _write(self, part: Vectors, vectors: Stored) -> None:
-        part[:] = vectors
-
-    def _load(self, queries: Vectors) -> Vectors:
-        return np.ascontiguousarray(queries, np.float32)
-
-    def _heights(self, num_queries: int) -> tuple[int, int]:  # noqa: ARG002 - faiss divides its work itself
-        return sys.maxsize, _TILE
-
-    def _copy(self, block: Vectors, places: Rows) -> Vectors:
-        return block[places]
+    def _on_device(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array
 
     def _best(self, asked: Vectors, part: Vectors, k: int) -> tuple[Vectors, Rows]:
         scores, places = faiss.knn(asked, part, k, metric=faiss.METRIC_INNER_PRODUCT)

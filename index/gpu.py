@@ -11,12 +11,13 @@ from math import ceil, log2, sqrt
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from rankone.index.errors import DeviceProblem
 from rankone.index.exact import BlockGallery
-from rankone.index.gallery import Candidates, Rows, Stored, Vectors
+from rankone.index.gallery import Candidates, Rows, Vectors
 
 _LEAST_BYTES: Final = 1 << 29
 _MOST_BYTES: Final = 1 << 32
@@ -37,14 +38,13 @@ class GpuGallery(BlockGallery[Tensor]):
 
     def __init__(self, dim: int, stored: np.dtype[Any], device: str = "cuda") -> None:
         self._dtype, self._device = (torch.float16 if stored.itemsize == 2 else torch.float32), torch.device(device)
-        super().__init__(rounding(dim, self._dtype), _LEAST_FOUND)
-        self._dim, self._stored, self._row_bytes = dim, stored, stored.itemsize * dim
+        self._dim, self._row_bytes = dim, stored.itemsize * dim
         self._least_height, self._most_height = (max(1, n // self._row_bytes) for n in (_LEAST_BYTES, _MOST_BYTES))
+        super().__init__(rounding(dim, self._dtype), _LEAST_FOUND, _SCRATCH_BYTES, self._least_height)
         torch.backends.cuda.matmul.allow_tf32 = False  # `rounding` allows for neither 10 bits of a number
         torch.backends.cuda.matmul.allow_fp16_accumulation = False  # nor 11 bits of a sum
 
     def nearest(self, queries: Vectors, k: int, rows: Rows) -> list[Candidates]:
-        """See `Gallery`."""
         try:
             return super().nearest(queries, k, rows)
         except torch.OutOfMemoryError as error:
@@ -65,18 +65,8 @@ class GpuGallery(BlockGallery[Tensor]):
                 f"compact ({error})"
             ) from error
 
-    def _write(self, part: Tensor, vectors: Stored) -> None:
-        part.copy_(torch.from_numpy(vectors.astype(self._stored)))
-
-    def _load(self, queries: Vectors) -> Tensor:
-        return self._there(queries)
-
-    def _heights(self, num_queries: int) -> tuple[int, int]:
-        height = max(1, _SCRATCH_BYTES // (4 * num_queries))
-        return height, min(height, self._least_height)
-
-    def _copy(self, block: Tensor, places: Rows) -> Tensor:
-        return block.index_select(0, self._there(places))
+    def _on_device(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.tensor(array, device=self._device)
 
     def _best(self, asked: Tensor, part: Tensor, k: int) -> tuple[Vectors, Rows]:
         scores, places = products(asked.to(self._dtype), part).topk(k)
@@ -85,12 +75,9 @@ class GpuGallery(BlockGallery[Tensor]):
     def _products(self, asked: Tensor, asking: Rows, block: Tensor, places: Rows) -> Vectors:
         scores = np.empty(len(places), np.float32)
         for pairs in (slice(start, start + _PAIRS) for start in range(0, len(places), _PAIRS)):
-            terms = asked[self._there(asking[pairs])] * self._copy(block, places[pairs])
+            terms = asked[self._on_device(asking[pairs])] * block[self._on_device(places[pairs])]
             scores[pairs] = row_sums(terms).cpu().numpy()
         return scores
-
-    def _there(self, array: Vectors | Rows) -> Tensor:
-        return torch.from_numpy(array).to(self._device)
 
 
 def free_bytes(device: torch.device) -> float:

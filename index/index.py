@@ -47,7 +47,8 @@ class Index:
         with ExitStack() as opened:
             self._store = Store(path)
             opened.callback(self._store.close)
-            self.spec, self.path = self._store.spec, path
+            self.spec, self.path, self.recall = self._store.spec, path, self._store.recall
+            """`recall` is the share of the 10 nearest found when it was last measured (`rankone index check`)."""
             self.device: Device = "cpu" if self.spec.kind == "compact" else device
             reader, table = Reader(path), RowTable()
             opened.callback(reader.close)
@@ -62,11 +63,6 @@ class Index:
 
     def __len__(self) -> int:
         return self._store.count - len(self._damaged)
-
-    @property
-    def recall(self) -> float | None:
-        """The share of the 10 nearest that the compact search found when it was last measured (`rankone index check`)."""
-        return self._store.recall
 
     @property
     def problem(self) -> str | None:

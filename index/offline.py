@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import faiss
 import numpy as np
@@ -25,8 +26,7 @@ _TILE: Final = 2048
 """Items that are compared at once; two tiles are in memory."""
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """Some items of an index and their vectors (n, dim)."""
 
     ids: list[str]
@@ -99,14 +99,9 @@ def find_duplicates(path: Path, min_score: float, limit: int, tell: Tell) -> Dup
 
 def _tiles(reader: Reader, spec: Spec) -> Iterator[Tile]:
     """All items in order. Raises IndexDamaged if one is damaged."""
-    records: list[Record] = []
-    for _, record in reader.everything():
-        records.append(require_intact(record))
-        if len(records) == _TILE:
-            yield _tile(records, spec)
-            records = []
-    if records:
-        yield _tile(records, spec)
+    records = (require_intact(record) for _, record in reader.everything())
+    while tile := list(islice(records, _TILE)):
+        yield _tile(tile, spec)
 
 
 def _tile(records: list[Record], spec: Spec) -> Tile:

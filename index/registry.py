@@ -6,7 +6,6 @@ import re
 import threading
 from collections import Counter
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,18 +27,6 @@ from rankone.model.files import sync
 
 DEFAULT: Final = "default"
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
-
-
-@dataclass(frozen=True)
-class Description:
-    """An index as it is listed. `detail` says what is wrong, if anything; without a spec, the index cannot be used now."""
-
-    name: str
-    spec: Spec | None = None
-    count: int | None = None
-    detail: str | None = None
-    recall: float | None = None
-    device: Device | None = None
 
 
 def check_name(name: str) -> None:
@@ -127,10 +114,7 @@ class Indexes:
         """
         spec = self.spec(name)
         if fingerprint is not None:
-            try:
-                spec.check_model(fingerprint)
-            except IndexConflict as conflict:
-                raise IndexConflict(f"index {name!r}: {conflict}") from None
+            spec.check_model(fingerprint, name)
         if (index := self._open.get(name)) is not None:
             return index
         with self._opening:
@@ -138,16 +122,6 @@ class Indexes:
             self._open_from_disk(name)
             self.spec(name)  # it may have turned out to be damaged
             return self._open[name]
-
-    def describe(self, name: str, fingerprint: str) -> Description:
-        """The index as the model `fingerprint` can use it. Raises UnknownIndex if there is none of that name."""
-        try:
-            index = self.open(name, fingerprint)
-        except UnknownIndex:
-            raise
-        except IndexProblem as problem:
-            return Description(name, detail=str(problem))
-        return Description(name, index.spec, len(index), index.problem, index.recall, index.device)
 
     def count(self, name: str) -> int:
         """The number of items in an open index; 0 for any other."""
@@ -169,8 +143,11 @@ class Indexes:
         check_name(name)
         with self._making:
             if name in self.names():
-                self._check_same(name, spec)
-                return False
+                if (found := self.spec(name)) == spec:
+                    return False
+                found.check_model(spec.fingerprint, name)
+                what = f"{found.kind} in {found.dtype} {'with' if found.thumbnails else 'without'} thumbnails"
+                raise IndexConflict(f"there is an index {name!r} already, {what}")
             create_file(self._path(name), spec)
             self._open_from_disk(name)
             self._specs[name] = spec
@@ -223,14 +200,6 @@ class Indexes:
             self._open[name] = Index(self._path(name), self._num_threads, self._turn, self._device)
         except IndexProblem as problem:
             self._broken[name] = problem
-
-    def _check_same(self, name: str, spec: Spec) -> None:
-        if (found := self.spec(name)) != spec:
-            found.check_model(spec.fingerprint)
-            raise IndexConflict(
-                f"the index {name!r} is there already, {found.kind} in {found.dtype} "
-                f"{'with' if found.thumbnails else 'without'} thumbnails"
-            )
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{SUFFIX}"

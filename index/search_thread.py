@@ -153,21 +153,17 @@ class SearchThread:
     def _apply(self, effects: Iterable[Effect]) -> None:
         """If it fails, the rows are not what is on disk, and must not be searched any more."""
         try:
-            for effect in effects:
-                if self.problem is None:
-                    self._apply_one(effect)
+            for effect in effects if self.problem is None else ():
+                for item_id in effect.removed:
+                    if (move := self._table.remove(item_id)) is not None:
+                        self._gallery.move(*move)
+                for number, record in zip(effect.numbers, effect.records, strict=True):
+                    vector = np.frombuffer(record.vector, self._spec.stored)
+                    self._gallery.set(self._table.add(record.id, number), vector[None])
+                self._sequence = effect.sequence
         except Exception as error:
             self.problem = f"the search thread failed, start the service again: {type(error).__name__}: {error}"
             self._queue.close()
-
-    def _apply_one(self, effect: Effect) -> None:
-        for item_id in effect.removed:
-            if (move := self._table.remove(item_id)) is not None:
-                self._gallery.move(*move)
-        for number, record in zip(effect.numbers, effect.records, strict=True):
-            vector = np.frombuffer(record.vector, self._spec.stored)
-            self._gallery.set(self._table.add(record.id, number), vector[None])
-        self._sequence = effect.sequence
 
     def _answer_batch(self) -> None:
         batch: list[Asked] = []

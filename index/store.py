@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
-from rankone.index.database import as_problem, open_writer, read_about, write_about
+from rankone.index.database import closed_on_error, open_writer, read_about, write_about
 from rankone.index.errors import IndexFull, IndexProblem, IndexReadOnly
 from rankone.index.filters import Filter
 from rankone.index.items import Record
-from rankone.model.errors import RankoneError
 
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """No room for pages, or for the index of the write-ahead log, which SQLite reports as an I/O error."""
@@ -69,16 +68,10 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection = open_writer(path)
-        try:
+        with closed_on_error(self._connection, path):
             about = read_about(self._connection, path)
             self.spec, self.sequence, self.recall = about.spec, about.sequence, about.recall
             self.count = int(self._connection.execute("SELECT count(*) FROM items").fetchone()[0])
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
-            raise as_problem(error, path) from error
-        except RankoneError:
-            self._connection.close()
-            raise
 
     def commit(self, changes: Iterable[Change]) -> list[Effect | Exception]:
         """Makes changes in one transaction, which is on disk on return: what each did, or why that one was refused.

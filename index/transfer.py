@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import orjson
@@ -66,7 +65,7 @@ def load_items(source: Path, path: Path, spec: Spec | None, tell: Tell) -> int:
         if not path.exists():
             create_file(path, found)
         with closing(Index(path)) as index:
-            index.spec.check_model(found.fingerprint)
+            index.spec.check_model(found.fingerprint, path.stem)
             added = 0
             try:
                 while batch := list(islice(items, _BATCH)):
@@ -86,7 +85,7 @@ def _is_npy(path: Path) -> bool:
     return path.suffix == ".npy"
 
 
-def _check_vectors(items: Sequence[Item], dim: int, source: Path) -> None:
+def _check_vectors(items: list[Item], dim: int, source: Path) -> None:
     for item in items:
         vector = np.asarray(item.vector, np.float64)
         norm = float(np.linalg.norm(vector))
@@ -97,25 +96,26 @@ def _check_vectors(items: Sequence[Item], dim: int, source: Path) -> None:
 def _write_npy(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
     """The files grow under names that contain a digest of the items, so that only an export of the same items is resumed."""
     digest = hashlib.sha256(orjson.dumps([asdict(spec), reader.digest()])).hexdigest()[:32]
-    partials = [out.with_name(f".{out.stem}-{digest}{suffix}{PARTIAL}") for suffix in (".npy", ".jsonl", ".json")]
-    header = _npy_header(spec, reader.count())
-    with partials[0].open("a+b") as vectors, partials[1].open("a+b") as lines:
-        done = _cut_to_whole_items(vectors, lines, len(header), spec.dim * spec.stored.itemsize)
+    vectors, lines, note = (out.with_name(f".{out.stem}-{digest}{end}{PARTIAL}") for end in (".npy", ".jsonl", ".json"))
+    layout = {"descr": spec.stored.str, "fortran_order": False, "shape": (reader.count(), spec.dim)}
+    np.lib.format.write_array_header_2_0(header := io.BytesIO(), layout)
+    with vectors.open("a+b") as vector_file, lines.open("a+b") as line_file:
+        done = _cut_to_whole_items(vector_file, line_file, len(header.getvalue()), spec.dim * spec.stored.itemsize)
         if done == 0:
-            vectors.write(header)
+            vector_file.write(header.getvalue())
         tell(done)
-        rows = islice(reader.everything(), done, None)
-        _append((require_intact(record) for _, record in rows), vectors, lines, tell)
-    partials[2].write_bytes(orjson.dumps(asdict(spec)))
-    for partial, target in zip(partials[::-1], (out.with_suffix(".json"), out.with_suffix(".jsonl"), out), strict=True):
-        publish(partial, target)
-
-
-def _npy_header(spec: Spec, count: int) -> bytes:
-    buffer = io.BytesIO()
-    shape = (count, spec.dim)
-    np.lib.format.write_array_header_2_0(buffer, {"descr": spec.stored.str, "fortran_order": False, "shape": shape})
-    return buffer.getvalue()
+        records = (require_intact(record) for _, record in islice(reader.everything(), done, None))
+        while batch := list(islice(records, _BATCH)):
+            vector_file.write(b"".join(record.vector for record in batch))
+            vector_file.flush()
+            os.fsync(vector_file.fileno())  # before the lines, which count what is done
+            line_file.write(b"".join(map(_line, batch)))
+            line_file.flush()
+            tell(len(batch))
+    note.write_bytes(orjson.dumps(asdict(spec)))
+    publish(note, out.with_suffix(".json"))
+    publish(lines, out.with_suffix(".jsonl"))
+    publish(vectors, out)
 
 
 def _cut_to_whole_items(vectors: BinaryIO, lines: BinaryIO, header_bytes: int, vector_bytes: int) -> int:
@@ -132,28 +132,9 @@ def _cut_to_whole_items(vectors: BinaryIO, lines: BinaryIO, header_bytes: int, v
     return done
 
 
-def _append(records: Iterator[Record], vectors: BinaryIO, lines: BinaryIO, tell: Tell) -> None:
-    """Writes no line before its vector is on disk, as the lines count what is done."""
-    waiting: list[bytes] = []
-    try:
-        for record in records:
-            vectors.write(record.vector)
-            line = {"id": record.id, "metadata": orjson.Fragment(record.metadata), "sha256": record.sha256}
-            waiting.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-            tell(1)
-            if len(waiting) == _BATCH:
-                _flush(vectors, lines, waiting)
-    finally:
-        _flush(vectors, lines, waiting)
-
-
-def _flush(vectors: BinaryIO, lines: BinaryIO, waiting: list[bytes]) -> None:
-    vectors.flush()
-    os.fsync(vectors.fileno())
-    data = b"".join(waiting)
-    waiting.clear()  # first: an interruption may lose lines, but must not write them twice
-    lines.write(data)
-    lines.flush()
+def _line(record: Record) -> bytes:
+    entry = {"id": record.id, "metadata": orjson.Fragment(record.metadata), "sha256": record.sha256}
+    return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _npy_spec(source: Path) -> Spec | None:
@@ -169,14 +150,14 @@ def _read_npy(source: Path) -> Iterator[Item]:
 
 
 def _write_parquet(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
-    arrow, parquet = _pyarrow()
+    arrow = _pyarrow()
     element = arrow.float16() if spec.dtype == "float16" else arrow.float32()
     text, vector = arrow.string(), arrow.list_(element, spec.dim)
     columns = [("id", text), ("vector", vector), ("metadata", text), ("sha256", text)]
     schema = arrow.schema(columns, metadata={"rankone": orjson.dumps(asdict(spec))})
     partial = out.with_name(f".{out.name}{PARTIAL}")
     records = (require_intact(record) for _, record in reader.everything())
-    with parquet.ParquetWriter(partial, schema) as writer:
+    with arrow.parquet.ParquetWriter(partial, schema) as writer:
         while batch := list(islice(records, _BATCH)):
             flat = np.frombuffer(b"".join(record.vector for record in batch), spec.stored)
             vectors = arrow.FixedSizeListArray.from_arrays(arrow.array(flat, element), spec.dim)
@@ -187,12 +168,12 @@ def _write_parquet(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
 
 
 def _parquet_spec(source: Path) -> Spec | None:
-    text = (_pyarrow()[1].read_schema(source).metadata or {}).get(b"rankone")
+    text = (_pyarrow().parquet.read_schema(source).metadata or {}).get(b"rankone")
     return None if text is None else Spec(**orjson.loads(text))
 
 
 def _read_parquet(source: Path) -> Iterator[Item]:
-    for batch in _pyarrow()[1].ParquetFile(source).iter_batches(_BATCH):
+    for batch in _pyarrow().parquet.ParquetFile(source).iter_batches(_BATCH):
         flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
         ids, metadata, sums = (batch.column(name).to_pylist() for name in ("id", "metadata", "sha256"))
         rows = flat.reshape(batch.num_rows, -1)
@@ -200,10 +181,9 @@ def _read_parquet(source: Path) -> Iterator[Item]:
             yield Item(item_id, vector, orjson.loads(text), sha256)
 
 
-def _pyarrow() -> tuple[ModuleType, ModuleType]:
+def _pyarrow() -> Any:
     try:
-        import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise IndexProblem("Parquet needs pyarrow: install rankone[parquet]") from error
-    return pyarrow, pyarrow.parquet
+    return pyarrow

@@ -7,11 +7,12 @@ from typing import Annotated
 import anyio.to_thread
 from fastapi import APIRouter, Path, Request, Response
 
-from rankone.index import NAME, Description, Spec, UnknownIndex
+from rankone.index import NAME, IndexProblem, Spec, UnknownIndex
 from rankone.service.routes.openapi import INDEX_BODY, PROBLEMS
 from rankone.service.routes.requests import RuntimeDep, read_json
 from rankone.service.routes.responses import json_response
 from rankone.service.routes.schemas import DeletedOut, IndexesOut, IndexIn, IndexOut
+from rankone.service.runtime import Runtime
 
 router = APIRouter(prefix="/indexes", tags=["index"])
 
@@ -21,9 +22,8 @@ IndexName = Annotated[str, Path(pattern=f"^{NAME}$")]
 @router.get("", responses=PROBLEMS)
 async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
     """All indexes, also those that cannot be used now, with the reason."""
-    indexes, model = runtime.indexes, runtime.bundle.fingerprint
-    described = await anyio.to_thread.run_sync(lambda: [indexes.describe(name, model) for name in indexes.names()])
-    return IndexesOut(indexes=[_out(description) for description in described])
+    names = runtime.indexes.names()
+    return IndexesOut(indexes=await anyio.to_thread.run_sync(lambda: [_describe(name, runtime) for name in names]))
 
 
 @router.put(
@@ -32,17 +32,18 @@ async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
 async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) -> Response:
     """Makes an index: 201; 200 where the same is there already, 409 where another one is."""
     options = await read_json(request, IndexIn) if await request.body() else IndexIn()
-    model, dim = runtime.bundle.fingerprint, runtime.bundle.manifest.dim
-    spec = Spec(model, dim, options.dtype, options.kind, options.thumbnails)
+    spec = Spec(
+        runtime.bundle.fingerprint, runtime.bundle.manifest.dim, options.dtype, options.kind, options.thumbnails
+    )
     is_new = await anyio.to_thread.run_sync(runtime.indexes.create, index, spec)
-    return await json_response(_out(runtime.indexes.describe(index, model)).model_dump(), 201 if is_new else 200)
+    return await json_response(_describe(index, runtime).model_dump(), 201 if is_new else 200)
 
 
 @router.get("/{index}", responses=PROBLEMS)
 async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
     """One index."""
     await anyio.to_thread.run_sync(runtime.index, index)  # says why it cannot be used, if so
-    return _out(runtime.indexes.describe(index, runtime.bundle.fingerprint))
+    return _describe(index, runtime)
 
 
 @router.delete("/{index}", responses=PROBLEMS)
@@ -55,17 +56,21 @@ async def drop_index(index: str, runtime: RuntimeDep) -> DeletedOut:
     return DeletedOut(deleted=count)
 
 
-def _out(description: Description) -> IndexOut:
-    options = (
-        {}
-        if description.spec is None
-        else {
-            "kind": description.spec.kind,
-            "dtype": description.spec.dtype,
-            "thumbnails": description.spec.thumbnails,
-            "device": description.device,
-        }
-    )
+def _describe(name: str, runtime: Runtime) -> IndexOut:
+    """An index; without a count where it cannot be used now. Raises UnknownIndex where there is none of that name."""
+    try:
+        index = runtime.index(name)
+    except UnknownIndex:
+        raise
+    except IndexProblem as problem:
+        return IndexOut(name=name, count=None, detail=str(problem))
     return IndexOut(
-        name=description.name, count=description.count, detail=description.detail, recall=description.recall, **options
+        name=name,
+        count=len(index),
+        detail=index.problem,
+        recall=index.recall,
+        kind=index.spec.kind,
+        dtype=index.spec.dtype,
+        thumbnails=index.spec.thumbnails,
+        device=index.device,
     )

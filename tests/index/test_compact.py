@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankone.index import Index, Item, compiled
+from rankone.index import Index, Item, Query, SearchOptions, compiled, path_of
 from rankone.index import compact as module
 from rankone.index.compact import CompactGallery, inner_products
 from rankone.index.database import create_file
@@ -120,6 +120,15 @@ def test_it_follows_changes_and_filters_first(compact: Index) -> None:
     assert [hit.id for hit in hits[:2]] == ["00001", "01490"]
     (hits,) = compact.search(vectors[1490][None], 2000, where=compiled({"even": False}))
     assert {hit.id for hit in hits} == {f"{i:05}" for i in range(1500) if i % 3 and i % 2 and i != 1}
+
+
+def test_one_of_each_group_is_found_even_where_the_nearest_share_one(compact: Index) -> None:
+    vectors = gallery(1500)
+    compact.put([Item(f"{i:05}", vector, {"part": int(i >= 1480)}) for i, vector in enumerate(vectors)])
+    query = Query(vectors[:1], [SearchOptions(2)], group_by=path_of("part"))
+    (hits,) = compact.ask(query).result()
+    assert hits[0].id == "00000"
+    assert [hit.metadata["part"] for hit in hits] == [0, 1]
 
 
 def test_memory_is_a_fifteenth_of_the_exact_ones(compact: Index) -> None:

@@ -217,7 +217,7 @@ def test_on_a_gpu_scores_are_those_of_the_cpu_to_the_last_bit() -> None:
         here.nearest(queries, 500, table.all_rows), there.nearest(queries, 500, table.all_rows), strict=True
     ):
         np.testing.assert_array_equal(mine.scores[np.argsort(mine.rows)], other.scores[np.argsort(other.rows)])
-    rough, places = there._best(there._load(queries), there._blocks[0][:500], 64)
+    rough, places = there._best(there._on_device(queries), there._blocks[0][:500], 64)
     for found, rows, exact in zip(rough, places, here.nearest(queries, 500, table.all_rows), strict=True):
         scores = exact.scores[np.argsort(exact.rows)][rows]
         assert np.abs(found - scores).max() < rounding(10_000, torch.float16)

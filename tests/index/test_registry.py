@@ -56,12 +56,12 @@ def test_default_is_there_and_others_are_made_and_dropped(indexes: Indexes, fold
     assert indexes.create("mine", mine)
     assert not indexes.create("mine", mine)
     indexes.open("mine", MODEL).put(items(3))
-    assert indexes.describe("mine", MODEL).count == indexes.count("mine") == 3
-    assert indexes.describe("mine", MODEL).spec == Spec(MODEL, DIM, "float32", "exact", True)
-    with pytest.raises(IndexConflict, match="'mine' is there already, exact in float32 with thumbnails"):
+    assert indexes.count("mine") == len(indexes.open("mine", MODEL)) == 3
+    assert indexes.spec("mine") == indexes.open("mine").spec == mine
+    with pytest.raises(IndexConflict, match="there is an index 'mine' already, exact in float32 with thumbnails"):
         indexes.create("mine", Spec(MODEL, DIM))
     indexes.drop("mine")
-    for act in (indexes.drop, indexes.open, partial(indexes.describe, fingerprint=MODEL)):
+    for act in (indexes.drop, indexes.open, indexes.spec):
         with pytest.raises(UnknownIndex, match="there is no index 'mine'"):
             act("mine")
     assert sorted(path.name for path in folder.iterdir() if "mine" in path.name) == []
@@ -83,13 +83,12 @@ def test_a_model_cannot_use_the_indexes_of_another(indexes: Indexes) -> None:
     assert indexes.names() == ["default"]
     with pytest.raises(IndexConflict, match=f"made with the bundle {'a' * 16}, and {'b' * 16} is being served"):
         indexes.open("default", OTHER)
-    assert indexes.describe("default", OTHER).count is None
     assert indexes.create("new", Spec(OTHER, DIM))
     with pytest.raises(IndexConflict, match="index 'new'"):
         indexes.open("new", MODEL)
     with pytest.raises(IndexConflict, match="was made with the bundle"):
         indexes.create("new", Spec(MODEL, DIM))
-    assert indexes.describe("default", MODEL).count == 2
+    assert len(indexes.open("default", MODEL)) == 2
 
 
 def test_the_indexes_of_a_model_are_closed_with_its_last_user(indexes: Indexes) -> None:
@@ -233,7 +232,7 @@ def test_a_damaged_file_is_named_and_the_others_work(folder: Path) -> None:
     for name in ("cut", "diary"):
         with pytest.raises(IndexDamaged, match=f"{name}.sqlite"):
             indexes.open(name, MODEL)
-        assert indexes.describe(name, MODEL).count is None
+        assert indexes.count(name) == 0
     assert (folder / "diary.sqlite").read_bytes().startswith(b"a diary")
     indexes.drop("diary")
     assert indexes.names() == ["cut", "default", "mine"]
