@@ -60,14 +60,13 @@ def damaged_rows(path: Path, tell: Tell) -> list[str]:
     Raises:
         IndexDamaged: a page of the file is damaged, so that any item may be missing.
     """
+    found = []
     with reading(path) as (reader, _):
         reader.check_file()
-        found = []
         for _, record in reader.everything():
-            if not record.is_intact:
-                found.append(record.id)
             tell(1)
-        return found
+            found += [] if record.is_intact else [record.id]
+    return found
 
 
 def back_up(path: Path, target: Path, tell: TellPages) -> int:

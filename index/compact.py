@@ -30,7 +30,6 @@ _QUERY_BITS: Final = 6
 """Of a query's coordinate. The error of rounding to them is a tenth of the error of a one-bit code."""
 _TILE: Final = 256
 _NUM_FIRST: Final = 1024
-_WORD_BYTES: Final = 8
 
 Bits = npt.NDArray[np.uint8]
 Read = Callable[[Sequence[int]], Sequence[bytes]]
@@ -41,7 +40,7 @@ class CompactGallery:
 
     def __init__(self, dim: int, table: RowTable, read: Read, stored: np.dtype[Any]) -> None:
         self._dim, self._table, self._read, self._stored = dim, table, read, stored
-        self._bits = np.zeros((_NUM_FIRST, -(-dim // (8 * _WORD_BYTES)) * _WORD_BYTES), np.uint8)
+        self._bits = np.zeros((_NUM_FIRST, -(-dim // 64) * 8), np.uint8)  # whole words
         self._factors = np.zeros(_NUM_FIRST, np.float32)
 
     @property
@@ -72,17 +71,13 @@ class CompactGallery:
         num_near = min(max(NEAR, _NEAR_EACH * k), len(rows))
         found = []
         for query, code in zip(queries, self._packed(queries > 0), strict=True):
-            likely = self._likely(query, rows[_nearest(code, bits, num_near)], k)
+            near = rows[_nearest(code, bits, num_near)]
+            estimates, errors = self._estimates(query, near)
+            order = np.argsort(-estimates, kind="stable")[: max(READ, _READ_EACH * k)]
+            worst = estimates[order[min(k, len(order)) - 1]]
+            likely = near[order[(estimates + DEVIATIONS * errors)[order] >= worst]]
             found.append(Candidates(likely, self._scores(query, likely), bound))
         return found
-
-    def _likely(self, query: Vectors, near: Rows, k: int) -> Rows:
-        """The rows of `near` that may be among the k best."""
-        estimates, errors = self._estimates(query, near)
-        order = np.argsort(-estimates, kind="stable")[: max(READ, _READ_EACH * k)]
-        worst = estimates[order[min(k, len(order)) - 1]]
-        likely: Rows = near[order[(estimates + DEVIATIONS * errors)[order] >= worst]]
-        return likely
 
     def _estimates(self, query: Vectors, rows: Rows) -> tuple[Vectors, Vectors]:
         """Estimates (n,) of the query's inner products with rows, and their standard deviations (n,).

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator
-from typing import Any, Final, Generic, Protocol, TypeVar
+from collections.abc import Iterator, Sized
+from typing import Any, Final, Generic, TypeVar
 
 import faiss
 import numpy as np
@@ -21,18 +21,11 @@ ROUNDING: Final = 1e-5
 """Bound on the difference of two float32 inner products of the same unit vectors, in whatever order they are added up."""
 
 
-class Block(Protocol):
-    """An array or a tensor (height, dim)."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, key: Any, /) -> Any: ...
-    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+Block = TypeVar("Block", bound=Sized)
+"""An array or a tensor (height, dim)."""
 
 
-BlockT = TypeVar("BlockT", bound=Block)
-
-
-class BlockGallery(ABC, Generic[BlockT]):
+class BlockGallery(ABC, Generic[Block]):
     """Rows in blocks that are never moved or copied; a removed row is replaced by the last one.
 
     A matrix product finds at least `least` candidates, and each is scored again by itself: what a matrix product gives for a
@@ -42,7 +35,7 @@ class BlockGallery(ABC, Generic[BlockT]):
 
     def __init__(self, rounding: float, least: int, scratch_bytes: int, num_copied: int) -> None:
         self._rounding, self._least, self._scratch_bytes, self._num_copied = rounding, least, scratch_bytes, num_copied
-        self._blocks: list[BlockT] = []
+        self._blocks: list[Any] = []
         self._starts: list[int] = []
 
     @property
@@ -89,12 +82,12 @@ class BlockGallery(ABC, Generic[BlockT]):
     def _capacity(self) -> int:
         return self._starts[-1] + len(self._blocks[-1]) if self._blocks else 0
 
-    def _find(self, row: int) -> tuple[BlockT, int]:
+    def _find(self, row: int) -> tuple[Any, int]:
         """The block of a row, and its place there."""
         number = bisect_right(self._starts, row) - 1
         return self._blocks[number], row - self._starts[number]
 
-    def _parts(self, rows: Rows, height: int) -> Iterator[BlockT]:
+    def _parts(self, rows: Rows, height: int) -> Iterator[Block]:
         """Matrices of up to `height` rows that together hold these rows, in order: views, or copies where there are gaps."""
         for start, block in zip(self._starts, self._blocks, strict=True):
             low, high = np.searchsorted(rows, (start, start + len(block)))
@@ -113,7 +106,7 @@ class BlockGallery(ABC, Generic[BlockT]):
         return scores
 
     @abstractmethod
-    def _new_block(self, capacity: int) -> BlockT:
+    def _new_block(self, capacity: int) -> Block:
         """A block to follow `capacity` rows."""
 
     @abstractmethod
@@ -121,11 +114,11 @@ class BlockGallery(ABC, Generic[BlockT]):
         """An array as the blocks and the other methods take it."""
 
     @abstractmethod
-    def _best(self, asked: Any, part: BlockT, k: int) -> tuple[Vectors, Rows]:
+    def _best(self, asked: Any, part: Block, k: int) -> tuple[Vectors, Rows]:
         """Inner products (m, k) of every query with its k best rows of a part, within `rounding`, and their places."""
 
     @abstractmethod
-    def _products(self, asked: Any, asking: Rows, block: BlockT, places: Rows) -> Vectors:
+    def _products(self, asked: Any, asking: Rows, block: Block, places: Rows) -> Vectors:
         """The inner products (n,) of the queries `asking` (n,) with rows of a block, each always added up in one order."""
 
 

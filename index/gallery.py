@@ -35,11 +35,7 @@ class Gallery(Protocol):
         """The smallest and the largest number of rows for which `fit` would change nothing."""
 
     def fit(self, num_rows: int) -> None:
-        """Allocates memory for that many rows, and frees what they do not need.
-
-        Raises:
-            DeviceProblem, MemoryError: there is not enough.
-        """
+        """Allocates memory for that many rows, and frees the rest. Raises DeviceProblem or MemoryError if it is short."""
 
     def set(self, row: int, vectors: Stored) -> None:
         """Writes vectors (n, dim) from `row` on, which is at most one behind the last row; for the errors see `fit`."""
@@ -48,11 +44,7 @@ class Gallery(Protocol):
         """Moves the last row into `hole`, and forgets the last row."""
 
     def nearest(self, queries: Vectors, k: int, rows: Rows) -> list[Candidates]:
-        """At least k nearest of these rows, or all, for every query (m, dim).
-
-        Raises:
-            DeviceProblem: the device has no memory left.
-        """
+        """At least k nearest of these rows, or all, for every query (m, dim). Raises DeviceProblem if memory is short."""
 
 
 class RowTable:
@@ -108,8 +100,7 @@ class RowTable:
 
     def labels(self, by_sequence: Mapping[int, str]) -> dict[int, str]:
         """Labels by sequence number as labels by row."""
-        found = ((row, by_sequence.get(sequence)) for row, sequence in enumerate(self.sequences.tolist()))
-        return {row: label for row, label in found if label is not None}
+        return {row: by_sequence[n] for row, n in enumerate(self.sequences.tolist()) if n in by_sequence}
 
 
 def is_dense(rows: Rows) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -10,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -23,7 +23,7 @@ from rankone.index.gallery import Gallery, RowTable, Vectors, check_device
 from rankone.index.items import Item, Reader, Readers, Record, record_of
 from rankone.index.search import SearchOptions
 from rankone.index.search_thread import Hits, Query, SearchThread
-from rankone.index.store import Delete, Effect, Put, Store
+from rankone.index.store import Change, Effect, Store
 from rankone.index.writer import Writer
 
 _TILE: Final = 256
@@ -34,16 +34,14 @@ class Index:
     """The items in a file, searched. Safe to call from any thread.
 
     One thread commits waiting changes, another answers searches. `submit`, `submit_delete` and `ask` return at once, all other
-    methods wait. `num_threads` of the processor search; `turn` is held while they do.
+    methods wait. `num_threads` of the processor search; `turn` is held while they do. Reads of items are `cancellable`.
 
     Raises:
         IndexDamaged: the file is not an index, or is damaged.
         IndexProblem: it cannot be opened, or not be searched on `device`.
     """
 
-    def __init__(
-        self, path: Path, num_threads: int = 1, turn: threading.Lock | None = None, device: Device = "cpu"
-    ) -> None:
+    def __init__(self, path: Path, num_threads: int = 1, turn: Lock | None = None, device: Device = "cpu") -> None:
         with ExitStack() as opened:
             self._store = Store(path)
             opened.callback(self._store.close)
@@ -56,9 +54,7 @@ class Index:
             sequence, self._damaged = _load(reader, self.spec, path, gallery, table)
             opened.pop_all()
         self._readers = Readers(path)
-        self._searching = SearchThread(
-            self.spec, reader, gallery, table, sequence, num_threads, turn or threading.Lock(), path.stem
-        )
+        self._searching = SearchThread(self.spec, reader, gallery, table, sequence, num_threads, turn or Lock())
         self._writer = Writer(self._store, self._reserve, self._publish, path.stem)
 
     def __len__(self) -> int:
@@ -90,7 +86,7 @@ class Index:
         item_id, count = Counter(item.id for item in items).most_common(1)[0]
         if count > 1:
             raise IndexConflict(f"the id {item_id!r} stands {count} times in this request")
-        return self._writer.submit(Put([record_of(item, self.spec) for item in items]))
+        return self._writer.submit(Change([record_of(item, self.spec) for item in items]))
 
     def put(self, items: Sequence[Item]) -> int:
         """Adds or replaces items, all or none; returns their last sequence number once they are on disk.
@@ -104,7 +100,7 @@ class Index:
 
     def submit_delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> Future[Effect]:
         """Removes the items with these ids and those that match the filter; done when that is on disk."""
-        return self._writer.submit(Delete(ids, where))
+        return self._writer.submit(Change(ids=ids, where=where))
 
     def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:
         """Removes items; returns their number once that is on disk. For the errors see `put`."""
@@ -125,7 +121,6 @@ class Index:
         Raises:
             UnknownItem: there is none.
             IndexDamaged: it is damaged on disk.
-            Cancelled: see `cancellable`.
         """
         return self._items([item_id])[0]
 
@@ -137,11 +132,7 @@ class Index:
         return found is not None and replace(found, thumbnail=None, checksum=b"") == replace(wanted, checksum=b"")
 
     def page(self, limit: int, after: int = 0, where: Filter | None = None) -> list[tuple[int, Item]]:
-        """Up to `limit` items after sequence number `after`, each with its number, in the order they were added.
-
-        Raises:
-            Cancelled: see `cancellable`.
-        """
+        """Up to `limit` items after sequence number `after`, each with its number, in the order they were added."""
         found: list[tuple[int, Item]] = []
         with self._readers.borrow() as reader:
             while len(found) < limit and (rows := reader.page(limit - len(found), after, where)):
@@ -186,12 +177,12 @@ class Index:
 def _gallery(spec: Spec, device: Device, table: RowTable, reader: Reader) -> Gallery:
     if spec.kind == "compact":
         return CompactGallery(spec.dim, table, reader.vectors, spec.stored)
-    if device == "cpu":
-        return ExactGallery(spec.dim)
-    check_device(device)
-    from rankone.index.gpu import GpuGallery  # torch, which a service on the CPU does without
+    if device == "cuda":
+        check_device(device)
+        from rankone.index.gpu import GpuGallery  # torch, which a service on the CPU does without
 
-    return GpuGallery(spec.dim, spec.stored)
+        return GpuGallery(spec.dim, spec.stored)
+    return ExactGallery(spec.dim)
 
 
 def _load(reader: Reader, spec: Spec, path: Path, gallery: Gallery, table: RowTable) -> tuple[int, set[str]]:

@@ -57,12 +57,10 @@ class Record:
     @property
     def is_intact(self) -> bool:
         """Whether the checksum matches. It does not cover types, so those are compared too."""
-        texts = (self.id, self.metadata, self.fingerprint, self.sha256 or "")
-        blobs = (self.vector, self.thumbnail or b"")
-        if not (all(isinstance(part, str) for part in texts) and all(isinstance(part, bytes) for part in blobs)):
-            return False
-        parts = (self.id, self.metadata, self.sha256, self.fingerprint, self.vector, self.thumbnail)
-        return self.checksum == _checksum(*parts)
+        texts = (self.id, self.metadata, self.sha256, self.fingerprint)
+        blobs = (self.vector, self.thumbnail)
+        has_types = {*map(type, texts)} <= {str, type(None)} and {*map(type, blobs)} <= {bytes, type(None)}
+        return has_types and self.checksum == _checksum(*texts, *blobs)
 
     def item(self, spec: Spec) -> Item:
         """The item that was added."""
@@ -100,7 +98,7 @@ class Reader:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._connection = open_reader(path)
 
     def close(self) -> None:
@@ -118,13 +116,13 @@ class Reader:
 
     def about(self) -> About:
         """The table `about`."""
-        return read_about(self._connection, self._path)
+        return read_about(self._connection, self.path)
 
     def check_file(self) -> None:
         """Checks every page of the file. Raises IndexDamaged if one is damaged."""
         found = [text for (text,) in self._fetch("PRAGMA integrity_check(5)")]
         if found != ["ok"]:
-            raise IndexDamaged(f"{self._path} is damaged: {'; '.join(found)}; restore it from a backup")
+            raise IndexDamaged(f"{self.path} is damaged: {'; '.join(found)}; restore it from a backup")
 
     def backup(self, path: Path, tell: Callable[[int, int], None]) -> None:
         """Copies the state that this reader sees to a new file. `tell` is called with the pages left and the pages in all.
@@ -198,14 +196,14 @@ class Reader:
             for row in self._connection.execute(query, parameters):  # noqa: UP028 - it would also close the cursor
                 yield row
         except sqlite3.DatabaseError as error:
-            raise as_problem(error, self._path) from error
+            raise as_problem(error, self.path) from error
 
 
 class Readers:
     """A pool of readers of one file, as many as are in use at once."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._idle: queue.SimpleQueue[Reader] = queue.SimpleQueue()
 
     @contextmanager
@@ -214,7 +212,7 @@ class Readers:
         try:
             reader = self._idle.get_nowait()
         except queue.Empty:
-            reader = Reader(self._path)
+            reader = Reader(self.path)
         try:
             yield reader
         finally:

@@ -85,9 +85,7 @@ def find_duplicates(path: Path, min_score: float, limit: int, tell: Tell) -> Dup
         best: list[tuple[float, str, str]] = []
         num_found = 0
         for number, first in enumerate(_tiles(reader, spec)):
-            for later, second in enumerate(_tiles(reader, spec)):
-                if later < number:
-                    continue
+            for later, second in islice(enumerate(_tiles(reader, spec)), number, None):
                 for pair in _near_pairs(first, second, min_score, is_same_tile=later == number):
                     if group.get(pair[1], -1) != group.get(pair[2], -2):
                         num_found += 1

@@ -9,20 +9,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
-from rankone.index.database import (
-    PARTIAL,
-    SUFFIX,
-    Device,
-    Spec,
-    create_file,
-    locked,
-    open_reader,
-    read_about,
-    wal_files,
-)
+from rankone.index.database import PARTIAL, SUFFIX, Device, Spec, create_file, locked, wal_files
 from rankone.index.errors import IndexConflict, IndexProblem, UnknownIndex
 from rankone.index.gallery import check_device
 from rankone.index.index import Index
+from rankone.index.items import Reader
 from rankone.model.files import sync
 
 DEFAULT: Final = "default"
@@ -186,10 +177,9 @@ class Indexes:
         return [name for name, spec in list(self._specs.items()) if spec.fingerprint == fingerprint]
 
     def _read_spec(self, name: str) -> None:
-        path = self._path(name)
         try:
-            with closing(open_reader(path)) as connection:
-                self._specs[name] = read_about(connection, path).spec
+            with closing(Reader(self._path(name))) as reader:
+                self._specs[name] = reader.about().spec
         except IndexProblem as problem:
             self._broken[name] = problem
 

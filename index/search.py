@@ -68,7 +68,7 @@ def _best(
         is_wanted = scores >= np.partition(scores, -num_wanted)[-num_wanted]
         rows, scores = rows[is_wanted], scores[is_wanted]
     ranked = [ScoredRow(row, ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
-    ranked.sort(key=lambda found: (-found.score, found.id))
+    ranked.sort(key=lambda scored: (-scored.score, scored.id))
     best, seen = list[ScoredRow](), set[str]()
     for candidate in ranked:
         if len(best) == options.k or candidate.score < options.min_score:

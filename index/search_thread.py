@@ -7,12 +7,12 @@ was asked, and a writer never waits for it.
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock, Thread
 from typing import Any, Final
 
 import faiss
@@ -69,15 +69,7 @@ class SearchThread:
     """
 
     def __init__(
-        self,
-        spec: Spec,
-        reader: Reader,
-        gallery: Gallery,
-        table: RowTable,
-        sequence: int,
-        num_threads: int,
-        turn: threading.Lock,
-        name: str,
+        self, spec: Spec, reader: Reader, gallery: Gallery, table: RowTable, sequence: int, num_threads: int, turn: Lock
     ) -> None:
         self._spec, self._reader, self._gallery, self._table = spec, reader, gallery, table
         self._sequence, self._num_threads, self._turn = sequence, num_threads, turn
@@ -86,7 +78,7 @@ class SearchThread:
         self._is_open = True
         self.problem: str | None = None
         """Why nothing is searched any more, if so."""
-        self._thread = threading.Thread(target=self._run, name=f"rankone-search-{name}", daemon=True)
+        self._thread = Thread(target=self._run, name=f"rankone-search-{reader.path.stem}", daemon=True)
         self._thread.start()
 
     def ask(self, query: Query) -> Future[Hits]:
@@ -97,11 +89,9 @@ class SearchThread:
         return future
 
     def reserve(self, count: int, ids: Collection[str]) -> None:
-        """Allocates memory for `count` items and those with these ids, so that nothing is stored that cannot be searched.
+        """Allocates memory for `count` items and those with these ids. Raises IndexFull if there is not enough.
 
-        Raises:
-            IndexFull: there is not enough.
-            IndexProblem: nothing is searched any more.
+        Called before items are stored, so that nothing is stored that cannot be searched.
         """
         fewest, most = self._gallery.span  # changes only when the writer, who calls this, asks for it
         if fewest <= count + len(ids) <= most:
@@ -166,18 +156,15 @@ class SearchThread:
             self._queue.close()
 
     def _answer_batch(self) -> None:
-        batch: list[Asked] = []
+        alike: dict[tuple[Filter | None, str | None], list[Asked]] = defaultdict(list)
         num_queries = 0
         while self._waiting and num_queries < _MAX_QUERIES:
-            query, future = asked = self._waiting.popleft()
+            query, future = self._waiting.popleft()
             if not future.cancelled():
-                batch.append(asked)
+                alike[query.where, query.group_by].append((query, future))
                 num_queries += len(query.vectors)
-        if not batch:
+        if not alike:
             return
-        alike: dict[tuple[Filter | None, str | None], list[Asked]] = defaultdict(list)
-        for asked in batch:
-            alike[asked[0].where, asked[0].group_by].append(asked)
         try:
             with self._reader.snapshot() as about:
                 while self._sequence < about.sequence and self.problem is None:  # committed, and about to be told
@@ -187,7 +174,8 @@ class SearchThread:
                 for (where, group_by), group in alike.items():
                     self._answer_alike(group, where, group_by)
         except Exception as error:
-            _fail(batch, error)
+            for group in alike.values():
+                _fail(group, error)
 
     def _answer_alike(self, group: Sequence[Asked], where: Filter | None, group_by: str | None) -> None:
         """Answers queries with the same filter together. If the filter is at fault, only they fail."""

@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from sqlite3 import DataError, IntegrityError, InterfaceError, ProgrammingError
+from typing import Final
 
 from rankone.index.database import closed_on_error, open_writer, read_about, write_about
 from rankone.index.errors import IndexFull, IndexProblem, IndexReadOnly
@@ -16,32 +17,17 @@ from rankone.index.items import Record
 
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """No room for pages, or for the index of the write-ahead log, which SQLite reports as an I/O error."""
-_FAULT_OF_ONE: Final = (
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
-    sqlite3.DataError,
-    ValueError,
-)
+_FAULT_OF_ONE: Final = (DataError, IntegrityError, InterfaceError, ProgrammingError, ValueError)
 """What SQLite raises about a value, as opposed to the disk."""
 
 
 @dataclass(frozen=True)
-class Put:
-    """Records to add, or to replace those with the same ids."""
+class Change:
+    """Removes the items with these ids and those that match the filter; stores records, in place of those with the same ids."""
 
-    records: Sequence[Record]
-
-
-@dataclass(frozen=True)
-class Delete:
-    """Items to remove: those with these ids, and those that match the filter."""
-
+    records: Sequence[Record] = field(default=(), repr=False)
     ids: Sequence[str] = ()
     where: Filter | None = None
-
-
-Change = Put | Delete
 
 
 @dataclass(frozen=True)
@@ -88,9 +74,8 @@ class Store:
             self._connection.execute("COMMIT")
         except BaseException as error:
             self.sequence, self.count = sequence, count
-            if self._connection.in_transaction:  # SQLite ends it itself after some errors
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # after some errors, SQLite has ended the transaction itself
+                self._connection.execute("ROLLBACK")
             raise self._as_problem(error) from error
         return effects
 
@@ -122,7 +107,7 @@ class Store:
         self._connection.execute("SAVEPOINT one")
         effect: Effect | Exception
         try:
-            effect = self._put(change.records) if isinstance(change, Put) else self._delete(change)
+            effect = self._make(change)
         except _FAULT_OF_ONE as error:
             self.sequence, self.count = sequence, count
             self._connection.execute("ROLLBACK TO one")
@@ -130,7 +115,13 @@ class Store:
         self._connection.execute("RELEASE one")
         return effect
 
-    def _put(self, records: Sequence[Record]) -> Effect:
+    def _make(self, change: Change) -> Effect:
+        ids, records = list(change.ids), change.records
+        if change.where is not None:
+            query = f"SELECT id FROM items WHERE {change.where.sql}"  # noqa: S608 - values are parameters
+            ids += [item_id for (item_id,) in self._connection.execute(query, change.where.parameters)]
+        removed = self._remove(ids)
+        self.sequence += bool(removed)
         self._remove(record.id for record in records)
         numbers = range(self.sequence + 1, self.sequence + 1 + len(records))
         rows = list(zip(numbers, records, strict=True))
@@ -141,16 +132,7 @@ class Store:
         self._connection.executemany("INSERT INTO thumbnails VALUES (?, ?)", thumbnails)
         self.sequence += len(records)
         self.count += len(records)
-        return Effect(self.sequence, (), numbers, records)
-
-    def _delete(self, change: Delete) -> Effect:
-        ids = list(change.ids)
-        if change.where is not None:
-            query = f"SELECT id FROM items WHERE {change.where.sql}"  # noqa: S608 - values are parameters
-            ids += [item_id for (item_id,) in self._connection.execute(query, change.where.parameters)]
-        removed = self._remove(ids)
-        self.sequence += bool(removed)
-        return Effect(self.sequence, removed)
+        return Effect(self.sequence, removed, numbers, records)
 
     def _remove(self, ids: Iterable[str]) -> list[str]:
         """Deletes the rows of these ids; returns the ids that existed."""
@@ -164,16 +146,17 @@ class Store:
         self.count -= len(removed)
         return removed
 
-    def _as_problem(self, error: Any) -> BaseException:
+    def _as_problem(self, error: BaseException) -> BaseException:
         """An error of SQLite as an IndexProblem; any other error as it is."""
         code = getattr(error, "sqlite_errorcode", None)
         if code is None:
-            return cast(BaseException, error)
+            return error
         if code in _FULL:
             return IndexFull("there is no room left on the disk; nothing of this request was stored")
         if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_ERROR):
             return IndexProblem(f"{self._path}: {error}; nothing of this request was stored")
+        name = getattr(error, "sqlite_errorname", code)
         return IndexReadOnly(
-            f"the disk failed ({error.sqlite_errorname}: {error}): searches go on, but nothing more is stored. Check the "
+            f"the disk failed ({name}: {error}): searches go on, but nothing more is stored. Check the "
             "disk, then start the service again"
         )

@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 
 from rankone.index.errors import IndexFull, IndexProblem, IndexReadOnly
 from rankone.index.items import Record
-from rankone.index.store import Change, Effect, Put, Store
+from rankone.index.store import Change, Effect, Store
 
 _MAX_RECORDS: Final = 4096
 """In one transaction, whose wait for the disk the requests share."""
@@ -53,6 +53,8 @@ class ClosableQueue(Generic[Message]):
 
 
 Waiting = tuple[Change, "Future[Effect]"]
+Reserve = Callable[[Sequence[Record]], None]
+Publish = Callable[[list[Effect]], None]
 
 
 class Writer:
@@ -62,13 +64,7 @@ class Writer:
     with the effects of a transaction when it is on disk, before it is acknowledged.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        reserve: Callable[[Sequence[Record]], None],
-        publish: Callable[[list[Effect]], None],
-        name: str,
-    ) -> None:
+    def __init__(self, store: Store, reserve: Reserve, publish: Publish, name: str) -> None:
         self._store, self._reserve, self._publish = store, reserve, publish
         self._queue = ClosableQueue[Waiting]()
         self._log_bytes = 0
@@ -96,6 +92,7 @@ class Writer:
             if group:
                 self._commit(group)
             if self._log_bytes > (_CHECKPOINT_BYTES if self._queue.empty() else _MAX_LOG_BYTES):
+                self._log_bytes = 0
                 self._checkpoint()
 
     def _next_group(self) -> tuple[list[Waiting], bool]:
@@ -112,14 +109,14 @@ class Writer:
             change, future = waiting
             if future.set_running_or_notify_cancel():
                 group.append(waiting)
-                num_records += len(change.records) if isinstance(change, Put) else len(change.ids) + 1
+                num_records += len(change.records) + len(change.ids) + 1
         return group, True
 
     def _commit(self, group: Sequence[Waiting]) -> None:
         try:
             if self.problem is not None:
                 raise IndexReadOnly(self.problem)
-            self._reserve([record for change, _ in group if isinstance(change, Put) for record in change.records])
+            self._reserve([record for change, _ in group for record in change.records])
             outcomes = self._store.commit([change for change, _ in group])
         except Exception as error:
             if isinstance(error, IndexFull) and len(group) > 1:
@@ -140,16 +137,14 @@ class Writer:
                 future.set_exception(outcome)
 
     def _checkpoint(self) -> None:
-        self._log_bytes = 0
-        if self.problem is None:
-            try:
+        try:
+            if self.problem is None:
                 self._store.checkpoint()
-            except Exception as error:  # of any kind: without this thread no request would be answered
-                self.problem = str(error) or repr(error)
+        except Exception as error:  # of any kind: without this thread no request would be answered
+            self.problem = str(error) or repr(error)
 
 
 def _num_bytes(change: Change) -> int:
     """Roughly what a change adds to the write-ahead log, whose pages have 4 KB."""
-    if isinstance(change, Put):
-        return sum(len(r.vector) + len(r.metadata) + len(r.thumbnail or b"") + 4096 for r in change.records)
-    return 4096 * (len(change.ids) + 1)
+    added = sum(len(r.vector) + len(r.metadata) + len(r.thumbnail or b"") + 4096 for r in change.records)
+    return added + 4096 * (len(change.ids) + 1)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rankone.index import Filter, Index, IndexFull, IndexProblem, IndexReadOnly, Item, compiled
-from rankone.index.store import Change, Delete, Effect, Store
+from rankone.index.store import Change, Effect, Store
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 
@@ -203,6 +203,6 @@ def test_after_an_error_of_another_kind_the_next_transaction_begins_anew(index: 
     """SQLite leaves this one open, with a change in it."""
     index.put([item("a")])
     with pytest.raises(IndexProblem, match="nothing of this request was stored"):
-        index._writer.submit(Delete(["a"], Filter("(no_such_column)"))).result(10)
+        index._writer.submit(Change(ids=["a"], where=Filter("(no_such_column)"))).result(10)
     assert index.put([item("b")]) == 2
     assert [found.id for _, found in index.page(10)] == ["a", "b"]
