@@ -179,9 +179,9 @@ def read_about(connection: sqlite3.Connection, path: Path) -> About:
     try:
         about: dict[str, str] = dict(connection.execute("SELECT key, value FROM about").fetchall())
         if (schema := int(about["schema"])) != SCHEMA:
+            reads = f"this version of rankone reads schema {SCHEMA} only"
             raise IndexProblem(
-                f"{path} has schema {schema}, and this version of rankone reads schema {SCHEMA} only: use the version "
-                "that wrote the file, or index the images again"
+                f"{path} has schema {schema}, and {reads}: index the images again, or use an older version"
             )
         dtype: Dtype = "float32" if about["dtype"] == "float32" else "float16"
         kind: Kind = "compact" if about["kind"] == "compact" else "exact"
@@ -190,9 +190,7 @@ def read_about(connection: sqlite3.Connection, path: Path) -> About:
     except sqlite3.DatabaseError as error:
         raise as_problem(error, path) from error
     except (ValueError, TypeError, KeyError) as error:  # UnicodeDecodeError too, from a damaged column name
-        raise IndexDamaged(
-            f"{path} cannot be used as an index, {error!r} in its settings; restore it from a backup"
-        ) from error
+        raise IndexDamaged(f"{path}: its table 'about' is damaged ({error!r}); restore it from a backup") from error
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -276,6 +274,6 @@ def _open(path: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Conn
             (found,) = connection.execute(f"PRAGMA {name}").fetchone()
             if found != value:
                 raise IndexProblem(
-                    f"{path}: SQLite runs with {name} = {found} and not {value}: a commit would not be durable"
+                    f"{path}: SQLite runs with {name} = {found} and not {value}: commits are not durable"
                 )
     return connection

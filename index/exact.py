@@ -129,12 +129,17 @@ class ExactGallery(BlockGallery[Vectors]):
         super().__init__(ROUNDING, 1, sys.maxsize, _TILE)  # faiss divides its work itself
         self._dim = dim
         self._height = max(1, _BLOCK_BYTES // (4 * dim * _TILE)) * _TILE
+        self._halves = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16)
 
     def _new_block(self, capacity: int) -> Vectors:  # noqa: ARG002 - all blocks are alike
         return np.empty((self._height, self._dim), np.float32)  # untouched pages take no memory
 
     def _on_device(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return array
+        if array.dtype != np.float16:
+            return array
+        floats = np.empty(array.shape, np.float32)
+        self._halves.sa_decode(np.ascontiguousarray(array).view(np.uint8), floats)  # by several threads, unlike NumPy
+        return floats
 
     def _best(self, asked: Vectors, part: Vectors, k: int) -> tuple[Vectors, Rows]:
         scores, places = faiss.knn(asked, part, k, metric=faiss.METRIC_INNER_PRODUCT)

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+import faiss
 import numpy as np
 
 from rankone.index.compact import CompactGallery
@@ -51,7 +52,7 @@ class Index:
             reader, table = Reader(path), RowTable()
             opened.callback(reader.close)
             gallery = _gallery(self.spec, self.device, table, reader)
-            sequence, self._damaged = _load(reader, self.spec, path, gallery, table)
+            sequence, self._damaged = _load(reader, self.spec, gallery, table, num_threads)
             opened.pop_all()
         self._readers = Readers(path)
         self._searching = SearchThread(self.spec, reader, gallery, table, sequence, num_threads, turn or Lock())
@@ -185,7 +186,7 @@ def _gallery(spec: Spec, device: Device, table: RowTable, reader: Reader) -> Gal
     return ExactGallery(spec.dim)
 
 
-def _load(reader: Reader, spec: Spec, path: Path, gallery: Gallery, table: RowTable) -> tuple[int, set[str]]:
+def _load(reader: Reader, spec: Spec, gallery: Gallery, table: RowTable, num_threads: int) -> tuple[int, set[str]]:
     """Reads every row into memory but those with a wrong checksum; returns the sequence number and the ids left out.
 
     Every page is checked first: in a damaged tree, rows can be missing without an error.
@@ -195,6 +196,8 @@ def _load(reader: Reader, spec: Spec, path: Path, gallery: Gallery, table: RowTa
         DeviceProblem: the device cannot hold the rows.
     """
     damaged, num_rows, number = set[str](), 0, 0
+    num_threads_before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(num_threads)  # holds for the calling thread alone
     try:
         with reader.snapshot() as about:
             reader.check_file()
@@ -210,9 +213,11 @@ def _load(reader: Reader, spec: Spec, path: Path, gallery: Gallery, table: RowTa
                 assert len(table) == start + len(vectors)  # ids are unique in a file whose pages are in order
                 gallery.set(start, np.frombuffer(b"".join(vectors), spec.stored).reshape(-1, spec.dim))
             if num_rows != reader.count() or number > about.sequence:
-                raise IndexDamaged(f"{path} is damaged: its items are not those it counts; restore it from a backup")
+                raise IndexDamaged(f"{reader.path}: its items are not those it counts; restore it from a backup")
     except (IndexDamaged, DeviceProblem):
         raise
     except IndexProblem as error:
-        raise IndexDamaged(f"{path} is damaged: {error}") from error
+        raise IndexDamaged(f"{reader.path} is damaged: {error}") from error
+    finally:
+        faiss.omp_set_num_threads(num_threads_before)
     return about.sequence, damaged

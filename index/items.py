@@ -203,7 +203,7 @@ class Readers:
     """A pool of readers of one file, as many as are in use at once."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._path = path
         self._idle: queue.SimpleQueue[Reader] = queue.SimpleQueue()
 
     @contextmanager
@@ -212,7 +212,7 @@ class Readers:
         try:
             reader = self._idle.get_nowait()
         except queue.Empty:
-            reader = Reader(self.path)
+            reader = Reader(self._path)
         try:
             yield reader
         finally:

@@ -23,6 +23,10 @@ class SearchOptions:
     exclude: frozenset[str] = field(default_factory=frozenset)
 
 
+Labels = Mapping[int, str]
+"""A label by row."""
+
+
 class ScoredRow(NamedTuple):
     """A row that a query found, with its cosine in [-1, 1]."""
 
@@ -37,7 +41,7 @@ def search(
     queries: Vectors,
     options: Sequence[SearchOptions],
     rows: Rows,
-    labels: Mapping[int, str] | None = None,
+    labels: Labels | None = None,
 ) -> list[list[ScoredRow]]:
     """The best of these rows for every query (m, dim), best first, ties by id; with labels, one row for each label.
 
@@ -59,9 +63,7 @@ def search(
     return answers
 
 
-def _best(
-    found: Candidates, ids: Sequence[str], options: SearchOptions, labels: Mapping[int, str] | None
-) -> list[ScoredRow]:
+def _best(found: Candidates, ids: Sequence[str], options: SearchOptions, labels: Labels | None) -> list[ScoredRow]:
     rows, scores = found.rows, np.clip(found.scores, -1, 1)
     num_wanted = options.k + len(options.exclude)
     if labels is None and num_wanted < len(rows):  # sort these alone, and any that tie with the last of them
