@@ -45,11 +45,7 @@ def require_intact(record: Record) -> Record:
 
 @contextmanager
 def reading(path: Path) -> Iterator[tuple[Reader, Spec]]:
-    """A reader of one state of the index, and the index's spec.
-
-    Raises:
-        IndexProblem: the file is not there, is damaged, or has another schema.
-    """
+    """A reader of one state of the index, and the index's spec. Raises IndexProblem if the file cannot be read."""
     with closing(Reader(require_exists(path))) as reader, reader.snapshot() as about:
         yield reader, about.spec
 

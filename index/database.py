@@ -52,8 +52,6 @@ CREATE TABLE items (
 CREATE TABLE vectors (sequence INTEGER PRIMARY KEY, vector BLOB NOT NULL);
 CREATE TABLE thumbnails (sequence INTEGER PRIMARY KEY, thumbnail BLOB NOT NULL);
 """
-_TIMEOUT_S: Final = 5.0
-_CHUNK_BYTES: Final = 1 << 20
 _OPERATIONS: Final = 100_000
 """SQLite's virtual machine runs so many operations, some milliseconds, between two checks for cancellation."""
 
@@ -131,11 +129,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def create_file(path: Path, spec: Spec) -> None:
-    """Makes the file of an empty index. It is complete and on disk when this returns.
-
-    Raises:
-        IndexProblem: it cannot be written.
-    """
+    """Makes the file of an empty index, on disk when this returns. Raises IndexProblem if it cannot be written."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         for leftover in (partial, *wal_files(partial), *wal_files(path)):
@@ -179,9 +173,9 @@ def read_about(connection: sqlite3.Connection, path: Path) -> About:
     try:
         about: dict[str, str] = dict(connection.execute("SELECT key, value FROM about").fetchall())
         if (schema := int(about["schema"])) != SCHEMA:
-            reads = f"this version of rankone reads schema {SCHEMA} only"
             raise IndexProblem(
-                f"{path} has schema {schema}, and {reads}: index the images again, or use an older version"
+                f"{path} has schema {schema}, and this version of rankone reads schema {SCHEMA} only: use the version that "
+                "wrote it, or index the images again"
             )
         dtype: Dtype = "float32" if about["dtype"] == "float32" else "float16"
         kind: Kind = "compact" if about["kind"] == "compact" else "exact"
@@ -249,7 +243,7 @@ def _rewrite_log(path: Path) -> None:
     """
     try:
         with wal_files(path)[0].open("r+b", buffering=0) as log:
-            while data := log.read(_CHUNK_BYTES):
+            while data := log.read(1 << 20):
                 log.seek(-len(data), os.SEEK_CUR)
                 log.write(data)
             os.fsync(log.fileno())
@@ -262,7 +256,7 @@ def _rewrite_log(path: Path) -> None:
 def _open(path: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Connection:
     try:
         uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
-        connection = sqlite3.connect(uri, _TIMEOUT_S, uri=True, check_same_thread=False, isolation_level=None)
+        connection = sqlite3.connect(uri, timeout=5, uri=True, check_same_thread=False, isolation_level=None)
     except sqlite3.Error as error:
         raise IndexProblem(f"{path} cannot be opened: {error}") from error
     connection.text_factory = partial(

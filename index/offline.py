@@ -46,9 +46,7 @@ class Duplicates:
 
 
 def measure_recall(path: Path, num_queries: int, k: int, tell: Tell) -> float:
-    """Recall@k of the index against exact search, for items drawn at random; written into the file.
-
-    An item's own hit does not count.
+    """Recall@k of the index against exact search, for items drawn at random without their own hits; written into the file.
 
     Raises:
         IndexProblem: another process uses the folder.

@@ -57,11 +57,7 @@ class Indexes:
             self._read_spec(path.stem)
 
     def acquire(self, fingerprint: str, dim: int) -> None:
-        """Opens the indexes of a model, until `release`; makes the index `default` if there is none.
-
-        Raises:
-            IndexProblem: it cannot be made.
-        """
+        """Opens the indexes of a model, until `release`. Makes the index `default` if there is none, or raises IndexProblem."""
         with self._opening:
             if DEFAULT not in self.names():
                 self.create(DEFAULT, Spec(fingerprint, dim))

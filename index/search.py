@@ -69,10 +69,10 @@ def _best(found: Candidates, ids: Sequence[str], options: SearchOptions, labels:
     if labels is None and num_wanted < len(rows):  # sort these alone, and any that tie with the last of them
         is_wanted = scores >= np.partition(scores, -num_wanted)[-num_wanted]
         rows, scores = rows[is_wanted], scores[is_wanted]
-    ranked = [ScoredRow(row, ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
-    ranked.sort(key=lambda scored: (-scored.score, scored.id))
+    ordered = [ScoredRow(row, ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
+    ordered.sort(key=lambda scored: (-scored.score, scored.id))
     best, seen = list[ScoredRow](), set[str]()
-    for candidate in ranked:
+    for candidate in ordered:
         if len(best) == options.k or candidate.score < options.min_score:
             break
         label = candidate.id if labels is None else labels[candidate.row]

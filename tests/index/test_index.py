@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 import sqlite3
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rankone.index import Index, IndexConflict, IndexDamaged, IndexFull, IndexProblem, Item, UnknownItem
+from rankone.index import Index, IndexConflict, IndexDamaged, IndexProblem, Item, UnknownItem
 from rankone.index.database import open_reader, open_writer
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
@@ -44,34 +43,6 @@ def test_equal_scores_are_ordered_by_id_and_lie_within_1(index: Index) -> None:
     assert all(-1 <= hit.score <= 1 for hit in hits)
     (opposite,) = index.search(-vector[None], 5)
     assert all(-1 <= hit.score <= 1 for hit in opposite)
-
-
-def test_any_sequence_of_changes_leaves_what_a_dictionary_would(path: Path) -> None:
-    """Puts, replacements, deletions and restarts at random, against a dict; rows and disk must both agree with it."""
-    draw = random.Random(0)
-    index, expected = Index(path), dict[str, Item]()
-    for turn in range(200):
-        if draw.random() < 0.5:
-            ids = [str(i) for i in draw.sample(range(60), draw.randint(1, 8))]
-            drawn = vectors(len(ids), turn)
-            new = [Item(item_id, vector, {"turn": turn}) for item_id, vector in zip(ids, drawn, strict=True)]
-            index.put(new)
-            expected |= {item.id: item for item in new}
-        elif draw.random() < 0.8:
-            ids = [str(i) for i in draw.sample(range(60), draw.randint(1, 8))]
-            assert index.delete(ids) == len(expected.keys() & set(ids))
-            for item_id in ids:
-                expected.pop(item_id, None)
-        else:
-            index.close()
-            index = Index(path)
-        assert len(index) == len(expected)
-        for item_id, item in draw.sample(sorted(expected.items()), min(3, len(expected))):
-            (hits,) = index.search(np.asarray(item.vector[None], np.float32), 60)
-            assert hits[0].id == item_id
-            assert hits[0].score == pytest.approx(1, abs=1e-3)
-            assert {hit.id for hit in hits} == expected.keys()
-            assert index.get(item_id).metadata == item.metadata
 
 
 def test_a_sequence_number_is_never_used_again(path: Path) -> None:
@@ -112,23 +83,6 @@ def test_a_reader_cannot_write(index: Index, path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.execute("DELETE FROM items")
     reader.close()
-
-
-def test_a_put_that_fails_on_disk_changes_nothing(index: Index, path: Path) -> None:
-    """A full disk, as SQLite itself reports it when the file may not grow any more."""
-    index.put(items(4))
-    connection = index._store._connection
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(IndexFull, match="nothing of this request was stored"):
-        index.put(items(2000, start=100))
-    assert len(index) == 4
-    assert len(index.page(100)) == 4
-    connection.execute("PRAGMA max_page_count = 1000000")
-    index.put(items(1, start=50))
-    assert len(index.search(vectors(1), 100)[0]) == 5
-    index.close()
-    assert len(Index(path)) == 5
 
 
 def test_a_put_that_fails_half_way_is_taken_back(index: Index) -> None:

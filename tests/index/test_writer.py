@@ -185,20 +185,6 @@ def test_a_closed_index_answers_nobody(index: Index) -> None:
         index.search(unit(1, DIM), 1)
 
 
-def test_rows_that_cannot_follow_the_disk_are_not_searched(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The item is on disk and says so; a search without it would be wrong, so there is none."""
-
-    def no_memory(*_: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr("rankone.index.exact.BlockGallery.set", no_memory)
-    assert index.put([item("a")]) == 1
-    with pytest.raises(IndexProblem, match="the search thread failed, start the service again: MemoryError"):
-        index.search(unit(1, DIM), 1)
-    assert "MemoryError" in str(index.problem)
-    assert index.get("a").id == "a"
-
-
 def test_after_an_error_of_another_kind_the_next_transaction_begins_anew(index: Index) -> None:
     """SQLite leaves this one open, with a change in it."""
     index.put([item("a")])

@@ -1,4 +1,4 @@
-"""Memory that is searched: what has no room there is refused before it is stored, and what is not needed is let go of."""
+"""Memory that is searched: items that do not fit are refused before they are stored, and memory that is not needed is freed."""
 
 from __future__ import annotations
 
@@ -93,18 +93,21 @@ def test_memory_that_is_not_needed_is_let_go_of_with_the_next_write(index: Index
     assert found(index) == ["00", "15", "16", "17", "18", "19"]
 
 
-def test_an_index_that_is_not_searched_any_more_tells_who_waits(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of ours: questions that wait, questions that come, and what needs room."""
+def test_an_index_whose_rows_cannot_follow_the_disk_is_not_searched_and_tells_who_waits(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The item is on disk and is acknowledged; a search without it would be wrong, so there is none."""
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a fault")
 
     monkeypatch.setattr(ExactGallery, "set", fail)
-    index.put(items(0, 1))
+    assert index.put(items(0, 1)) == 1
     for _ in range(2):
         with pytest.raises(IndexProblem, match="the search thread failed, start the service again: ZeroDivisionError"):
             index.search(unit(1, DIM), 1)
-    assert index.problem is not None
+    assert "ZeroDivisionError" in str(index.problem)
+    assert index.get("00").id == "00"
     with pytest.raises(IndexProblem, match="the search thread failed"):
         index.put(items(1, 10))
 
