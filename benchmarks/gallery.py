@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.phase1 import recipe_of
 from rankone.index import Index, Item, Spec
-from rankone.index.schema import Kind, make
+from rankone.index.database import Kind, create_file
 from rankone.training.data import load_photos
 from rankone.training.data.batches import batches
 
@@ -55,7 +55,7 @@ def noisy(
 
 def filled(path: Path, real: Vectors, rows: int, kind: Kind, noise: float = NOISE) -> tuple[Index, float]:
     """An index of so many rows, and the seconds from the first request to the last acknowledgement, vectors made before."""
-    make(path, Spec("0" * 64, real.shape[1], kind=kind))
+    create_file(path, Spec("0" * 64, real.shape[1], kind=kind))
     index = Index(path, torch.get_num_threads())
     seconds, waiting, number = 0.0, list[Future[object]](), 0
     for batch in noisy(real, rows, seed=0, batch=BATCH, noise=noise):

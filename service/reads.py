@@ -8,10 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
-from rankone.index import Index, Query
-from rankone.index.interest import GivenUp, read_until
-from rankone.index.searcher import Hits
-from rankone.service.errors import DeadlinePassed
+from rankone.index import cancellable
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -32,7 +29,7 @@ async def in_thread(
     is_cancelled = threading.Event()
 
     def run() -> Result:
-        with read_until(is_cancelled.is_set):
+        with cancellable(is_cancelled.is_set):
             return read(*arguments, **options)
 
     work = pool.submit(run)
@@ -46,15 +43,3 @@ async def in_thread(
             future.exception()
         raise
     return future.result()
-
-
-async def ask(target: Index, query: Query) -> Hits:
-    """The hits of a search; it is dropped if the request is cancelled before its turn.
-
-    Raises:
-        DeadlinePassed: the filter was still being evaluated at the deadline of the query.
-    """
-    try:
-        return await asyncio.wrap_future(target.ask(query))
-    except GivenUp:
-        raise DeadlinePassed("the filter could not be evaluated in the time that this request allows") from None

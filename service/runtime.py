@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from rankone.index import Indexes, Serving, serve
+from rankone.index import Index, Indexes
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Engine, load_engine
 from rankone.model.engine.memory import gpu_memory_bytes
@@ -39,8 +39,12 @@ class Runtime:
     pool: DecodePool
     batcher: Batcher
     inference: Inference
-    indexes: Serving
+    indexes: Indexes
     ending: AsyncExitStack
+
+    def index(self, name: str) -> Index:
+        """The index of that name; see `Indexes.open`. IndexConflict if it was made with another bundle."""
+        return self.indexes.open(name, self.bundle.fingerprint)
 
     def faults(self) -> list[str]:
         """What of it does not work at the moment; what has died is being replaced."""
@@ -94,10 +98,10 @@ async def _assemble(
     ending.push_async_callback(pool.close)
     await pool.start()
     admission = Admission(settings.max_queue, batcher.images_per_s)
-    view = await asyncio.to_thread(serve, indexes, bundle.fingerprint, bundle.manifest.dim)
-    ending.push_async_callback(asyncio.to_thread, view.close)
-    _watch(settings, metrics, engine, admission, view)
-    return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), view, ending)
+    await asyncio.to_thread(indexes.acquire, bundle.fingerprint, bundle.manifest.dim)
+    ending.push_async_callback(asyncio.to_thread, indexes.release, bundle.fingerprint)
+    _watch(settings, metrics, engine, admission, indexes)
+    return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), indexes, ending)
 
 
 def _load_engine(bundle: Bundle, settings: Settings) -> Engine:
@@ -113,9 +117,9 @@ def _load_engine(bundle: Bundle, settings: Settings) -> Engine:
     )
 
 
-def _watch(settings: Settings, metrics: Metrics, engine: Engine, admission: Admission, view: Serving) -> None:
+def _watch(settings: Settings, metrics: Metrics, engine: Engine, admission: Admission, indexes: Indexes) -> None:
     metrics.describe_engine(engine.name, engine.provider, engine.precision)
     metrics.watch_queue(lambda: admission.num_images)
     if settings.device == "cuda":
         metrics.watch_gpu_memory(gpu_memory_bytes)
-    metrics.watch_indexes(lambda: {name: view.count(name) for name in view.names()})
+    metrics.watch_indexes(lambda: {name: indexes.count(name) for name in indexes.names()})

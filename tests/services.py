@@ -20,7 +20,7 @@ import pytest
 from fastapi import FastAPI
 
 from rankone.client import Client
-from rankone.index import Indexes, serve
+from rankone.index import Indexes
 from rankone.model.bundle import Bundle
 from rankone.service.app import create_app
 from rankone.service.bundles import Models
@@ -56,9 +56,10 @@ async def serving(settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]
     """The app, ready, with settings and an index of its own, and the engine and workers that `loaded` has."""
     app = create_app(settings, fail)
     app.state.indexes = Indexes(settings.data)
-    view = serve(app.state.indexes, loaded.bundle.fingerprint, loaded.bundle.manifest.dim)
-    app.state.service.runtime = replace(loaded, settings=settings, indexes=view)
-    app.state.metrics.watch_indexes(lambda: {name: view.count(name) for name in view.names()})
+    indexes = app.state.indexes
+    indexes.acquire(loaded.bundle.fingerprint, loaded.bundle.manifest.dim)
+    app.state.service.runtime = replace(loaded, settings=settings, indexes=indexes)
+    app.state.metrics.watch_indexes(lambda: {name: indexes.count(name) for name in indexes.names()})
     app.state.models = Models(settings, app.state.service, app.state.metrics, app.state.indexes)
     yield app
     app.state.indexes.close()

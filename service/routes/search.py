@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -10,10 +11,9 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, model_validator
 
 from rankone import index as indexing
-from rankone.index import DEFAULT, Index, Vectors, Wish
+from rankone.index import DEFAULT, Index, SearchOptions, Vectors
 from rankone.service.errors import Problem
-from rankone.service.observe.context import current
-from rankone.service.reads import LOOKUPS, ask, in_thread
+from rankone.service.reads import LOOKUPS, in_thread
 from rankone.service.routes.additions import ItemId, Vector
 from rankone.service.routes.checks import as_vectors
 from rankone.service.routes.items import MetadataFilter
@@ -115,8 +115,7 @@ async def search_index(
     where = None if asked.filter is None else indexing.compiled(asked.filter)
     group_by = None if asked.group_by is None else indexing.path_of(asked.group_by)
     vectors = await _query_vectors(asked, target, runtime)
-    wishes, deadline = _wishes(asked, len(vectors)), current().deadline
-    return await _answer(target, indexing.Query(vectors, wishes, where, group_by, deadline))
+    return await _answer(target, indexing.Query(vectors, _options(asked, len(vectors)), where, group_by))
 
 
 async def _search_images(request: Request, runtime: Runtime, index: str, k: int) -> Response:
@@ -124,7 +123,7 @@ async def _search_images(request: Request, runtime: Runtime, index: str, k: int)
     _check_k(k, runtime)
     images = await read_images(request, runtime.settings.max_images)
     vectors = (await runtime.inference(images)).embedding
-    return await _answer(target, indexing.Query(vectors, [Wish(k)] * len(vectors)))
+    return await _answer(target, indexing.Query(vectors, [SearchOptions(k)] * len(vectors)))
 
 
 async def _query_vectors(asked: SearchIn, target: Index, runtime: Runtime) -> Vectors:
@@ -141,14 +140,14 @@ async def _query_vectors(asked: SearchIn, target: Index, runtime: Runtime) -> Ve
     return await in_thread(LOOKUPS, target.direction, asked.positive, asked.negative)
 
 
-def _wishes(asked: SearchIn, count: int) -> list[Wish]:
+def _options(asked: SearchIn, count: int) -> list[SearchOptions]:
     """What each query is to be answered with; examples are never hits of their own query."""
     least = -np.inf if asked.min_score is None else asked.min_score
     if asked.positive:
-        return [Wish(asked.k, least, frozenset((*asked.positive, *asked.negative)))]
+        return [SearchOptions(asked.k, least, frozenset((*asked.positive, *asked.negative)))]
     if asked.ids is not None and asked.exclude_self:
-        return [Wish(asked.k, least, frozenset((item_id,))) for item_id in asked.ids]
-    return [Wish(asked.k, least)] * count
+        return [SearchOptions(asked.k, least, frozenset((item_id,))) for item_id in asked.ids]
+    return [SearchOptions(asked.k, least)] * count
 
 
 def _check_k(k: int, runtime: Runtime) -> None:
@@ -157,8 +156,9 @@ def _check_k(k: int, runtime: Runtime) -> None:
 
 
 async def _index(name: str, runtime: Runtime) -> Index:
-    return await anyio.to_thread.run_sync(runtime.indexes.__getitem__, name)
+    return await anyio.to_thread.run_sync(runtime.index, name)
 
 
 async def _answer(target: Index, query: indexing.Query) -> Response:
-    return await json_response({"results": await ask(target, query), "kind": target.spec.kind})
+    hits = await asyncio.wrap_future(target.ask(query))
+    return await json_response({"results": hits, "kind": target.spec.kind})

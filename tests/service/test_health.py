@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from rankone.index import Indexes, serve
+from rankone.index import Indexes
 from rankone.model.bundle import Bundle, BundleError
 from rankone.service.app import create_app
 from rankone.service.routes.health import first_installed
@@ -51,7 +51,7 @@ async def test_the_lifespan_loads_the_bundle_and_ends_all_of_it(settings: Settin
     assert app.state.service.runtime is None
     assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))
     again = Indexes(settings.data)  # the folder has been let go of
-    assert serve(again, runtime.bundle.fingerprint, runtime.bundle.manifest.dim).count("default") == 0
+    assert again.open("default", runtime.bundle.fingerprint).problem is None
     again.close()
 
 

@@ -14,7 +14,6 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from rankone.index import serve
 from rankone.service.errors import Problem
 from rankone.service.routes.checks import check_metadata
 from rankone.service.runtime import Runtime
@@ -287,8 +286,8 @@ async def test_an_index_of_another_bundle_is_refused_and_left_alone(
 ) -> None:
     await add(http, images[:1], ["a"])
     runtime = app.state.service.runtime
-    ours, others = runtime.indexes, serve(runtime.indexes.indexes, "f" * 64, 10_000)
-    object.__setattr__(runtime, "indexes", others)
+    ours = runtime.bundle
+    object.__setattr__(runtime, "bundle", ours.model_copy(update={"fingerprint": "f" * 64}))
     for response in (
         await http.post("/search", files=multipart(images[:1])),
         await http.post(ITEMS, files=multipart(images[:1])),
@@ -299,5 +298,5 @@ async def test_an_index_of_another_bundle_is_refused_and_left_alone(
         assert f"{'f' * 16} is being served" in response.json()["detail"]
     assert (await http.get("/indexes")).json()["indexes"][0]["count"] is None
     assert (await http.post("/embed", files=multipart(images[:1]))).status_code == 200
-    object.__setattr__(runtime, "indexes", ours)
+    object.__setattr__(runtime, "bundle", ours)
     assert (await http.get("/indexes/default")).json()["count"] == 1

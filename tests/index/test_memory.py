@@ -1,4 +1,4 @@
-"""Memory that is searched: what has no room there is refused before it is stored, and what is not needed is let go of."""
+"""Memory that is searched: items that do not fit are refused before they are stored, and memory that is not needed is freed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from rankone.index import (
     IndexReadOnly,
     Item,
     Query,
-    Wish,
-    matrix,
+    SearchOptions,
+    exact,
 )
-from rankone.index.matrix import Matrix
+from rankone.index.exact import ExactGallery
 from rankone.index.store import Effect
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
@@ -35,16 +35,16 @@ ROWS = 24
 @pytest.fixture
 def path(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of an index that takes memory for 8 rows at a time."""
-    monkeypatch.setattr(matrix, "_TILE", 8)
-    monkeypatch.setattr(matrix, "_BLOCK_BYTES", 1)
-    fit = Matrix.fit
+    monkeypatch.setattr(exact, "_TILE", 8)
+    monkeypatch.setattr(exact, "_BLOCK_BYTES", 1)
+    fit = ExactGallery.fit
 
-    def limited(self: Matrix, rows: int) -> None:
+    def limited(self: ExactGallery, rows: int) -> None:
         if rows > ROWS:
             raise DeviceProblem(f"there is no memory for {rows} rows")
         fit(self, rows)
 
-    monkeypatch.setattr(Matrix, "fit", limited)
+    monkeypatch.setattr(ExactGallery, "fit", limited)
     return path
 
 
@@ -86,25 +86,28 @@ def test_of_several_that_wait_those_are_stored_that_have_room(index: Index) -> N
 
 def test_memory_that_is_not_needed_is_let_go_of_with_the_next_write(index: Index) -> None:
     index.put(items(0, 20))
-    assert index._searcher._gallery.span == (17, 24)
+    assert index._searching._gallery.span == (17, 24)
     index.delete([item.id for item in items(0, 15)])
     index.put(items(0, 1))
-    assert index._searcher._gallery.span == (1, 8)
+    assert index._searching._gallery.span == (1, 8)
     assert found(index) == ["00", "15", "16", "17", "18", "19"]
 
 
-def test_an_index_that_is_not_searched_any_more_tells_who_waits(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of ours: questions that wait, questions that come, and what needs room."""
+def test_an_index_whose_rows_cannot_follow_the_disk_is_not_searched_and_tells_who_waits(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The item is on disk and is acknowledged; a search without it would be wrong, so there is none."""
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr(Matrix, "set", fail)
-    index.put(items(0, 1))
+    monkeypatch.setattr(ExactGallery, "set", fail)
+    assert index.put(items(0, 1)) == 1
     for _ in range(2):
         with pytest.raises(IndexProblem, match="the search thread failed, start the service again: ZeroDivisionError"):
             index.search(unit(1, DIM), 1)
-    assert index.problem is not None
+    assert "ZeroDivisionError" in str(index.problem)
+    assert index.get("00").id == "00"
     with pytest.raises(IndexProblem, match="the search thread failed"):
         index.put(items(1, 10))
 
@@ -121,12 +124,12 @@ def test_nor_is_a_question_lost_that_waits_for_the_change(index: Index, monkeypa
         assert go_on.wait(10)
         publish(effects)
 
-    monkeypatch.setattr(Matrix, "set", fail)
+    monkeypatch.setattr(ExactGallery, "set", fail)
     monkeypatch.setattr(index._writer, "_publish", late)
     index.submit(items(0, 1))
     until(lambda: len(index.page(1)) == 1)
-    answer = index.ask(Query(unit(1, DIM), [Wish(1)]))
-    until(index._searcher._inbox.empty)
+    answer = index.ask(Query(unit(1, DIM), [SearchOptions(1)]))
+    until(index._searching._queue.empty)
     go_on.set()
     with pytest.raises(IndexProblem, match="the search thread failed"):
         answer.result(10)
