@@ -13,8 +13,8 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 from rankone.index.interest import GivenUp, read_until
-from rankone.service.batching.job import DeadlinePassed
 from rankone.service.context import ClientGone, current
+from rankone.service.inference.job import DeadlinePassed
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from rankone.service.batching.job import DeadlinePassed, Job
 from rankone.service.context import ClientGone, RequestContext
+from rankone.service.inference.job import DeadlinePassed, Job
 
 _MOMENT_S: Final = 0.1
 _TOO_LATE: Final = "the answer was not there in the time that this request allows"

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rankone.model.bundle import Bundle
-from rankone.model.engine.answer import check_answer
 from rankone.model.engine.base import (
     Device,
     Engine,
@@ -20,7 +19,7 @@ from rankone.model.engine.base import (
     Precision,
     UnusableNetwork,
 )
-from rankone.model.engine.precision import check_precision
+from rankone.model.engine.check import check_answer, check_precision
 from rankone.model.errors import RankoneError
 
 
@@ -128,4 +127,20 @@ def _check_torch(name: EngineName) -> None:
         raise EngineError(f"{needs} needs torch: install it, or set {instead}") from error
 
 
-__all__ = ["Engine", "EngineError", "EngineOutOfMemory", "Outputs", "UnusableNetwork", "load_engine"]
+def gpu_memory_bytes() -> int:
+    """GPU memory in use, by this process and all others. Every engine on a GPU has torch installed beside it."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+__all__ = [
+    "Engine",
+    "EngineError",
+    "EngineOutOfMemory",
+    "Outputs",
+    "UnusableNetwork",
+    "gpu_memory_bytes",
+    "load_engine",
+]

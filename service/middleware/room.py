@@ -6,8 +6,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rankone.service.batching.admission import QueueFull
 from rankone.service.context import current
+from rankone.service.inference.admission import QueueFull
 from rankone.service.routes.problems import busy, problem_response
 from rankone.service.runtime import Runtime
 

@@ -18,10 +18,10 @@ from rankone.model.bundle import BundleError
 from rankone.model.engine import EngineError, EngineOutOfMemory
 from rankone.model.errors import RankoneError
 from rankone.model.preprocessing import ImageTooLarge, UnsupportedImageType
-from rankone.service.batching.admission import QueueFull
-from rankone.service.batching.job import DeadlinePassed
 from rankone.service.bundles import LoadConflict, UnknownModel
 from rankone.service.context import ClientGone
+from rankone.service.inference.admission import QueueFull
+from rankone.service.inference.job import DeadlinePassed
 from rankone.service.rejections import InputsRejected, InvalidVector
 
 MEDIA_TYPE: Final = "application/problem+json"

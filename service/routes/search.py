@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query, Request, Response
 from rankone import index as indexing
 from rankone.index import DEFAULT, Index, Vectors, Wish
 from rankone.index.interest import GivenUp
-from rankone.service.batching.job import DeadlinePassed
 from rankone.service.context import current
+from rankone.service.inference.job import DeadlinePassed
 from rankone.service.reads import LOOKUPS
 from rankone.service.routes.openapi import IMAGE_BODY, PROBLEMS, SEARCH_BODY
 from rankone.service.routes.problems import Problem

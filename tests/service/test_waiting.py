@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message
 
-from rankone.service.batching.job import DeadlinePassed, Job
 from rankone.service.context import ClientGone, RequestContext
+from rankone.service.inference.job import DeadlinePassed, Job
 from rankone.service.waiting import Waiting
 
 pytestmark = pytest.mark.anyio

@@ -19,7 +19,7 @@ import torch
 from rankone.model.bundle import MANIFEST, PROGRAM, Bundle, open_bundle
 from rankone.model.engine import Engine, EngineError, Outputs, _check, load_engine
 from rankone.model.engine.base import EngineName, Precision
-from rankone.model.engine.precision import MIN_COSINE, check_precision, lowest_cosine, probe
+from rankone.model.engine.check import MIN_COSINE, check_precision, lowest_cosine, probe
 from tests.model.engine.conftest import Pixels
 
 NAMES: tuple[EngineName, ...] = get_args(EngineName)

@@ -22,11 +22,11 @@ from onnx import TensorProto
 from rankone.model.bundle import ONNX, TORCHSCRIPT, Bundle
 from rankone.model.engine import Engine, EngineError, EngineOutOfMemory, Outputs, load_engine
 from rankone.model.engine.base import EngineName, Options, Precision
+from rankone.model.engine.check import lowest_cosine
 from rankone.model.engine.export import export_engine
 from rankone.model.engine.lanes import Lane, Lanes, Step
 from rankone.model.engine.onnx_gpu import Binder, with_cache_of
 from rankone.model.engine.onnx_half import half_precision, in_backbone
-from rankone.model.engine.precision import lowest_cosine
 from rankone.model.engine.providers import CUDA, TENSORRT, check_providers, gpu_providers, open_session
 from rankone.model.engine.torchscript import check_no_tf32, torchscript_engine
 from tests.conftest import CLASSES

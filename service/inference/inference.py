@@ -1,4 +1,4 @@
-"""The way of an image through the service: admitted, decoded, batched, run, and back in its request's order."""
+"""What requests call: encoded images in, the network's outputs out."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rankone.model.engine import Outputs
-from rankone.service.batching.admission import Admission
-from rankone.service.batching.batcher import Batcher
-from rankone.service.batching.job import Job
 from rankone.service.context import current
-from rankone.service.decoding.pool import DecodePool
+from rankone.service.inference.admission import Admission
+from rankone.service.inference.batcher import Batcher
+from rankone.service.inference.decode_pool import DecodePool
+from rankone.service.inference.job import Job
 from rankone.service.waiting import Waiting
 
 
 @dataclass(frozen=True)
 class Inferred(Outputs):
-    """What the network says of some images, and a small JPEG of each where they are wanted."""
+    """The network's outputs for some images and, where they are wanted, their thumbnails."""
 
     thumbnails: Sequence[bytes | None]
 
 
 class Inference:
-    """The network as requests see it: encoded images in, outputs out."""
+    """Runs the images of requests through decoders and engine."""
 
-    def __init__(self, admission: Admission, pool: DecodePool, batcher: Batcher) -> None:
-        self._admission, self._pool, self._batcher = admission, pool, batcher
+    def __init__(self, admission: Admission, decoders: DecodePool, batcher: Batcher) -> None:
+        self._admission, self._decoders, self._batcher = admission, decoders, batcher
 
     def check_room(self) -> None:
-        """Looks whether one image more could be answered in time for the current request.
+        """Checks whether one more image could be answered before the current request's deadline.
 
         Raises:
             QueueFull: it could not.
@@ -36,11 +36,13 @@ class Inference:
         self._admission.check(1, current().left_s)
 
     async def __call__(self, images: Sequence[bytes], *, thumbnails: bool = False) -> Inferred:
-        """The outputs for the encoded images of the current request, in its order; each image is decoded once.
+        """The outputs for the encoded images of the current request, in its order.
+
+        When the calling task is cancelled, all work for these images is dropped.
 
         Raises:
-            QueueFull: too many images are in work already.
-            InputsRejected: images that cannot be used, every one at fault.
+            QueueFull: the service is too busy.
+            InputsRejected: names every image that cannot be used.
             DeadlinePassed: the answer would come too late.
             ClientGone: the client hung up.
             EngineError: the engine failed on a batch with images of this request.
@@ -48,15 +50,14 @@ class Inference:
         context = current()
         context.num_images += len(images)
         with self._admission.reserve(len(images), context.left_s):
-            job = Job(list(images), context.deadline, wants_thumbnails=thumbnails)
-            self._pool.submit(job)
+            job = Job(images, context.deadline, wants_thumbnails=thumbnails)
+            self._decoders.submit(job)
             try:
                 with Waiting(job, context):
                     outputs = await job.done
-            except BaseException:
-                self._pool.discard(job)
+            finally:
+                self._decoders.discard(job)
                 self._batcher.discard(job)
-                raise
         parts = job.parts
         context.parts |= {"decode": parts.decode, "queue": parts.queue, "engine": parts.engine}
         return Inferred(outputs.embedding, outputs.logits, [task.thumbnail for task in job.tasks])
