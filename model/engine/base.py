@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, ParamSpec, Protocol, TypeVar
@@ -14,6 +14,8 @@ import numpy.typing as npt
 from rankone.model.errors import RankoneError
 
 Images = npt.NDArray[np.float32]
+Batch = Images | Sequence[Images]
+"""Preprocessed images, float32 and C-contiguous: an array (n, 3, size, size), or n arrays (3, size, size)."""
 EngineName = Literal["onnx", "torchscript", "export"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
@@ -72,8 +74,8 @@ class Engine(Protocol):
     precision: Precision
     """Of the backbone."""
 
-    def run(self, images: Images) -> Outputs:
-        """Preprocessed images (n, 3, size, size) float32, C-contiguous, to their outputs, which no later run overwrites.
+    def run(self, images: Batch) -> Outputs:
+        """The outputs of a batch, which no later run overwrites.
 
         Raises:
             EngineOutOfMemory: the batch does not fit.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rankone.model.bundle import Manifest
-from rankone.model.engine.base import Images, Outputs
+from rankone.model.engine.base import Batch, Outputs
 
 _MAX_COPY_THREADS: Final = 4
 """Memory is no faster with more, and threads that wait for each other take cores from decoders."""
@@ -65,11 +65,12 @@ class BufferedRunner:
         self._host = self._remote = self._allocate(0, device)
         self._prepared: dict[int, tuple[Buffers, Buffers, Step]] = {}
 
-    def run(self, images: Images) -> Outputs:
+    def run(self, images: Batch) -> Outputs:
         """The outputs of a batch of any size, copied out of the buffers."""
         with torch.inference_mode(), self._on_stream():
             host, remote, step = self._buffers(len(images))
-            host.images.copy_(torch.from_numpy(images))  # with several threads, unlike NumPy's
+            for buffer, image in zip(host.images, images, strict=True):
+                buffer.copy_(torch.from_numpy(image))  # with several threads, unlike NumPy's
             remote.images.copy_(host.images, non_blocking=True)
             step()
             for here, there in zip(host.outputs, remote.outputs, strict=True):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnxruntime
 
-from rankone.model.engine.base import EngineError, Images, Options, Outputs, Precision, reports_out_of_memory
+from rankone.model.engine.base import Batch, EngineError, Options, Outputs, Precision, reports_out_of_memory
 
 _CPU: Final = "CPUExecutionProvider"
 _SPIN_US: Final = 100
@@ -33,8 +34,8 @@ class OnnxEngine:
         self.provider: str = self._session.get_providers()[0]
 
     @reports_out_of_memory
-    def run(self, images: Images) -> Outputs:
-        embedding, *logits = self._session.run(None, {"images": images})
+    def run(self, images: Batch) -> Outputs:
+        embedding, *logits = self._session.run(None, {"images": np.asarray(images)})
         return Outputs(embedding, logits[0] if logits else None)
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from onnx import ModelProto
 from torch import Tensor
 
 from rankone.model.bundle import ONNX, Bundle
-from rankone.model.engine.base import EngineError, Images, Options, Outputs, Precision, reports_out_of_memory
+from rankone.model.engine.base import Batch, EngineError, Options, Outputs, Precision, reports_out_of_memory
 from rankone.model.engine.buffers import BufferedRunner, Buffers, Step
 from rankone.model.engine.onnx_half import half_precision
 from rankone.model.engine.providers import open_session
@@ -44,7 +44,7 @@ class OnnxGpuEngine:
         self._runner = BufferedRunner(bundle.manifest, torch.device("cuda"), stream, options.threads, self._binder.bind)
 
     @reports_out_of_memory
-    def run(self, images: Images) -> Outputs:
+    def run(self, images: Batch) -> Outputs:
         return self._runner.run(images)
 
     def close(self) -> None:

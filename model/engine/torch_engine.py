@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rankone.model.bundle import Manifest
 from rankone.model.engine.base import (
+    Batch,
     EngineError,
     EngineName,
-    Images,
     Options,
     Outputs,
     Precision,
@@ -62,11 +63,11 @@ class TorchEngine:
             self._runner = BufferedRunner(manifest, torch.device("cuda"), stream, options.threads, self.prepare)
 
     @reports_out_of_memory
-    def run(self, images: Images) -> Outputs:
+    def run(self, images: Batch) -> Outputs:
         if self._runner is not None:
             return self._runner.run(images)
         with torch.inference_mode():
-            embedding, *logits = self._forward(torch.from_numpy(images))
+            embedding, *logits = self._forward(torch.from_numpy(np.asarray(images)))
         return Outputs(embedding.numpy(), logits[0].numpy() if logits else None)
 
     def close(self) -> None:

@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -28,20 +27,11 @@ _PAUSE_S: Final = 0.1
 """After a fault of ours, so that a fault that repeats does not fill the log."""
 
 
-@dataclass
-class _Batch:
-    tasks: list[Task]
-    pixels: Images
-
-
 class Batcher:
-    """Puts decoded images together and runs them. Its state changes on the event loop only.
-
-    Two loops: one copies the next batch out of its slots while the other runs the batch before. So a batch is put together
-    when the engine is free, or ahead of time when a full batch waits.
+    """Takes decoded images, runs them in batches, one batch at a time, and answers their jobs.
 
     Args:
-        engine: run in `thread`, one batch at a time.
+        engine: runs in `thread`.
         thread: the engine's.
         slots: where the pixels are.
         policy: the size of batches, and how long they wait.
@@ -60,17 +50,14 @@ class Batcher:
     ) -> None:
         self._engine, self._thread, self._slots = engine, thread, slots
         self._policy, self._latency, self._metrics = policy, latency, metrics
-        self._queue, self._changed = FairQueue(), asyncio.Event()
-        self._oldest_at = 0.0
-        """When the queue last became non-empty."""
-        self._next: asyncio.Queue[_Batch] = asyncio.Queue(maxsize=1)
+        self._queue = FairQueue()
         self._running_since: float | None = None
-        self._loops = [asyncio.create_task(self._repeat(step)) for step in (self._form_batch, self._run_batch)]
+        self._loop = asyncio.create_task(self._run_batches())
 
     @property
     def is_alive(self) -> bool:
-        """The engine's thread and both loops run."""
-        return self._thread.is_alive and not any(loop.done() for loop in self._loops)
+        """The engine's thread and the loop that feeds it run."""
+        return self._thread.is_alive and not self._loop.done()
 
     @property
     def running_s(self) -> float:
@@ -79,15 +66,11 @@ class Batcher:
 
     def put(self, task: Task) -> None:
         """Queues a decoded image, whose slot the batcher now owns."""
-        if self._queue.empty():
-            self._oldest_at = time.perf_counter()
         self._queue.put_nowait(task)
-        self._changed.set()
 
     def discard(self, job: Job) -> None:
         """Forgets the waiting images of a job."""
         self._release(self._queue.discard(job))
-        self._changed.set()
 
     def images_per_s(self) -> float:
         """Images that the engine can run in a second, in full batches."""
@@ -96,121 +79,89 @@ class Batcher:
 
     async def close(self) -> None:
         """Stops; waiting images are not run."""
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        self._loop.cancel()
+        await asyncio.gather(self._loop, return_exceptions=True)
 
-    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Repeats a step for ever, also after a fault of ours: otherwise no request would be answered any more."""
+    async def _run_batches(self) -> None:
         while True:
+            tasks = await self._collect()
             try:
-                await step()
+                if wanted := self._wanted(tasks):
+                    await self._run(wanted)
             except Exception as error:
                 self._metrics.count_death("batch")
                 logger.error("the batcher failed, and continues", exc_info=error)
                 await asyncio.sleep(_PAUSE_S)
+            finally:
+                self._release(tasks)
 
-    async def _form_batch(self) -> None:
-        while (wait_s := self._wait_s()) is None or wait_s > 0:
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await self._changed.wait()
-        if not (tasks := self._take()):
-            return
-        try:
-            pixels = await asyncio.to_thread(self._stacked, tasks)
-        except Exception as error:
-            self._fail(tasks, error)
-        else:
-            await self._next.put(_Batch(tasks, pixels))
-        finally:
-            self._release(tasks)
-
-    def _wait_s(self) -> float | None:
-        """Seconds until the next batch is due; None if something must change before."""
-        num_waiting = self._queue.qsize()
-        if not num_waiting or self._next.full():
-            return None
-        if num_waiting >= self._policy.max_batch:
-            return 0.0
-        if self._running_since is not None:
-            return None
-        return self._oldest_at + self._policy.window_s - time.perf_counter()
-
-    def _take(self) -> list[Task]:
-        """The images of the next batch. Jobs that it would answer too late fail, where others can have their places."""
-        max_batch = self._policy.max_batch
-        ends_at = time.perf_counter() + self._latency.predict(min(self._queue.qsize(), max_batch))
-        tasks: list[Task] = []
-        while not self._queue.empty() and len(tasks) < max_batch:
-            task = self._queue.get_nowait()
-            if task.job.deadline < ends_at and (tasks or not self._queue.empty()):
-                task.job.fail(DeadlinePassed("the engine cannot answer before this request's deadline"))
-            if task.job.wants_engine:
-                tasks.append(task)
-            else:
-                self._release([task])
+    async def _collect(self) -> list[Task]:
+        """Waits for an image; takes it and the others that wait, and those that come within its window, up to a full batch."""
+        tasks = [await self._queue.get()]
+        closes_in_s = tasks[0].decoded_at + self._policy.window_s - time.perf_counter()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(
+                closes_in_s
+            ):  # images that wait are taken without waiting, so also if it is over
+                while len(tasks) < self._policy.max_batch:
+                    tasks.append(await self._queue.get())
         return tasks
 
-    def _stacked(self, tasks: Sequence[Task]) -> Images:
-        """The pixels of these images, (n, 3, size, size), padded with zeros. Runs in a thread."""
-        pixels = np.zeros((self._policy.padded(len(tasks)), *self._slots.shape), np.float32)
-        for row, task in enumerate(tasks):
-            assert task.slot is not None
-            pixels[row] = self._slots[task.slot]
-        return pixels
+    def _wanted(self, tasks: Sequence[Task]) -> list[Task]:
+        """The images to run. Jobs that would be answered too late fail, if others can be answered sooner without them."""
+        ends_at = time.perf_counter() + self._latency.predict(len(tasks))
+        late = [task for task in tasks if task.job.deadline < ends_at]
+        if len(late) < len(tasks) or not self._queue.empty():
+            for task in late:
+                task.job.fail(DeadlinePassed("the engine cannot answer before this request's deadline"))
+        return [task for task in tasks if task.job.wants_engine]
+
+    async def _run(self, tasks: Sequence[Task]) -> None:
+        started_at = self._running_since = time.perf_counter()
+        try:
+            outputs = await self._outputs(tasks)
+            is_finite = finite_rows(outputs)
+            ended_at = time.perf_counter()
+            self._metrics.observe_batch(len(tasks), ended_at - started_at)
+            for row, task in enumerate(tasks):
+                logits = None if outputs.logits is None else outputs.logits[row]
+                if is_finite[row]:
+                    task.job.answer(task, outputs.embedding[row], logits, started_at, ended_at)
+                else:
+                    task.job.fail(EngineError("the network answered this image with NaN or infinity"))
+        except Exception as error:
+            logger.error("a batch of %d images failed", len(tasks), exc_info=error)
+            told = error if isinstance(error, EngineError) else EngineError("the engine failed on this batch of images")
+            for task in tasks:
+                task.job.fail(told)
+        finally:
+            self._running_since = None
+
+    async def _outputs(self, tasks: Sequence[Task]) -> Outputs:
+        """Runs a batch. One that is too large for the engine's memory is run as two halves."""
+        images = [self._pixels(task) for task in tasks]
+        images += images[:1] * (self._policy.padded(len(images)) - len(images))
+        started_at = time.perf_counter()
+        try:
+            outputs = await self._thread.run(self._engine.run, images)
+        except EngineOutOfMemory:
+            if len(images) == 1:
+                raise
+            logger.warning("out of memory with %d images; trying again with half of them at a time", len(images))
+        else:
+            self._latency.observe(len(images), time.perf_counter() - started_at)
+            return outputs
+        middle = len(images) // 2
+        halves = [await self._thread.run(self._engine.run, half) for half in (images[:middle], images[middle:])]
+        logits = [half.logits for half in halves if half.logits is not None]
+        return Outputs(np.concatenate([half.embedding for half in halves]), np.concatenate(logits) if logits else None)
+
+    def _pixels(self, task: Task) -> Images:
+        assert task.slot is not None
+        return self._slots[task.slot]
 
     def _release(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             assert task.slot is not None
             self._slots.release(task.slot)
             task.slot = None
-
-    async def _run_batch(self) -> None:
-        batch = await self._next.get()
-        self._running_since = time.perf_counter()
-        self._changed.set()
-        try:
-            if any(task.job.wants_engine for task in batch.tasks):  # their requests may have been cancelled meanwhile
-                await self._answer(batch)
-        except Exception as error:
-            self._fail(batch.tasks, error)
-        finally:
-            self._running_since = None
-            self._changed.set()
-
-    async def _answer(self, batch: _Batch) -> None:
-        started_at = time.perf_counter()
-        outputs = await self._outputs(batch.pixels)
-        ended_at = time.perf_counter()
-        self._metrics.observe_batch(len(batch.tasks), ended_at - started_at)
-        is_finite = finite_rows(outputs)
-        for row, task in enumerate(batch.tasks):
-            logits = None if outputs.logits is None else outputs.logits[row]
-            if is_finite[row]:
-                task.job.answer(task, outputs.embedding[row], logits, started_at, ended_at)
-            else:
-                task.job.fail(EngineError("the network answered this image with NaN or infinity"))
-
-    async def _outputs(self, pixels: Images) -> Outputs:
-        """Runs a batch. One that is too large for the engine's memory is run as two halves."""
-        started_at = time.perf_counter()
-        try:
-            outputs = await self._thread.run(self._engine.run, pixels)
-        except EngineOutOfMemory:
-            if len(pixels) == 1:
-                raise
-            logger.warning("out of memory with %d images; trying again with half of them at a time", len(pixels))
-        else:
-            self._latency.observe(len(pixels), time.perf_counter() - started_at)
-            return outputs
-        halves = [await self._thread.run(self._engine.run, half) for half in np.array_split(pixels, 2)]
-        logits = [half.logits for half in halves if half.logits is not None]
-        return Outputs(np.concatenate([half.embedding for half in halves]), np.concatenate(logits) if logits else None)
-
-    def _fail(self, tasks: Sequence[Task], error: Exception) -> None:
-        logger.error("a batch of %d images failed", len(tasks), exc_info=error)
-        told = error if isinstance(error, EngineError) else EngineError("the engine failed on this batch of images")
-        for task in tasks:
-            task.job.fail(told)

@@ -62,6 +62,11 @@ def test_a_batch_changes_nothing(engine: Engine, pixels: Pixels) -> None:
     assert lowest_cosine(engine.run(pixels[:3]).embedding, alone) >= 0.99999
 
 
+def test_a_list_of_images_is_a_batch(engine: Engine, pixels: Pixels) -> None:
+    found, expected = engine.run(list(pixels[:3])), engine.run(pixels[:3])
+    assert lowest_cosine(found.embedding, expected.embedding) >= 0.99999
+
+
 def test_answers_are_the_callers_own(engine: Engine, pixels: Pixels) -> None:
     first = engine.run(pixels[:2])
     kept = first.embedding.copy()

@@ -95,7 +95,7 @@ def test_torch_through_buffers(bundle: Bundle, pixels: Pixels, expected: Outputs
     runner = through_buffers(bundle, engine.prepare)
     for turn, size in enumerate((3, 1, 7, 3)):
         rows = slice(turn, turn + size)
-        same(runner.run(pixels[rows]), expected, rows, 0.999)
+        same(runner.run(list(pixels[rows])), expected, rows, 0.999)
 
 
 def test_buffers_are_prepared_once_and_keep_their_addresses(bundle: Bundle, pixels: Pixels) -> None:

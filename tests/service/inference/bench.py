@@ -7,8 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from rankone.model.engine import Outputs
-from rankone.model.engine.base import Images, Precision
+from rankone.model.engine.base import Batch, Images, Precision
 from rankone.service.inference.batcher import Batcher
 from rankone.service.inference.engine_thread import EngineThread
 from rankone.service.inference.job import Job, Task
@@ -31,7 +33,8 @@ class Gate:
         self.started, self.open = threading.Semaphore(0), threading.Semaphore(0)
         self.fault: Callable[[Images], BaseException | None] = lambda _: None
 
-    def run(self, images: Images) -> Outputs:
+    def run(self, batch: Batch) -> Outputs:
+        images = np.array(batch)
         self.batches.append(images)
         self.started.release()
         assert self.open.acquire(timeout=30)

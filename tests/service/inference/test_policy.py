@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rankone.model.engine import Engine, Outputs
-from rankone.model.engine.base import Images, Precision
+from rankone.model.engine.base import Batch, Images, Precision
 from rankone.service.inference.engine_thread import EngineThread
 from rankone.service.inference.policy import BatchPolicy, LatencyModel, warm_up
 from rankone.service.settings import Settings
@@ -64,7 +64,7 @@ class Counting:
     def __init__(self) -> None:
         self.sizes = list[int]()
 
-    def run(self, images: Images) -> Outputs:
+    def run(self, images: Batch) -> Outputs:
         self.sizes.append(len(images))
         return Outputs(np.zeros((len(images), 1), np.float32), None)
 
