@@ -96,15 +96,16 @@ class Batcher:
                 self._release(tasks)
 
     async def _collect(self) -> list[Task]:
-        """Waits for an image; takes it and the others that wait, and those that come within its window, up to a full batch."""
-        tasks = [await self._queue.get()]
-        closes_in_s = tasks[0].decoded_at + self._policy.window_s - time.perf_counter()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(
-                closes_in_s
-            ):  # images that wait are taken without waiting, so also if it is over
-                while len(tasks) < self._policy.max_batch:
-                    tasks.append(await self._queue.get())
+        """Waits for an image; takes it and the others that wait, or come within its window, up to a full batch."""
+        tasks, max_batch = [await self._queue.get()], self._policy.max_batch
+        if self._policy.window_s:
+            closes_in_s = tasks[0].decoded_at + self._policy.window_s - time.perf_counter()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(closes_in_s):
+                    while len(tasks) < max_batch:
+                        tasks.append(await self._queue.get())
+        while len(tasks) < max_batch and not self._queue.empty():
+            tasks.append(self._queue.get_nowait())
         return tasks
 
     def _wanted(self, tasks: Sequence[Task]) -> list[Task]:
