@@ -6,11 +6,13 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from rankone.index import Indexes, Serving, serve
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Engine, gpu_memory_bytes, load_engine
 from rankone.service.inference.admission import Admission
+from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.batcher import Batcher
 from rankone.service.inference.decode_pool import DecodePool
 from rankone.service.inference.decode_process import DecodeLimits
@@ -20,6 +22,8 @@ from rankone.service.inference.policy import warm_up
 from rankone.service.inference.slots import Slots
 from rankone.service.metrics import Metrics
 from rankone.service.settings import Settings
+
+_DECODERS_PAUSE_S: Final = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +82,12 @@ async def _assemble(
     latency = await warm_up(engine, thread, policy, shape)
     slots = Slots(2 * policy.max_batch + settings.workers, shape)
     ending.callback(slots.close)
-    batcher = Batcher(engine, thread, slots, policy, latency, metrics)
+    arbiter = CpuArbiter(_DECODERS_PAUSE_S if settings.device == "cpu" else 0.0)
+    batcher = Batcher(engine, thread, slots, policy, latency, arbiter, metrics)
     ending.push_async_callback(batcher.close)
     limits = DecodeLimits(settings.limits, settings.decode_memory_bytes, settings.decode_timeout_s)
-    pool = DecodePool(spec, slots, limits, settings.workers, batcher.put, partial(metrics.count_death, "decode"))
+    on_death = partial(metrics.count_death, "decode")
+    pool = DecodePool(spec, slots, limits, settings.workers, arbiter, batcher.put, on_death)
     ending.push_async_callback(pool.close)
     await pool.start()
     admission = Admission(settings.max_queue, batcher.images_per_s)

@@ -14,6 +14,7 @@ import numpy as np
 from rankone.model.engine import Engine, EngineError, EngineOutOfMemory, Outputs
 from rankone.model.engine.base import Images
 from rankone.model.engine.check import finite_rows
+from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.engine_thread import EngineThread
 from rankone.service.inference.job import DeadlinePassed, Job, Task
 from rankone.service.inference.policy import BatchPolicy, LatencyModel
@@ -23,6 +24,8 @@ from rankone.service.metrics import Metrics
 
 logger = logging.getLogger("rankone")
 
+_PATIENCE: Final = 0.2
+"""How long a batch waits for images that are being decoded on the engine's CPU, as a part of the time that it would take."""
 _PAUSE_S: Final = 0.1
 """After a fault of ours, so that a fault that repeats does not fill the log."""
 
@@ -36,6 +39,7 @@ class Batcher:
         slots: where the pixels are.
         policy: the size of batches, and how long they wait.
         latency: of the engine; learns from every batch.
+        arbiter: is told when a batch runs.
         metrics: counts batches and times the engine.
     """
 
@@ -46,10 +50,11 @@ class Batcher:
         slots: Slots,
         policy: BatchPolicy,
         latency: LatencyModel,
+        arbiter: CpuArbiter,
         metrics: Metrics,
     ) -> None:
         self._engine, self._thread, self._slots = engine, thread, slots
-        self._policy, self._latency, self._metrics = policy, latency, metrics
+        self._policy, self._latency, self._arbiter, self._metrics = policy, latency, arbiter, metrics
         self._queue = FairQueue()
         self._running_since: float | None = None
         self._loop = asyncio.create_task(self._run_batches())
@@ -96,16 +101,19 @@ class Batcher:
                 self._release(tasks)
 
     async def _collect(self) -> list[Task]:
-        """Waits for an image; takes it and the others that wait, or come within its window, up to a full batch."""
-        tasks, max_batch = [await self._queue.get()], self._policy.max_batch
-        if self._policy.window_s:
-            closes_in_s = tasks[0].decoded_at + self._policy.window_s - time.perf_counter()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(closes_in_s):
-                    while len(tasks) < max_batch:
-                        tasks.append(await self._queue.get())
-        while len(tasks) < max_batch and not self._queue.empty():
-            tasks.append(self._queue.get_nowait())
+        """Waits for an image; takes it with the others that wait, are being decoded, or come within the window."""
+        tasks = [await self._queue.get()]
+        await asyncio.sleep(0)  # lets the decoders begin that waited for the last batch to end
+        window_s, arbiter = self._policy.window_s, self._arbiter
+        left_s = tasks[0].decoded_at + window_s - time.perf_counter()
+        if arbiter.is_decoding:
+            left_s = max(left_s, _PATIENCE * self._latency.predict(1 + self._queue.qsize()))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(left_s):
+                while len(tasks) < self._policy.max_batch and (
+                    window_s or arbiter.is_decoding or not self._queue.empty()
+                ):
+                    tasks.append(await self._queue.get())
         return tasks
 
     def _wanted(self, tasks: Sequence[Task]) -> list[Task]:
@@ -120,7 +128,8 @@ class Batcher:
     async def _run(self, tasks: Sequence[Task]) -> None:
         started_at = self._running_since = time.perf_counter()
         try:
-            outputs = await self._outputs(tasks)
+            with self._arbiter.running():
+                outputs = await self._outputs(tasks)
             is_finite = finite_rows(outputs)
             ended_at = time.perf_counter()
             self._metrics.observe_batch(len(tasks), ended_at - started_at)

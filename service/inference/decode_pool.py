@@ -10,6 +10,7 @@ from typing import Final
 
 from rankone.model.errors import RankoneError
 from rankone.model.preprocessing import ImageRejected, Preprocessing
+from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess, WorkerDied
 from rankone.service.inference.job import Job, Task
 from rankone.service.inference.queue import FairQueue
@@ -35,6 +36,7 @@ class DecodePool:
         slots: where they are written.
         limits: of one image.
         num_workers: images decoded at once.
+        arbiter: says when an image may be begun.
         put: takes each decoded image whose job still wants it, with its slot.
         on_death: called for each worker that died.
     """
@@ -45,11 +47,12 @@ class DecodePool:
         slots: Slots,
         limits: DecodeLimits,
         num_workers: int,
+        arbiter: CpuArbiter,
         put: Callable[[Task], None],
         on_death: Callable[[], None],
     ) -> None:
         self._spec, self._slots, self._limits, self._num_workers = spec, slots, limits, num_workers
-        self._put, self._on_death = put, on_death
+        self._arbiter, self._put, self._on_death = arbiter, put, on_death
         self._queue = FairQueue()
         self._ready: set[DecodeProcess] = set()
         self._all_ready = asyncio.Event()
@@ -134,7 +137,7 @@ class DecodePool:
                 is_lent = False
                 try:
                     task = await self._queue.get()
-                    is_lent = not task.job.is_over and await self._decode(worker, task, slot)
+                    is_lent = await self._decode(worker, task, slot)
                 finally:
                     if not is_lent:
                         self._slots.release(slot)
@@ -143,7 +146,10 @@ class DecodePool:
         """Whether the image is now in the slot and on its way to the engine."""
         job = task.job
         try:
-            task.thumbnail = await worker.decode(task.data, slot, wants_thumbnail=job.wants_thumbnails)
+            async with self._arbiter.decoding():
+                if job.is_over:
+                    return False
+                task.thumbnail = await worker.decode(task.data, slot, wants_thumbnail=job.wants_thumbnails)
         except WorkerDied:
             self._queue.put_nowait(task)
             raise

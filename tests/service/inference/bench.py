@@ -11,6 +11,7 @@ import numpy as np
 
 from rankone.model.engine import Outputs
 from rankone.model.engine.base import Batch, Images, Precision
+from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.batcher import Batcher
 from rankone.service.inference.engine_thread import EngineThread
 from rankone.service.inference.job import Job, Task
@@ -51,11 +52,12 @@ class Bench:
     By its latency model, one image takes `image_s`, and each other one of its batch half of that.
     """
 
-    def __init__(self, policy: BatchPolicy, image_s: float = 0.1) -> None:
+    def __init__(self, policy: BatchPolicy, image_s: float = 0.1, pause_s: float = 0.0) -> None:
         self.num_deaths = 0
         self.engine, self.thread, self.slots = Gate(), EngineThread(self.bury), Slots(NUM_SLOTS, SHAPE)
         latency = LatencyModel((1, 2), (image_s, 1.5 * image_s))
-        self.batcher = Batcher(self.engine, self.thread, self.slots, policy, latency, Metrics())
+        self.arbiter = CpuArbiter(pause_s)
+        self.batcher = Batcher(self.engine, self.thread, self.slots, policy, latency, self.arbiter, Metrics())
 
     def bury(self) -> None:
         self.num_deaths += 1

@@ -25,6 +25,7 @@ from rankone.model.preprocessing import (
     preprocess,
 )
 from rankone.service.inference import decode_pool
+from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.decode_pool import DecodePool, DecodersFailed
 from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess, WorkerDied
 from rankone.service.inference.decode_worker import DONE, READY, REPLY
@@ -46,7 +47,8 @@ class Harness:
         self.decoded: dict[Task, np.ndarray] = {}
         self.holds_slots = False
         self.num_deaths, self.num_workers = 0, num_workers
-        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.take, self.bury)
+        self.arbiter = CpuArbiter(pause_s=60)
+        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.arbiter, self.take, self.bury)
 
     def take(self, task: Task) -> None:
         assert task.slot is not None
@@ -332,3 +334,15 @@ async def test_after_a_fault_of_ours_the_worker_is_replaced(caplog: pytest.LogCa
         harness.pool._put = take
         assert len(await harness.pixels(harness.submit([picture(2)]))) == 1
         assert "a fault of the service" in caplog.text
+
+
+async def test_no_image_is_begun_while_a_batch_runs_on_the_same_cpu() -> None:
+    async with running() as harness:
+        with harness.arbiter.running():
+            wanted, gone = harness.submit([picture(1)]), harness.submit([picture(2)])
+            await asyncio.sleep(0.1)
+            assert not harness.decoded
+            gone.done.cancel()
+        await harness.pixels(wanted)
+        await harness.pixels(harness.submit([picture(3)]))
+        assert len(harness.decoded) == 2, "nor is what was cancelled meanwhile"
