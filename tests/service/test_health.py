@@ -70,7 +70,7 @@ async def test_info_says_what_answers(http: httpx.AsyncClient, bundle: Bundle, s
     assert (info["engine"], info["provider"], info["device"]) == ("onnx", "CPUExecutionProvider", "cpu")
     assert (info["dim"], info["classes"]) == (10_000, ["brick", "coins", "grass", "retina"])
     assert info["limits"]["max_images"] == settings.max_images
-    assert (info["max_batch"], info["batch_of_waiting"]) == (3, "all")
+    assert info["max_batch"] == 3
     assert info["versions"]["onnxruntime-gpu"]
     assert info["preprocessing"]["size"] == 64
 

@@ -15,14 +15,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from rankone.index import Indexes
 from rankone.model.bundle import Bundle
 from rankone.model.engine import EngineOutOfMemory, Outputs
 from rankone.model.engine.base import Images
-from rankone.service.batching.admission import Admission
-from rankone.service.batching.latency import LatencyModel
-from rankone.service.inference import Inference
-from rankone.service.observe.metrics import Metrics
+from rankone.service.inference.admission import Admission
+from rankone.service.inference.inference import Inference
 from rankone.service.runtime import Runtime, load
 from rankone.service.settings import Settings
 from tests.services import client_of, exchange, multipart, serving
@@ -209,28 +206,3 @@ async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.001)
-
-
-@pytest.mark.parametrize(
-    ("max_batch", "words"),
-    [
-        (3, "a batch of 3 saves 0.0 % of its images' time: it has all of those that wait"),
-        (None, "a batch of 4 saves 0.0 % of its images' time: it has half of those that wait"),
-    ],
-)
-async def test_whoever_sets_max_batch_has_batches(
-    max_batch: int | None,
-    words: str,
-    bundle: Bundle,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """And the log says how it is, where a batch saves nothing."""
-    monkeypatch.setattr(LatencyModel, "gain", lambda *_: 0.0)
-    indexes = Indexes(settings.data)
-    with caplog.at_level("INFO", "rankone"):
-        runtime = await load(bundle, settings.model_copy(update={"max_batch": max_batch}), Metrics(), indexes)
-    await runtime.close()
-    indexes.close()
-    assert words in caplog.messages

@@ -15,7 +15,7 @@ from rankone.model import backbone
 from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
 from rankone.model.catalogue import composition
 from rankone.model.composition import compose
-from rankone.model.engine import Engine, load_engine
+from rankone.model.engine import Engine, Outputs, load_engine
 from rankone.model.network import Network, build_network
 from rankone.model.preprocessing import preprocess
 from rankone.training import pipeline
@@ -93,9 +93,9 @@ def test_forbidden_operators_are_found_also_in_functions(operator: str) -> None:
 
 @pytest.mark.parametrize("error", ["noise", "nan", "batch"])
 def test_an_export_that_differs_is_refused(pixels: npt.NDArray[np.float32], error: str) -> None:
-    expected = np.random.default_rng(0).standard_normal((len(pixels), 50))
+    expected = np.random.default_rng(0).standard_normal((len(pixels), 50), np.float32)
 
-    def forward(images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.floating], None]:
+    def run(images: npt.NDArray[np.float32]) -> Outputs:
         index = [int(np.flatnonzero((pixels == image).all((1, 2, 3)))[0]) for image in images]
         found = expected[index].copy()
         if error == "noise":
@@ -104,24 +104,24 @@ def test_an_export_that_differs_is_refused(pixels: npt.NDArray[np.float32], erro
             found[0, 0] = np.nan
         elif len(found) == 7:  # right for every batch size but one
             found[1] = found[0]
-        return found, None
+        return Outputs(found, None)
 
     with pytest.raises(ExportError, match="differs from the network"):
-        check_parity(forward, (expected, None), pixels)
+        check_parity(run, Outputs(expected, None), pixels)
 
 
 @pytest.mark.parametrize("error", ["scaled", "nan", "missing", "extra"])
 def test_logits_that_differ_are_refused(pixels: npt.NDArray[np.float32], error: str) -> None:
-    embedding, logits = np.ones((len(pixels), 5)), np.arange(3.0) * np.ones((len(pixels), 3))
+    embedding, logits = np.ones((len(pixels), 5), np.float32), np.ones((len(pixels), 3), np.float32)
     expected = None if error == "extra" else logits
-    answers = {"scaled": 1.01 * logits, "nan": np.nan * logits, "missing": None, "extra": logits}
+    factors = {"scaled": np.float32(1.01), "nan": np.float32(np.nan), "extra": np.float32(1)}
 
-    def forward(images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]:
-        found = answers[error]
-        return embedding[: len(images)], None if found is None else found[: len(images)]
+    def run(images: npt.NDArray[np.float32]) -> Outputs:
+        found = None if error == "missing" else factors[error] * logits[: len(images)]
+        return Outputs(embedding[: len(images)], found)
 
     with pytest.raises(ExportError, match="differs from the network"):
-        check_parity(forward, (embedding, expected), pixels)
+        check_parity(run, Outputs(embedding, expected), pixels)
 
 
 def test_weights_build_the_same_network_again(

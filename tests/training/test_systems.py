@@ -22,7 +22,7 @@ from rankone.model.projection import LowRank
 from rankone.training import pipeline
 from rankone.training.data import DataSet
 from rankone.training.export import ExportError, check_exportable, write_bundle
-from rankone.training.forms import onnx_forward
+from rankone.training.forms import FORMS
 from rankone.training.recipe import Phase, PoolingRecipe, Recipe
 from tests.conftest import RECIPE
 from tests.light import one_layer
@@ -80,11 +80,11 @@ def test_every_system_without_an_eigendecomposition_exports(
     )
     assert written.manifest.dim == network.pooling.out_dim
     assert compose(**written.manifest.pooling.parts) == SYSTEMS[system].composition
-    forward = onnx_forward(written.file(ONNX))
-    expected, _ = forward(pixels[:7])
+    run = FORMS[ONNX].load(written.file(ONNX))
+    expected = run(pixels[:7]).embedding
     assert np.allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-4)
     for _ in range(5):
-        assert np.allclose(forward(pixels[:7])[0], expected, atol=1e-6)
+        assert np.allclose(run(pixels[:7]).embedding, expected, atol=1e-6)
 
 
 def test_a_pooling_by_hand_exports(

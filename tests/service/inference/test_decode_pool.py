@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,14 +24,14 @@ from rankone.model.preprocessing import (
     UnsupportedImageType,
     preprocess,
 )
-from rankone.service.batching.job import Job, Task
-from rankone.service.batching.turns import Turns
-from rankone.service.decoding import pool as pools
-from rankone.service.decoding.pool import DecodePool, DecodersFailed
-from rankone.service.decoding.process import DecodeLimits, WorkerProcess
-from rankone.service.decoding.slots import Slots
-from rankone.service.decoding.worker import ANSWER, DONE, READY
-from rankone.service.errors import DeadlinePassed, InputsRejected
+from rankone.service.errors import InputsRejected
+from rankone.service.inference import decode_pool
+from rankone.service.inference.arbiter import CpuArbiter
+from rankone.service.inference.decode_pool import DecodePool, DecodersFailed
+from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess, WorkerDied
+from rankone.service.inference.decode_worker import DONE, READY, REPLY
+from rankone.service.inference.job import Job, Task
+from rankone.service.inference.slots import Slots
 
 pytestmark = pytest.mark.anyio
 
@@ -44,19 +45,23 @@ class Harness:
     def __init__(self, limits: DecodeLimits, num_workers: int, num_slots: int) -> None:
         self.slots = Slots(num_slots, (3, SPEC.size, SPEC.size))
         self.decoded: dict[Task, np.ndarray] = {}
-        self.arrived, self.turns = asyncio.Event(), Turns(pause_s=60, size=8)
         self.holds_slots = False
-        self.num_deaths = 0
-        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.turns, self.take, self.bury)
+        self.num_deaths, self.num_workers = 0, num_workers
+        self.arbiter = CpuArbiter(pause_s=60)
+        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.arbiter, self.take, self.bury)
 
     def take(self, task: Task) -> None:
+        assert task.slot is not None
         self.decoded[task] = self.slots[task.slot].copy()
         if not self.holds_slots:
             self.slots.release(task.slot)
-        self.arrived.set()
 
     def bury(self) -> None:
         self.num_deaths += 1
+
+    def stop_workers(self) -> None:
+        for pid in self.pool.pids:
+            os.kill(pid, signal.SIGSTOP)
 
     def submit(self, images: list[bytes], deadline_s: float = 60.0, *, wants_thumbnails: bool = False) -> Job:
         job = Job(images, time.perf_counter() + deadline_s, wants_thumbnails=wants_thumbnails)
@@ -104,7 +109,7 @@ async def test_workers_decode_as_preprocess_does(images: list[bytes]) -> None:
         found = await harness.pixels(harness.submit(images))
         for image, pixels in zip(images, found, strict=True):
             assert np.array_equal(pixels, preprocess(image, SPEC))
-        assert harness.slots.num_free == harness.slots.count
+        assert harness.slots.num_free == harness.slots.count - harness.num_workers, "each idle worker holds one"
 
 
 async def test_thumbnails_come_with_the_pixels_to_those_who_want_them() -> None:
@@ -140,80 +145,89 @@ async def test_every_image_at_fault_is_named_with_its_own_reason() -> None:
             await job.done
         kinds = {rejection.index: type(rejection.error) for rejection in rejected.value.rejections}
         assert kinds == {1: UnsupportedImageType, 2: UndecodableImage, 4: ImageTooLarge}
-        assert harness.slots.num_free == harness.slots.count
+        assert harness.slots.num_free == harness.slots.count - harness.num_workers, "each idle worker holds one"
 
 
-@pytest.mark.parametrize("is_stopped", [False, True])
-async def test_a_worker_killed_at_an_image_costs_that_image_and_is_replaced(is_stopped: bool) -> None:
-    """Killed while it works, or found to be too slow: what waits behind is decoded by the next one."""
-    limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=0.3 if is_stopped else 30)
+@pytest.mark.parametrize("is_too_slow", [False, True])
+async def test_an_image_that_kills_its_worker_is_refused_and_the_worker_replaced(is_too_slow: bool) -> None:
+    """Killed while it decodes, or because that takes too long; the next worker decodes what waits."""
+    limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=2 if is_too_slow else 30)
     async with running(limits) as harness:
         (pid,) = harness.pool.pids
-        os.kill(pid, signal.SIGSTOP)
+        (worker,) = harness.pool._ready
+        harness.stop_workers()
         unlucky, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
-        if not is_stopped:
+        await harness.until(lambda: worker._expected != set())
+        if not is_too_slow:
             os.kill(pid, signal.SIGKILL)
         index, error = await rejection_of(unlucky)
         assert index == 0
-        assert ("takes longer than 0.3 s" if is_stopped else "crashed") in str(error)
-        assert not harness.pool.is_alive
+        assert ("takes longer than 2 s" if is_too_slow else "crashed") in str(error)
         assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
         assert (harness.pool.is_alive, harness.num_deaths) == (True, 1)
         assert pid not in harness.pool.pids
 
 
-async def test_images_go_on_being_begun_while_a_worker_is_replaced() -> None:
-    async with running(num_workers=2) as harness:
-        harness.turns._size = 1
-        for pid in harness.pool.pids:
-            os.kill(pid, signal.SIGSTOP)
-        unlucky, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
-        (busy,) = [worker for worker in harness.pool._workers if worker._task is not None]
-        harness.pool._pause_s = 60
-        for pid in harness.pool.pids:
-            os.kill(pid, signal.SIGKILL if pid == busy.process.pid else signal.SIGCONT)
-        await rejection_of(unlucky)
-        await harness.pixels(behind)
-        assert len(harness.pool.pids) == 1
-
-
-async def test_a_worker_that_answers_as_its_time_is_up_gets_no_other_image() -> None:
+async def test_a_reply_that_comes_when_the_time_is_up_is_too_late() -> None:
     async with running() as harness:
-        (worker,) = harness.pool._workers
-        os.kill(worker.process.pid, signal.SIGSTOP)
-        in_time, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
-        worker._too_slow()
-        worker.data_received(ANSWER.pack(DONE, 0))
-        assert in_time.tasks[0] in harness.decoded
+        (worker,) = harness.pool._ready
+        harness.stop_workers()
+        late, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
+        await harness.until(lambda: worker._expected != set())
+        worker._kill("too slow")
+        worker.data_received(REPLY.pack(DONE, 0))
+        _, error = await rejection_of(late)
+        assert str(error) == "too slow"
         assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
 
 
+async def test_an_image_given_to_a_worker_that_has_just_died_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as harness:
+        (worker,) = harness.pool._ready
+        await worker.stop()
+        await worker.ended
+        with pytest.raises(WorkerDied):
+            await worker.decode(picture(), 0, wants_thumbnail=False)
+        await harness.until(lambda: harness.pool.is_alive)
+        decode, failures = DecodeProcess.decode, iter([WorkerDied()])
+
+        async def decode_or_fail(worker: DecodeProcess, *image: Any, **options: Any) -> bytes | None:
+            for failure in failures:
+                raise failure
+            return await decode(worker, *image, **options)
+
+        monkeypatch.setattr(DecodeProcess, "decode", decode_or_fail)
+        assert len(await harness.pixels(harness.submit([picture()]))) == 1
+        assert harness.num_deaths == 2
+
+
 @pytest.mark.parametrize(
-    "answer",
+    "reply",
     [
-        ANSWER.pack(READY, 0),
-        ANSWER.pack(9, 0),
-        ANSWER.pack(DONE, 0) + b"more",
-        ANSWER.pack(DONE, 0) * 2,
-        ANSWER.pack(DONE, 2**32 - 1),
+        REPLY.pack(READY, 0),
+        REPLY.pack(9, 0),
+        REPLY.pack(DONE, 0) + b"more",
+        REPLY.pack(DONE, 0) * 2,
+        REPLY.pack(DONE, 2**32 - 1),
     ],
 )
-async def test_a_worker_that_an_image_has_taken_over_is_replaced(answer: bytes) -> None:
+async def test_a_worker_that_an_image_has_taken_over_is_replaced(reply: bytes) -> None:
     async with running() as harness:
-        (worker,) = harness.pool._workers
-        os.kill(worker.process.pid, signal.SIGSTOP)
+        (worker,) = harness.pool._ready
+        harness.stop_workers()
         evil, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
-        worker.data_received(answer)
+        await harness.until(lambda: worker._expected != set())
+        worker.data_received(reply)
         _, error = await rejection_of(evil)
-        assert (type(error), str(error)) == (UndecodableImage, "the decoder answered as none does")
+        assert (type(error), str(error)) == (UndecodableImage, "the decoder sent an invalid reply")
         assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
 
 
 @pytest.mark.parametrize("outcome", [READY, DONE])
-async def test_nor_may_it_answer_what_nobody_asked(outcome: int) -> None:
+async def test_a_worker_that_replies_without_a_request_is_replaced(outcome: int) -> None:
     async with running() as harness:
-        (worker,) = harness.pool._workers
-        worker.data_received(ANSWER.pack(outcome, 0))
+        (worker,) = harness.pool._ready
+        worker.data_received(REPLY.pack(outcome, 0))
         await harness.until(lambda: harness.num_deaths == 1)
         assert len(await harness.pixels(harness.submit([picture(n) for n in range(3)]))) == 3
 
@@ -246,31 +260,30 @@ async def test_no_more_images_are_decoded_than_have_slots() -> None:
         await harness.until(lambda: len(harness.decoded) == 3)
         await asyncio.sleep(0.05)
         assert len(harness.decoded) == 3
-        harness.slots.release(job.tasks[0].slot)
+        slot = job.tasks[0].slot
+        assert slot is not None
+        harness.slots.release(slot)
         await harness.until(lambda: len(harness.decoded) == 4)
 
 
 async def test_work_that_nobody_waits_for_is_not_decoded() -> None:
+    """What waits is not begun; what is being decoded is dropped, and its slot is free again."""
     async with running() as harness:
-        (pid,) = harness.pool.pids
-        os.kill(pid, signal.SIGSTOP)
-        gone, late, fine = (
-            harness.submit([picture(1)] * 3),
-            harness.submit([picture(2)], 0.0),
-            harness.submit([picture(3)]),
-        )
+        (worker,) = harness.pool._ready
+        harness.stop_workers()
+        gone, fine = harness.submit([picture(1)] * 3), harness.submit([picture(3)])
+        await harness.until(lambda: worker._expected != set())
         gone.done.cancel()
         harness.pool.discard(gone)
-        os.kill(pid, signal.SIGCONT)
+        for pid in harness.pool.pids:
+            os.kill(pid, signal.SIGCONT)
         await harness.pixels(fine)
-        with pytest.raises(DeadlinePassed):
-            await late.done
         assert set(harness.decoded) == set(fine.tasks)
-        assert harness.slots.num_free == harness.slots.count
+        await harness.until(lambda: harness.slots.num_free == harness.slots.count - 1)
 
 
 async def test_workers_that_do_not_start_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "_START_S", 0.5)
+    monkeypatch.setattr(decode_pool, "_START_S", 0.5)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(DecodersFailed, match="did not start"):
         async with running():
@@ -279,15 +292,15 @@ async def test_workers_that_do_not_start_are_said(monkeypatch: pytest.MonkeyPatc
 
 async def test_a_worker_that_cannot_be_started_now_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     failures = iter([OSError("no more processes")] * 2)
-    start = WorkerProcess.start
+    start = DecodeProcess.start
 
-    async def start_or_fail(worker: WorkerProcess, spec: Preprocessing, slots: Slots) -> None:
+    async def start_or_fail(worker: DecodeProcess) -> None:
         for failure in failures:
             raise failure
-        await start(worker, spec, slots)
+        await start(worker)
 
     async with running() as harness:
-        monkeypatch.setattr(WorkerProcess, "start", start_or_fail)
+        monkeypatch.setattr(DecodeProcess, "start", start_or_fail)
         os.kill(harness.pool.pids[0], signal.SIGKILL)
         await harness.until(lambda: harness.num_deaths == 1)
         await harness.pixels(harness.submit([picture()]))
@@ -313,26 +326,23 @@ async def test_workers_end_with_the_pool_and_not_by_signals_of_the_terminal() ->
     assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))
 
 
-async def test_nothing_is_begun_while_the_engine_has_the_processor() -> None:
+async def test_after_a_fault_of_ours_the_worker_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
     async with running() as harness:
-        harness.turns.take()
-        job = harness.submit([picture()])
-        assert harness.slots.num_free == harness.slots.count, "no slot is lent to it"
-        harness.turns.give_back()
-        assert harness.slots.num_free == harness.slots.count - 1
-        assert len(await harness.pixels(job)) == 1
-
-
-async def test_what_is_being_decoded_is_counted_whatever_becomes_of_it() -> None:
-    """Decoded, refused, and lost with its worker; what waits is counted by itself."""
-    async with running() as harness:
-        (pid,) = harness.pool.pids
-        os.kill(pid, signal.SIGSTOP)
-        job = harness.submit([picture(), b"nothing", picture()])
-        assert (harness.turns.num_decoding(), harness.turns.num_queued()) == (1, 2)
-        os.kill(pid, signal.SIGKILL)
+        take, harness.pool._put = harness.pool._put, lambda _: 1 / 0  # type: ignore[assignment]
+        harness.submit([picture(1)])
         await harness.until(lambda: harness.num_deaths == 1)
-        assert harness.turns.num_decoding() == 0
-        with pytest.raises(InputsRejected):
-            await job.done
-        assert harness.turns.num_unrun == 0
+        harness.pool._put = take
+        assert len(await harness.pixels(harness.submit([picture(2)]))) == 1
+        assert "a fault of the service" in caplog.text
+
+
+async def test_no_image_is_begun_while_a_batch_runs_on_the_same_cpu() -> None:
+    async with running() as harness:
+        with harness.arbiter.running():
+            wanted, gone = harness.submit([picture(1)]), harness.submit([picture(2)])
+            await asyncio.sleep(0.1)
+            assert not harness.decoded
+            gone.done.cancel()
+        await harness.pixels(wanted)
+        await harness.pixels(harness.submit([picture(3)]))
+        assert len(harness.decoded) == 2, "nor is what was cancelled meanwhile"

@@ -1,4 +1,4 @@
-"""Who may come in: images are counted from before they are decoded until they are answered, and there is a most."""
+"""How many images may be in work, counted from before they are decoded until they are answered."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Final
 
 from rankone.service.errors import Problem
 
-_SURE: Final = 0.85
-"""Part of the time that a request allows in which it should be answered. A machine does not keep its speed, and what is
-dropped at its deadline has kept others from being in time."""
+_SAFETY: Final = 0.85
+"""The part of a request's time in which it must be expected to be answered. Speed varies, and a request that misses its
+deadline has used time that others needed."""
 
 
 class QueueFull(Problem):
-    """No room for the images of this request now; `retry_after_s` says when there may be."""
+    """The service is too busy for this request; `retry_after_s` says when to try again."""
 
     def __init__(self, reason: str, wait_s: float) -> None:
         retry_after_s = max(1, math.ceil(wait_s))
@@ -24,43 +24,44 @@ class QueueFull(Problem):
 
 
 class Admission:
-    """Counts images in work, at most `max_images`, and no more than can be answered in time.
+    """Admits images while there are at most `max_images` and they can be answered in time.
 
     Args:
         max_images: in work at once.
-        images_per_s: what the engine does.
+        images_per_s: measures how many images the service can answer in a second.
     """
 
     def __init__(self, max_images: int, images_per_s: Callable[[], float]) -> None:
         self._max_images, self._images_per_s = max_images, images_per_s
         self._requests: Counter[int] = Counter()
+        """Requests in work, by their number of images."""
         self.num_images = 0
 
     def check(self, num_images: int, time_left_s: float) -> None:
-        """Looks for room for the images of one request, to be answered within `time_left_s`.
+        """Checks whether a request of `num_images` can be answered within `time_left_s`.
 
         Raises:
-            QueueFull: there is none.
+            QueueFull: it cannot.
         """
         per_s = self._images_per_s()
         if self.num_images + num_images > self._max_images:
             raise QueueFull(
-                f"{self.num_images} images are waiting and {num_images} more would be over the {self._max_images} that may",
+                f"{self.num_images} images are in work, and {num_images} more would exceed the limit of {self._max_images}",
                 self.num_images / per_s,
             )
-        num_ahead, most_s = self._num_ahead(num_images), _SURE * time_left_s
+        num_ahead, limit_s = self._num_ahead(num_images), _SAFETY * time_left_s
         wait_s = (num_ahead + num_images) / per_s
-        if num_ahead and wait_s > most_s:  # where nothing waits, to come back later is of no use
+        if num_ahead and wait_s > limit_s:  # an idle service cannot do better later
             raise QueueFull(
-                f"with what waits it takes {wait_s:.1f} s, too much for what this request allows", wait_s - most_s
+                f"the answer would take {wait_s:.1f} s, too long for this request's timeout", wait_s - limit_s
             )
 
     @contextmanager
     def reserve(self, num_images: int, time_left_s: float) -> Iterator[None]:
-        """Keeps that room while the block runs.
+        """Counts these images while the block runs.
 
         Raises:
-            QueueFull: there is none; nothing was reserved.
+            QueueFull: see `check`; nothing was counted.
         """
         self.check(num_images, time_left_s)
         self._requests[num_images] += 1
@@ -72,5 +73,5 @@ class Admission:
             self._requests[num_images] -= 1
 
     def _num_ahead(self, num_images: int) -> int:
-        """Images that will be run before the last of a new request of `num_images`, as requests take turns."""
+        """Images that run before the last of a new request of `num_images`, as requests take turns."""
         return sum(count * min(size, num_images) for size, count in self._requests.items())

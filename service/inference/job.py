@@ -1,9 +1,10 @@
-"""The images of one request on their way, and what became of them."""
+"""The images of one request, and what becomes of them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from rankone.service.errors import InputsRejected, Rejection
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the time of one image went, in seconds: until it was decoded, until its batch began, and its batch's run."""
+    """Where the time of one image went, in seconds: until it was decoded, waiting for its batch, and in the engine."""
 
     decode: float
     queue: float
@@ -25,56 +26,59 @@ class Parts:
 
 @dataclass(eq=False)
 class Task:
-    """One image of a job: encoded, then in a slot of pixels, then answered."""
+    """One image of a job."""
 
     job: Job
     index: int
     data: bytes
+    """As it was sent."""
     slot: int | None = None
+    """Where its pixels are, from when it is decoded until its batch is put together."""
     thumbnail: bytes | None = None
-    """A small JPEG, once it is decoded and where its job wants one."""
+    """A small JPEG, if its job wants one."""
     decoded_at: float = 0.0
 
 
 class Job:
-    """The images of one request. All of it happens on the event loop; `done` holds the outputs in the request's order.
+    """One request's images; `done` resolves to their outputs, in the request's order. Used on the event loop only.
 
-    Every image is decoded even when one before it was refused, so that all at fault are named; none of them
-    goes to the engine any more.
+    Once an image is refused, none of the job's images is run any more, but all are decoded: the error names every bad one.
+
+    Args:
+        images: encoded.
+        deadline: by `time.perf_counter`; no batch is run for a job that cannot keep it.
+        wants_thumbnails: whether the decoders also make thumbnails.
     """
 
-    def __init__(self, images: list[bytes], deadline: float, *, wants_thumbnails: bool = False) -> None:
-        self.deadline = deadline
-        """By `time.perf_counter`."""
-        self.wants_thumbnails = wants_thumbnails
+    def __init__(self, images: Sequence[bytes], deadline: float, *, wants_thumbnails: bool = False) -> None:
+        self.deadline, self.wants_thumbnails = deadline, wants_thumbnails
         self.started_at = time.perf_counter()
         self.tasks = [Task(self, index, data) for index, data in enumerate(images)]
         self.done: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         self.parts = Parts(0, 0, 0)
         """Of the image that was answered last."""
         self._rejections: list[Rejection] = []
-        self._num_undecoded = len(images)
+        self._num_undecoded = self._num_unanswered = len(images)
         self._embeddings: list[npt.NDArray[np.float32] | None] = [None] * len(images)
         self._logits: list[npt.NDArray[np.float32] | None] = [None] * len(images)
-        self._num_unanswered = len(images)
 
     @property
     def is_over(self) -> bool:
-        """It has its answer, or nobody waits for it any more."""
+        """The request has its outputs or an error, or was cancelled."""
         return self.done.done()
 
     @property
     def wants_engine(self) -> bool:
-        """Its images are worth running."""
+        """The job's decoded images should be run."""
         return not self.is_over and not self._rejections
 
     def decoded(self, task: Task) -> None:
-        """The image is in its slot."""
+        """The image has been decoded."""
         task.decoded_at = time.perf_counter()
         self._one_decoded()
 
     def reject(self, task: Task, error: ImageRejected) -> None:
-        """The image cannot be used; the request fails once all its images have been looked at."""
+        """The image cannot be used. The job fails once all of its images have been looked at."""
         self._rejections.append(Rejection(task.index, error))
         self._one_decoded()
 
@@ -86,7 +90,7 @@ class Job:
         started_at: float,
         ended_at: float,
     ) -> None:
-        """The outputs of one image, from a batch that ran from `started_at` to `ended_at`."""
+        """Takes the outputs of one image: embedding (dim,) and logits (classes,), from a batch run between these times."""
         self._embeddings[task.index], self._logits[task.index] = embedding, logits
         self._num_unanswered -= 1
         self.parts = Parts(task.decoded_at - self.started_at, started_at - task.decoded_at, ended_at - started_at)
@@ -96,7 +100,7 @@ class Job:
             )
 
     def fail(self, error: Exception) -> None:
-        """The request as a whole has failed."""
+        """Ends the job with an error, unless it has ended."""
         if not self.is_over:
             self.done.set_exception(error)
 
@@ -107,5 +111,5 @@ class Job:
 
 
 def _stacked(rows: list[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float32]:
-    whole = [row for row in rows if row is not None]
-    return whole[0][np.newaxis] if len(whole) == 1 else np.stack(whole)
+    arrays = [row for row in rows if row is not None]
+    return arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)

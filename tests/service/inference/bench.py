@@ -1,4 +1,4 @@
-"""A batcher with an engine of the test's own, which waits until it is told to go on: every order is the test's to choose."""
+"""A batcher with an engine of the test's own, which runs a batch when the test lets it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import threading
 import time
 from collections.abc import Callable
 
+import numpy as np
+
 from rankone.model.engine import Outputs
-from rankone.model.engine.base import Images, Precision
-from rankone.service.batching.batcher import Batcher
-from rankone.service.batching.job import Job, Task
-from rankone.service.batching.lane import Lane
-from rankone.service.batching.latency import LatencyModel
-from rankone.service.batching.sizes import Sizes
-from rankone.service.batching.turns import Turns
-from rankone.service.batching.worth import Worth
-from rankone.service.decoding.slots import Slots
+from rankone.model.engine.base import Batch, Images, Precision
+from rankone.service.inference.arbiter import CpuArbiter
+from rankone.service.inference.batcher import Batcher
+from rankone.service.inference.engine_thread import EngineThread
+from rankone.service.inference.job import Job, Task
+from rankone.service.inference.policy import BatchPolicy, LatencyModel
+from rankone.service.inference.slots import Slots
 from rankone.service.observe.metrics import Metrics
 
 SHAPE = (3, 2, 2)
+NUM_SLOTS = 64
 
 
 class Gate:
@@ -33,7 +34,8 @@ class Gate:
         self.started, self.open = threading.Semaphore(0), threading.Semaphore(0)
         self.fault: Callable[[Images], BaseException | None] = lambda _: None
 
-    def run(self, images: Images) -> Outputs:
+    def run(self, batch: Batch) -> Outputs:
+        images = np.array(batch)
         self.batches.append(images)
         self.started.release()
         assert self.open.acquire(timeout=30)
@@ -47,19 +49,15 @@ class Gate:
 class Bench:
     """A batcher with its surroundings, and images whose pixels are all one number.
 
-    One image takes `image_s`; each other one of its batch half of that, or as much where batches gain nothing.
+    By its latency model, one image takes `image_s`, and each other one of its batch half of that.
     """
 
-    def __init__(
-        self, sizes: Sizes, window_s: float = 0.0, image_s: float = 0.1, pause_s: float = 0.0, other: float = 0.5
-    ) -> None:
+    def __init__(self, policy: BatchPolicy, image_s: float = 0.1, pause_s: float = 0.0) -> None:
         self.num_deaths = 0
-        self.engine, self.lane, self.slots = Gate(), Lane("engine", self.bury), Slots(64, SHAPE)
-        self.turns, latency = Turns(pause_s, sizes.max_batch), LatencyModel((1, 2), (image_s, (1 + other) * image_s))
-        worth = Worth(sizes.max_batch, latency, always=window_s > 0)
-        self.batcher = Batcher(
-            self.engine, self.lane, self.slots, sizes, worth, window_s, latency, self.turns, Metrics()
-        )
+        self.engine, self.thread, self.slots = Gate(), EngineThread(self.bury), Slots(NUM_SLOTS, SHAPE)
+        latency = LatencyModel((1, 2), (image_s, 1.5 * image_s))
+        self.arbiter = CpuArbiter(pause_s)
+        self.batcher = Batcher(self.engine, self.thread, self.slots, policy, latency, self.arbiter, Metrics())
 
     def bury(self) -> None:
         self.num_deaths += 1
@@ -71,7 +69,7 @@ class Bench:
         return job
 
     def put(self, task: Task, value: float) -> None:
-        task.slot = self.slots.acquire()
+        task.slot = self.slots._free.get_nowait()
         self.slots[task.slot][:] = value
         task.job.decoded(task)
         self.batcher.put(task)
@@ -89,7 +87,7 @@ class Bench:
     async def close(self) -> None:
         self.engine.open.release(1000)
         await self.batcher.close()
-        self.lane.close()
+        self.thread.close()
 
 
 def answer(job: Job) -> list[float]:
