@@ -112,9 +112,7 @@ def test_an_index_whose_rows_cannot_follow_the_disk_is_not_searched_and_tells_wh
         index.put(items(1, 10))
 
 
-def test_a_search_that_waits_for_a_change_fails_with_it(
-    index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_that_waits_for_a_change_fails_with_it(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """It sees the change on disk before the search thread is told of it."""
 
     def fail(*_: object) -> None:
