@@ -155,7 +155,7 @@ def test_recall_is_measured_and_kept(compact: Index, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("dim", [1, 7, 24, 1003])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_inner_products_are_those_of_the_rows_whoever_else_is_there(dtype: type, dim: int) -> None:
+def test_inner_products_do_not_depend_on_the_other_rows(dtype: type, dim: int) -> None:
     draw = np.random.default_rng(0)
     query: np.ndarray = draw.standard_normal(dim).astype(np.float32)
     stored: np.ndarray = draw.standard_normal((40, dim)).astype(dtype)

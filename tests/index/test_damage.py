@@ -77,7 +77,7 @@ def outcome(index: Index) -> str:
     return "an item is named" if named else "nothing that is read"
 
 
-def test_whichever_bit_flips_no_item_is_wrong_or_missing_in_silence(whole: bytes, tmp_path: Path) -> None:
+def test_a_flipped_bit_never_changes_or_hides_an_item_silently(whole: bytes, tmp_path: Path) -> None:
     """The index beside it takes no harm, and `verify` says the same."""
     draw, outcomes = random.Random(0), Counter[str]()
     for number in range(FLIPS):

@@ -151,7 +151,7 @@ def test_the_bound_covers_a_query_rounded_as_badly_as_can_be(dim: int) -> None:
     assert 2**-12 < abs(float(products(left, right)) - exact) < rounding(dim, torch.float16)
 
 
-def test_who_is_nearest_is_found_behind_all_whom_rounding_prefers() -> None:
+def test_the_nearest_is_found_even_if_rounding_ranks_200_others_higher() -> None:
     """200 rows of which the rounded query loses little, and the nearest one, of which it loses more."""
     dim = 64
     up = np.arange(dim) % 2 == 0

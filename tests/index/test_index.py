@@ -114,7 +114,7 @@ def test_vectors_come_back_in_the_order_that_was_asked_for(index: Index) -> None
     assert np.abs(index.vectors(ids) - np.stack([item.vector for item in stored])[::-1]).max() < 1e-3
 
 
-def test_what_is_no_index_is_refused_and_kept(path: Path) -> None:
+def test_a_file_that_is_no_index_is_refused_and_kept(path: Path) -> None:
     path.write_bytes(b"a diary, not a database" * 100)
     with pytest.raises(IndexDamaged, match="cannot be used as an index: file is not a database"):
         Index(path)

@@ -17,7 +17,7 @@ def test_nothing_acknowledged_is_lost_to_kill_9(tmp_path: Path) -> None:
     assert figures.with_log > 10
 
 
-def test_nor_is_a_compact_index_nor_are_backups_that_are_taken_meanwhile(tmp_path: Path) -> None:
+def test_nothing_is_lost_of_a_compact_index_or_of_backups_taken_meanwhile(tmp_path: Path) -> None:
     figures = kills.run(tmp_path, 3, seed=1, kind="compact", with_copies=True)
     assert figures.faults == []
     assert figures.acknowledged > 10

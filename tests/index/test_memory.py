@@ -56,7 +56,7 @@ def found(index: Index) -> list[str]:
     return sorted(hit.id for hit in index.search(unit(1, DIM), 100)[0])
 
 
-def test_what_has_no_room_is_refused_and_everything_else_goes_on(index: Index, path: Path) -> None:
+def test_items_that_do_not_fit_are_refused_and_everything_else_works(index: Index, path: Path) -> None:
     index.put(items(0, 20))
     with pytest.raises(IndexFull, match="nothing of this request was stored: there is no memory for 26 rows"):
         index.put(items(14, 12))
@@ -76,7 +76,7 @@ def test_what_has_no_room_is_refused_and_everything_else_goes_on(index: Index, p
     again.close()
 
 
-def test_of_several_that_wait_those_are_stored_that_have_room(index: Index) -> None:
+def test_of_several_requests_those_that_fit_are_stored(index: Index) -> None:
     futures: list[Future[Effect]] = [index.submit(items(10 * i, 10)) for i in range(4)]
     stored = [future for future in futures if future.exception() is None]
     assert len(stored) == 2
@@ -84,7 +84,7 @@ def test_of_several_that_wait_those_are_stored_that_have_room(index: Index) -> N
     assert len(found(index)) == len(index) == 20
 
 
-def test_memory_that_is_not_needed_is_let_go_of_with_the_next_write(index: Index) -> None:
+def test_unneeded_memory_is_freed_by_the_next_write(index: Index) -> None:
     index.put(items(0, 20))
     assert index._searching._gallery.span == (17, 24)
     index.delete([item.id for item in items(0, 15)])
@@ -112,7 +112,7 @@ def test_an_index_whose_rows_cannot_follow_the_disk_is_not_searched_and_tells_wh
         index.put(items(1, 10))
 
 
-def test_nor_is_a_question_lost_that_waits_for_the_change(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_waits_for_a_change_fails_with_it(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """It sees the change on disk before the search thread is told of it."""
 
     def fail(*_: object) -> None:
@@ -135,7 +135,7 @@ def test_nor_is_a_question_lost_that_waits_for_the_change(index: Index, monkeypa
         answer.result(10)
 
 
-def test_whatever_fails_at_a_checkpoint_the_writer_answers(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_writer_answers_even_if_a_checkpoint_fails(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise MemoryError
 
@@ -146,7 +146,7 @@ def test_whatever_fails_at_a_checkpoint_the_writer_answers(index: Index, monkeyp
         index.submit(items(1, 1)).result(10)
 
 
-def test_a_file_that_is_refused_is_let_go_of(path: Path) -> None:
+def test_a_refused_file_is_closed(path: Path) -> None:
     index = Index(path)
     index.put([Item("a", np.eye(1, DIM, dtype=np.float32)[0])])
     index.close()

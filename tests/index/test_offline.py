@@ -114,7 +114,7 @@ def test_the_log_of_a_killed_process_is_not_taken_for_that_of_what_is_restored(p
     assert [entry[0] for entry in everything(folder / path.name)] == [f"{i:03}" for i in range(20)]
 
 
-def test_what_writes_needs_the_folder_for_itself(path: Path, tmp_path: Path) -> None:
+def test_commands_that_write_need_the_folder_for_themselves(path: Path, tmp_path: Path) -> None:
     back_up(path, tmp_path / "backup", silent)
     export(path, tmp_path / "e.npy", silent)
     with locked(tmp_path):

@@ -76,7 +76,7 @@ def test_an_index_is_made_dropped_and_restored_wholly_or_not_at_all(recorded: Re
 
 
 @pytest.mark.parametrize("number", [28, 31, 34, 37])
-def test_what_a_failed_sync_left_in_memory_alone_is_not_built_upon(
+def test_pages_that_a_failed_sync_left_in_memory_only_are_not_relied_on(
     recorded: Recorded, tmp_path: Path, number: int
 ) -> None:
     """A sync fails, once; the index stores nothing more and dies. The next one reads from memory what is not on the disk, and

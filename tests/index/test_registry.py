@@ -209,7 +209,7 @@ def test_a_second_process_is_refused(indexes: Indexes, folder: Path) -> None:
     Indexes(folder).close()
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(IndexProblem, match="cannot be opened"):
         Indexes(tmp_path / "file" / "indexes")
@@ -239,7 +239,7 @@ def test_a_damaged_file_is_named_and_the_others_work(folder: Path) -> None:
     indexes.close()
 
 
-def test_what_was_being_made_or_dropped_when_it_died_is_cleared_away(folder: Path) -> None:
+def test_files_that_a_dead_process_was_making_or_dropping_are_removed(folder: Path) -> None:
     folder.mkdir(parents=True)
     for name in (".a.sqlite.partial", ".a.sqlite.partial-wal"):
         (folder / name).touch()

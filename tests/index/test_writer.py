@@ -38,7 +38,7 @@ class Held:
         monkeypatch.setattr(Store, "commit", held)
 
 
-def test_everything_that_waits_shares_one_transaction(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_requests_share_one_transaction(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(monkeypatch)
     futures = [index.submit([item("first")])]
     assert held.busy.wait(10)
@@ -70,7 +70,7 @@ def test_a_request_at_fault_fails_alone(index: Index, monkeypatch: pytest.Monkey
     assert len(index) == 3
 
 
-def test_what_was_given_up_before_its_turn_is_not_stored(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_cancelled_before_its_turn_is_not_stored(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(monkeypatch)
     index.submit([item("first")])
     assert held.busy.wait(10)
@@ -81,7 +81,7 @@ def test_what_was_given_up_before_its_turn_is_not_stored(index: Index, monkeypat
     assert [found.id for _, found in index.page(10)] == ["first", "kept"]
 
 
-def test_a_full_disk_refuses_what_has_no_room_and_takes_what_has(index: Index, path: Path) -> None:
+def test_a_full_disk_refuses_requests_that_do_not_fit_and_stores_those_that_do(index: Index, path: Path) -> None:
     """As SQLite reports it when the file may not grow any more; a deletion that waited with the large one goes through."""
     index.put([item("a"), item("b")])
     connection = index._store._connection
