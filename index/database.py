@@ -57,7 +57,7 @@ _OPERATIONS: Final = 100_000
 
 Kind = Literal["exact", "compact"]
 Dtype = Literal["float16", "float32"]
-Device = Literal["cpu", "cuda"]
+SearchDevice = Literal["cpu", "cuda"]
 
 _is_cancelled: Final[ContextVar[Callable[[], bool] | None]] = ContextVar("is_cancelled", default=None)
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rankone.index.database import Device
+from rankone.index.database import SearchDevice
 from rankone.index.errors import DeviceProblem
 
 Vectors = npt.NDArray[np.float32]
@@ -108,7 +108,7 @@ def is_dense(rows: Rows) -> bool:
     return len(rows) == 0 or int(rows[-1]) - int(rows[0]) + 1 == len(rows)
 
 
-def check_device(device: Device) -> None:
+def check_device(device: SearchDevice) -> None:
     """Raises DeviceProblem if indexes cannot be searched on the device; the message says what to do."""
     if device == "cpu":
         return

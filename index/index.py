@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 
 from rankone.index.compact import CompactGallery
-from rankone.index.database import Device, Spec
+from rankone.index.database import SearchDevice, Spec
 from rankone.index.errors import DeviceProblem, IndexConflict, IndexDamaged, IndexProblem, UnknownItem
 from rankone.index.exact import ExactGallery
 from rankone.index.filters import Filter
@@ -42,13 +42,15 @@ class Index:
         IndexProblem: it cannot be opened, or not be searched on `device`.
     """
 
-    def __init__(self, path: Path, num_threads: int = 1, turn: Lock | None = None, device: Device = "cpu") -> None:
+    def __init__(
+        self, path: Path, num_threads: int = 1, turn: Lock | None = None, device: SearchDevice = "cpu"
+    ) -> None:
         with ExitStack() as opened:
             self._store = Store(path)
             opened.callback(self._store.close)
             self.spec, self.path, self.recall = self._store.spec, path, self._store.recall
             """`recall` is the share of the 10 nearest found when it was last measured (`rankone index check`)."""
-            self.device: Device = "cpu" if self.spec.kind == "compact" else device
+            self.device: SearchDevice = "cpu" if self.spec.kind == "compact" else device
             reader, table = Reader(path), RowTable()
             opened.callback(reader.close)
             gallery = _gallery(self.spec, self.device, table, reader)
@@ -175,7 +177,7 @@ class Index:
         self._searching.follow(effects)
 
 
-def _gallery(spec: Spec, device: Device, table: RowTable, reader: Reader) -> Gallery:
+def _gallery(spec: Spec, device: SearchDevice, table: RowTable, reader: Reader) -> Gallery:
     if spec.kind == "compact":
         return CompactGallery(spec.dim, table, reader.vectors, spec.stored)
     if device == "cuda":

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
-from rankone.index.database import PARTIAL, SUFFIX, Device, Spec, create_file, locked, wal_files
+from rankone.index.database import PARTIAL, SUFFIX, SearchDevice, Spec, create_file, locked, wal_files
 from rankone.index.errors import IndexConflict, IndexProblem, UnknownIndex
 from rankone.index.gallery import check_device
 from rankone.index.index import Index
@@ -38,7 +38,7 @@ class Indexes:
         IndexProblem: another process uses the folder, it cannot be written, or the device cannot be used.
     """
 
-    def __init__(self, folder: Path, num_threads: int = 1, device: Device = "cpu") -> None:
+    def __init__(self, folder: Path, num_threads: int = 1, device: SearchDevice = "cpu") -> None:
         check_device(device)
         self._folder, self._num_threads, self._device = folder, num_threads, device
         self._turn = threading.Lock()

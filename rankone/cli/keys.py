@@ -11,7 +11,7 @@ import tyro
 from pydantic import PositiveInt
 from tyro.conf import Positional, arg
 
-from rankone.service.auth.keys import KeyFileError, Scope, add_key, load_keys, revoke_key
+from rankone.service.auth.keys import KeyFileError, KeyScope, add_key, load_keys, revoke_key
 
 _VARIABLE: Final = "RANKONE_KEYS"
 
@@ -30,7 +30,7 @@ def keys(arguments: list[str]) -> None:
 
 def _add(
     name: Positional[str | None] = None,
-    scope: tuple[Scope, ...] = ("read",),
+    scope: tuple[KeyScope, ...] = ("read",),
     rate: PositiveInt | None = None,
     file: File = None,
 ) -> None:

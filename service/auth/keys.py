@@ -24,7 +24,7 @@ from rankone.model.files import sync
 
 logger = logging.getLogger("rankone")
 
-Scope = Literal["read", "write", "admin"]
+KeyScope = Literal["read", "write", "admin"]
 
 
 class KeyFileError(RankoneError, ValueError):
@@ -38,7 +38,7 @@ class Key(BaseModel):
 
     name: str
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
     requests_per_minute: PositiveInt | None = None
     created: datetime
 
@@ -66,7 +66,7 @@ def load_keys(path: Path) -> tuple[Key, ...]:
 
 
 def add_key(
-    path: Path, name: str | None, scopes: frozenset[Scope], requests_per_minute: int | None = None
+    path: Path, name: str | None, scopes: frozenset[KeyScope], requests_per_minute: int | None = None
 ) -> tuple[str, Key]:
     """Adds a key to the file, made if it does not exist, and returns the key itself, which is not kept anywhere.
 

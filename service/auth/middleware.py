@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette import types as asgi
 
-from rankone.service.auth.keys import KeyRing, Scope
+from rankone.service.auth.keys import KeyRing, KeyScope
 from rankone.service.errors import Problem, problem_response
 from rankone.service.observe.context import current
 from rankone.service.routes.docs import PARTS
@@ -18,7 +18,7 @@ _OPEN: Final = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", *(f"/
 _SEARCHES: Final = re.compile(r"/(embed|classify|search|v1/embeddings|indexes/[^/]+/search)")
 
 
-def scope_of(method: str, path: str) -> Scope | None:
+def scope_of(method: str, path: str) -> KeyScope | None:
     """The scope that a request needs, None for public routes. Unless it is known to be harmless, that is `write`."""
     if method in ("GET", "HEAD"):
         return None if path in _OPEN else "read"
@@ -45,7 +45,7 @@ class KeysMiddleware:
             response.headers["WWW-Authenticate"] = "Bearer"
         await response(scope, receive, send)
 
-    def _refusal(self, needed: Scope, authorization: bytes) -> Problem | None:
+    def _refusal(self, needed: KeyScope, authorization: bytes) -> Problem | None:
         kind, _, secret = authorization.decode("latin-1").partition(" ")
         if kind.lower() != "bearer" or not secret:
             return Problem(401, "a key is needed: send it as `Authorization: Bearer <key>`")

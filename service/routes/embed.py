@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from rankone.service.routes.openapi import PROBLEMS, image_body, npy_or
 from rankone.service.routes.requests import ImagesIn, QueryIn, RuntimeDep, read_images
-from rankone.service.routes.responses import Encoding, ModelOut, Precision, embeddings_response, negotiate
+from rankone.service.routes.responses import Dtype, Encoding, ModelOut, embeddings_response, negotiate
 
 router = APIRouter()
 
@@ -17,7 +17,7 @@ class EmbedIn(QueryIn):
     """How embeddings are written as JSON."""
 
     encoding: Encoding = "float"
-    dtype: Precision = "float32"
+    dtype: Dtype = "float32"
 
 
 class EmbedOut(ModelOut):

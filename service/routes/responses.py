@@ -26,7 +26,7 @@ _WIDER: Final = ("application/*", "*/*")
 _INLINE_BYTES: Final = 200_000
 
 Encoding = Literal["float", "base64"]
-Precision = Literal["float32", "float16"]
+Dtype = Literal["float32", "float16"]
 
 
 class ModelOut(BaseModel):
@@ -52,7 +52,7 @@ async def embeddings_response(
     bundle: Bundle,
     accept: str,
     encoding: Encoding,
-    dtype: Precision,
+    dtype: Dtype,
 ) -> Response:
     """Embeddings (n, dim) in the form that was asked for; `accept` is what `negotiate` returned."""
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rankone.index import DeviceProblem, Index, Indexes, Item, SearchOptions, Spec, gpu
-from rankone.index.database import Device, create_file
+from rankone.index.database import SearchDevice, create_file
 from rankone.index.exact import ExactGallery
 from rankone.index.gallery import Gallery, RowTable
 from rankone.index.gpu import GpuGallery, products, rounding, row_sums
@@ -36,7 +36,7 @@ def heights(gallery: GpuGallery) -> list[int]:
 
 
 def twins(
-    count: int, stored: np.dtype, dim: int = DIM, device: Device = "cpu"
+    count: int, stored: np.dtype, dim: int = DIM, device: SearchDevice = "cpu"
 ) -> tuple[GpuGallery, ExactGallery, RowTable]:
     """The same rows in both galleries, as they are on disk."""
     ours, exact, table = GpuGallery(dim, stored, device), ExactGallery(dim), RowTable()

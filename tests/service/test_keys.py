@@ -12,7 +12,7 @@ from typing import get_args
 import httpx
 import pytest
 
-from rankone.service.auth.keys import KeyRing, Scope, add_key, load_keys, revoke_key
+from rankone.service.auth.keys import KeyRing, KeyScope, add_key, load_keys, revoke_key
 from rankone.service.auth.middleware import scope_of
 from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
@@ -35,7 +35,7 @@ async def guarded(
     anyio_backend: str, settings: Settings, loaded: Runtime, key_file: Path
 ) -> AsyncIterator[tuple[httpx.AsyncClient, dict[str, str]]]:
     """A service with keys, and a key of each scope."""
-    keys = {scope: add_key(key_file, scope, frozenset({scope}))[0] for scope in get_args(Scope)}
+    keys = {scope: add_key(key_file, scope, frozenset({scope}))[0] for scope in get_args(KeyScope)}
     async with serving(settings.model_copy(update={"keys": key_file}), loaded) as app, client_of(app) as http:
         yield http, keys
 
