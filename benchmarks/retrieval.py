@@ -27,7 +27,7 @@ from benchmarks.gallery import BATCH, QUERIES, K, Vectors, filled, noisy, photog
 from benchmarks.peers import PEERS, Missing
 from benchmarks.timing import Call, Goal, compare, console, faster, machine, print_goals, print_table
 from rankone.index import Index, compiled
-from rankone.index.database import Device
+from rankone.index.database import SearchDevice
 from rankone.index.gallery import RowTable
 from rankone.index.gpu import GpuGallery
 from rankone.index.search import SearchOptions, search
@@ -107,7 +107,7 @@ def against_bandwidth(real: Vectors, queries: Vectors, rounds: int) -> None:
     print_goals(timings, Goal(ON_GPU, FLOOR, 1 / 1.5))
 
 
-def on_device(real: Vectors, queries: Vectors, rows: int, device: Device) -> dict[str, Call]:
+def on_device(real: Vectors, queries: Vectors, rows: int, device: SearchDevice) -> dict[str, Call]:
     """The search of so many rows there, and a copy of half of them, which moves as many bytes as reading all."""
     gallery, table = GpuGallery(real.shape[1], np.dtype("<f2"), device), RowTable()
     for batch in noisy(real, rows, seed=0, device=device):
