@@ -240,6 +240,16 @@ async def test_an_idle_worker_that_is_killed_costs_nothing() -> None:
         assert len(await harness.pixels(harness.submit([picture(n) for n in range(4)]))) == 4
 
 
+async def test_an_image_that_waits_to_be_begun_is_not_lost_with_its_worker() -> None:
+    async with running() as harness:
+        with harness.arbiter.running():
+            job = harness.submit([picture()])
+            await asyncio.sleep(0.05)  # the worker has taken the image, and waits for the end of the batch
+            os.kill(harness.pool.pids[0], signal.SIGKILL)
+            await harness.until(lambda: harness.num_deaths == 1)
+        assert len(await harness.pixels(job)) == 1
+
+
 async def test_an_image_that_takes_too_much_memory_is_refused_by_a_worker_that_lives_on() -> None:
     limits = DecodeLimits(Limits(), memory_bytes=30_000_000, timeout_s=30)
     file = io.BytesIO()
