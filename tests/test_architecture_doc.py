@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -48,7 +48,7 @@ class Calls:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
 
     def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call" and (file := ours(frame.f_code.co_filename)) and file not in self.files[-1:]:
@@ -61,7 +61,7 @@ def ours(filename: str) -> str | None:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) and ".venv" not in path.parts else None
 
 
-def check(way: list[tuple[str, str]], calls: list[str], elsewhere: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+def check(way: list[tuple[str, str]], calls: list[str], elsewhere: Collection[str] = ()) -> None:
     """Fails at the first file of a way that is not called after the one before it."""
     position = 0
     for _, file in way:

@@ -32,7 +32,7 @@ def test_keys_are_made_listed_and_revoked_as_the_page_says(shell: Shell) -> None
     assert "loader" in shell.run(list_keys)
     shell.run(revoke)
     (key,) = load_keys(shell.folder / "keys.json")
-    assert (key.scopes, key.requests_per_minute) == ({"read", "write"}, 600)
+    assert (key.scopes, key.requests_per_minute) == (frozenset({"read", "write"}), 600)
     with shell.serving(serve):
         assert httpx.get(f"{shell.url}/healthz").status_code == 200
         for secret, status in ((joe, 401), (loader, 200)):

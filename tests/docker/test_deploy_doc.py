@@ -60,7 +60,10 @@ def test_what_runs_once_runs_in_a_service_and_is_a_command(line: str) -> None:
         words = words[count:]
     service, *command = words
     assert service in services()
-    if ["--entrypoint", "python"] in options:  # what is not in the image runs from a clone, mounted where it is looked for
+    if [
+        "--entrypoint",
+        "python",
+    ] in options:  # what is not in the image runs from a clone, mounted where it is looked for
         assert (command[:2], options[1:3]) == (["-m", "rankone"], [["-v", ".:/source"], ["-w", "/source"]])
         command = command[2:]
         assert "COPY benchmarks" not in DOCKERFILE
