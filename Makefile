@@ -16,8 +16,8 @@ setup: $(READY)  ## install everything into .venv
 demo: $(READY)  ## train, export, serve and search, on real photographs (ARGS=--exit to end after the tour)
 	$(BIN)/rankone demo $(ARGS)
 
-test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## run the tests, in as many processes as there are cores, at most four
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(READY)  ## lint, format and types, as CI does
 	$(BIN)/ruff check .
