@@ -1,6 +1,7 @@
 """The deadline of a request, set once at the edge: when it passes, or the client hangs up, the work is cancelled.
 
-Everything below may be cancelled at any `await`; nothing below looks at the clock to end a request.
+Code below may be cancelled at any `await`. Only admission and the batcher also look at the clock, to refuse work that would
+be late.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class DeadlineMiddleware:
         except asyncio.CancelledError:
             if client.is_answered or not self._state.is_draining:
                 raise
-            problem = Problem(503, "the service came to its end before the answer was there", retry_after_s=1)
+            problem = Problem(503, "the service shut down before it could answer", retry_after_s=1)
         await problem_response(problem, scope["path"])(scope, receive, client.send)
 
     async def _run(self, scope: Scope, client: _Client) -> None:

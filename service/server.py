@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 import os
@@ -23,12 +22,12 @@ from rankone.service.settings import Settings
 
 logger = logging.getLogger("rankone")
 
-_MOMENT_S: Final = 0.2
-"""From the last accepted connection to the end of idle ones: time to read the request that may be on its way."""
+_LAST_REQUEST_S: Final = 0.2
+"""Between accepting the last connection and closing idle ones, so that a request already sent is read."""
 
 
 class InsecureBind(RankoneError, ValueError):
-    """The service would listen to other machines without keys, and nobody said that this is meant."""
+    """The service would listen to other machines without keys, and anonymous access was not allowed explicitly."""
 
 
 class Server(uvicorn.Server):
@@ -40,18 +39,21 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, state: ServiceState, drain_s: float) -> None:
         super().__init__(config)
         self._state, self._drain_s = state, drain_s
+        self._num_signals = 0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit:
+        self._num_signals += 1
+        if self._num_signals > 1:
             os._exit(128 + sig)  # acknowledged writes are on disk
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._state.is_draining = True
-        logger.info("draining: load balancers have %g s to look away", self._drain_s)
-        await asyncio.sleep(self._drain_s)
+        if self._state.runtime is not None:
+            logger.info("draining: waiting %g s for load balancers to stop sending requests", self._drain_s)
+            await asyncio.sleep(self._drain_s)
         await self._stop_listening()
-        await asyncio.sleep(_MOMENT_S)
+        await asyncio.sleep(_LAST_REQUEST_S)
         await super().shutdown(sockets)
 
     async def _stop_listening(self) -> None:
@@ -61,11 +63,17 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         for listener in listeners:
-            with listener, contextlib.suppress(BlockingIOError):  # the queue is empty
-                listener.setblocking(False)
+            listener.setblocking(False)
+            try:
                 for _ in range(self.config.backlog):
                     accepted, _ = listener.accept()
                     await loop.connect_accepted_socket(self._protocol, accepted)
+            except BlockingIOError:
+                pass  # the queue is empty
+            except OSError as error:
+                logger.warning("connections that were waiting cannot be accepted any more: %s", error)
+            finally:
+                listener.close()
 
     def _protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     receive_timeout_s: float = Field(default=30.0, gt=0)
     """For the body of a request to arrive (408 after that), and for the next request on an idle connection."""
     drain_s: float = Field(default=1.0, ge=0)
-    """From SIGTERM to no more connections being accepted: time for a load balancer to look away."""
+    """From SIGTERM to no more connections being accepted: time for load balancers to stop sending requests."""
     grace_s: PositiveInt = 30
     """After that, for the requests in work to be answered."""
     decode_timeout_s: float = Field(default=10.0, gt=0)

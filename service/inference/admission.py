@@ -11,8 +11,8 @@ from typing import Final
 from rankone.service.errors import Problem
 
 _SAFETY: Final = 0.85
-"""The part of a request's time in which it must be expected to be answered. Speed varies, and a request that misses its
-deadline has used time that others needed."""
+"""A request is admitted only if its answer is expected within this fraction of its timeout: speed varies, and a missed
+deadline wastes time that others needed."""
 
 
 class QueueFull(Problem):
@@ -73,5 +73,5 @@ class Admission:
             self._requests[num_images] -= 1
 
     def _num_ahead(self, num_images: int) -> int:
-        """Images that run before the last of a new request of `num_images`, as requests take turns."""
+        """Images that run, at most, before the last of a new request of `num_images`, as requests take turns."""
         return sum(count * min(size, num_images) for size, count in self._requests.items())

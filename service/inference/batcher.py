@@ -28,7 +28,7 @@ logger = logging.getLogger("rankone")
 _PATIENCE: Final = 0.2
 """How long a batch waits for images that are being decoded on the engine's CPU, as a part of the time that it would take."""
 _PAUSE_S: Final = 0.1
-"""After a fault of ours, so that a fault that repeats does not fill the log."""
+"""After an internal error, so that a repeating one does not flood the log."""
 
 
 class Batcher:
@@ -96,7 +96,7 @@ class Batcher:
                     await self._run(wanted)
             except Exception as error:
                 self._metrics.count_death("batch")
-                logger.error("the batcher failed, and continues", exc_info=error)
+                logger.error("internal error in the batcher; continuing", exc_info=error)
                 await asyncio.sleep(_PAUSE_S)
             finally:
                 self._release(tasks)
@@ -119,12 +119,13 @@ class Batcher:
 
     def _wanted(self, tasks: Sequence[Task]) -> list[Task]:
         """The images to run. Jobs that would be answered too late fail, if others can be answered sooner without them."""
-        ends_at = time.perf_counter() + self._latency.predict(len(tasks))
-        late = [task for task in tasks if task.job.deadline < ends_at]
-        if len(late) < len(tasks) or not self._queue.empty():
+        wanted = [task for task in tasks if task.job.wants_engine]
+        ends_at = time.perf_counter() + self._latency.predict(self._policy.padded(len(wanted)))
+        late = [task for task in wanted if task.job.deadline < ends_at]
+        if len(late) < len(wanted) or not self._queue.empty():
             for task in late:
                 task.job.fail(DeadlinePassed("the engine cannot answer before this request's deadline"))
-        return [task for task in tasks if task.job.wants_engine]
+        return [task for task in wanted if task.job.wants_engine]
 
     async def _run(self, tasks: Sequence[Task]) -> None:
         started_at = self._running_since = time.perf_counter()

@@ -121,11 +121,11 @@ class DecodePool:
         decoding = asyncio.create_task(self._decode_images(worker))
         try:
             await asyncio.wait({decoding, worker.ended}, return_when=asyncio.FIRST_COMPLETED)
+            if decoding.done():
+                decoding.result()  # raises a fault of ours, of which no worker died
             self._on_death()
             assert worker.process is not None
             logger.warning("decode worker %d died; starting another", worker.process.pid)
-            if decoding.done():
-                decoding.result()
         finally:
             self._ready.discard(worker)
             decoding.cancel()

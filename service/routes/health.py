@@ -80,7 +80,7 @@ async def readyz(request: Request, runtime: RuntimeDep) -> dict[str, Any]:
     An index that cannot be used or written is named; the reason, which may tell of files and items, only without keys.
     """
     if request.app.state.service.is_draining:
-        raise Problem(503, "the service is coming to its end")
+        raise Problem(503, "the service is shutting down")
     _check(_faults(request))
     problems = runtime.indexes.problems()
     if runtime.settings.keys is not None:

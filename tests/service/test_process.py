@@ -14,14 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 
 from rankone.client import ServiceError
 from rankone.model.bundle import Bundle
 from rankone.service import server
+from rankone.service.app import create_app
 from rankone.service.auth.keys import add_key
+from rankone.service.bundles import ServiceState
 from rankone.service.settings import Settings
 from rankone.training.data import DataSet
-from tests.services import WITHOUT_TORCH, Start
+from tests.services import WITHOUT_TORCH, Start, fail
 
 
 def test_it_serves_onnx_without_torch_and_survives_being_killed(
@@ -202,3 +205,17 @@ def test_a_connection_that_rests_is_not_closed_before_its_time(tiny: Bundle, mon
         monkeypatch.setattr(f"rankone.service.server.{name}", lambda *_: None)
     server.serve(Settings(bundle=tiny.path, receive_timeout_s=42.5))
     assert configs[0].timeout_keep_alive > 42.5
+
+
+def test_only_the_second_signal_ends_it_at_once_also_when_it_is_ending_by_itself(
+    tiny: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr("rankone.service.server.os._exit", ended.append)
+    settings = Settings(bundle=tiny.path)
+    ending = server.Server(uvicorn.Config(create_app(settings, fail)), ServiceState(), drain_s=60)
+    ending.should_exit = True  # as when no bundle can be loaded
+    ending.handle_exit(signal.SIGTERM, None)
+    assert ended == []
+    ending.handle_exit(signal.SIGTERM, None)
+    assert ended == [128 + signal.SIGTERM]

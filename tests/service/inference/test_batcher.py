@@ -172,6 +172,32 @@ async def test_an_image_that_would_be_late_gives_its_place_to_others(bench: Benc
     assert [batch[:, 0, 0, 0].tolist() for batch in bench.engine.batches] == [[0], [2]]
 
 
+async def test_images_that_nobody_waits_for_make_no_other_late(anyio_backend: str) -> None:
+    """By the model two images take 15 s, and five take 30."""
+    bench = Bench(BatchPolicy(8), image_s=10.0)
+    first = bench.job(0)
+    await bench.started()
+    gone, soon, later = bench.job(1, 2, 3), bench.job(4, deadline_s=20), bench.job(5)
+    gone.done.cancel()
+    bench.engine.open.release(2)
+    await asyncio.gather(first.done, soon.done, later.done)
+    assert bench.sizes() == [1, 2]
+    await bench.close()
+
+
+async def test_padding_counts_when_an_image_would_be_late(anyio_backend: str) -> None:
+    """By the model two images take 15 s, and the eight that they are padded to take 45."""
+    bench = Bench(BatchPolicy(8, (1, 8)), image_s=10.0)
+    first = bench.job(0)
+    await bench.started()
+    soon, later = bench.job(4, deadline_s=20), bench.job(5)
+    bench.engine.open.release(2)
+    with pytest.raises(DeadlinePassed):
+        await soon.done
+    await asyncio.gather(first.done, later.done)
+    await bench.close()
+
+
 async def test_an_image_alone_is_run_whatever_the_model_says_of_its_deadline(anyio_backend: str) -> None:
     """Otherwise a model that is wrong would never see a batch again that could correct it."""
     bench = Bench(BatchPolicy(4), image_s=1000.0)
@@ -266,7 +292,7 @@ async def test_after_a_fault_of_ours_the_batcher_goes_on(
         patch.setattr(bench.batcher, "_wanted", lambda _: 1 / 0)
         bench.job(1)
         await bench.settle()
-    assert "the batcher failed, and continues" in caplog.text
+    assert "internal error in the batcher; continuing" in caplog.text
     second = bench.job(2)
     async with asyncio.timeout(10):
         await second.done
