@@ -1,7 +1,7 @@
-"""Which engine is fastest on this CPU, in which precision: every one that it can run, against ONNX Runtime in float32.
+"""The fastest engine and precision on this CPU: every engine that runs here, against ONNX Runtime in float32.
 
-Photographs through the whole network, at several batch sizes; beside every speed the lowest cosine with ONNX Runtime's
-embeddings. One that needs three times as long as ONNX Runtime is timed once, and not in every round.
+Photographs go through the whole network. Every row has the lowest cosine with ONNX Runtime's embeddings. An engine that
+takes three times as long as ONNX Runtime is timed once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final, get_args
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.subject import bundle_of, photographs
+from benchmarks.bundles import bundle_of, photographs
 from benchmarks.timing import Call, Timing, compare, console, faster, machine, print_table
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Engine, EngineError, load_engine
@@ -32,7 +32,7 @@ _NO_SECOND_LOOK: Final = 10
 
 
 def main(bundle: Path | None = None) -> None:
-    """Prints a table for every batch size, and which engine to set."""
+    """Prints a table for every batch size, and the engine to set."""
     threads = len(os.sched_getaffinity(0))
     with bundle_of(bundle) as opened:
         size = opened.manifest.preprocessing.size
@@ -46,7 +46,7 @@ def main(bundle: Path | None = None) -> None:
 
 
 def runnable(bundle: Bundle, threads: int) -> dict[str, Engine]:
-    """Every engine in every precision that it has on this CPU, by name; for the others it says why not."""
+    """The engines in every precision, by name; prints why the others cannot be loaded."""
     engines = {}
     for name in get_args(EngineName):
         for precision in get_args(Precision):
@@ -76,7 +76,7 @@ def measure(engines: Mapping[str, Engine], images: Images, rounds: int = ROUNDS)
 
 
 def advice(timings: Mapping[str, Timing], batch: int) -> str:
-    """The fastest, and what to set for it."""
+    """The fastest engine, and the settings for it."""
     best = min(timings, key=lambda name: timings[name].median)
     engine, precision = best.split()
     ratio = "" if best == RIVAL else f", {faster(timings[best].median / timings[RIVAL].median)} than {RIVAL}"
@@ -84,7 +84,7 @@ def advice(timings: Mapping[str, Timing], batch: int) -> str:
 
 
 def _timed(engine: Engine, images: Images, most_s: float) -> tuple[float, npt.NDArray[np.float32]]:
-    """Seconds and embeddings of a second run, as the first of a size is slow; of the first if it took over `most_s`."""
+    """Seconds and embeddings of the second run, as the first of a size is slow, or of a first over `most_s`."""
     for _ in range(2):
         started = time.perf_counter()
         embeddings = engine.run(images).embedding
