@@ -56,11 +56,6 @@ class Row:
     timing: Timing
     held_bytes: int
 
-    @property
-    def images_per_s(self) -> float:
-        """By the median."""
-        return self.batch / self.timing.median
-
 
 def main(bundle: Path | None = None) -> None:
     """Prints the ceilings, a row for every engine, precision and batch, and the head's share.
@@ -79,7 +74,9 @@ def main(bundle: Path | None = None) -> None:
         with torch.inference_mode():
             flops = count_flops(partial(open_network(opened), torch.from_numpy(images[:1])))
         print_rows(list(rows_of(opened, images)), flops, images[0].nbytes, ceilings)
-        _print_heads(opened, torch.from_numpy(images).to("cuda"))
+        for precision in get_args(Precision):
+            share = head_share(open_network(opened).to("cuda"), torch.from_numpy(images).to("cuda"), precision)
+            console.print(f"head beside a backbone in {precision}, batch {len(images)}: {share:.1%} of the time")
 
 
 def measure_ceilings(device: str, side: int = 8192, num_bytes: int = 1 << 30) -> Ceilings:
@@ -127,14 +124,15 @@ def print_rows(rows: Sequence[Row], flops: int, num_bytes: int, ceilings: Ceilin
         *("engine", "precision", "batch", "images/s", "quartiles, ms", "of the product", "of the upload", "held, MB"),
     )
     for row in rows:
+        images_per_s = row.batch / row.timing.median
         found.add_row(
             row.engine,
             row.precision,
             str(row.batch),
-            f"{row.images_per_s:.1f}",
+            f"{images_per_s:.1f}",
             f"{1e3 * row.timing.low:.2f} - {1e3 * row.timing.high:.2f}",
-            f"{row.images_per_s * flops / ceilings.product[row.precision]:.1%}",
-            f"{row.images_per_s * num_bytes / ceilings.upload:.1%}",
+            f"{images_per_s * flops / ceilings.product[row.precision]:.1%}",
+            f"{images_per_s * num_bytes / ceilings.upload:.1%}",
             f"{row.held_bytes / 1e6:.0f}",
         )
     console.print(found)
@@ -152,13 +150,6 @@ def head_share(network: Network, images: Tensor, precision: Precision, rounds: i
     timings = compare(calls, rounds, device=images.device.type)
     head = timings["head"].median
     return head / (head + timings["backbone"].median)
-
-
-def _print_heads(bundle: Bundle, images: Tensor) -> None:
-    for precision in get_args(Precision):
-        network = open_network(bundle).to(images.device)
-        share = head_share(network, images, precision)
-        console.print(f"head beside a backbone in {precision}, batch {len(images)}: {share:.1%} of the time")
 
 
 def _held() -> int:

@@ -21,46 +21,29 @@ _SLOW_S = 0.2
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to measure a network that takes `image_s` seconds for one image."""
+    """How long to measure: `turns` of `turn_s` seconds under saturation, then `rounds` of Poisson arrivals at every load."""
 
-    image_s: float
+    is_slow: bool
+    turn_s: float
+    turns: int
+    loads: tuple[float, ...]
+    """Arrival rates as fractions of the capacity."""
+    rounds: int
+    round_s: float
+    """At least; above the capacity a round must fill the queue first."""
+    num_requests: int
+    """At least, in all rounds: 1,100 for the 99.9th percentile, 160 for the 99th."""
+    in_time_s: float
+    """The deadline of a request; the service is told."""
 
-    @property
-    def is_slow(self) -> bool:
-        """Whether every load would take hours: fewer loads, rounds and requests."""
-        return self.image_s >= _SLOW_S
-
-    @property
-    def turn_s(self) -> float:
-        """Seconds of a turn under saturation."""
-        return max(1.5, 8 * self.image_s)
-
-    @property
-    def turns(self) -> int:
-        """Turns of every contender under saturation."""
-        return 20 if self.is_slow else 60
-
-    @property
-    def in_time_s(self) -> float:
-        """The deadline of a request; the service is told."""
-        return 25 * self.image_s
-
-    @property
-    def loads(self) -> tuple[float, ...]:
-        """Arrival rates as fractions of the capacity."""
-        return (0.5, 0.75, 0.9, 1.0, 3.0) if self.is_slow else (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0)
-
-    @property
-    def rounds(self) -> int:
-        """Rounds of every load, as the speed of a machine drifts over minutes."""
-        return 3 if self.is_slow else 6
-
-    def open_s(self, rate: float) -> float:
-        """Seconds of all rounds: 1,100 arrivals for the 99.9th percentile, or 160 at a slow network for the 99th.
-
-        Above the capacity, a round must be long enough to fill the queue and to measure behind that.
-        """
-        return max(self.rounds * max(10.0, 3 * self.in_time_s), (160 if self.is_slow else 1100) / rate)
+    @classmethod
+    def of(cls, image_s: float) -> Schedule:
+        """The schedule for a network that takes `image_s` seconds an image; less of everything if that is slow."""
+        in_time_s = 25 * image_s
+        turn_s, round_s = max(1.5, 8 * image_s), max(10.0, 3 * in_time_s)
+        if image_s >= _SLOW_S:
+            return cls(True, turn_s, 20, (0.5, 0.75, 0.9, 1.0, 3.0), 3, round_s, 160, in_time_s)
+        return cls(False, turn_s, 60, (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0), 6, round_s, 1100, in_time_s)
 
 
 def arrivals(contenders: Contenders, capacity: float, schedule: Schedule) -> None:
@@ -78,7 +61,8 @@ def arrivals(contenders: Contenders, capacity: float, schedule: Schedule) -> Non
 def _add_load(found: Table, load: float, rate: float, contenders: Contenders, schedule: Schedule) -> None:
     samples, cpu_s = {name: Sample() for name in contenders}, dict.fromkeys(contenders, 0.0)
     files = jpegs(16)
-    duration_s, deadline_s = schedule.open_s(rate) / schedule.rounds, schedule.in_time_s
+    duration_s = max(schedule.round_s, schedule.num_requests / rate / schedule.rounds)
+    deadline_s = schedule.in_time_s
     for number in range(schedule.rounds):
         for name in list(contenders)[:: -1 if number % 2 else 1]:
             requests = [contenders[name].single(file, timeout_s=deadline_s) for file in files]

@@ -41,7 +41,7 @@ def main(bundle: Path | None = None) -> None:
     with bundle_of(bundle) as opened, closing(load_engine(opened, "onnx", "cpu", threads)) as engine:
         size = opened.manifest.preprocessing.size
         console.print(f"{opened.manifest.name}: {opened.manifest.backbone.name} at {size} x {size}, {threads} threads")
-        schedule = Schedule(1 / bare(engine, photographs(opened, 1), 8).per_s)
+        schedule = Schedule.of(1 / bare(engine, photographs(opened, 1), 8).per_s)
         capacity = saturation(engine, opened, threads, schedule)
         with contenders_of(opened, threads) as contenders:
             own_part(contenders["rankone"], 30 if schedule.is_slow else 100)
