@@ -41,11 +41,6 @@ class Goal:
     times: float
 
 
-def devices() -> tuple[str, ...]:
-    """The CPU, and the GPU if there is one."""
-    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-
-
 def compare(contenders: Mapping[str, Call], rounds: int, warm_up: int = 2, device: str = "cpu") -> dict[str, Timing]:
     """Times every contender once a round, in turn, after `warm_up` rounds that do not count; on a GPU by its events."""
     clock = _seconds_on_gpu if device == "cuda" else _seconds

@@ -124,13 +124,7 @@ async def closed_loop(
 
 
 async def open_loop(
-    host: str,
-    port: int,
-    requests: Sequence[bytes],
-    rate: float,
-    duration_s: float,
-    seed: int = 0,
-    lead_s: float = 0.0,
+    host: str, port: int, requests: Sequence[bytes], rate: float, duration_s: float, seed: int = 0, lead_s: float = 0.0
 ) -> Sample:
     """Poisson arrivals, `rate` a second, that wait for no answer.
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
-from rankone.cli.train import Machine
 from rankone.model.errors import RankoneError
 
 BENCHMARKS: Final = {
@@ -24,7 +23,6 @@ BENCHMARKS: Final = {
     "fine-tuning": "benchmarks.quality.fine_tuning",
 }
 _OF_A_BUNDLE: Final = frozenset({"engines", "gpu", "serving"})
-_HERE: Final = Machine()
 _DEFAULT: Final = tuple(name for name in BENCHMARKS if name not in ("gpu", "fine-tuning"))
 
 
@@ -54,45 +52,7 @@ def bench(arguments: list[str]) -> None:
 
 
 def tables(arguments: list[str]) -> None:
-    """See `command`."""
-    from benchmarks.paper.tables import TABLES
-    from benchmarks.paper.write import write_tables
+    """Measures the paper's tables; the options are the fields of `Tables`."""
+    from benchmarks.paper.write import Tables, write_tables
 
-    def command(
-        names: Positional[tuple[str, ...]] = tuple(TABLES),
-        data: str = "photos",
-        out: Path = Path("runs/tables"),
-        recipe: str | None = None,
-        fast: bool = False,
-        seeds: tuple[int, ...] = (0, 1, 2),
-        images: int | None = None,
-        batch: int = 32,
-        machine: Annotated[Machine, arg(name="")] = _HERE,
-    ) -> None:
-        """Measures the paper's tables again. Every row is kept when it is done; the same command resumes.
-
-        Args:
-            names: 3 to 9, figure2 and figure4; all if none is named.
-            data: `photos`, or a folder with train/<class>/ and test/<class>/.
-            out: directory for measurements, tables and pictures, one folder a data set.
-            recipe: `default`, `fast` or a YAML file; its pooling is replaced. `fast` with --fast, otherwise `default`.
-            fast: small images, a frozen backbone with random weights, 16 images a class: minutes on two cores.
-            seeds: every row is trained once for each seed.
-            images: the most images of every class, to train on and to test; all if not given, 16 with --fast.
-            batch: images in the batch that is timed.
-            machine: where it runs.
-        """
-        write_tables(
-            names,
-            out,
-            data=data,
-            recipe=recipe,
-            fast=fast,
-            seeds=seeds,
-            images=images,
-            batch=batch,
-            device=machine.device,
-            workers=machine.workers,
-        )
-
-    tyro.cli(command, prog="rankone tables", args=arguments)
+    write_tables(tyro.cli(Tables, prog="rankone tables", args=arguments))
