@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Final, get_args
 
@@ -48,12 +49,11 @@ def main(bundle: Path | None = None) -> None:
 def runnable(bundle: Bundle, threads: int) -> dict[str, Engine]:
     """The engines in every precision, by name; prints why the others cannot be loaded."""
     engines = {}
-    for name in get_args(EngineName):
-        for precision in get_args(Precision):
-            try:
-                engines[_label(name, precision)] = load_engine(bundle, name, "cpu", threads, precision)
-            except EngineError as error:
-                console.print(f"{_label(name, precision)}: {error}")
+    for name, precision in product(get_args(EngineName), get_args(Precision)):
+        try:
+            engines[f"{name} {precision}"] = load_engine(bundle, name, "cpu", threads, precision)
+        except EngineError as error:
+            console.print(f"{name} {precision}: {error}")
     return engines
 
 
@@ -65,9 +65,7 @@ def measure(engines: Mapping[str, Engine], images: Images, rounds: int = ROUNDS)
         once[name], embeddings = _timed(engine, images, _NO_SECOND_LOOK * rival_s)
         cosines[name] = f"{lowest_cosine(embeddings, expected):.6f}"
     hopeless = {name: Timing(took, took, took) for name, took in once.items() if took > _HOPELESS * once[RIVAL]}
-    calls: dict[str, Call] = {
-        name: partial(engine.run, images) for name, engine in engines.items() if name not in hopeless
-    }
+    calls: dict[str, Call] = {name: partial(engines[name].run, images) for name in engines if name not in hopeless}
     timings = compare(calls, rounds, warm_up=1) | hopeless
     speeds = {name: f"{len(images) / timing.median:.2f}" for name, timing in timings.items()}
     title = f"batch {len(images)}, {rounds} rounds" + (f" ({', '.join(hopeless)}: one)" if hopeless else "")
@@ -92,7 +90,3 @@ def _timed(engine: Engine, images: Images, most_s: float) -> tuple[float, npt.ND
         if took > most_s:
             break
     return took, embeddings
-
-
-def _label(name: str, precision: str) -> str:
-    return f"{name} {precision}"

@@ -65,17 +65,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How tables are measured.
-
-    Attributes:
-        recipe: how every network is trained, except for the changes of its row and seed.
-        data: the data set.
-        seeds: every row is trained once for each.
-        fast: whether the tables' shortened recipes apply.
-        batch: images in the batch that is timed.
-        rounds: how often it is timed.
-        device: where networks are trained and timed.
-        workers: processes that load images.
+    """How tables are measured: the options of `rankone tables`, with recipe and data loaded.
 
     Raises:
         TableError: no seed, or an empty batch.

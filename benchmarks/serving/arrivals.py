@@ -23,7 +23,6 @@ _SLOW_S = 0.2
 class Schedule:
     """How long to measure: `turns` of `turn_s` seconds under saturation, then `rounds` of Poisson arrivals at every load."""
 
-    is_slow: bool
     turn_s: float
     turns: int
     loads: tuple[float, ...]
@@ -42,8 +41,8 @@ class Schedule:
         in_time_s = 25 * image_s
         turn_s, round_s = max(1.5, 8 * image_s), max(10.0, 3 * in_time_s)
         if image_s >= _SLOW_S:
-            return cls(True, turn_s, 20, (0.5, 0.75, 0.9, 1.0, 3.0), 3, round_s, 160, in_time_s)
-        return cls(False, turn_s, 60, (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0), 6, round_s, 1100, in_time_s)
+            return cls(turn_s, 20, (0.5, 0.75, 0.9, 1.0, 3.0), 3, round_s, 160, in_time_s)
+        return cls(turn_s, 60, (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0), 6, round_s, 1100, in_time_s)
 
 
 def arrivals(contenders: Contenders, capacity: float, schedule: Schedule) -> None:

@@ -44,7 +44,7 @@ def main(bundle: Path | None = None) -> None:
         schedule = Schedule.of(1 / bare(engine, photographs(opened, 1), 8).per_s)
         capacity = saturation(engine, opened, threads, schedule)
         with contenders_of(opened, threads) as contenders:
-            own_part(contenders["rankone"], 30 if schedule.is_slow else 100)
+            own_part(contenders["rankone"], schedule.turns)
             arrivals(contenders, capacity, schedule)
 
 

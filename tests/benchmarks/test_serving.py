@@ -91,6 +91,20 @@ async def test_answers_are_told_apart_by_status_and_read_to_their_end(anyio_back
     assert len(sample.seconds) == sample.statuses[200] > 0
 
 
+async def test_lost_and_refused_connections_are_counted_apart(anyio_backend: str) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"body")
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, HOST, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        lost = await closed_loop(HOST, port, REQUESTS, 1, 0.1)
+    assert lost.statuses.keys() == {0}
+    refused = await closed_loop(HOST, port, REQUESTS, 2, 60)
+    assert refused.statuses == {-1: 2}
+    assert refused.seconds == []
+
+
 def test_samples_of_rounds_are_one_sample() -> None:
     first, second = Sample(steady_s=1, duration_s=2), Sample(steady_s=3, duration_s=5)
     first.seconds, first.steady, second.seconds, second.steady = [1, 9], [1], [3], [3]
