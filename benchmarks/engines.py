@@ -1,7 +1,7 @@
-"""Which engine is fastest on this CPU, in which precision: every one that it can run, against ONNX Runtime in float32.
+"""The fastest engine and precision on this CPU: every engine that runs here, against ONNX Runtime in float32.
 
-Photographs through the whole network, at several batch sizes; beside every speed the lowest cosine with ONNX Runtime's
-embeddings. One that needs three times as long as ONNX Runtime is timed once, and not in every round.
+Photographs go through the whole network. Every row has the lowest cosine with ONNX Runtime's embeddings. An engine that
+takes three times as long as ONNX Runtime is timed once.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Final, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.subject import bundle_of, photographs
+from benchmarks.bundles import bundle_of, photographs
 from benchmarks.timing import Call, Timing, compare, console, faster, machine, print_table
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Engine, EngineError, load_engine
@@ -32,7 +33,7 @@ _NO_SECOND_LOOK: Final = 10
 
 
 def main(bundle: Path | None = None) -> None:
-    """Prints a table for every batch size, and which engine to set."""
+    """Prints a table for every batch size, and the engine to set."""
     threads = len(os.sched_getaffinity(0))
     with bundle_of(bundle) as opened:
         size = opened.manifest.preprocessing.size
@@ -46,14 +47,13 @@ def main(bundle: Path | None = None) -> None:
 
 
 def runnable(bundle: Bundle, threads: int) -> dict[str, Engine]:
-    """Every engine in every precision that it has on this CPU, by name; for the others it says why not."""
+    """The engines in every precision, by name; prints why the others cannot be loaded."""
     engines = {}
-    for name in get_args(EngineName):
-        for precision in get_args(Precision):
-            try:
-                engines[_label(name, precision)] = load_engine(bundle, name, "cpu", threads, precision)
-            except EngineError as error:
-                console.print(f"{_label(name, precision)}: {error}")
+    for name, precision in product(get_args(EngineName), get_args(Precision)):
+        try:
+            engines[f"{name} {precision}"] = load_engine(bundle, name, "cpu", threads, precision)
+        except EngineError as error:
+            console.print(f"{name} {precision}: {error}")
     return engines
 
 
@@ -65,9 +65,7 @@ def measure(engines: Mapping[str, Engine], images: Images, rounds: int = ROUNDS)
         once[name], embeddings = _timed(engine, images, _NO_SECOND_LOOK * rival_s)
         cosines[name] = f"{lowest_cosine(embeddings, expected):.6f}"
     hopeless = {name: Timing(took, took, took) for name, took in once.items() if took > _HOPELESS * once[RIVAL]}
-    calls: dict[str, Call] = {
-        name: partial(engine.run, images) for name, engine in engines.items() if name not in hopeless
-    }
+    calls: dict[str, Call] = {name: partial(engines[name].run, images) for name in engines if name not in hopeless}
     timings = compare(calls, rounds, warm_up=1) | hopeless
     speeds = {name: f"{len(images) / timing.median:.2f}" for name, timing in timings.items()}
     title = f"batch {len(images)}, {rounds} rounds" + (f" ({', '.join(hopeless)}: one)" if hopeless else "")
@@ -76,7 +74,7 @@ def measure(engines: Mapping[str, Engine], images: Images, rounds: int = ROUNDS)
 
 
 def advice(timings: Mapping[str, Timing], batch: int) -> str:
-    """The fastest, and what to set for it."""
+    """The fastest engine, and the settings for it."""
     best = min(timings, key=lambda name: timings[name].median)
     engine, precision = best.split()
     ratio = "" if best == RIVAL else f", {faster(timings[best].median / timings[RIVAL].median)} than {RIVAL}"
@@ -84,7 +82,7 @@ def advice(timings: Mapping[str, Timing], batch: int) -> str:
 
 
 def _timed(engine: Engine, images: Images, most_s: float) -> tuple[float, npt.NDArray[np.float32]]:
-    """Seconds and embeddings of a second run, as the first of a size is slow; of the first if it took over `most_s`."""
+    """Seconds and embeddings of the second run, as the first of a size is slow, or of a first over `most_s`."""
     for _ in range(2):
         started = time.perf_counter()
         embeddings = engine.run(images).embedding
@@ -92,7 +90,3 @@ def _timed(engine: Engine, images: Images, most_s: float) -> tuple[float, npt.ND
         if took > most_s:
             break
     return took, embeddings
-
-
-def _label(name: str, precision: str) -> str:
-    return f"{name} {precision}"

@@ -1,17 +1,28 @@
-"""Other embedded vector databases, each as its documentation says for exact search: `make peers` installs them."""
+"""The index against other embedded vector databases, set up for exact search by their documentation.
+
+`make peers` installs them.
+"""
 
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from benchmarks.gallery import Vectors
+import torch
+
+from benchmarks.gallery import K, ids_of, noisy, recall
+from benchmarks.timing import Call, Goal, compare, console, faster, print_goals, print_table
+from rankone.index import Index, Vectors
+
+OURS: Final = "the index"
 
 
 class Missing(ImportError):
-    """It is not installed."""
+    """A peer that is not installed."""
 
 
 class Peer(Protocol):
@@ -22,7 +33,7 @@ class Peer(Protocol):
 
 
 class LanceDB:
-    """A table without an index, which is searched by brute force."""
+    """A table without an index, searched by brute force."""
 
     def __init__(self, folder: Path, dim: int) -> None:
         arrow = _imported("pyarrow")
@@ -43,7 +54,7 @@ class LanceDB:
 
 
 class Qdrant:
-    """The local mode of its client: NumPy over all vectors, kept in SQLite."""
+    """The local mode of its client: NumPy over all vectors, stored in SQLite."""
 
     def __init__(self, folder: Path, dim: int) -> None:
         client = _imported("qdrant_client")
@@ -58,13 +69,12 @@ class Qdrant:
 
     def search(self, queries: Vectors, k: int) -> list[list[str]]:
         requests = [self._models.QueryRequest(query=query.tolist(), limit=k) for query in queries]
-        return [
-            [str(point.id) for point in found.points] for found in self._client.query_batch_points("items", requests)
-        ]
+        answers = self._client.query_batch_points("items", requests)
+        return [[str(point.id) for point in found.points] for found in answers]
 
 
 class Chroma:
-    """A persistent collection; its index is HNSW, which is all that it has, looking at a thousand candidates a query."""
+    """A persistent collection; HNSW, its only index, with a thousand candidates a query."""
 
     def __init__(self, folder: Path, dim: int) -> None:  # noqa: ARG002 - it finds the dimension itself
         client = _imported("chromadb").PersistentClient(path=str(folder))
@@ -79,6 +89,40 @@ class Chroma:
 
 
 PEERS: Final[dict[str, Callable[[Path, int], Peer]]] = {"LanceDB": LanceDB, "Qdrant local": Qdrant, "Chroma": Chroma}
+
+
+def against_peers(folder: Path, real: Vectors, queries: Vectors, rows: int, rounds: int) -> None:
+    """Prints times, recall and adds/s of the databases on the vectors of `exact.sqlite`; missing ones are named."""
+    index = Index(folder / "exact.sqlite", torch.get_num_threads())
+    expected = ids_of(index.search(queries, K))
+    peers: dict[str, Peer] = {}
+    more: dict[str, dict[str, str]] = {"recall": {OURS: "1.000"}, "adds/s": {}}
+    for name, make_peer in PEERS.items():
+        try:
+            peers[name] = make_peer(folder / name, real.shape[1])
+        except Missing as missing:
+            console.print(f"{name}: {missing}")
+            continue
+        more["adds/s"][name] = f"{rows / _seconds_to_fill(peers[name], real, rows):,.0f}"
+        more["recall"][name] = f"{recall(expected, peers[name].search(queries, K)):.3f}"
+    for asked, title in ((queries, f"{len(queries)} queries"), (queries[:1], "one query")):
+        calls: dict[str, Call] = {OURS: partial(index.search, asked, K)}
+        calls |= {name: partial(peer.search, asked, K) for name, peer in peers.items()}
+        timings = compare(calls, rounds, warm_up=1)
+        print_table(f"{rows:,} rows, {title}, against others", timings, OURS, faster, more)
+        print_goals(timings, *(Goal(OURS, name, 1) for name in peers))
+    index.close()
+
+
+def _seconds_to_fill(peer: Peer, real: Vectors, rows: int) -> float:
+    seconds, number = 0.0, 0
+    for batch in noisy(real, rows, seed=0):
+        ids = [str(number + place) for place in range(len(batch))]
+        number += len(batch)
+        started = time.perf_counter()
+        peer.add(ids, batch)
+        seconds += time.perf_counter() - started
+    return seconds
 
 
 def _imported(name: str) -> Any:

@@ -1,20 +1,18 @@
-"""The index against `faiss.knn` on the bare matrix, against itself with filters and compact codes, and against other databases.
+"""The index against `faiss.knn` on the bare matrix, filtered, compact, on a GPU, and against other databases.
 
-Real embeddings of 10,000 dimensions, repeated with noise. Everything goes through the index as the service uses it: threads,
-snapshot, metadata and all. A product in bfloat16 over a half-size copy, followed by a proof, is a lead that is not followed: it
-takes a CPU with bfloat16 units.
+Real embeddings of 10,000 dimensions, repeated with noise. All searches use the index as the service does, with threads,
+snapshot and metadata.
 
-Targets: 64 queries over 20,000 rows within 1.1 times of `faiss.knn`; a filtered batch within 1.5 times of an unfiltered one; at
-50,000 rows compact 5 times as fast as exact on one query, recall@10 at least 0.99, a fifteenth of its memory; 5,000 durable
-adds a second in batches; a start with 50,000 rows in 10 s. Where there is a GPU: 64 queries over 1,000,000 float16 rows on it
-within 1.5 times of what reading them once takes.
+Targets: 64 queries over 20,000 rows within 1.1 times of `faiss.knn`; a filtered batch within 1.5 times of an unfiltered
+one; at 50,000 rows compact 5 times as fast as exact on one query with recall@10 of 0.99; 5,000 durable adds/s in
+batches; a start with 50,000 rows in 10 s. On a GPU: 64 queries over 1,000,000 float16 rows within 1.5 times of reading
+the rows once.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,51 +21,45 @@ import numpy as np
 import torch
 
 from benchmarks.compact import against_exact, recalls
-from benchmarks.gallery import BATCH, QUERIES, K, Vectors, filled, noisy, photographs
-from benchmarks.peers import PEERS, Missing
+from benchmarks.gallery import BATCH, QUERIES, K, filled, noisy, photographs, stored_rows
+from benchmarks.peers import OURS, against_peers
 from benchmarks.timing import Call, Goal, compare, console, faster, machine, print_goals, print_table
-from rankone.index import Index, compiled
+from rankone.index import Index, SearchOptions, Vectors, compiled
 from rankone.index.database import SearchDevice
 from rankone.index.gallery import RowTable
 from rankone.index.gpu import GpuGallery
-from rankone.index.search import SearchOptions, search
+from rankone.index.search import search
 
 ROWS: Final = 20_000
 MANY: Final = 50_000
+ROUNDS: Final = 7
 ROWS_ON_GPU: Final = 1_000_000
 BARE: Final = "faiss.knn"
-OURS: Final = "the index"
 ON_GPU: Final = "on the GPU"
 FLOOR: Final = "reading the rows"
 _COPIED_BYTES: Final = 1 << 30
 
 
 def main() -> None:
-    """Prints every comparison at full size; half an hour, most of it for filling the peers."""
-    run(ROWS, MANY, rounds=7)
-
-
-def run(rows: int, many: int, rounds: int) -> None:
-    """Prints every comparison, on `rows` rows and on `many` where compact codes are for."""
+    """Prints every comparison; half an hour, mostly for filling the other databases."""
     console.print(f"[bold]retrieval[/bold]: {machine()}; SQLite file in {tempfile.gettempdir()}")
     real = photographs()
     queries = next(noisy(real, QUERIES, seed=1))
     with tempfile.TemporaryDirectory() as folder:
-        against_faiss(Path(folder), real, queries, rows, rounds)
-        against_peers(Path(folder), real, queries, rows, rounds)
+        against_faiss(Path(folder), real, queries, ROWS, ROUNDS)
+        against_peers(Path(folder), real, queries, ROWS, ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
-        against_exact(Path(folder), real, queries, many, rounds)
+        against_exact(Path(folder), real, queries, MANY, ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
-        recalls(Path(folder), real, rows)
-    against_bandwidth(real, queries, rounds)
+        recalls(Path(folder), real, ROWS)
+    against_bandwidth(real, queries, ROUNDS)
 
 
 def against_faiss(folder: Path, real: Vectors, queries: Vectors, rows: int, rounds: int) -> None:
-    """A batch and a single query over the same rows, as a bare matrix and as an index, with and without filters."""
+    """Prints a batch and a single query over the same rows: bare matrix, index, and index with filters."""
     index, seconds = filled(folder / "exact.sqlite", real, rows, "exact")
     console.print(f"{rows / seconds:,.0f} durable adds a second, {BATCH} a request (5,000 asked for)")
-    matrix = np.concatenate(list(noisy(real, rows, seed=0)))
-    matrix = matrix.astype(np.float16).astype(np.float32)  # as they are kept
+    matrix = stored_rows(real, rows)
     for asked in (queries, queries[:1]):
         timings = compare(contenders(index, matrix, asked, rows), rounds, warm_up=1)
         print_table(f"{rows:,} rows, {len(asked)} queries, exact", timings, BARE, faster)
@@ -78,26 +70,22 @@ def against_faiss(folder: Path, real: Vectors, queries: Vectors, rows: int, roun
 
 
 def contenders(index: Index, matrix: Vectors, queries: Vectors, rows: int) -> dict[str, Call]:
-    """The same queries, put in each way."""
+    """The same queries, by name."""
     threads = torch.get_num_threads()
-    half, everything = compiled({"n": {"$lt": rows // 2}}), compiled({"n": {"$gte": 0}})
-    scattered = compiled({"even": True})
+    filters = {"all": {"n": {"$gte": 0}}, "first half": {"n": {"$lt": rows // 2}}, "every second": {"even": True}}
 
     def bare() -> object:
         faiss.omp_set_num_threads(threads)
         return faiss.knn(queries, matrix, K, metric=faiss.METRIC_INNER_PRODUCT)
 
-    return {
-        BARE: bare,
-        OURS: lambda: index.search(queries, K),
-        "filtered: all": lambda: index.search(queries, K, where=everything),
-        "filtered: first half": lambda: index.search(queries, K, where=half),
-        "filtered: every second": lambda: index.search(queries, K, where=scattered),
+    filtered = {
+        f"filtered: {name}": partial(index.search, queries, K, where=compiled(where)) for name, where in filters.items()
     }
+    return {BARE: bare, OURS: partial(index.search, queries, K), **filtered}
 
 
 def against_bandwidth(real: Vectors, queries: Vectors, rounds: int) -> None:
-    """A batch on a GPU against what its memory allows; a sentence where there is none."""
+    """Prints a batch on a GPU against reading the rows from its memory."""
     if not torch.cuda.is_available():
         console.print("search on a GPU: not measured, torch finds none (nvidia-smi tells more)")
         return
@@ -108,7 +96,7 @@ def against_bandwidth(real: Vectors, queries: Vectors, rounds: int) -> None:
 
 
 def on_device(real: Vectors, queries: Vectors, rows: int, device: SearchDevice) -> dict[str, Call]:
-    """The search of so many rows there, and a copy of half of them, which moves as many bytes as reading all."""
+    """The search of so many rows, and a copy of half of them, which moves as many bytes as reading all."""
     gallery, table = GpuGallery(real.shape[1], np.dtype("<f2"), device), RowTable()
     for batch in noisy(real, rows, seed=0, device=device):
         gallery.set(len(table), batch)
@@ -125,36 +113,3 @@ def on_device(real: Vectors, queries: Vectors, rows: int, device: SearchDevice) 
             there.copy_(here)
 
     return {FLOOR: copy, ON_GPU: lambda: search(gallery, table.ids, queries, options, table.all_rows)}
-
-
-def against_peers(folder: Path, real: Vectors, queries: Vectors, rows: int, rounds: int) -> None:
-    """Other databases on the same vectors, searched exactly; those that are not installed are named."""
-    index = Index(folder / "exact.sqlite", torch.get_num_threads())
-    truth = index.search(queries, K)
-    calls: dict[str, Call] = {OURS: lambda: index.search(queries, K)}
-    singles: dict[str, Call] = {OURS: lambda: index.search(queries[:1], K)}
-    more: dict[str, dict[str, str]] = {"recall": {OURS: "1.000"}, "adds/s": {}}
-    for name, make_peer in PEERS.items():
-        try:
-            peer = make_peer(folder / name, real.shape[1])
-        except Missing as missing:
-            console.print(f"{name}: {missing}")
-            continue
-        seconds = 0.0
-        for number, batch in enumerate(noisy(real, rows, seed=0)):
-            ids = [str(number * BATCH + place) for place in range(len(batch))]
-            started = time.perf_counter()
-            peer.add(ids, batch)
-            seconds += time.perf_counter() - started
-        more["adds/s"][name] = f"{rows / seconds:,.0f}"
-        answers = peer.search(queries, K)
-        shares = [len({hit.id for hit in hits} & set(ids)) / K for hits, ids in zip(truth, answers, strict=True)]
-        more["recall"][name] = f"{np.mean(shares):.3f}"
-        calls[name] = lambda peer=peer: peer.search(queries, K)  # type: ignore[misc]
-        singles[name] = lambda peer=peer: peer.search(queries[:1], K)  # type: ignore[misc]
-    for title, group in ((f"{len(queries)} queries", calls), ("one query", singles)):
-        timings = compare(group, rounds, warm_up=1)
-        print_table(f"{rows:,} rows, {title}, against others", timings, OURS, faster, more)
-        print_goals(timings, *(Goal(OURS, name, 1) for name in timings if name != OURS))
-    index.close()
-    shutil.rmtree(folder, ignore_errors=True)

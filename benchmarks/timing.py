@@ -1,8 +1,6 @@
-"""How every benchmark measures: warm-up, then rivals in turn, so that a noisy machine is noisy for all of them.
+"""How every benchmark measures: warm-up, then rivals in turn, so that noise of the machine affects all of them.
 
-A turn is one call. One under 50 ms is followed by as many more as fill them, and their mean counts: what takes less
-than a millisecond is timed with its input in the cache, as it finds it behind the product that made it, and with its
-threads awake.
+A turn is one call, or the mean of as many as fit into 50 ms, so that short calls find a warm cache and running threads.
 """
 
 from __future__ import annotations
@@ -36,23 +34,15 @@ class Timing:
 
 @dataclass(frozen=True)
 class Goal:
-    """`fast` is to be at least `times` as fast as `slow`."""
+    """`fast` should be at least `times` as fast as `slow`."""
 
     fast: str
     slow: str
     times: float
 
 
-def devices() -> tuple[str, ...]:
-    """Where a benchmark runs: on the CPU, and on a GPU where there is one."""
-    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
-
-
 def compare(contenders: Mapping[str, Call], rounds: int, warm_up: int = 2, device: str = "cpu") -> dict[str, Timing]:
-    """Times every contender once a round, in turn, after `warm_up` rounds that do not count.
-
-    On a GPU the clock is the device's own, between two events; a host too slow to keep it busy counts as well.
-    """
+    """Times every contender once a round, in turn, after `warm_up` rounds that do not count; on a GPU by its events."""
     clock = _seconds_on_gpu if device == "cuda" else _seconds
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in track(range(warm_up + rounds), description="measuring", transient=True):
@@ -71,7 +61,7 @@ def _turn(call: Call, clock: Callable[[Call, int], float]) -> float:
 
 
 def _seconds(call: Call, count: int) -> float:
-    """Of `count` calls together."""
+    """Seconds of `count` calls together."""
     started = time.perf_counter()
     for _ in range(count):
         call()
@@ -95,7 +85,7 @@ def print_table(
     note: Callable[[float], str],
     more: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
-    """Milliseconds (median and quartiles), what `note` makes of the ratio to the rival's median, and `more` columns."""
+    """Prints milliseconds (median and quartiles), `note` of the ratio to the rival's median, and `more` columns."""
     more = more or {}
     rows = table(title, "", "ms", "quartiles", f"against {rival}", *more)
     for name, timing in timings.items():
@@ -107,7 +97,7 @@ def print_table(
 
 
 def table(title: str, *columns: str) -> Table:
-    """An empty table; the first column is of names, the others are of numbers."""
+    """An empty table; the first column has names, the others numbers."""
     empty = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
         empty.add_column(column, justify="left" if number == 0 else "right")
@@ -115,7 +105,7 @@ def table(title: str, *columns: str) -> Table:
 
 
 def print_goals(timings: Mapping[str, Timing], *goals: Goal) -> None:
-    """What came of every goal, a line each."""
+    """Prints a line for each goal: met or missed."""
     for goal in goals:
         times = timings[goal.slow].median / timings[goal.fast].median
         outcome = "met" if times >= goal.times else "missed"
@@ -133,15 +123,11 @@ def megabytes(memory: Mapping[str, float]) -> dict[str, str]:
 
 
 def machine(device: str = "cpu") -> str:
-    """The processor or card, threads and versions that a figure belongs to."""
+    """The processor or GPU, threads and versions."""
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, {versions}"
-    names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
-    cpu = names[0] if names else platform.processor()
-    return f"{cpu}, {torch.get_num_threads()} threads, {versions}"
-
-
-def _cpuinfo() -> list[str]:
     path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{[*names, platform.processor()][0]}, {torch.get_num_threads()} threads, {versions}"

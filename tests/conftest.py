@@ -14,7 +14,7 @@ from filelock import FileLock
 from PIL import Image
 
 import rankone.model.backbone
-from benchmarks.serving.tiny import tiny_bundle
+from benchmarks.bundles import tiny_bundle
 from rankone.model.bundle import Bundle, open_bundle
 from rankone.training import pipeline
 from rankone.training.data import DataSet, load_folder, write_photos

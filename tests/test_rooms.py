@@ -38,7 +38,6 @@ ALLOWED = {
         "rankone.index",
         "rankone.client",
         "rankone.service",
-        "rankone.cli",
     },
 }
 """What else a room may import; `rankone.cli` imports benchmarks only in the commands that run them."""

@@ -1,73 +1,53 @@
-"""The tables of one data set in one directory: every measurement a JSON file of its own, written when it is done.
+"""The tables of one data set in a directory; every measurement is a file, written when it is done.
 
-rows/<setting>.json   a network trained and measured; tables that share a setting share the file
-costs/<batch>.json    FLOPs and times, all contenders of a table from one run of so many rounds
-work/                 the network in training, with its checkpoint; gone when it is measured
-table-<name>.md, .png what is made of them
+rows/<setting>.json    a trained and measured network; tables that share a setting share the file
+costs/<names>.json     FLOPs and times of all contenders of a table, from one run
+work/                  the network in training, with its checkpoint
+table-<name>.md, .png  the tables
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from benchmarks.paper.cost import Cost, costs
-from benchmarks.paper.measure import Measured, Setting, Workshop
-from benchmarks.paper.plan import TABLES, Row, Table
-from benchmarks.timing import machine
-from rankone.model.errors import RankoneError
-from rankone.training.checkpoint import training_libraries
-from rankone.training.data import DataSet
+from benchmarks import normalization
+from benchmarks.paper.measure import Measured, Workshop
+from benchmarks.paper.plan import Plan, Setting, Table, TableError
+from benchmarks.paper.tables import TABLES, check_names
+from benchmarks.resources import count_flops
+from benchmarks.timing import compare, machine
 from rankone.training.processes import StopRequest
-from rankone.training.recipe import Recipe
+from rankone.training.run import replace_file
+
+
+class Cost(BaseModel):
+    """The cost of one contender, forward, in float32."""
+
+    contender: str
+    flops: int
+    """Of one image; products and decompositions, see `benchmarks.resources`."""
+    batch: int
+    locations: int
+    channels: int
+    low_ms: float
+    median_ms: float
+    high_ms: float
+    """Quartiles of the time of a batch."""
+    rounds: int
+    device: str
+    machine: str
+
 
 _COSTS = TypeAdapter(list[Cost])
 
 
-class TableError(RankoneError, ValueError):
-    """A table that is not known, or a measurement that cannot be read; the message says what to do."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is to be measured.
-
-    Attributes:
-        recipe: how every network is trained, but for what its row and seed change.
-        data: the data set.
-        seeds: every row is trained once a seed.
-        fast: whether the tables' shortened recipes hold.
-        batch: images a batch whose time is measured.
-        rounds: times that it is measured.
-        device: where networks are trained and times are measured.
-        workers: processes that load images.
-
-    Raises:
-        TableError: no seed, or an empty batch.
-    """
-
-    recipe: Recipe
-    data: DataSet
-    seeds: Sequence[int]
-    fast: bool
-    batch: int = 32
-    rounds: int = 5
-    device: str = "cpu"
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.seeds:
-            raise TableError("at least one seed is needed")
-        if self.batch < 1:
-            raise TableError(f"a batch whose time is measured has at least one image, not {self.batch}")
-
-
 @dataclass(frozen=True)
 class Filled:
-    """A table with what was measured for each of its rows."""
+    """A table with its measurements."""
 
     name: str
     table: Table
@@ -79,74 +59,72 @@ class Filled:
 
 
 class Book:
-    """The directory; see the head of this module."""
+    """The directory described above."""
 
     def __init__(self, path: Path, plan: Plan, stop: StopRequest) -> None:
         self._path, self._plan = path, plan
         self._workshop = Workshop(path / "work", stop, device=plan.device, workers=plan.workers)
 
-    def fill(self, names: Sequence[str], tell: Callable[[str], None]) -> list[Filled]:
-        """Measures what is missing for these tables; `tell` hears of every row.
+    def measure(self, names: Sequence[str]) -> Iterator[str]:
+        """Measures the missing rows of these tables, and yields a line for each row.
 
         Raises:
-            TableError: no such table, or a measurement on disk that cannot be read.
-            Interrupted: what is done is on disk, and the same call goes on from there.
+            TableError: an unknown table, or a measurement on disk that cannot be read.
+            Interrupted: finished rows are on disk; the same call resumes.
         """
         check_names(names)
-        for seed in self._plan.seeds:  # the outer loop: a frozen backbone is run once for all tables
+        for seed in self._plan.seeds:  # the outer loop, so that a frozen backbone runs once for all tables
             for name in names:
-                for row in TABLES[name].rows:
-                    tell(f"table {name}, {row.title}, seed {seed}: {_summary(self._measured(TABLES[name], row, seed))}")
-        return [self._filled(name) for name in names]
+                for title, measured in self._rows(TABLES[name], seed):
+                    accuracy = f"accuracy {measured.metrics['top1']:.3f} ({measured.seconds:.0f} s)"
+                    yield f"table {name}, {title}, seed {seed}: {accuracy}"
 
-    def _filled(self, name: str) -> Filled:
-        table = TABLES[name]
-        measured = {row.title: [self._measured(table, row, seed) for seed in self._plan.seeds] for row in table.rows}
-        return Filled(name, table, self._plan, measured, self._costs(table))
+    def fill(self, name: str) -> Filled:
+        """The table with its measurements; what is missing is measured. Raises the same errors."""
+        check_names([name])
+        measured: dict[str, list[Measured]] = {row.title: [] for row in TABLES[name].rows}
+        for seed in self._plan.seeds:
+            for title, one in self._rows(TABLES[name], seed):
+                measured[title].append(one)
+        return Filled(name, TABLES[name], self._plan, measured, self._costs(TABLES[name]))
 
-    def _measured(self, table: Table, row: Row, seed: int) -> Measured:
-        setting = Setting.of(table, row, self._plan.recipe, self._plan.data, seed, fast=self._plan.fast)
-        path = self._path / "rows" / f"{setting.key}.json"
-        if not path.exists():
-            _write(path, self._workshop.measure(setting, machine(), training_libraries()).model_dump_json(indent=2))
-        return _read(path)
+    def _rows(self, table: Table, seed: int) -> Iterator[tuple[str, Measured]]:
+        for row in table.rows:
+            setting = Setting.of(table, row, self._plan.recipe, self._plan.data, seed, fast=self._plan.fast)
+            yield row.title, self._workshop.measured(setting, self._path / "rows" / f"{setting.key}.json")
 
     def _costs(self, table: Table) -> dict[str, Cost]:
         names = [row.contender for row in table.rows if row.contender is not None]
         if not names:
             return {}
-        plan = self._plan
-        slug = "-".join(name.replace(" ", "_") for name in names)
+        plan, slug = self._plan, "-".join(name.replace(" ", "_") for name in names)
         path = self._path / "costs" / f"{slug}-batch-{plan.batch}-{plan.device}-rounds-{plan.rounds}.json"
         if not path.exists():
-            found = costs(names, plan.batch, plan.rounds, plan.device, machine())
-            _write(path, _COSTS.dump_json(found, indent=2).decode())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, _COSTS.dump_json(_measured_costs(names, plan), indent=2))
         try:
             return {cost.contender: cost for cost in _COSTS.validate_json(path.read_bytes())}
         except ValidationError as error:
             raise TableError(f"{path} cannot be read; remove it and run again: {error}") from error
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raises TableError for a table that is not there."""
-    for name in names:
-        if name not in TABLES:
-            raise TableError(f"there is no table {name!r}; there are: {', '.join(TABLES)}")
-
-
-def _summary(measured: Measured) -> str:
-    return f"accuracy {measured.metrics['top1']:.3f} ({measured.seconds:.0f} s)"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def _read(path: Path) -> Measured:
-    try:
-        return Measured.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise TableError(f"{path} cannot be read; remove it and run again: {error}") from error
+def _measured_costs(names: Sequence[str], plan: Plan) -> list[Cost]:
+    """The named contenders, timed in turn."""
+    one, batch = (normalization.contenders(count, plan.device) for count in (1, plan.batch))
+    timings = compare({name: batch[name] for name in names}, plan.rounds, warm_up=1, device=plan.device)
+    return [
+        Cost(
+            contender=name,
+            flops=count_flops(one[name]),
+            batch=plan.batch,
+            locations=normalization.LOCATIONS,
+            channels=normalization.CHANNELS,
+            low_ms=1e3 * timing.low,
+            median_ms=1e3 * timing.median,
+            high_ms=1e3 * timing.high,
+            rounds=plan.rounds,
+            device=plan.device,
+            machine=machine(),
+        )
+        for name, timing in timings.items()
+    ]

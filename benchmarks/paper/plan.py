@@ -1,28 +1,34 @@
-"""The paper's tables and figures as lists of rows: what each row trains or times, and what the paper printed there."""
+"""What is measured: tables as rows, rows as poolings, and the settings that a network is trained with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from rankone.training.recipe import PoolingRecipe
+from rankone.model.errors import RankoneError
+from rankone.training.data import DataSet
+from rankone.training.recipe import PoolingRecipe, Recipe
+from rankone.training.run import DataRecord
 
-DATA_SETS: Final = ("CUB", "Airplane", "MIT", "DTD")
-"""The columns of the paper's accuracies, in percent."""
+
+class TableError(RankoneError, ValueError):
+    """An unknown table, an impossible plan, or a measurement that cannot be read; the message says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of a table.
+    """A row of a table.
 
     Attributes:
-        label: what stands in its first column.
-        series: which curve it belongs to, where a table has several.
-        pooling: what is trained, at every seed.
+        label: the text in its first column.
+        pooling: the pooling that is trained, once for every seed.
+        series: the curve it belongs to, in a table with several.
         changes: fields of the recipe that differ in this row.
         contender: what is timed, a name of `benchmarks.normalization.contenders`.
-        paper: the paper's figures of the line, by column.
+        paper: the paper's figures, by column.
     """
 
     label: str
@@ -43,11 +49,10 @@ class Table:
     """A table or figure of the paper.
 
     Attributes:
-        title: what it asks.
-        rows: its lines.
-        kind: what is shown of a row: accuracy; cost, which is accuracy with FLOPs and time; ratio of the first two singular
-            values; scatter of these; curve of accuracy over epochs.
-        axis: what the rows differ in, for a curve over rows; none for a bar chart.
+        title: its question.
+        kind: what is shown of a row: accuracy; cost (accuracy, FLOPs and time); ratio of the first two singular values;
+            scatter of these; curve of accuracy over epochs.
+        axis: what the rows vary, for a curve over rows; None for a bar chart.
         fast: fields of the recipe that differ under `--fast`.
     """
 
@@ -58,132 +63,65 @@ class Table:
     fast: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _run(system: str = "bp-run", **options: float) -> PoolingRecipe:
-    return PoolingRecipe(system=system, options=options)
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How tables are measured: the options of `rankone tables`, with recipe and data loaded.
+
+    Raises:
+        TableError: no seed, or an empty batch.
+    """
+
+    recipe: Recipe
+    data: DataSet
+    seeds: Sequence[int]
+    fast: bool
+    batch: int = 32
+    rounds: int = 5
+    device: str = "cpu"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise TableError("at least one seed is needed")
+        if self.batch < 1:
+            raise TableError(f"a batch whose time is measured has at least one image, not {self.batch}")
 
 
-def _accuracies(*percents: float) -> dict[str, str]:
-    return {name: f"{percent:.1f}" for name, percent in zip(DATA_SETS, percents, strict=False)}
+@dataclass(frozen=True)
+class Setting:
+    """Everything that a measurement depends on."""
+
+    recipe: Recipe
+    data: DataSet
+    singular_values: bool = False
+
+    @classmethod
+    def of(cls, table: Table, row: Row, recipe: Recipe, data: DataSet, seed: int, *, fast: bool) -> Setting:
+        """A row at a seed, which draws the weights, hashes, start vector and order of images."""
+        changes = _merged(table.fast if fast else {}, row.changes)
+        return cls(seeded(recipe, row.pooling, seed, changes), data, table.kind in {"ratio", "scatter"})
+
+    @property
+    def key(self) -> str:
+        """A readable file name, different for every setting."""
+        described = [self.recipe.model_dump(mode="json"), DataRecord.of(self.data).model_dump(), self.singular_values]
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:10]
+        options = "".join(f"-{name}-{value}" for name, value in self.recipe.pooling.options.items() if name != "seed")
+        return f"{self.recipe.pooling.name}{options}-seed-{self.recipe.seed}-{digest}"
 
 
-_ETA: Final = {
-    0.0: (84.1, 88.9, 79.8, 65.6),
-    0.6: (86.3, 89.8, 80.8, 68.7),
-    1.0: (86.4, 89.8, 80.9, 68.3),
-    2.0: (83.9, 89.0, 79.7, 65.7),
-}
-_K: Final = {1: 85.7, 2: 86.3, 3: 86.2, 5: 86.2, 10: 86.1}
-_DIM: Final = {1000: 83.8, 2000: 83.9, 4000: 84.8, 8000: 85.5, 10_000: 85.7}
-_SYSTEMS: Final[Mapping[str, tuple[float, ...]]] = {
-    "max": (69.6, 78.9, 50.4, 55.1),
-    "sum": (71.7, 82.1, 58.7, 58.2),
-    "bp-run": (86.3, 89.8, 80.8, 68.4),
-    "cbp-run": (85.7, 91.0, 80.5, 67.3),
-}
-_NAMES: Final = (
-    *("max", "sum", "bcnn", "improved-bcnn", "bcnn-ns", "o2p", "mpn-cov", "isqrt-cov", "g2denet", "cbp-ts", "cbp-rm"),
-    *("lrbp", "monet-2", "monet", "bp-run", "cbp-run", "cbp-run-rm"),
-)
-_FINE_TUNED: Final = {"phase2": {"epochs": 3}}
-_HELD_OUT: Final = {"phase2": {"epochs": 3}, "validation": 0.25}
+def seeded(recipe: Recipe, pooling: PoolingRecipe, seed: int, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with this pooling, seed and changed fields; nothing is left of the recipe's own pooling."""
+    if "seed" in pooling.composition.options:
+        pooling = pooling.model_copy(update={"options": {**pooling.options, "seed": seed}})
+    fields = _merged(recipe.model_dump(mode="json"), changes)
+    return Recipe.model_validate({**fields, "pooling": pooling.model_dump(), "seed": seed})
 
-TABLES: Final[Mapping[str, Table]] = {
-    "3": Table(
-        title="Mean ratio of the first two singular values of the local features, after the first and the last epoch",
-        kind="ratio",
-        rows=tuple(
-            Row(label=f"{name}, {when} epoch", pooling=PoolingRecipe(system=name), changes=changes)
-            for name in ("bcnn", "bp-run")
-            for when, changes in (("first", {"phase2": {"epochs": 1}}), ("last", {}))
-        ),
-        fast=_FINE_TUNED,
-    ),
-    "4": Table(
-        title="Influence of eta, BP + RUN",
-        axis="eta",
-        rows=tuple(
-            Row(label=f"{eta}", pooling=_run(eta=eta), paper=_accuracies(*_ETA.get(eta, ())))
-            for eta in (0.0, 0.3, 0.6, 1.0, 1.5, 2.0)
-        ),
-    ),
-    "5": Table(
-        title="Influence of the number of iterations K, BP + RUN",
-        axis="K",
-        rows=tuple(
-            Row(label=f"{k}", pooling=_run(iterations=k), paper=_accuracies(percent)) for k, percent in _K.items()
-        ),
-    ),
-    "6": Table(
-        title="Cost of normalization",
-        kind="cost",
-        rows=(
-            Row(
-                label="SVD",
-                pooling=PoolingRecipe(system="improved-bcnn"),
-                contender="SVD of F",
-                paper={"FLOPs": "1.88 G", "ms": "6731"},
-            ),
-            Row(label="eigenvalues", pooling=PoolingRecipe(system="improved-bcnn"), contender="eigenvalues of G"),
-            Row(
-                label="Newton-Schulz",
-                pooling=PoolingRecipe(system="bcnn-ns"),
-                contender="Newton-Schulz",
-                paper={"FLOPs": "4.03 G", "ms": "833"},
-            ),
-            Row(label="RUN on F", pooling=_run(), contender="RUN on F", paper={"FLOPs": "3.2 M", "ms": "2.5"}),
-            Row(label="RUN on G", pooling=_run(), contender="RUN on G"),
-        ),
-    ),
-    "7": Table(
-        title="Tensor Sketch against Random Maclaurin over the dimension, CBP + RUN",
-        axis="dimension",
-        rows=tuple(
-            Row(
-                label=f"{dim}",
-                series=sketch,
-                pooling=_run(system, dim=dim),
-                paper=_accuracies(_DIM[dim]) if sketch == "TS" else {},
-            )
-            for sketch, system in (("TS", "cbp-run"), ("RM", "cbp-run-rm"))
-            for dim in _DIM
-        ),
-    ),
-    "8": Table(
-        title="MoNet-2 against CBP + RUN",
-        kind="cost",
-        rows=(
-            Row(
-                label="MoNet-2",
-                pooling=PoolingRecipe(system="monet-2"),
-                contender="MoNet-2",
-                paper={"FLOPs": "4.21 G", "ms": "13850"},
-            ),
-            Row(
-                label="CBP + RUN",
-                pooling=_run("cbp-run"),
-                contender="CBP + RUN",
-                paper={"FLOPs": "3.2 M", "ms": "2.5"},
-            ),
-        ),
-    ),
-    "9": Table(
-        title="All poolings",
-        rows=tuple(
-            Row(label=name, pooling=PoolingRecipe(system=name), paper=_accuracies(*_SYSTEMS.get(name, ())))
-            for name in _NAMES
-        ),
-    ),
-    "figure2": Table(
-        title="First and second singular value of the local features of every test image, before and after RUN",
-        kind="scatter",
-        rows=(Row(label="BP + RUN", pooling=_run()),),
-    ),
-    "figure4": Table(
-        title="Accuracy on held-out images over the epochs of both phases",
-        kind="curve",
-        rows=tuple(
-            Row(label=name, pooling=PoolingRecipe(system=name)) for name in ("bcnn", "bcnn-ns", "bp-run", "cbp-run")
-        ),
-        fast=_HELD_OUT,
-    ),
-}
+
+def _merged(fields: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with the changes, nested ones merged."""
+    merged = dict(fields)
+    for name, value in changes.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = _merged(merged[name], value) if nested else value
+    return merged

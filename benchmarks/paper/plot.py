@@ -1,4 +1,4 @@
-"""A filled table as a picture: ours on the left, what the paper printed on the right."""
+"""A table as a picture, with our figures on the left and the paper's on the right."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from benchmarks.paper.book import Filled
 from benchmarks.paper.markdown import heading
 from benchmarks.paper.measure import Measured
-from benchmarks.paper.plan import DATA_SETS
+from benchmarks.paper.tables import DATA_SETS
 
 
 def plot(filled: Filled, path: Path) -> None:
@@ -20,7 +20,7 @@ def plot(filled: Filled, path: Path) -> None:
 
 
 def draw(filled: Filled) -> Figure:
-    """The picture, with a second half where the paper has figures."""
+    """The picture, with a right half if the paper has figures."""
     papers = any(name in row.paper for row in filled.table.rows for name in (*DATA_SETS, "ms"))
     figure = Figure(figsize=(11 if papers else 6.5, 4.2), layout="constrained")
     ours, *rest = figure.subplots(1, 2 if papers else 1, squeeze=False)[0]
@@ -34,16 +34,13 @@ def draw(filled: Filled) -> Figure:
 
 
 def _accuracy(axes: Axes, filled: Filled) -> None:
-    """A curve over the rows of every series, or bars where the rows are systems; the whiskers reach from lowest to highest."""
+    """A curve over the rows of every series, or bars for systems; whiskers from the lowest to the highest."""
     rows = filled.table.rows
     for series in dict.fromkeys(row.series for row in rows):
         members = [row for row in rows if row.series == series]
         values = [[one.metrics["top1"] for one in filled.measured[row.title]] for row in members]
         middles = [mean(value) for value in values]
-        whiskers = [
-            [middle - min(value) for middle, value in zip(middles, values, strict=True)],
-            [max(value) - middle for middle, value in zip(middles, values, strict=True)],
-        ]
+        whiskers = [[mean(value) - min(value) for value in values], [max(value) - mean(value) for value in values]]
         labels = [row.label for row in members]
         if filled.table.axis:
             axes.errorbar(labels, middles, yerr=whiskers, marker="o", capsize=3, label=series or None)
@@ -94,9 +91,7 @@ def _ratio(axes: Axes, filled: Filled) -> None:
 
 
 def _scatter(axes: Axes, filled: Filled) -> None:
-    values = [
-        value for row in filled.table.rows for one in filled.measured[row.title] for value in one.singular_values or ()
-    ]
+    values = [value for several in filled.measured.values() for one in several for value in one.singular_values or ()]
     for label, first, second in (("before RUN", 0, 1), ("after RUN", 2, 3)):
         axes.scatter([value[first] for value in values], [value[second] for value in values], s=6, label=label)
     axes.set_xlabel("sigma1")
@@ -107,23 +102,18 @@ def _scatter(axes: Axes, filled: Filled) -> None:
 def _curve(axes: Axes, filled: Filled) -> None:
     for row in filled.table.rows:
         histories = [_accuracies(one) for one in filled.measured[row.title]]
-        epochs = range(1, min(map(len, histories)) + 1)
-        middles = [mean(history[epoch - 1] for history in histories) for epoch in epochs]
-        (line,) = axes.plot(epochs, middles, label=row.label)
-        axes.fill_between(
-            epochs,
-            [min(history[epoch - 1] for history in histories) for epoch in epochs],
-            [max(history[epoch - 1] for history in histories) for epoch in epochs],
-            color=line.get_color(),
-            alpha=0.15,
-        )
+        values = list(zip(*histories, strict=False))
+        epochs = range(1, len(values) + 1)
+        (line,) = axes.plot(epochs, list(map(mean, values)), label=row.label)
+        lowest, highest = list(map(min, values)), list(map(max, values))
+        axes.fill_between(epochs, lowest, highest, color=line.get_color(), alpha=0.15)
     axes.set_xlabel("epoch, phase 2 after phase 1")
     axes.set_ylabel("held-out accuracy")
     axes.legend()
 
 
 def _accuracies(measured: Measured) -> list[float]:
-    """By epoch: on held-out images, or on the training images where none are held out."""
+    """By epoch: on the held-out images, or on the training images if none are held out."""
     return [1 - (e.train_error if e.validation_error is None else e.validation_error) for e in measured.history]
 
 

@@ -1,8 +1,8 @@
-"""Two data sets of 40 classes, 8 images of 128 x 128 pixels in each to train on and 8 to test; the same every time.
+"""Two data sets of 40 classes, each with 8 training and 8 test images of 128 x 128 pixels; always the same ones.
 
-`textures`: photographs of surfaces, 512 x 512, cut into 4 x 4 tiles; the black fields of a chequerboard are for training, the
-white ones for testing. `objects`: photographs of animals, cut out, turned, scaled and set in front of surfaces; those of the
-test images are behind no training image.
+`textures`: photographed surfaces, 512 x 512, cut into 4 x 4 tiles, which belong to the splits like the black and white
+fields of a chessboard. `objects`: cut-out animals, turned, scaled and put in front of surfaces; no surface is in both
+splits.
 """
 
 from __future__ import annotations
@@ -23,48 +23,41 @@ SIDE: Final = 128
 COUNT: Final = 8
 """Images of a class in each split."""
 
-TEXTURES: Final = (
-    *("base/helipad.png", "buildings/carpet003.png", "buildings/carpet018.png", "buildings/concrete007.png"),
-    *("buildings/concrete_slabs01.png", "buildings/floor016.png", "buildings/floor039.png", "buildings/metal01.png"),
-    *("buildings/roof007.png", "buildings/tin_floor04ach.jpg", "buildings/wall044.png", "buildings/wall_ind01_pil.png"),
-    *("ctp1/bricks_m_1.jpg", "ctp1/bricks_t_5.jpg", "ctp1/concrete_g_5.jpg", "ctp1/dirt_01.jpg", "ctp1/glass_b_1.jpg"),
-    *("ctp1/ground_b_1.jpg", "ctp1/hedge02.jpg", "ctp1/rocks_w_1.jpg", "ctp1/sand_s_1.jpg", "ctp1/tiles_w_1.jpg"),
-    *(
-        "ctp1/wood_b_4.jpg",
-        "furniture/couch_e.png",
-        "material/metall023.png",
-        "mattn/dirt002.jpg",
-        "mattn/floor009.jpg",
-    ),
-    *("mattn/grass003.jpg", "mattn/rock005.png", "mattn/wall047.jpg", "mattn/wall078.jpg", "mattn/wall_bricks005.jpg"),
-    *("mattn/wood016.jpg", "misc/straw.png", "nature/desert004.png", "nature/dirt003.png"),
-    *("nature/grass_mowed_green_a.jpg", "nature/grass_tall_dry_c.jpg", "nature/jungle002.png", "nature/railway.png"),
-)
-"""Every fifth, by name, of the pictures that look alike all over: the means of their tiles differ by less than 8 of 255, and
-every tile has a standard deviation of more than 12."""
+_TEXTURES: Final = """
+base/helipad.png buildings/carpet003.png buildings/carpet018.png buildings/concrete007.png
+buildings/concrete_slabs01.png buildings/floor016.png buildings/floor039.png buildings/metal01.png buildings/roof007.png
+buildings/tin_floor04ach.jpg buildings/wall044.png buildings/wall_ind01_pil.png ctp1/bricks_m_1.jpg ctp1/bricks_t_5.jpg
+ctp1/concrete_g_5.jpg ctp1/dirt_01.jpg ctp1/glass_b_1.jpg ctp1/ground_b_1.jpg ctp1/hedge02.jpg ctp1/rocks_w_1.jpg
+ctp1/sand_s_1.jpg ctp1/tiles_w_1.jpg ctp1/wood_b_4.jpg furniture/couch_e.png material/metall023.png mattn/dirt002.jpg
+mattn/floor009.jpg mattn/grass003.jpg mattn/rock005.png mattn/wall047.jpg mattn/wall078.jpg mattn/wall_bricks005.jpg
+mattn/wood016.jpg misc/straw.png nature/desert004.png nature/dirt003.png nature/grass_mowed_green_a.jpg
+nature/grass_tall_dry_c.jpg nature/jungle002.png nature/railway.png
+"""
+TEXTURES: Final = tuple(_TEXTURES.split())
+"""Every fifth, by name, of the uniform pictures: the means of their tiles differ by less than 8 of 255, and every tile has
+a standard deviation of more than 12."""
 
-ANIMALS: Final = (
-    *("birds/albino_peahen", "birds/blackbird", "birds/chicken_profile", "birds/crow", "birds/crowned_crane"),
-    *("birds/drake", "birds/duck", "birds/helmeted_guineafowl", "birds/heron_greatblue", "birds/lark"),
-    *("birds/magellanic_penguin", "birds/nandou", "birds/ostrich", "birds/owl", "birds/peacock", "birds/pelican"),
-    *("birds/pigeon", "birds/pink_flamingo", "birds/rooster", "birds/turkey", "mammals/bovines/bison"),
-    *("mammals/bovines/bull", "mammals/bovines/cow", "mammals/bovines/gnu-stand", "mammals/bovines/goat"),
-    *("mammals/bovines/ram", "mammals/bovines/sheep", "mammals/bovines/yak", "mammals/bovines/zebu"),
-    *("mammals/camel/camel", "mammals/deer/caribou", "mammals/deer/wapiti", "mammals/dogs/fox"),
-    *("mammals/equines/donkey", "mammals/equines/horse", "mammals/ferret", "mammals/rodents/beaver"),
-    *("mammals/rodents/capybara", "mammals/rodents/marmot", "mammals/wildboar"),
-)
+_ANIMALS: Final = """
+birds/albino_peahen birds/blackbird birds/chicken_profile birds/crow birds/crowned_crane birds/drake birds/duck
+birds/helmeted_guineafowl birds/heron_greatblue birds/lark birds/magellanic_penguin birds/nandou birds/ostrich birds/owl
+birds/peacock birds/pelican birds/pigeon birds/pink_flamingo birds/rooster birds/turkey mammals/bovines/bison
+mammals/bovines/bull mammals/bovines/cow mammals/bovines/gnu-stand mammals/bovines/goat mammals/bovines/ram
+mammals/bovines/sheep mammals/bovines/yak mammals/bovines/zebu mammals/camel/camel mammals/deer/caribou
+mammals/deer/wapiti mammals/dogs/fox mammals/equines/donkey mammals/equines/horse mammals/ferret mammals/rodents/beaver
+mammals/rodents/capybara mammals/rodents/marmot mammals/wildboar
+"""
+ANIMALS: Final = tuple(_ANIMALS.split())
 _SPLITS: Final = ("train", "test")
 _TILES: Final = 4
 
 
 def textures(home: Path = HOME) -> DataSet:
-    """40 surfaces, cut where they are not there yet."""
+    """40 surfaces, cut if missing."""
     return _made(home / "textures", lambda: _write_textures(home))
 
 
 def objects(home: Path = HOME) -> DataSet:
-    """40 animals in front of surfaces, composed where they are not there yet."""
+    """40 animals in front of surfaces, composed if missing."""
     return _made(home / "objects", lambda: _write_objects(home))
 
 
@@ -98,10 +91,8 @@ def _write_objects(home: Path) -> Iterator[tuple[str, Image.Image]]:
             draw = random.Random(f"{name} {split}")  # noqa: S311 - pictures, not secrets
             surfaces = [texture_files(home) / f"tex_{texture}" for texture in TEXTURES[half::2]]
             for number in range(COUNT):
-                yield (
-                    f"{split}/{Path(name).name}/{number}.png",
-                    _composed(animal, _surface(draw.choice(surfaces)), draw),
-                )
+                scene = _composed(animal, _surface(draw.choice(surfaces)), draw)
+                yield f"{split}/{Path(name).name}/{number}.png", scene
 
 
 def _composed(animal: Image.Image, surface: Image.Image, draw: random.Random) -> Image.Image:
@@ -110,9 +101,8 @@ def _composed(animal: Image.Image, surface: Image.Image, draw: random.Random) ->
     scene = surface.crop((left, top, left + 2 * SIDE, top + 2 * SIDE)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     turned = _trimmed(animal.rotate(draw.uniform(-10, 10), Image.Resampling.BICUBIC, expand=True))
     scale = SIDE * draw.uniform(0.75, 1.0) / max(turned.size)
-    turned = turned.resize(
-        (max(1, round(turned.width * scale)), max(1, round(turned.height * scale))), Image.Resampling.LANCZOS
-    )
+    width, height = (max(1, round(side * scale)) for side in turned.size)
+    turned = turned.resize((width, height), Image.Resampling.LANCZOS)
     lit = ImageEnhance.Brightness(turned.convert("RGB")).enhance(draw.uniform(0.8, 1.2))
     place = draw.randrange(SIDE + 1 - turned.width), draw.randrange(SIDE + 1 - turned.height)
     scene.paste(lit, place, turned.getchannel("A"))

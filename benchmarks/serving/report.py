@@ -1,11 +1,10 @@
-"""The questions, in the order in which they are answered, and the tables."""
+"""`rankone bench serving`: HTTP ceiling, saturation, the service's own part of a request, and arrivals."""
 
 from __future__ import annotations
 
 import os
 import statistics
 import tempfile
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -13,20 +12,17 @@ from typing import Final
 import httpx
 import uvloop
 
-from benchmarks.serving.abuse import abuse
-from benchmarks.serving.arrivals import arrivals, side_by_side
-from benchmarks.serving.contenders import HOST, LONG_S, NPY, Contender, contenders_of, service
+from benchmarks.bundles import TINY_SIZE, bundle_of, jpegs, photographs, tiny_bundle
+from benchmarks.serving.arrivals import Schedule, arrivals
+from benchmarks.serving.contenders import HOST, NPY, Contender, contenders_of, service
 from benchmarks.serving.load import Sample, closed_loop
-from benchmarks.serving.patience import Patience
 from benchmarks.serving.saturation import BATCH, bare, saturation
-from benchmarks.serving.tiny import SIZE, tiny_bundle
-from benchmarks.subject import bundle_of, jpegs, photographs
 from benchmarks.timing import console, machine, table
 from rankone.model.bundle import Bundle
 from rankone.model.engine import load_engine
 
-ROUNDS: Final = 8
-CEILING_S: Final = 2.0
+_ROUNDS: Final = 8
+_ROUND_S: Final = 2.0
 _JSON: Final = "Accept: application/json"
 _FORMS: Final = {
     "npy": (NPY, ""),
@@ -45,75 +41,50 @@ def main(bundle: Path | None = None) -> None:
     with bundle_of(bundle) as opened, closing(load_engine(opened, "onnx", "cpu", threads)) as engine:
         size = opened.manifest.preprocessing.size
         console.print(f"{opened.manifest.name}: {opened.manifest.backbone.name} at {size} x {size}, {threads} threads")
-        patience = Patience(1 / bare(engine, photographs(opened, 1), 8).per_s)
-        capacity = saturation(engine, opened, threads, patience)
+        schedule = Schedule.of(1 / bare(engine, photographs(opened, 1), 8).per_s)
+        capacity = saturation(engine, opened, threads, schedule)
         with contenders_of(opened, threads) as contenders:
-            own_part(contenders["rankone"], patience)
-            arrivals(contenders, capacity, patience)
-        if patience.side_by_side:
-            with contenders_of(opened, threads, LONG_S) as contenders:
-                side_by_side(contenders, capacity, patience)
-        if not patience.is_long:
-            abuse(opened, threads, capacity / 2, patience.open_s(capacity / 2))
+            own_part(contenders["rankone"], schedule.turns)
+            arrivals(contenders, capacity, schedule)
 
 
 def ceiling(bundle: Bundle) -> None:
-    """What the server itself can do, with a network that costs next to nothing: requests of one image by form of answer."""
-    found = table(
-        f"a network of no cost, {SIZE} x {SIZE}: one image a request", "", "requests/s", "p99 ms", "CPU ms a request"
-    )
-    images, samples, cpu_s = _small_jpegs(), {form: Sample() for form in _FORMS}, dict.fromkeys(_FORMS, 0.0)
+    """Prints requests/s by form of answer, for a network that costs next to nothing and 32 clients."""
+    files = jpegs(BATCH, (TINY_SIZE, TINY_SIZE))
+    samples, cpu_s = {form: Sample() for form in _FORMS}, dict.fromkeys(_FORMS, 0.0)
     with service(bundle, 1) as contender:
-        for _ in range(ROUNDS):
+        for _ in range(_ROUNDS):
             for form, (accept, query) in _FORMS.items():
+                requests = [contender.single(file, accept, query) for file in files]
                 before = contender.cpu_s()
-                samples[form] += _closed(
-                    contender, [contender.single(image, accept, query) for image in images], 32, CEILING_S
-                )
+                samples[form] += uvloop.run(closed_loop(HOST, contender.port, requests, 32, _ROUND_S))
                 cpu_s[form] += contender.cpu_s() - before
+    title = f"a network of no cost, {TINY_SIZE} x {TINY_SIZE}: one image a request"
+    found = table(title, "", "requests/s", "p99 ms", "CPU ms a request")
     for form, sample in samples.items():
-        cpu_ms = 1e3 * cpu_s[form] / len(sample.seconds)
-        found.add_row(form, f"{sample.per_s:.0f}", f"{1e3 * sample.percentile(99):.1f}", f"{cpu_ms:.2f}")
+        cpu_ms = f"{1e3 * cpu_s[form] / len(sample.seconds):.2f}"
+        found.add_row(form, f"{sample.per_s:.0f}", f"{1e3 * sample.percentile(99):.1f}", cpu_ms)
     console.print(found)
 
 
-def own_part(contender: Contender, patience: Patience) -> None:
-    """A single request on an idle service: how much of its time is neither decoding nor engine."""
+def own_part(contender: Contender, count: int) -> None:
+    """Prints the time of a request on an idle service, and the part that is neither decoding nor engine."""
     image, own, total = jpegs(1)[0], list[float](), list[float]()
+    headers = {"content-type": "image/jpeg", "accept": "application/x-npy"}
     with contender.awake(), httpx.Client(trust_env=False) as client:
-        for _ in range(30 if patience.is_long else 100):
-            response = client.post(
-                f"http://{HOST}:{contender.port}/embed",
-                content=image,
-                headers={"content-type": "image/jpeg", "accept": "application/x-npy"},
-            )
+        for _ in range(count):
+            response = client.post(f"http://{HOST}:{contender.port}/embed", content=image, headers=headers)
             parts = _server_timing(response.headers["server-timing"])
             own.append(parts["total"] - parts["decode"] - parts["engine"])
             total.append(parts["total"])
     quantiles = statistics.quantiles(own, n=100)
     console.print(
-        f"a single request: {statistics.median(total):.1f} ms in the service, of which its own part "
+        f"a single request: {statistics.median(total):.1f} ms in the service, its own part "
         f"{quantiles[49]:.2f} ms (p95 {quantiles[94]:.2f}, p99 {quantiles[98]:.2f})"
     )
 
 
-def _closed(contender: Contender, requests: Sequence[bytes], concurrency: int, duration_s: float) -> Sample:
-    return uvloop.run(closed_loop(HOST, contender.port, requests, concurrency, duration_s))
-
-
-def _small_jpegs() -> list[bytes]:
-    import io
-
-    from PIL import Image
-
-    small = []
-    for jpeg in jpegs(BATCH):
-        file = io.BytesIO()
-        Image.open(io.BytesIO(jpeg)).resize((SIZE, SIZE)).save(file, "jpeg")
-        small.append(file.getvalue())
-    return small
-
-
 def _server_timing(header: str) -> dict[str, float]:
+    """Milliseconds by part of the request."""
     parts = (part.strip().partition(";dur=") for part in header.split(","))
     return {name: float(milliseconds) for name, _, milliseconds in parts}

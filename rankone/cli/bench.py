@@ -1,4 +1,4 @@
-"""`rankone bench`: the benchmarks by name, each printing ratios against a named rival in the same run."""
+"""`rankone bench` and `rankone tables`: what is measured, and how. The work is done by `benchmarks`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BENCHMARKS: Final = {
     "fine-tuning": "benchmarks.quality.fine_tuning",
 }
 _OF_A_BUNDLE: Final = frozenset({"engines", "gpu", "serving"})
-_WHERE_NONE_IS_NAMED: Final = tuple(name for name in BENCHMARKS if name not in ("gpu", "fine-tuning"))
+_DEFAULT: Final = tuple(name for name in BENCHMARKS if name not in ("gpu", "fine-tuning"))
 
 
 class UnknownBenchmark(RankoneError, ValueError):
@@ -33,13 +33,13 @@ class UnknownBenchmark(RankoneError, ValueError):
 def bench(arguments: list[str]) -> None:
     """See `command`."""
 
-    def command(names: Positional[tuple[str, ...]] = _WHERE_NONE_IS_NAMED, bundle: Path | None = None) -> None:
+    def command(names: Positional[tuple[str, ...]] = _DEFAULT, bundle: Path | None = None) -> None:
         """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
 
         Args:
             names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving, retrieval, fine-tuning;
                 all but gpu and fine-tuning (an hour) if none is named.
-            bundle: the one that engines, gpu and serving measure; one with random weights if not given.
+            bundle: the bundle that engines, gpu and serving measure; one with random weights if not given.
         """
         for name in names:
             if name not in BENCHMARKS:
@@ -49,3 +49,10 @@ def bench(arguments: list[str]) -> None:
             main(bundle) if name in _OF_A_BUNDLE else main()
 
     tyro.cli(command, prog="rankone bench", args=arguments)
+
+
+def tables(arguments: list[str]) -> None:
+    """Measures the paper's tables; the options are the fields of `Tables`."""
+    from benchmarks.paper.write import Tables, write_tables
+
+    write_tables(tyro.cli(Tables, prog="rankone tables", args=arguments))

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.flops import count_flops, eigh_flops, svd_flops
 from benchmarks.paper.markdown import human
+from benchmarks.resources import count_flops, eigh_flops, svd_flops
 from rankone.model.catalogue import SYSTEMS, build
 from rankone.model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate, rank_one_update_features
 from rankone.model.projection import RandomMaclaurin

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks import peers
-from benchmarks.compact import bytes_of, recall
-from benchmarks.gallery import K, filled, noisy
-from benchmarks.retrieval import BARE, FLOOR, ON_GPU, OURS, contenders, on_device
+from benchmarks.compact import bytes_a_code
+from benchmarks.gallery import K, filled, ids_of, noisy, recall, stored_rows
+from benchmarks.retrieval import BARE, FLOOR, ON_GPU, contenders, on_device
 from rankone.index import Hit
 from tests.docker.files import pinned
 from tests.index.oracle import unit
@@ -30,12 +30,12 @@ def test_repetitions_are_near_what_they_repeat_and_the_same_every_time() -> None
 def test_every_contender_finds_what_it_should(tmp_path: Path) -> None:
     index, seconds = filled(tmp_path / "index.sqlite", REAL, 600, "exact")
     assert (len(index), seconds > 0) == (600, True)
-    matrix = np.concatenate(list(noisy(REAL, 600, seed=0))).astype(np.float16).astype(np.float32)
+    matrix = stored_rows(REAL, 600)
     queries = next(noisy(REAL, 8, seed=1))
     answers: dict[str, Any] = {name: call() for name, call in contenders(index, matrix, queries, 600).items()}
     _, rows = answers.pop(BARE)
     found = {name: [[int(hit.id) for hit in hits] for hits in answer] for name, answer in answers.items()}
-    assert found[OURS] == found["filtered: all"] == rows.tolist()
+    assert found[peers.OURS] == found["filtered: all"] == rows.tolist()
     for hits in found["filtered: first half"]:
         assert max(hits) < 300
     for hits in found["filtered: every second"]:
@@ -44,7 +44,7 @@ def test_every_contender_finds_what_it_should(tmp_path: Path) -> None:
 
 
 def test_what_is_measured_on_a_gpu_finds_what_it_should() -> None:
-    matrix = np.concatenate(list(noisy(REAL, 600, seed=0))).astype(np.float16).astype(np.float32)
+    matrix = stored_rows(REAL, 600)
     queries = next(noisy(REAL, 8, seed=1))
     calls: dict[str, Any] = on_device(REAL, queries, 600, "cpu")
     calls[FLOOR]()
@@ -52,12 +52,10 @@ def test_what_is_measured_on_a_gpu_finds_what_it_should() -> None:
     assert found == np.argsort(-queries @ matrix.T, axis=1)[:, :K].tolist()
 
 
-def test_recall_and_memory_of_compact_codes(tmp_path: Path) -> None:
-    index, _ = filled(tmp_path / "index.sqlite", REAL, 600, "compact")
-    assert bytes_of(index) == 512 // 8 + 4
-    index.close()
-    hits = [[Hit(name, 1, {}) for name in row] for row in ("abcd", "abxy")]
-    assert recall(hits[:1], hits[1:]) == 0.5
+def test_recall_and_memory_of_compact_codes() -> None:
+    assert bytes_a_code(10_000) == pytest.approx(1260, rel=0.01)
+    assert recall(["abcd", "ab"], ["abxy", "ab"]) == 0.75
+    assert ids_of([[Hit("a", 1, {}), Hit("b", 1, {})], []]) == [["a", "b"], []]
 
 
 def test_peers_that_are_not_installed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,17 +6,15 @@ import asyncio
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from benchmarks.serving import arrivals
-from benchmarks.serving.clock import Clock
 from benchmarks.serving.contenders import Contender
 from benchmarks.serving.load import Sample, closed_loop, open_loop, request
-from benchmarks.serving.patience import Patience
+from benchmarks.serving.saturation import Turn, _in_turns, _interval, _total
 
 pytestmark = pytest.mark.anyio
 
@@ -93,6 +91,20 @@ async def test_answers_are_told_apart_by_status_and_read_to_their_end(anyio_back
     assert len(sample.seconds) == sample.statuses[200] > 0
 
 
+async def test_lost_and_refused_connections_are_counted_apart(anyio_backend: str) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"body")
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, HOST, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        lost = await closed_loop(HOST, port, REQUESTS, 1, 0.1)
+    assert lost.statuses.keys() == {0}
+    refused = await closed_loop(HOST, port, REQUESTS, 2, 60)
+    assert refused.statuses == {-1: 2}
+    assert refused.seconds == []
+
+
 def test_samples_of_rounds_are_one_sample() -> None:
     first, second = Sample(steady_s=1, duration_s=2), Sample(steady_s=3, duration_s=5)
     first.seconds, first.steady, second.seconds, second.steady = [1, 9], [1], [3], [3]
@@ -129,77 +141,27 @@ def test_what_ends_while_processes_are_listed_has_no_children_and_took_no_time(m
     contender.signal(signal.SIGCONT)
 
 
-async def test_nothing_is_sent_while_the_clock_stands_nor_does_that_time_count(anyio_backend: str) -> None:
-    clock, served_when = Clock(goes=False), list[float]()
+def test_everybody_has_as_many_turns_and_the_first_of_all_do_not_count() -> None:
+    played = list[str]()
 
-    async def answer(number: int) -> AsyncIterator[bytes]:
-        served_when.append(clock.now())
-        yield b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    def play(name: str) -> Turn:
+        played.append(name)
+        return Turn(len(played), 1.0, 0.5)
 
-    async with served(answer) as port:
-        loop = asyncio.create_task(open_loop(HOST, port, REQUESTS, 100, 0.4, clock=clock))
-        for _ in range(3):
-            await asyncio.sleep(0.2)  # longer than an answer takes, so that it would show in the latency
-            with clock.going():
-                await asyncio.sleep(0.15)
-        sample = await loop
-    assert sample.statuses.keys() == {200}
-    assert 20 < len(sample.seconds) == len(served_when)
-    assert 0.4 < clock.now() < 0.6
-    assert sample.duration_s <= clock.now()
-    assert max(sample.seconds) < 0.15
-    assert served_when == sorted(served_when)
+    turns = _in_turns({"a": lambda: play("a"), "b": lambda: play("b")}, 3)
+    assert played == list("ababbaab")
+    assert [turn.num_images for turn in turns["a"]] == [3, 6, 7]
+    assert [turn.num_images for turn in turns["b"]] == [4, 5, 8]
+    assert _total(turns["a"]) == Turn(16, 3.0, 1.5)
 
 
-@pytest.fixture
-def sleepers() -> Iterator[list[subprocess.Popen[bytes]]]:
-    processes = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
-    yield processes
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
-async def test_the_same_arrivals_come_to_all_and_one_at_a_time_is_awake(
-    anyio_backend: str,
-    sleepers: list[subprocess.Popen[bytes]],
-    photos_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "photos").symlink_to(photos_root)
-    monkeypatch.chdir(tmp_path)
-    num_awake = list[int]()
-
-    async def answer(number: int) -> AsyncIterator[bytes]:
-        num_awake.append("".join(states(process.pid) for process in sleepers).count("S"))
-        yield b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-
-    async with served(answer) as one, served(answer) as other:
-        contenders = {
-            name: Plain(name, port, process.pid, "/")
-            for name, port, process in zip("ab", (one, other), sleepers, strict=True)
-        }
-        with contenders["a"].asleep(), contenders["b"].asleep():
-            samples, cpu_s = await asyncio.to_thread(arrivals._in_turns, contenders, 80, Hasty(0.01))
-    assert samples["a"].statuses == samples["b"].statuses
-    assert samples["a"].statuses[200] > 20
-    assert set(num_awake) <= {0, 1}, "0: at the end of a turn"
-    assert num_awake.count(1) > 20
-    assert cpu_s == {"a": 0.0, "b": 0.0}
-
-
-class Plain(Contender):
-    def single(self, image: bytes, accept: str = "", query: str = "", timeout_s: float = 60.0) -> bytes:
-        return REQUESTS[0]
-
-
-class Hasty(Patience):
-    turn_s = 0.05
-
-    def open_s(self, rate: float) -> float:
-        return 0.4
+def test_what_makes_both_slow_does_not_make_their_ratio_uncertain() -> None:
+    engine = [Turn(images, 1.0, 2.0) for images in (10, 20, 40, 30, 10)]
+    alike = [Turn(turn.num_images * 9 // 10, 1.0, 2.0) for turn in engine]
+    assert _interval(alike, engine) == pytest.approx((0.9, 0.9))
+    low, high = _interval([Turn(18, 1.0, 2.0), *alike[1:4], Turn(0, 1.0, 2.0)], engine)
+    assert low < 0.85
+    assert high > 0.95
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -18,7 +18,7 @@ import pytest
 from fastapi import FastAPI
 from onnx import numpy_helper
 
-from benchmarks.serving.tiny import tiny_bundle
+from benchmarks.bundles import tiny_bundle
 from rankone.model.bundle import MANIFEST, ONNX, WEIGHTS, BundleError, read_manifest, seal, staged
 from rankone.model.engine import Outputs
 from rankone.model.engine.base import Images

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import rankone.model.backbone
-from benchmarks.paper.book import Book, Filled, Plan
-from benchmarks.paper.plan import TABLES, Row, Table
+from benchmarks.paper.book import Book, Filled
+from benchmarks.paper.plan import Plan, Row, Table
+from benchmarks.paper.tables import TABLES
 from rankone.training.data import DataSet
 from rankone.training.processes import StopRequest
 from rankone.training.recipe import Phase, PoolingRecipe
@@ -48,8 +49,8 @@ def plan(photos: DataSet) -> Plan:
     return Plan(recipe=QUICK, data=photos, seeds=(0, 1), fast=True, batch=2, rounds=2)
 
 
-def fill(path: Path, plan: Plan, tell: Callable[[str], None] = lambda _: None, name: str = "4") -> Filled:
-    return Book(path, plan, StopRequest()).fill([name], tell)[0]
+def fill(path: Path, plan: Plan, name: str = "4") -> Filled:
+    return Book(path, plan, StopRequest()).fill(name)
 
 
 @pytest.fixture(scope="package")

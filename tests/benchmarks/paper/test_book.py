@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.paper.book import Book, Filled, Plan, TableError
-from rankone.cli.tables import tables
+from benchmarks.paper.book import Book, Filled
+from benchmarks.paper.plan import Plan, TableError
+from rankone.cli.bench import tables
 from rankone.model.errors import Interrupted
 from rankone.training.data import DataSet
 from rankone.training.data.dataset import DataError, limited
@@ -30,19 +31,14 @@ def test_every_row_and_seed_is_a_file_and_nothing_is_measured_twice(plan: Plan, 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_figures(plan: Plan, tmp_path: Path, filled: Filled) -> None:
     """Stopped once between two rows, and once within a row."""
-    told: list[str] = []
-
-    def fall_over(text: str) -> None:
-        told.append(text)
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fill(tmp_path / "a", plan, fall_over)
-    assert len(told) == len(list((tmp_path / "a/rows").iterdir())) == 1
     stop = StopRequest()
+    lines = Book(tmp_path / "a", plan, stop).measure(["4"])
+    accuracy = filled.measured["0"][0].metrics["top1"]
+    assert next(lines).startswith(f"table 4, 0, seed 0: accuracy {accuracy:.3f} (")
+    assert len(list((tmp_path / "a/rows").iterdir())) == 1
     stop.requested = True
     with pytest.raises(Interrupted):
-        Book(tmp_path / "a", plan, stop).fill(["4"], told.append)
+        next(lines)
     assert list((tmp_path / "a/work").iterdir())
     resumed = fill(tmp_path / "a", plan)
     for title, measured in filled.measured.items():
@@ -59,17 +55,15 @@ def test_a_plan_without_seeds_or_images_is_refused(plan: Plan) -> None:
 def test_a_measurement_that_was_cut_off_while_it_was_written_does_not_count(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = Path.write_text
+    replace_file = Path.replace
 
-    def cut_off(path: Path, text: str, encoding: str) -> None:
-        if "rows" not in path.parts:
-            write(path, text, encoding)
-            return
-        path.write_bytes(text[: len(text) // 2].encode())
-        raise OSError("no space left on device")
+    def fail(path: Path, target: Path) -> Path:
+        if "rows" in path.parts:
+            raise OSError("no space left on device")
+        return replace_file(path, target)
 
     with monkeypatch.context() as full_disk:
-        full_disk.setattr(Path, "write_text", cut_off)
+        full_disk.setattr(Path, "replace", fail)
         with pytest.raises(OSError, match="no space left"):
             fill(tmp_path, replace(plan, seeds=(0,)))
     assert not list((tmp_path / "rows").glob("*.json"))
@@ -85,7 +79,7 @@ def test_a_damaged_measurement_is_named(plan: Plan, home: Path, tmp_path: Path) 
 
 def test_a_table_that_is_not_there_is_refused_before_anything_is_measured(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(TableError, match="there is no table '10'"):
-        Book(tmp_path, plan, StopRequest()).fill(["4", "10"], lambda _: None)
+        next(Book(tmp_path, plan, StopRequest()).measure(["4", "10"]))
     assert not list(tmp_path.iterdir())
 
 

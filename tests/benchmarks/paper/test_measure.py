@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.paper.book import Filled, Plan
-from benchmarks.paper.features import RememberedFeatures
-from benchmarks.paper.measure import Setting, Workshop, singular_values
-from benchmarks.paper.plan import Row, Table
+from benchmarks.paper.book import Filled
+from benchmarks.paper.measure import CachedFeatures, Workshop, singular_values
+from benchmarks.paper.plan import Plan, Row, Setting, Table
 from rankone.model.backbone import build_backbone
 from rankone.model.network import build_network
 from rankone.model.normalization import RankOneUpdate
@@ -31,16 +30,16 @@ def test_a_frozen_backbone_that_is_remembered_changes_no_figure(photos: DataSet,
     phases = {"phase2": Phase(epochs=1, learning_rate=1e-30)}
     moving = replace(frozen, recipe=frozen.recipe.model_copy(update=phases))
     workshop = Workshop(tmp_path, StopRequest())
-    metrics = [workshop.measure(setting, "", {}).metrics for setting in (frozen, moving, frozen)]
+    metrics = [workshop.measure(setting).metrics for setting in (frozen, moving, frozen)]
     assert metrics[0] == metrics[1] == metrics[2]
 
 
 def test_a_backbone_that_is_trained_is_not_remembered(tmp_path: Path) -> None:
     workshop = Workshop(tmp_path, StopRequest())
     moving = QUICK.model_copy(update={"phase2": Phase(epochs=1, learning_rate=1e-3)})
-    assert not isinstance(workshop._network(moving, 4).backbone, RememberedFeatures)
+    assert not isinstance(workshop._network(moving, 4).backbone, CachedFeatures)
     remembered = workshop._network(QUICK, 4).backbone
-    assert isinstance(remembered, RememberedFeatures)
+    assert isinstance(remembered, CachedFeatures)
     assert workshop._network(QUICK, 4).backbone is remembered
 
 
@@ -51,7 +50,7 @@ def test_remembered_features_are_those_of_the_backbone_within_their_limit() -> N
         expected = backbone(images)
     one_image = expected[0].numel() * 4
     for limit in (0, 2 * one_image, 1 << 30):
-        remembered = RememberedFeatures(backbone, max_bytes=limit)
+        remembered = CachedFeatures(backbone, max_bytes=limit)
         assert torch.allclose(remembered(images), expected, atol=1e-4)
         assert torch.allclose(remembered(images.flip(0)), expected.flip(0), atol=1e-4)
         assert len(remembered._kept) == min(limit // one_image, 4)
@@ -61,7 +60,7 @@ def test_remembered_features_are_those_of_the_backbone_within_their_limit() -> N
 def test_every_seed_has_a_backbone_of_its_own(photos: DataSet, tmp_path: Path, filled: Filled) -> None:
     """Also where the one of the seed before is remembered."""
     setting = Setting.of(SMALL, SMALL.rows[1], QUICK, photos, 1, fast=False)
-    alone = Workshop(tmp_path, StopRequest()).measure(setting, "", {})
+    alone = Workshop(tmp_path, StopRequest()).measure(setting)
     assert alone.metrics == filled.measured["0.6"][1].metrics
     assert alone.history == filled.measured["0.6"][1].history
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmarks.paper.book import Filled, Plan
-from benchmarks.paper.cost import Cost
+from benchmarks.paper.book import Cost, Filled
 from benchmarks.paper.markdown import footer, human, markdown, spread
-from benchmarks.paper.plan import TABLES
+from benchmarks.paper.plan import Plan
 from benchmarks.paper.plot import draw, plot
+from benchmarks.paper.tables import TABLES
 from tests.benchmarks.paper.conftest import SMALL, fill
 
 

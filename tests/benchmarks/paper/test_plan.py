@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.normalization import contenders
-from benchmarks.paper.book import TableError, check_names
-from benchmarks.paper.measure import Setting
-from benchmarks.paper.plan import TABLES
+from benchmarks.paper.plan import Setting, TableError
+from benchmarks.paper.tables import TABLES, check_names
 from rankone.model.catalogue import SYSTEMS
 from rankone.training.data import DataSet
 from rankone.training.recipe import load_recipe

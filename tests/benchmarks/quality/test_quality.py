@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from benchmarks.paper.measure import Measured, Setting, Workshop
-from benchmarks.quality import filters, fine_tuning, pictures, sources
+from benchmarks.paper.measure import Measured, Workshop
+from benchmarks.paper.plan import Setting
+from benchmarks.quality import fine_tuning, pictures, sources
 from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from rankone.training import pipeline
 from rankone.training.data import DataSet
@@ -25,9 +26,9 @@ def test_the_first_layer_sees_what_caffes_saw() -> None:
     rng = np.random.default_rng(0)
     shapes = [(3, 3, 3, 4), *[(3, 3, 4, 4)] * 12]
     kernels = [(rng.normal(size=shape), rng.normal(size=shape[-1])) for shape in shapes]
-    found = filters.convert(kernels)
+    found = sources.convert(kernels)
     rgb = torch.from_numpy(rng.uniform(0, 255, (1, 3, 8, 8)))
-    caffe = (rgb - torch.tensor(filters.CAFFE_MEAN_RGB).view(1, 3, 1, 1)).flip(1)
+    caffe = (rgb - torch.tensor(sources.CAFFE_MEAN_RGB).view(1, 3, 1, 1)).flip(1)
     expected = F.conv2d(
         caffe, torch.from_numpy(kernels[0][0].transpose(3, 2, 0, 1).copy()), torch.from_numpy(kernels[0][1])
     )
@@ -95,7 +96,7 @@ def test_another_file_than_the_one_measured_with_is_refused(tmp_path: Path) -> N
     with pytest.raises(
         sources.SourceError, match=r"another file than the one that was measured with: its sha256 is [0-9a-f]{64}"
     ):
-        sources.filters_h5(tmp_path)
+        sources.learned_filters(tmp_path)
     assert not (tmp_path / "filters").exists()
 
 
@@ -109,9 +110,7 @@ def test_what_cannot_be_downloaded_says_by_which_command(tmp_path: Path, monkeyp
 def test_a_row_has_the_figures_of_both_phases(photos: DataSet, tmp_path: Path) -> None:
     """The same as those of the report of the same training."""
     recipe = SMALL.model_copy(update={"phase2": Phase(epochs=1, learning_rate=1e-3, batch_size=8)})
-    found = Workshop(tmp_path / "work", StopRequest()).measure(
-        Setting(recipe, photos, singular_values=False), "here", {}
-    )
+    found = Workshop(tmp_path / "work", StopRequest()).measure(Setting(recipe, photos))
     pipeline.train(photos, recipe, tmp_path / "run")
     report = pipeline.evaluate(tmp_path / "run", photos)
     assert (found.metrics, found.phase1) == (report.metrics, report.phase1)
