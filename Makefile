@@ -24,7 +24,7 @@ check: $(READY)  ## lint, format and types, as CI does
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(READY)  ## mend what lint and format can mend
+format: $(READY)  ## fix what the linter and formatter can fix
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 

@@ -1,4 +1,4 @@
-"""docs/architecture.md: what goes one of its three ways passes the files that it names, in its order."""
+"""docs/architecture.md: each of its three lists names files in the order in which they are called."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.services import client_of, multipart, serving
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-WAYS = [re.findall(r"(?m)^ *(\d+) +(\S+\.py)", part) for part in PAGE.split("## The way of ")[1:]]
+WAYS = [found for part in PAGE.split("\n## ") if (found := re.findall(r"(?m)^ *(\d+) +(\S+\.py)", part))]
 IN_THE_WORKER = {"service/inference/decode_worker.py", "model/preprocessing.py"}
 
 
