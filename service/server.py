@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import math
 import os
 import resource
 import socket
+import struct
 from ipaddress import ip_address
 from types import FrameType
 from typing import Final
@@ -22,8 +24,23 @@ from rankone.service.settings import Settings
 
 logger = logging.getLogger("rankone")
 
-_LAST_REQUEST_S: Final = 0.2
-"""Between accepting the last connection and closing idle ones, so that a request already sent is read."""
+_LAST_REQUEST_S: Final = 0.5
+"""Between refusing connections and closing idle ones, so that connections are accepted and requests on their way are read."""
+_SO_ATTACH_FILTER: Final = 26
+"""Linux's, which `socket` does not name."""
+_INSTRUCTIONS: Final = ctypes.create_string_buffer(
+    b"".join(
+        struct.pack("=HBBI", *instruction)
+        for instruction in (
+            (0x30, 0, 0, 13),  # load the flags of the TCP header
+            (0x45, 0, 1, 0x02),  # SYN?
+            (0x06, 0, 0, 0),  # drop
+            (0x06, 0, 0, 0xFFFFFFFF),  # pass
+        )
+    )
+)
+_DROP_SYN: Final = struct.pack("@HP", 4, ctypes.addressof(_INSTRUCTIONS))
+"""A classic BPF program (`struct sock_fprog`) that drops the packets which open a connection."""
 
 
 class InsecureBind(RankoneError, ValueError):
@@ -52,33 +69,16 @@ class Server(uvicorn.Server):
         if self._state.runtime is not None:
             logger.info("draining: waiting %g s for load balancers to stop sending requests", self._drain_s)
             await asyncio.sleep(self._drain_s)
-        await self._stop_listening()
+        self._refuse_new_connections()
         await asyncio.sleep(_LAST_REQUEST_S)
         await super().shutdown(sockets)
 
-    async def _stop_listening(self) -> None:
-        """Closes the listeners, then accepts what the kernel has queued: closing alone would reset those connections."""
-        loop = asyncio.get_running_loop()
-        listeners = [socket.socket(fileno=os.dup(sock.fileno())) for server in self.servers for sock in server.sockets]
+    def _refuse_new_connections(self) -> None:
+        """Has the kernel drop what would open a connection: closing a listener would reset those that wait to be accepted."""
         for server in self.servers:
-            server.close()
-        for listener in listeners:
-            listener.setblocking(False)
-            try:
-                for _ in range(self.config.backlog):
-                    accepted, _ = listener.accept()
-                    await loop.connect_accepted_socket(self._protocol, accepted)
-            except BlockingIOError:
-                pass  # the queue is empty
-            except OSError as error:
-                logger.warning("connections that were waiting cannot be accepted any more: %s", error)
-            finally:
-                listener.close()
-
-    def _protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+            for listener in server.sockets:
+                with socket.socket(fileno=os.dup(listener.fileno())) as same:
+                    same.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_SYN)
 
 
 def serve(settings: Settings) -> None:
