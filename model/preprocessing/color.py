@@ -1,0 +1,101 @@
+"""Colours to sRGB, by the ICC profile in a file (LittleCMS).
+
+Converted after the resize, when an image has few pixels: that differs by half a level of 255 from converting before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, ImageCms
+
+_PROFILE: Final = "icc_profile"
+_MAX_BYTES: Final = 4 << 20
+"""Those of printing presses have up to 3 MB."""
+_SPACES: Final = {"L": (b"GRAY", b"RGB "), "RGB": (b"RGB ",), "CMYK": (b"CMYK",)}
+"""Colour spaces of a profile that fit the pixels of an image, by its mode."""
+_DEVICES: Final = (b"scnr", b"mntr", b"prtr", b"spac")
+_SIDE: Final = 17
+_CACHED: Final = 16
+
+_Transform = ImageCms.ImageCmsTransform | None
+_transforms: dict[tuple[bytes, str], _Transform] = {}
+"""By digest of the profile and mode; None where nothing is to be converted. Not by the profile: those are megabytes."""
+
+
+def fitting(profile: Any, mode: str) -> bytes | None:
+    """The profile, if its header is one for pixels of this Pillow mode (transparency aside)."""
+    if not isinstance(profile, bytes) or not 128 < len(profile) <= _MAX_BYTES:
+        return None
+    if profile[36:40] != b"acsp" or profile[12:16] not in _DEVICES:
+        return None
+    base = "L" if mode in ("1", "L", "LA") or mode.startswith("I") else "CMYK" if mode == "CMYK" else "RGB"
+    return profile if profile[16:20] in _SPACES[base] else None
+
+
+def tagged(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The same image, whose only metadata is its profile."""
+    image.info = {_PROFILE: profile} if profile else {}
+    return image
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """An image from `decode`, or one resized or cut from it, as sRGB: converted by the profile that it carries, if any.
+
+    A profile that LittleCMS cannot read leaves the pixels as they are, and so does one that is sRGB itself.
+    """
+    profile = image.info.get(_PROFILE)
+    is_gray = profile is not None and image.mode == "RGB" and profile[16:20] == b"GRAY"
+    pixels = image.getchannel(0) if is_gray else image
+    if profile is not None and (transform := _transform(profile, pixels.mode)) is not None:
+        return tagged(transform.apply(pixels), None)
+    return image if image.mode == "RGB" else tagged(image.convert("RGB"), None)
+
+
+def _transform(profile: bytes, mode: str) -> _Transform:
+    key = (hashlib.sha256(profile).digest(), mode)
+    if key not in _transforms:
+        if len(_transforms) >= _CACHED:
+            _transforms.clear()
+        _transforms[key] = _built(profile, mode)
+    return _transforms[key]
+
+
+def _built(profile: bytes, mode: str) -> _Transform:
+    """Relative colorimetric with black point compensation, as image editors do it: white stays white, and black black."""
+    if _is_costly(profile):
+        return None
+    try:
+        transform = ImageCms.buildTransform(
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+        return None if mode != "CMYK" and _changes_nothing(transform, mode) else transform
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+
+
+def _is_costly(profile: bytes) -> bool:
+    """Whether it describes its colours by a program of any length (D2B tags), which may take minutes."""
+    count = min(int.from_bytes(profile[128:132]), 1000)
+    return any(profile[at : at + 3] == b"D2B" for at in range(132, 132 + 12 * count, 12))
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether no colour of a grid moves by more than one level: many profiles are sRGB under another name."""
+    levels = np.rint(np.linspace(0, 255, 256 if mode == "L" else _SIDE)).astype(np.uint8)
+    if mode == "L":
+        before = np.repeat(levels[None, :, None], 3, axis=2)
+        probe = Image.fromarray(levels[None])
+    else:
+        before = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(_SIDE, -1, 3)
+        probe = Image.fromarray(before)
+    after = np.asarray(transform.apply(probe))
+    return bool(np.abs(after.astype(int) - before).max() <= 1)

@@ -1,0 +1,175 @@
+"""What a file is, by its bytes; its name and its media type are never believed."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+SERVED: Final = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "HEIC")
+"""Kinds that are accepted from anybody. HEIC needs the package pillow-heif."""
+OWN: Final = (*SERVED, "BMP", "TIFF", "PPM")
+"""Kinds that are accepted from the user's own disk: some of their decoders are too old to be shown to strangers."""
+
+SUFFIXES: Final = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "AVIF": (".avif",),
+    "GIF": (".gif",),
+    "HEIC": (".heic", ".heif"),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+"""By kind, the endings under which such files are looked for in folders."""
+
+MEDIA_TYPES: Final = frozenset(
+    {
+        *("image/jpeg", "image/jpg", "image/pjpeg", "image/jfif"),
+        *("image/png", "image/x-png", "image/apng", "image/webp", "image/avif", "image/gif"),
+        *("image/heic", "image/heif", "image/heic-sequence", "image/heif-sequence"),
+        *("application/octet-stream", "binary/octet-stream"),
+    }
+)
+"""Content types under which an image may be sent."""
+
+_NAMES: Final = {"WEBP": "WebP"}
+
+_MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"\x89PNG\r\n\x1a\n", "PNG"),
+    (8, b"WEBP", "WEBP"),
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (0, b"II*\0\x10\0\0\0CR", "a raw file of a camera (CR2)"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"II+\0", "TIFF"),
+    (0, b"MM\0+", "TIFF"),
+    (0, b"FUJIFILMCCD-RAW", "a raw file of a camera (RAF)"),
+    (0, b"IIU\0", "a raw file of a camera (RW2)"),
+    (0, b"IIRO", "a raw file of a camera (ORF)"),
+    (0, b"IIRS", "a raw file of a camera (ORF)"),
+    (0, b"FOVb", "a raw file of a camera (X3F)"),
+    (0, b"8BPS", "Photoshop (PSD)"),
+    (0, b"gimp xcf", "GIMP (XCF)"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\0\0\1\0", "an icon (ICO)"),
+    (0, b"\0\0\2\0", "a cursor (CUR)"),
+    (0, b"icns", "an icon (ICNS)"),
+    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"DDS ", "DirectDraw (DDS)"),
+    (0, b"qoif", "QOI"),
+    (0, b"BPG\xfb", "BPG"),
+    (0, b"AT&TFORM", "DjVu"),
+    (0, b"\xd7\xcd\xc6\x9a", "Windows Metafile (WMF)"),
+    (128, b"DICM", "DICOM"),
+    (0, b"SIMPLE  =", "FITS"),
+    (0, b"%!PS", "PostScript"),
+    (0, b"%PDF", "PDF"),
+)
+_OTHER_MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
+    (8, b"AVI ", "a video (AVI)"),
+    (8, b"WAVE", "sound (WAV)"),
+    (4, b"ftyp", "a video (MP4 or MOV)"),
+    (4, b"moov", "a video (MOV)"),
+    (4, b"mdat", "a video (MOV)"),
+    (4, b"wide", "a video (MOV)"),
+    (0, b"\x1a\x45\xdf\xa3", "a video (WebM or MKV)"),
+    (0, b"\0\0\1\xba", "a video (MPEG)"),
+    (0, b"\0\0\1\xb3", "a video (MPEG)"),
+    (0, b"FLV\1", "a video (FLV)"),
+    (0, b"OggS", "sound or video (Ogg)"),
+    (0, b"ID3", "sound (MP3)"),
+    (0, b"fLaC", "sound (FLAC)"),
+    (0, b"PK\3\4", "a ZIP archive or an Office document"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (0, b"Rar!", "a RAR archive"),
+    (0, b"BZh", "a bzip2 archive"),
+    (0, b"\xfd7zXZ", "an xz archive"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+    (0, b"\x89HDF", "HDF5"),
+    (0, b"SQLite format 3\0", "an SQLite database"),
+    (0, b"\0\5\x16\7", "metadata of macOS (AppleDouble, a file named ._…)"),
+    (0, b"version https://git-lfs", "a Git LFS pointer in place of the file: run `git lfs pull`"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"MZ", "a program"),
+    (0, b"/9j/", "base64 text of a JPEG: decode it first"),
+    (0, b"iVBORw0KGgo", "base64 text of a PNG: decode it first"),
+    (0, b"data:image/", "a data: URI: decode it first"),
+)
+_HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+_BITMAP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+_TEXTS: Final = (
+    (
+        rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(!doctype html|html|head|body)\b",
+        "an HTML page: perhaps a download failed",
+    ),
+    (rb"<", "XML"),
+    (rb"[{\[]", "JSON or other text"),
+    (rb"[\t\n\r\f\x20-\x7e\x80-\xff]+\Z", "text"),
+)
+"""How they begin, in the order in which they are tried."""
+
+
+def kind_of(data: bytes) -> str | None:
+    """A kind of `OWN`, or in words another kind of image; None for anything else."""
+    if data[4:8] == b"ftyp":
+        return _kind_by_brands(data)
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BITMAP_HEADERS:
+        return "BMP"
+    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3] in (b" ", b"\t", b"\n", b"\r", b"#"):
+        return "PPM"
+    for at, magic, name in _MAGIC:
+        if data.startswith(magic, at) and (name != "WEBP" or data.startswith(b"RIFF")):
+            return name
+    return "SVG" if _text_starts(data, rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg\b") else None
+
+
+def refusal(data: bytes, accepted: tuple[str, ...]) -> str:
+    """What a file is whose kind is not in `accepted`, and what to do about it, for its sender."""
+    kind = kind_of(data)
+    if kind == "HEIC":
+        return "this is HEIC: convert it to JPEG, or install rankone[heic]"
+    if kind is not None:
+        return f"this is {kind}: convert it to JPEG or PNG"
+    names = [_NAMES.get(name, name) for name in accepted if name != "HEIC"]
+    return f"{_what(data)}; {', '.join(names[:-1])} and {names[-1]} are accepted"
+
+
+def _what(data: bytes) -> str:
+    """What a file is that is no image."""
+    if not data:
+        return "the file is empty"
+    if not data.strip(b"\0"):
+        return "not an image: the file holds nothing but zeros, as an unfinished download does"
+    names = [name for at, magic, name in _OTHER_MAGIC if data.startswith(magic, at)]
+    names += [name for pattern, name in _TEXTS if _text_starts(data, pattern)]
+    if names:
+        return f"not an image: this is {names[0]}"
+    return f"not an image that is known: the file begins with the bytes {data[:8].hex(' ')}"
+
+
+def _kind_by_brands(data: bytes) -> str | None:
+    """The kind of a file of boxes (ISO 14496-12), by the brands that its first one lists."""
+    end = min(int.from_bytes(data[:4], "big"), len(data), 4096)
+    brands = [data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))]
+    if brands[0] == b"crx ":
+        return "a raw file of a camera (CR3)"
+    if brands[0] in (b"avif", b"avis", b"mif1", b"msf1") and not {b"avif", b"avis"}.isdisjoint(brands):
+        return "AVIF"
+    if not _HEIC_BRANDS.isdisjoint(brands) or brands[0] in (b"mif1", b"msf1"):
+        return "HEIC"
+    return None
+
+
+def _text_starts(data: bytes, pattern: bytes) -> bool:
+    start = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return re.match(pattern, start, re.IGNORECASE | re.DOTALL) is not None
