@@ -26,6 +26,7 @@ from rankone.model.preprocessing.errors import (
     check_size,
 )
 from rankone.model.preprocessing.kinds import MEDIA_TYPES, OWN, SERVED, SUFFIXES, kind_of
+from rankone.model.preprocessing.processor import log_warnings, processor_time
 from rankone.model.preprocessing.resize import resize_and_crop, to_array, to_input
 from rankone.model.preprocessing.spec import IMAGENET_MEAN, IMAGENET_STD, VERSION, Color, Preprocessing
 
@@ -47,7 +48,9 @@ __all__ = [
     "check_size",
     "decode",
     "kind_of",
+    "log_warnings",
     "preprocess",
+    "processor_time",
     "resize_and_crop",
     "to_array",
     "to_input",

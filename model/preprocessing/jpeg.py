@@ -16,7 +16,7 @@ from rankone.model.preprocessing.source import Source
 END: Final = b"\xff\xd9"
 
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither a stuffed 0xff, nor a restart, nor filling
-_EOI, _SOS, _APP0, _APP14, _COMMENT = 0xD9, 0xDA, 0xE0, 0xEE, 0xFE
+_EOI, _SOS, _APP0, _APP1, _APP2, _COMMENT = 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xFE
 _WITHOUT_LENGTH: Final = (0x01, 0xD8)
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
@@ -64,8 +64,8 @@ def walk(data: bytes, limits: Limits) -> Source:
         if marker in _WITHOUT_LENGTH:
             at = start
             continue
-        at = start + int.from_bytes(data[start : start + 2])
-        if not start + 2 <= at <= len(data):
+        at = start + max(2, int.from_bytes(data[start : start + 2]))
+        if at > len(data):
             break
         _take(seen, marker, found.start(), data[start - 2 : at], limits)
     else:
@@ -110,13 +110,13 @@ def _take(seen: _Walk, marker: int, start: int, segment: bytes, limits: Limits) 
         seen.scans_start = seen.scans_start or start
         _take_scan(seen, body, limits)
     elif not seen.scans:
-        if body.startswith(b"Exif\0\0"):
+        if marker == _APP1 and body.startswith(b"Exif\0\0"):
             seen.exif.append(body[6:] if seen.exif else body)
-        elif body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
+        elif marker == _APP1 and body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
             seen.xmp = body.split(b"\0", 1)[1]
-        elif body.startswith(b"ICC_PROFILE\0"):
+        elif marker == _APP2 and body.startswith(b"ICC_PROFILE\0"):
             seen.icc.append(body[12:])
-        if marker in (_APP0, _APP14) or not _APP0 <= marker <= _COMMENT:
+        if not _APP0 <= marker <= _COMMENT or body.startswith((b"JFIF\0", b"Adobe")):
             seen.header.append(segment)
 
 

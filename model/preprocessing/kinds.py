@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import struct
 from typing import Final
+
+from rankone.model.preprocessing.tiff import numbers
 
 SERVED: Final = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "HEIC")
 """Kinds that are accepted from anybody. HEIC needs the package pillow-heif."""
@@ -41,7 +44,7 @@ _MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
     (8, b"WEBP", "WEBP"),
     (0, b"GIF87a", "GIF"),
     (0, b"GIF89a", "GIF"),
-    (0, b"II*\0\x10\0\0\0CR", "a raw file of a camera (CR2)"),
+    (8, b"CR\2\0", "a raw file of a camera (CR2)"),
     (0, b"II*\0", "TIFF"),
     (0, b"MM\0*", "TIFF"),
     (0, b"II+\0", "TIFF"),
@@ -106,6 +109,8 @@ _OTHER_MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"data:image/", "a data: URI: decode it first"),
 )
 _HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+_RAW: Final = "a raw file of a camera (DNG, NEF, ARW or the like)"
+_SUBFILE_TYPE, _MAKE, _SUB_DIRECTORIES, _DNG_VERSION = 0x00FE, 0x010F, 0x014A, 0xC612
 _BITMAP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 _TEXTS: Final = (
     (
@@ -129,7 +134,7 @@ def kind_of(data: bytes) -> str | None:
         return "PPM"
     for at, magic, name in _MAGIC:
         if data.startswith(magic, at) and (name != "WEBP" or data.startswith(b"RIFF")):
-            return name
+            return _RAW if name == "TIFF" and _is_raw(data) else name
     return "SVG" if _text_starts(data, rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg\b") else None
 
 
@@ -168,6 +173,15 @@ def _kind_by_brands(data: bytes) -> str | None:
     if not _HEIC_BRANDS.isdisjoint(brands) or brands[0] in (b"mif1", b"msf1"):
         return "HEIC"
     return None
+
+
+def _is_raw(tiff: bytes) -> bool:
+    """Whether the first picture of a TIFF file is a preview of what a sensor saw."""
+    try:
+        entries = numbers(tiff)
+    except struct.error:
+        return False
+    return _DNG_VERSION in entries or (entries.get(_SUBFILE_TYPE) == 1 and {_MAKE, _SUB_DIRECTORIES} <= entries.keys())
 
 
 def _text_starts(data: bytes, pattern: bytes) -> bool:

@@ -1,8 +1,4 @@
-"""The orientation of a photograph, from Exif or XMP.
-
-Read without Pillow's parser: it copies the data of every entry, and entries may share theirs, so that 64 KB of Exif become
-gigabytes.
-"""
+"""The orientation of a photograph, from Exif or XMP."""
 
 from __future__ import annotations
 
@@ -13,9 +9,9 @@ from typing import Any, Final
 
 from PIL import Image
 
+from rankone.model.preprocessing.tiff import numbers
+
 _TAG: Final = 0x0112
-_NUMBERS: Final = {3: "H", 4: "I", 8: "h", 9: "i"}
-"""Types of entry that hold a whole number, by its code in `struct`."""
 _XMP: Final = re.compile(rb'tiff:Orientation(="|>)([0-9])')
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -50,17 +46,6 @@ def _orientation(info: Mapping[Any, Any]) -> int:
 
 
 def _from_exif(exif: bytes) -> int | None:
-    """The last entry of the first directory that is an orientation; None where there is none."""
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
-    if exif[:2] not in (b"II", b"MM"):
-        return None
-    order = "<" if exif[:2] == b"II" else ">"
-    (start,) = struct.unpack_from(f"{order}I", exif, 4)
-    (count,) = struct.unpack_from(f"{order}H", exif, start)
-    entries = exif[start + 2 : start + 2 + 12 * count]
-    found = None
-    for tag, kind, values, value in struct.iter_unpack(f"{order}HHI4s", entries[: len(entries) // 12 * 12]):
-        if tag == _TAG and kind in _NUMBERS and values == 1:
-            (found,) = struct.unpack_from(order + _NUMBERS[kind], value)
-    return found
+    return numbers(exif).get(_TAG)
