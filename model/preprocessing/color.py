@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageCms
 
 _PROFILE: Final = "icc_profile"
@@ -21,7 +24,7 @@ _DEVICES: Final = (b"scnr", b"mntr", b"prtr", b"spac")
 _SIDE: Final = 17
 _CACHED: Final = 16
 
-_Transform = ImageCms.ImageCmsTransform | None
+_Transform = Callable[[Image.Image], Image.Image] | None
 _transforms: dict[tuple[bytes, str], _Transform] = {}
 """By digest of the profile and mode; None where nothing is to be converted. Not by the profile: those are megabytes."""
 
@@ -51,7 +54,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
     is_gray = profile is not None and image.mode == "RGB" and profile[16:20] == b"GRAY"
     pixels = image.getchannel(0) if is_gray else image
     if profile is not None and (transform := _transform(profile, pixels.mode)) is not None:
-        return tagged(transform.apply(pixels), None)
+        return tagged(transform(pixels), None)
     return image if image.mode == "RGB" else tagged(image.convert("RGB"), None)
 
 
@@ -75,27 +78,37 @@ def _built(profile: bytes, mode: str) -> _Transform:
             mode,
             "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            # What it precalculates for gray is wrong by up to 10 levels. Only 256 colours are asked for.
+            ImageCms.Flags.BLACKPOINTCOMPENSATION | (ImageCms.Flags.NOOPTIMIZE if mode == "L" else 0),
         )
-        return None if mode != "CMYK" and _changes_nothing(transform, mode) else transform
+        if mode == "CMYK":
+            return transform.apply
+        before = _probe(mode)
+        after = transform.apply(Image.fromarray(before))
     except (ImageCms.PyCMSError, OSError, ValueError):
         return None
+    shown = before if mode == "RGB" else before[..., None]
+    if np.abs(np.asarray(after).astype(int) - shown).max() <= 1:
+        return None  # sRGB, or near it, under some name
+    return transform.apply if mode == "RGB" else partial(_by_table, after.tobytes())
+
+
+def _probe(mode: str) -> npt.NDArray[np.uint8]:
+    """All grays, or a grid of colours."""
+    if mode == "L":
+        return np.arange(256, dtype=np.uint8)[None]
+    levels = np.rint(np.linspace(0, 255, _SIDE)).astype(np.uint8)
+    return np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(_SIDE, -1, 3)
+
+
+def _by_table(colours: bytes, gray: Image.Image) -> Image.Image:
+    """Gray by the RGB colours of its 256 values."""
+    indices = gray.copy()
+    indices.putpalette(colours)
+    return indices.convert("RGB")
 
 
 def _is_costly(profile: bytes) -> bool:
     """Whether it describes its colours by a program of any length (D2B tags), which may take minutes."""
     count = min(int.from_bytes(profile[128:132]), 1000)
     return any(profile[at : at + 3] == b"D2B" for at in range(132, 132 + 12 * count, 12))
-
-
-def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether no colour of a grid moves by more than one level: many profiles are sRGB under another name."""
-    levels = np.rint(np.linspace(0, 255, 256 if mode == "L" else _SIDE)).astype(np.uint8)
-    if mode == "L":
-        before = np.repeat(levels[None, :, None], 3, axis=2)
-        probe = Image.fromarray(levels[None])
-    else:
-        before = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(_SIDE, -1, 3)
-        probe = Image.fromarray(before)
-    after = np.asarray(transform.apply(probe))
-    return bool(np.abs(after.astype(int) - before).max() <= 1)

@@ -47,12 +47,12 @@ def walk_gif(data: bytes, limits: Limits) -> Source:
     check_size(size, limits)
     at, blocks = 13 + _colour_table(data[10]), 0
     while at < len(data) and data[at : at + 1] not in (_FRAME, _END):
-        at += 2 if data[at : at + 1] == _EXTENSION else 1  # decoders pass over what does not belong here
-        if data[at - 2 : at - 1] == _EXTENSION:
+        if data[at : at + 1] == _EXTENSION:
+            at += 2
             while at < len(data) and data[at]:
                 at += 1 + data[at]
                 blocks += 1
-            at += 1
+        at += 1  # its end, or a byte that does not belong here: decoders pass over it
         blocks += 1
         if blocks > _MAX_BLOCKS:
             raise UndecodableImage.because(f"this GIF has more than {_MAX_BLOCKS:,} blocks before its picture")

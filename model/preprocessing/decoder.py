@@ -134,6 +134,7 @@ def _finished(image: Image.Image, source: Source, spec: Preprocessing) -> Image.
 
 
 def _broken(source: Source, length: int) -> UndecodableImage:
+    name = kinds.NAMES.get(source.kind, source.kind)
     if source.is_whole:
-        return UndecodableImage.because(f"this {source.kind} is damaged; save it again")
-    return UndecodableImage.because(f"this {source.kind} breaks off after {length:,} bytes; send the whole file")
+        return UndecodableImage.because(f"this {name} is damaged; save it again")
+    return UndecodableImage.because(f"this {name} breaks off after {length:,} bytes; send the whole file")

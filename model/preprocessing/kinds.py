@@ -36,7 +36,8 @@ MEDIA_TYPES: Final = frozenset(
 )
 """Content types under which an image may be sent."""
 
-_NAMES: Final = {"WEBP": "WebP"}
+NAMES: Final = {"WEBP": "WebP"}
+"""Of kinds that are not written as here."""
 
 _MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -145,7 +146,7 @@ def refusal(data: bytes, accepted: tuple[str, ...]) -> str:
         return "this is HEIC: convert it to JPEG, or install rankone[heic]"
     if kind is not None:
         return f"this is {kind}: convert it to JPEG or PNG"
-    names = [_NAMES.get(name, name) for name in accepted if name != "HEIC"]
+    names = [NAMES.get(name, name) for name in accepted if name != "HEIC"]
     return f"{_what(data)}; {', '.join(names[:-1])} and {names[-1]} are accepted"
 
 

@@ -26,7 +26,9 @@ def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
     Raises:
         UndecodableImage: 32-bit samples, of which nobody knows what is black and what is white.
     """
-    if image.mode in _UNKNOWN_RANGE:
+    if (
+        image.mode in _UNKNOWN_RANGE and image.format != "PPM"
+    ):  # whose header says what is white, and Pillow scales by it
         raise UndecodableImage.because("its samples have 32 bits and no known range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         return _from_16_bit(image, bits)
