@@ -32,7 +32,7 @@ def walk_webp(data: bytes, limits: Limits) -> Source:
     else:
         size = int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
     check_size(size, limits)
-    return Source(kind="WEBP", data=data, size=size, is_whole=int.from_bytes(data[4:8], "little") + 8 <= len(data))
+    return Source(kind="WEBP", data=data, is_whole=int.from_bytes(data[4:8], "little") + 8 <= len(data))
 
 
 def walk_gif(data: bytes, limits: Limits) -> Source:
@@ -62,7 +62,7 @@ def walk_gif(data: bytes, limits: Limits) -> Source:
     left, top, width, height = (int.from_bytes(data[i : i + 2], "little") for i in range(at + 1, at + 9, 2))
     size = max(size[0], left + width), max(size[1], top + height)
     check_size(size, limits)
-    return Source(kind="GIF", data=data, size=size, is_whole=data.rstrip(b"\0").endswith(_END))
+    return Source(kind="GIF", data=data, is_whole=data.rstrip(b"\0").endswith(_END))
 
 
 def walk_boxes(kind: str, data: bytes) -> Source:

@@ -75,7 +75,7 @@ def decode(
         raise UnsupportedImageType(kinds.refusal(data, accepted))
     source = _walk(kind, data, limits, spec)
     try:
-        return _finished(_loaded(source, limits, spec), source, spec)
+        return _finished(_loaded(source, limits), source, spec)
     except (ImageRejected, MemoryError):
         raise
     except Exception as error:  # decoders raise whatever they like on hostile bytes; all of it is the image's fault
@@ -85,7 +85,7 @@ def decode(
 def _walk(kind: str, data: bytes, limits: Limits, spec: Preprocessing) -> Source:
     match kind:
         case "JPEG":
-            return jpeg.walk(data, limits)
+            return jpeg.walk(data, limits, spec.kept_side)
         case "PNG":
             return png.walk(data, limits, spec.version)
         case "WEBP":
@@ -97,28 +97,26 @@ def _walk(kind: str, data: bytes, limits: Limits, spec: Preprocessing) -> Source
     return Source(kind=kind, data=data)
 
 
-def _loaded(source: Source, limits: Limits, spec: Preprocessing) -> Image.Image:
+def _loaded(source: Source, limits: Limits) -> Image.Image:
     try:
-        return _opened(source, source.data, limits, spec)
+        return _opened(source, source.data, limits)
     except OSError:
         if source.kind != "JPEG" or source.is_whole or not source.has_all_scans:
             raise
     # The end of the file is missing. If nothing else is, the picture does not depend on what follows.
     data = source.data.removesuffix(jpeg.END[:1])
-    other = hashlib.sha256(_opened(source, data + _FILLING + jpeg.END, limits, spec).tobytes()).digest()
-    image = _opened(source, data + jpeg.END, limits, spec)
+    other = hashlib.sha256(_opened(source, data + _FILLING + jpeg.END, limits).tobytes()).digest()
+    image = _opened(source, data + jpeg.END, limits)
     if hashlib.sha256(image.tobytes()).digest() != other:
         raise OSError("the picture is not complete")
     return image
 
 
-def _opened(source: Source, data: bytes, limits: Limits, spec: Preprocessing) -> Image.Image:
+def _opened(source: Source, data: bytes, limits: Limits) -> Image.Image:
     name = "HEIF" if source.kind == "HEIC" else source.kind
     with Image.open(io.BytesIO(data), formats=(name,)) as image:
-        if source.kind == "JPEG":
-            scale = jpeg.reduction(image.size, limits, spec.kept_side)
-            if scale > 1:
-                image.draft(None, (image.width // scale, image.height // scale))
+        if source.scale > 1:
+            image.draft(None, (image.width // source.scale, image.height // source.scale))
         check_size(image.size, limits)
         image.load()
         return image

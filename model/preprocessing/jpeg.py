@@ -28,6 +28,8 @@ _MAX_SCANS: Final = 1000
 _REDUCTIONS: Final = (2, 4, 8)
 _MAX_REDUCED: Final = 4
 """A JPEG that is decoded at reduced scale may have so many times the pixels of the limit: its bits are all read."""
+_MAX_REDUCED_IN_SCANS: Final = 2.5
+"""And one of several scans, which is kept in memory until the last, up to 6 bytes a pixel."""
 
 
 @dataclass
@@ -46,11 +48,11 @@ class _Walk:
     scans_start: int = 0
 
 
-def walk(data: bytes, limits: Limits) -> Source:
-    """Checks a JPEG and takes out its metadata.
+def walk(data: bytes, limits: Limits, short_side: int) -> Source:
+    """Checks a JPEG, takes out its metadata, and reduces it if it is too large but keeps `short_side` pixels.
 
     Raises:
-        ImageRejected: a kind of JPEG that cannot be decoded, or one that takes too long.
+        ImageRejected: over the limits, of a kind that cannot be decoded, or one that takes too long.
     """
     seen, at, is_whole = _Walk(), 2, False
     for _ in range(_MAX_SEGMENTS):
@@ -70,42 +72,44 @@ def walk(data: bytes, limits: Limits) -> Source:
         _take(seen, marker, found.start(), data[start - 2 : at], limits)
     else:
         raise UndecodableImage.because(f"this JPEG has more than {_MAX_SEGMENTS:,} segments; save it again")
-    if not seen.scans:
+    if seen.size is None or not seen.scans:
         end = "holds no picture" if is_whole else f"breaks off after {len(data):,} bytes, before its picture begins"
         raise UndecodableImage.because(f"this JPEG {end}; send the whole file")
     return Source(
         kind="JPEG",
         data=b"".join(seen.header) + data[seen.scans_start :],
-        size=seen.size,
+        scale=reduction(seen.size, limits, short_side, in_scans=seen.is_progressive or seen.scans > 1),
         info=_info(seen),
         is_whole=is_whole,
         has_all_scans=not seen.missing,
     )
 
 
-def reduction(size: tuple[int, int], limits: Limits, short_side: int) -> int:
+def reduction(size: tuple[int, int], limits: Limits, short_side: int, *, in_scans: bool = False) -> int:
     """By how much a JPEG is reduced while it is decoded (1, 2, 4 or 8): 1 unless it is over the limits.
 
     Raises:
         ImageTooLarge: over the limits also when reduced, or left with fewer than `short_side` pixels.
     """
-    width, height = size
-    if width * height <= _MAX_REDUCED * limits.max_pixels:
-        for scale in (1, *_REDUCTIONS):
-            reduced = (-(-width // scale), -(-height // scale))
-            if scale > 1 and min(reduced) < short_side:
-                break
-            if max(reduced) <= limits.max_side and reduced[0] * reduced[1] <= limits.max_pixels:
-                return scale
-    check_size(size, limits)
-    raise ImageTooLarge(f"{width} x {height} pixels are more than can be decoded")
+    try:
+        check_size(size, limits)
+    except ImageTooLarge:
+        if size[0] * size[1] <= limits.max_pixels * (_MAX_REDUCED_IN_SCANS if in_scans else _MAX_REDUCED):
+            for scale in _REDUCTIONS:
+                width, height = (-(-side // scale) for side in size)
+                if min(width, height) < short_side:
+                    break
+                if max(width, height) <= limits.max_side and width * height <= limits.max_pixels:
+                    return scale
+        raise
+    return 1
 
 
 def _take(seen: _Walk, marker: int, start: int, segment: bytes, limits: Limits) -> None:
     """Notes one segment, which begins at `start` of the file with its marker."""
     body = segment[4:]
     if marker in _FRAMES:
-        _take_frame(seen, marker, body)
+        _take_frame(seen, marker, body, limits)
     if marker == _SOS:
         seen.scans_start = seen.scans_start or start
         _take_scan(seen, body, limits)
@@ -120,7 +124,7 @@ def _take(seen: _Walk, marker: int, start: int, segment: bytes, limits: Limits) 
             seen.header.append(segment)
 
 
-def _take_frame(seen: _Walk, marker: int, body: bytes) -> None:
+def _take_frame(seen: _Walk, marker: int, body: bytes, limits: Limits) -> None:
     if len(body) < 6:
         raise UndecodableImage.because("the frame header of this JPEG is too short; save it again")
     height, width, components = int.from_bytes(body[1:3]), int.from_bytes(body[3:5]), body[5]
@@ -132,6 +136,8 @@ def _take_frame(seen: _Walk, marker: int, body: bytes) -> None:
         raise UndecodableImage.because(f"this JPEG has {components} channels; save it with 1, 3 or 4")
     if not (width and height):
         raise UndecodableImage.because(f"the header of this JPEG says {width} x {height} pixels; save it again")
+    if width * height > _MAX_REDUCED * limits.max_pixels:
+        check_size((width, height), limits)
     seen.size, seen.is_progressive = (width, height), marker in _PROGRESSIVE
     seen.missing = {(identifier, end) for identifier in body[6 : 6 + 3 * components : 3] for end in (0, 63)}
 

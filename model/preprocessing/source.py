@@ -15,8 +15,8 @@ class Source:
     """A name of `kinds`."""
     data: bytes
     """The file, without the metadata over which Pillow stumbles."""
-    size: tuple[int, int] | None = None
-    """Width and height by the header, where they can be read without Pillow."""
+    scale: int = 1
+    """By how much a JPEG is reduced while it is decoded: 1, 2, 4 or 8."""
     info: Mapping[str, Any] = field(default_factory=dict)
     """Metadata that was taken out of `data`, under Pillow's names: `exif`, `xmp`, `icc_profile`.
     Also `bits`: of the 16 of a sample, those that are used."""

@@ -77,7 +77,7 @@ def test_exif_whose_entries_share_their_data_takes_no_room() -> None:
     entry = b"\x0f\x01\x02\x00" + (60_000).to_bytes(4, "little") + b"\0\0\0\0"
     entries = b"".join(number.to_bytes(2, "little") + entry[2:] for number in range(1000, 6000))
     data = b"II*\0\x08\0\0\0" + (5000).to_bytes(2, "little") + entries
-    assert walk(with_segments(PHOTO, segment(0xE1, b"Exif\0\0" + data)), LIMITS).data == walk(PHOTO, LIMITS).data
+    assert walk(with_segments(PHOTO, segment(0xE1, b"Exif\0\0" + data)), LIMITS, 1).data == walk(PHOTO, LIMITS, 1).data
     decode(with_segments(PHOTO, segment(0xE1, b"Exif\0\0" + data)), LIMITS)
 
 
@@ -166,6 +166,26 @@ def test_the_smallest_reduction_that_fits_is_taken(size: tuple[int, int], short_
 def test_what_is_too_large_even_so_is_refused(size: tuple[int, int], short_side: int, reason: str) -> None:
     with pytest.raises(ImageTooLarge, match=f"^{reason}"):
         reduction(size, LIMITS, short_side)
+
+
+@pytest.mark.parametrize("data", [PHOTO, PROGRESSIVE])
+def test_of_a_bomb_it_is_the_size_that_is_refused(data: bytes) -> None:
+    start = re.search(b"\xff[\xc0\xc2]\0\x11\x08", data)
+    assert start is not None
+    huge = data[: start.end()] + (60_000).to_bytes(2) * 2 + data[start.end() + 4 :]
+    with pytest.raises(ImageTooLarge, match="^60000 x 60000; no side"):
+        decode(huge, LIMITS)
+
+
+def test_a_progressive_one_may_be_less_large() -> None:
+    """It needs the memory of all its pixels, also when it is reduced: 108 megapixels pass, 200 do not."""
+    assert reduction((12_000, 9000), LIMITS, 448, in_scans=True) == 2
+    with pytest.raises(ImageTooLarge, match="16320 x 12240 pixels; at most 50,000,000"):
+        reduction((16_320, 12_240), LIMITS, 448, in_scans=True)
+    progressive = encoded(smooth(200, 120), "JPEG", progressive=True)
+    assert decode(progressive, Limits(max_pixels=9600), Preprocessing(size=60)).size == (100, 60)
+    with pytest.raises(ImageTooLarge):
+        decode(progressive, Limits(max_pixels=9599), Preprocessing(size=60))
 
 
 def test_other_formats_are_not_reduced() -> None:
