@@ -12,6 +12,8 @@ from rankone.model.preprocessing.source import Source
 _MAX_BLOCKS: Final = 100_000
 """Pieces of comments and other extensions before the first frame of a GIF."""
 _MAX_BOXES: Final = 10_000
+_CONTROL: Final = b"!\xf9"
+"""Begins the extension that holds the transparent colour. Pillow's reader can be led astray by others."""
 _EXTENSION, _FRAME, _END = b"!", b",", b";"
 
 
@@ -46,13 +48,17 @@ def walk_gif(data: bytes, limits: Limits) -> Source:
     size = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
     check_size(size, limits)
     at, blocks = 13 + _colour_table(data[10]), 0
+    kept = [data[:at]]
     while at < len(data) and data[at : at + 1] not in (_FRAME, _END):
+        start = at
         if data[at : at + 1] == _EXTENSION:
             at += 2
             while at < len(data) and data[at]:
                 at += 1 + data[at]
                 blocks += 1
         at += 1  # its end, or a byte that does not belong here: decoders pass over it
+        if data[start : start + 2] == _CONTROL:
+            kept.append(data[start:at])
         blocks += 1
         if blocks > _MAX_BLOCKS:
             raise UndecodableImage.because(f"this GIF has more than {_MAX_BLOCKS:,} blocks before its picture")
@@ -62,7 +68,8 @@ def walk_gif(data: bytes, limits: Limits) -> Source:
     left, top, width, height = (int.from_bytes(data[i : i + 2], "little") for i in range(at + 1, at + 9, 2))
     size = max(size[0], left + width), max(size[1], top + height)
     check_size(size, limits)
-    return Source(kind="GIF", data=data, is_whole=data.rstrip(b"\0").endswith(_END))
+    kept.append(data[at:])
+    return Source(kind="GIF", data=b"".join(kept), is_whole=data.rstrip(b"\0").endswith(_END))
 
 
 def walk_boxes(kind: str, data: bytes) -> Source:

@@ -17,7 +17,7 @@ END: Final = b"\xff\xd9"
 
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # neither a stuffed 0xff, nor a restart, nor filling
 _EOI, _SOS, _APP0, _APP1, _APP2, _COMMENT = 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xFE
-_WITHOUT_LENGTH: Final = (0x01, 0xD8)
+_FIRST_WITH_LENGTH, _SOI = 0xC0, 0xD8
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
 _PROGRESSIVE: Final = (0xC2, 0xCA)
@@ -63,8 +63,8 @@ def walk(data: bytes, limits: Limits, short_side: int) -> Source:
         if marker == _EOI:
             is_whole = True
             break
-        if marker in _WITHOUT_LENGTH:
-            at = start
+        if marker < _FIRST_WITH_LENGTH or marker == _SOI:
+            at = start  # a decoder looks on behind it: what follows is not skipped
             continue
         at = start + max(2, int.from_bytes(data[start : start + 2]))
         if at > len(data):

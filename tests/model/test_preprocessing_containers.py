@@ -82,6 +82,15 @@ def test_a_gif_is_as_large_as_its_screen_and_first_frame(data: bytes, size: str)
         decode(data, LIMITS)
 
 
+def test_pillow_sees_the_frame_that_was_checked() -> None:
+    """It reads on behind a NETSCAPE extension without content, and would take a comma for the length of a block."""
+    data = encoded(noise(24, 16).quantize(64), "GIF", transparency=3)
+    at = data.index(b"!\xf9")
+    for extension in (b"!\xff\x0bNETSCAPE2.0\0", b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0!\xfe\4text\0", b"\0"):
+        found = decode(data[:at] + extension + data[at:], LIMITS)
+        assert np.array_equal(pixels(found), pixels(decode(data, LIMITS)))
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -63,6 +63,14 @@ def test_scans_times_pixels_have_a_budget() -> None:
         decode(with_scans(PROGRESSIVE, 1001), LIMITS)
 
 
+def test_no_scan_hides_behind_a_marker_without_a_length() -> None:
+    """In a file with restarts a decoder drops such a marker and goes on with what follows it."""
+    end = PROGRESSIVE.rindex(b"\xff\xda")
+    hidden = PROGRESSIVE[:end] + b"\xff\x02\xff\xff" + PROGRESSIVE[end:-2] * 1001 + b"\xff\xd9"
+    with pytest.raises(UndecodableImage, match="too many scans"):
+        decode(hidden, LIMITS)
+
+
 def test_segments_are_counted_and_exif_in_pieces_is_joined() -> None:
     pieces = [segment(0xE1, b"Exif\0\0" + part) for part in (exif(6)[:12], exif(6)[12:])]
     turned = decode(with_segments(PHOTO, *pieces), LIMITS)
