@@ -60,7 +60,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(
     image = photos.test.paths[0]
     for arguments, sentence in (
         (("embed", "nowhere.png"), "nowhere.png is not there"),
-        (("embed", tmp_path / "notes.png", "--url", service.url), "notes.png: not a JPEG, PNG or WebP file"),
+        (("embed", tmp_path / "notes.png", "--url", service.url), "notes.png: not an image: this is text"),
         (("embed", image, "--out", "e.csv"), "e.csv: answers are written to .npy, .json, .jsonl or .parquet files"),
         (("search", image, "--index", "other", "--url", service.url), "404: there is no index 'other'"),
         (("embed", image, "--url", "http://127.0.0.1:1"), "no service answers at http://127.0.0.1:1"),

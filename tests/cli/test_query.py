@@ -68,7 +68,7 @@ def test_an_image_that_cannot_be_used_is_named_and_the_others_are_answered(
             run(command, [str(tmp_path), "--url", service.url, *arguments])
         assert "2 of 5 images could not be used" in str(ended.value.code)
         out, errors = capfd.readouterr()
-        assert f"{tmp_path}/0.png: not a JPEG, PNG or WebP file" in errors
+        assert f"{tmp_path}/0.png: not an image: this is text" in errors
         assert f"{tmp_path}/4.png: " in errors
         if command == "add":
             assert "3 images added; the index holds 3" in out

@@ -41,7 +41,7 @@ def test_formats_without_loss_are_read_to_the_pixel(tmp_path: Path, form: str) -
     assert np.array_equal(pixels(path, spec), pixels(saved(tmp_path / "even.png", colours(), "PNG"), spec))
 
 
-@pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("form", ["BMP", "TIFF", "PPM"])
 def test_the_service_stays_strict(form: str) -> None:
     out = io.BytesIO()
     colours().save(out, form)
