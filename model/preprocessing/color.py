@@ -20,7 +20,6 @@ _MAX_BYTES: Final = 4 << 20
 """Those of printing presses have up to 3 MB."""
 _SPACES: Final = {"L": (b"GRAY", b"RGB "), "RGB": (b"RGB ",), "CMYK": (b"CMYK",)}
 """Colour spaces of a profile that fit the pixels of an image, by its mode."""
-_DEVICES: Final = (b"scnr", b"mntr", b"prtr", b"spac")
 _SIDE: Final = 17
 _CACHED: Final = 16
 
@@ -33,7 +32,7 @@ def fitting(profile: Any, mode: str) -> bytes | None:
     """The profile, if its header is one for pixels of this Pillow mode (transparency aside)."""
     if not isinstance(profile, bytes) or not 128 < len(profile) <= _MAX_BYTES:
         return None
-    if profile[36:40] != b"acsp" or profile[12:16] not in _DEVICES:
+    if profile[36:40] != b"acsp":
         return None
     base = "L" if mode in ("1", "L", "LA") or mode.startswith("I") else "CMYK" if mode == "CMYK" else "RGB"
     return profile if profile[16:20] in _SPACES[base] else None

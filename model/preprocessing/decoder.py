@@ -23,6 +23,7 @@ from rankone.model.preprocessing.errors import (
 )
 from rankone.model.preprocessing.modes import to_rgb
 from rankone.model.preprocessing.orientation import upright
+from rankone.model.preprocessing.refusals import refusal
 from rankone.model.preprocessing.source import Source
 from rankone.model.preprocessing.spec import Preprocessing
 
@@ -34,6 +35,7 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 _PLAIN: Final = Preprocessing(color="ignored")
 _FILLING: Final = b"\x5a\xa5\x00\x13" * 64
+"""Stands in for the missing end of a JPEG: bits in which no picture goes on as it does in zeros."""
 
 
 def _has_heic() -> bool:
@@ -61,7 +63,7 @@ def decode(
     Args:
         data: the file.
         limits: what it may cost.
-        spec: the version of decoding, and what follows it.
+        spec: decides by which version of decoding, whether colours are managed, and how small a JPEG may get.
         accepted: kinds of file, such as `SERVED` or `OWN`.
 
     Raises:
@@ -72,7 +74,7 @@ def decode(
         raise ImageTooLarge(f"{len(data):,} bytes; at most {limits.max_bytes:,} are accepted")
     kind = kinds.kind_of(data)
     if kind is None or kind not in accepted or (kind == "HEIC" and not _HAS_HEIC):
-        raise UnsupportedImageType(kinds.refusal(data, accepted))
+        raise UnsupportedImageType(refusal(data, accepted))
     source = _walk(kind, data, limits, spec)
     try:
         return _finished(_loaded(source, limits), source, spec)

@@ -17,7 +17,7 @@ _HEADS: Final = (b"II*\0", b"II\0*", b"MM\0*", b"MM*\0")  # some writers swap th
 
 
 def numbers(data: bytes) -> dict[int, int | None]:
-    """Entries by tag, the last where a tag comes twice: its number, or None where it holds anything else.
+    """Entries by tag, the last where a tag comes twice: its first number, or None if it is not in the entry itself.
 
     Raises:
         struct.error: it breaks off before its directory, or is no TIFF.
@@ -30,6 +30,7 @@ def numbers(data: bytes) -> dict[int, int | None]:
     entries = data[start + 2 : start + 2 + 12 * count]
     found: dict[int, int | None] = {}
     for tag, kind, values, value in struct.iter_unpack(f"{order}HHI4s", entries[: len(entries) // 12 * 12]):
-        is_number = kind in _NUMBERS and values == 1
-        found[tag] = struct.unpack_from(order + _NUMBERS[kind], value)[0] if is_number else None
+        code = _NUMBERS.get(kind)
+        fits = code is not None and 1 <= values <= 4 // struct.calcsize(code)
+        found[tag] = struct.unpack_from(f"{order}{code}", value)[0] if fits else None
     return found

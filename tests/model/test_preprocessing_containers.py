@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import AvifImagePlugin, Image
 
 from rankone.model.preprocessing import ImageTooLarge, Limits, UndecodableImage, decode
 from tests.model.files import encoded, exif, noise, pixels
@@ -27,6 +27,10 @@ def test_they_are_what_pillow_decodes(form: str) -> None:
     data = encoded(noise(24, 16).quantize(64) if form == "GIF" else noise(24, 16), form)
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(pixels(decode(data, LIMITS)), pixels(image.convert("RGB")))
+
+
+def test_an_avif_is_decoded_on_one_core() -> None:
+    assert AvifImagePlugin._get_default_max_threads() == 1
 
 
 def test_the_transparent_colour_of_a_gif_becomes_white() -> None:

@@ -136,6 +136,14 @@ def test_an_orientation_that_means_nothing_turns_nothing(orientation: int) -> No
     assert np.array_equal(pixels(decode(data, LIMITS)), pixels(noise(8, 6)))
 
 
+@pytest.mark.parametrize(("count", "turned"), [(1, True), (2, True), (3, False), (0, False)])
+def test_an_orientation_of_several_numbers_is_its_first(count: int, turned: bool) -> None:
+    """As Pillow reads it. Where three do not fit into the entry, it holds their place instead."""
+    data = exif(6)[:14] + struct.pack("<I", count) + exif(6)[18:]
+    found = decode(with_chunk(encoded(noise(8, 6)), chunk(b"eXIf", data)), LIMITS)
+    assert found.size == ((6, 8) if turned else (8, 6))
+
+
 def test_a_header_that_lies_about_its_pixels_is_refused() -> None:
     short = header(300, 300) + encoded(noise(20, 30))[33:]
     with pytest.raises(UndecodableImage, match="this PNG is damaged; save it again"):

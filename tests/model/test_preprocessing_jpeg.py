@@ -49,6 +49,19 @@ def test_the_walk_leaves_every_pixel(mode: str, options: dict[str, int]) -> None
         assert np.array_equal(pixels(decode(file, LIMITS)), as_pillow(data))
 
 
+def test_what_the_decoder_must_know_stays() -> None:
+    """By Adobe's segment alone is known that these samples are RGB, not YCbCr."""
+    data = encoded(smooth(64, 48), "JPEG", keep_rgb=True, quality=100)
+    assert np.abs(pixels(decode(data, LIMITS)).astype(int) - pixels(smooth(64, 48))).mean() < 3
+
+
+def test_an_orientation_in_xmp_is_found() -> None:
+    xmp = segment(0xE1, b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>')
+    assert decode(with_segments(PHOTO, xmp), LIMITS).size == (48, 64)
+    upright = segment(0xE1, b"Exif\0\0" + exif(1))
+    assert decode(with_segments(PHOTO, xmp, upright), LIMITS).size == (64, 48)
+
+
 def test_scans_times_pixels_have_a_budget() -> None:
     """40 times the pixel limit: counted, before anything is decoded."""
     width, height = 64, 48

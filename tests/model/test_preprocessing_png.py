@@ -67,7 +67,9 @@ def test_the_transparent_gray_is_compared_at_its_own_depth(bits: int) -> None:
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_so_is_the_transparent_colour(bits: int) -> None:
-    colours = np.array([[[1, 2, 3], [200, 100, 50]]], np.uint16) * (257 if bits == 16 else 1)
+    colours = np.array([[[1, 2, 3], [200, 100, 50]]], np.uint16)
+    if bits == 16:
+        colours = colours * np.uint16(256) + np.uint16(7)
     data = png(colours, bits, chunk(b"tRNS", struct.pack(">HHH", *colours[0, 1].tolist())))
     assert pixels(decode(data, LIMITS)).tolist() == [[[1, 2, 3], [255, 255, 255]]]
 
@@ -91,6 +93,8 @@ def test_12_bit_samples_at_the_bottom_of_16_are_scaled_where_the_header_tells() 
     assert pixels(said)[0, :, 0].tolist() == [0, 0, 0, 127, 255]
     at_the_top = decode(png(samples * np.uint16(16), 16, chunk(b"sBIT", b"\x0c")), LIMITS)
     assert pixels(at_the_top)[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+    all_bits = decode(png(np.array([[7, 65_535]], np.uint16), 16, chunk(b"sBIT", b"\x0c")), LIMITS)
+    assert pixels(all_bits)[0, :, 0].tolist() == [0, 255]
 
 
 def test_a_dark_image_whose_bits_are_where_they_belong_stays_dark() -> None:
