@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rankone.model.preprocessing.errors import Limits, UndecodableImage, check_size
@@ -26,6 +26,8 @@ _GRAY, _RGB, _PALETTE = 0, 2, 3
 _MAX_CHUNKS: Final = 100_000
 """A file at the limit of bytes, in pieces of 200 bytes."""
 _MAX_TEXT: Final = 1 << 20
+_MAX_TEXTS: Final = 16
+"""That may hold an orientation. A kilobyte of them can be a megabyte to inflate."""
 _MAX_PROFILE: Final = 4 << 20
 
 
@@ -35,6 +37,14 @@ class _Header:
     colour: int
 
 
+@dataclass
+class _Found:
+    """What was learned from ancillary chunks."""
+
+    info: dict[str, Any] = field(default_factory=dict)
+    texts: int = 0
+
+
 def walk(data: bytes, limits: Limits, version: int) -> Source:
     """Checks a PNG and leaves the chunks that matter.
 
@@ -42,16 +52,16 @@ def walk(data: bytes, limits: Limits, version: int) -> Source:
         ImageRejected: over the limits, or a header or palette that is damaged, missing or of no known kind.
     """
     header = _header(data, limits)
-    kept, info, seen = [_SIGNATURE], dict[str, Any](), set[bytes]()
+    kept, found, seen = [_SIGNATURE], _Found(), set[bytes]()
     for kind, chunk, body in _chunks(data):
         seen.add(kind)
         if kind in _CRITICAL:
             _check_critical(kind, body)
             kept.append(chunk)
         elif body is not None:
-            kept.append(_ancillary(kind, body, header, version, info))
+            kept.append(_ancillary(kind, body, header, version, found))
     _check_complete(header, seen, len(data))
-    return Source(kind="PNG", data=b"".join(kept), info=info, is_whole=b"IEND" in seen)
+    return Source(kind="PNG", data=b"".join(kept), info=found.info, is_whole=b"IEND" in seen)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes | None]]:
@@ -69,21 +79,23 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes | None]]:
     raise UndecodableImage.because(f"this PNG has more than {_MAX_CHUNKS:,} chunks; save it again")
 
 
-def _ancillary(kind: bytes, body: bytes, header: _Header, version: int, info: dict[str, Any]) -> bytes:
-    """The chunk that is handed on in place of this one, if any; what is to be known of it goes into `info`."""
+def _ancillary(kind: bytes, body: bytes, header: _Header, version: int, found: _Found) -> bytes:
+    """The chunk that is handed on in place of this one, if any; what is to be known of it goes into `found`."""
     match kind:
         case b"CgBI":
             raise UndecodableImage.because("this PNG was rewritten by Xcode for iOS; send the original")
-        case b"iCCP":
-            info["icc_profile"] = _profile(body)
+        case b"iCCP" if "icc_profile" not in found.info:
+            found.info["icc_profile"] = _profile(body)
         case b"sBIT" if version > 1 and header == _Header(16, _GRAY) and len(body) == 1 and 0 < body[0] <= 16:
-            info["bits"] = body[0]
+            found.info["bits"] = body[0]
         case b"tRNS":
             return _chunk(kind, _transparency(header, body) if version > 1 else body)
         case b"eXIf":
             return _chunk(kind, body)
-        case b"tEXt" | b"zTXt" | b"iTXt" if _orients(kind, body):
-            return _chunk(kind, body)
+        case b"tEXt" | b"zTXt" | b"iTXt" if body.partition(b"\0")[0] in _ORIENTING:
+            found.texts += 1
+            if found.texts <= _MAX_TEXTS and _is_short(kind, body):
+                return _chunk(kind, body)
     return b""
 
 
@@ -140,11 +152,9 @@ def _profile(body: bytes) -> bytes | None:
     return _inflated(rest[1:], _MAX_PROFILE) if rest[:1] == b"\0" else None
 
 
-def _orients(kind: bytes, body: bytes) -> bool:
-    """Whether a text may hold an orientation, and is not too long for Pillow."""
-    keyword, _, rest = body.partition(b"\0")
-    if keyword not in _ORIENTING:
-        return False
+def _is_short(kind: bytes, text: bytes) -> bool:
+    """Whether Pillow will inflate it."""
+    _, _, rest = text.partition(b"\0")
     if kind == b"zTXt":
         return rest[:1] == b"\0" and _inflated(rest[1:], _MAX_TEXT) is not None
     if kind == b"iTXt" and rest[:1] != b"\0":

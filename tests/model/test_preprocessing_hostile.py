@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from rankone.model.preprocessing import (
     UndecodableImage,
     decode,
     log_warnings,
+    png,
     resize_and_crop,
 )
 from tests.model.files import chunk, encoded, exif, header, noise, pixels, segment, with_chunk, with_segments
@@ -128,6 +130,23 @@ def test_exif_in_a_png_whose_entries_share_their_data_takes_no_room() -> None:
     entries = b"".join(struct.pack("<HHII", number, 2, 1_000_000, 0) for number in range(1000, 61_000))
     data = b"II*\0\x08\0\0\0" + struct.pack("<H", 60_000) + entries + bytes(300_000)
     assert decode(with_chunk(encoded(noise(8, 8)), chunk(b"eXIf", data)), LIMITS).size == (8, 8)
+
+
+def test_little_is_inflated_however_many_chunks_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 MB of such chunks would be 20 GB."""
+    asked: list[int] = []
+    real = png._inflated
+
+    def counted(data: bytes, limit: int) -> bytes | None:
+        asked.append(limit)
+        return real(data, limit)
+
+    monkeypatch.setattr(png, "_inflated", counted)
+    text = chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(1_000_000)))
+    profile = chunk(b"iCCP", b"name\0\0" + zlib.compress(bytes(4_000_000)))
+    data = with_chunk(encoded(noise(8, 6)), text * 1000 + profile * 1000)
+    assert np.array_equal(pixels(decode(data, LIMITS)), pixels(noise(8, 6)))
+    assert sum(asked) < 32_000_000
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 77, 65_535])
