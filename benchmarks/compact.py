@@ -13,8 +13,8 @@ import torch
 from benchmarks.gallery import BATCH, QUERIES, K, Vectors, filled, noisy
 from benchmarks.timing import Call, Goal, compare, console, faster, print_goals, print_table
 from rankone.index import Hit, Index
-from rankone.index.compact import Codes
-from rankone.index.schema import Kind
+from rankone.index.compact import CompactGallery
+from rankone.index.database import Kind
 
 _KINDS: Final[tuple[Kind, ...]] = ("exact", "compact")
 _SINGLE: Final = 32
@@ -72,6 +72,6 @@ def recall(exact: list[list[Hit]], found: list[list[Hit]]) -> float:
 
 def bytes_of(index: Index) -> float:
     """Bytes of a compact code."""
-    codes = index._searcher._gallery
-    assert isinstance(codes, Codes)
-    return codes.bytes_each
+    gallery = index._searching._gallery
+    assert isinstance(gallery, CompactGallery)
+    return gallery._bits.shape[1] + gallery._factors.itemsize

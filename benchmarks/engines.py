@@ -22,7 +22,7 @@ from benchmarks.timing import Call, Timing, compare, console, faster, machine, p
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Engine, EngineError, load_engine
 from rankone.model.engine.base import EngineName, Images, Precision
-from rankone.model.engine.precision import lowest_cosine
+from rankone.model.engine.check import lowest_cosine
 
 BATCHES: Final = (1, 4)
 ROUNDS: Final = 7

@@ -14,10 +14,9 @@ import torch
 
 from benchmarks.phase1 import recipe_of
 from rankone.index import Index, Item, Spec
-from rankone.index.schema import Kind, make
-from rankone.training.datasets import load
-from rankone.training.images import batches
-from rankone.training.pipeline import network_of
+from rankone.index.database import Kind, create_file
+from rankone.training.data import load_photos
+from rankone.training.data.batches import batches
 
 Vectors = npt.NDArray[np.float32]
 QUERIES: Final = 64
@@ -33,8 +32,8 @@ NOISE: Final = 0.3
 
 def photographs() -> Vectors:
     """Embeddings (168, 10,000) of the test photographs, by a random VGG16 at 96 x 96, in about ten seconds."""
-    data, recipe = load("photos"), recipe_of(96, 1)
-    network = network_of(recipe, len(data.classes)).eval()
+    data, recipe = load_photos(), recipe_of(96, 1)
+    network = recipe.build_network(len(data.classes)).eval()
     groups = [list(range(start, min(start + 8, len(data.test)))) for start in range(0, len(data.test), 8)]
     with torch.no_grad():
         rows = [network(images)[0] for images in batches(data.test, recipe.preprocessing, groups)]
@@ -56,7 +55,7 @@ def noisy(
 
 def filled(path: Path, real: Vectors, rows: int, kind: Kind, noise: float = NOISE) -> tuple[Index, float]:
     """An index of so many rows, and the seconds from the first request to the last acknowledgement, vectors made before."""
-    make(path, Spec("0" * 64, real.shape[1], kind=kind))
+    create_file(path, Spec("0" * 64, real.shape[1], kind=kind))
     index = Index(path, torch.get_num_threads())
     seconds, waiting, number = 0.0, list[Future[object]](), 0
     for batch in noisy(real, rows, seed=0, batch=BATCH, noise=noise):

@@ -17,7 +17,6 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Final, cast, get_args
 
-import numpy as np
 import torch
 from rich.table import Table
 from torch import Tensor
@@ -181,7 +180,7 @@ def end_to_end(engine: Engine, files: Sequence[bytes], spec: Preprocessing, batc
     with ThreadPoolExecutor(workers) as pool:
         decoded = pool.map(partial(preprocess, spec=spec), files)
         for start in range(0, len(files), batch):
-            engine.run(np.stack(list(islice(decoded, min(batch, len(files) - start)))))
+            engine.run(list(islice(decoded, min(batch, len(files) - start))))
     return len(files) / (time.perf_counter() - started)
 
 

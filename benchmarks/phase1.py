@@ -18,16 +18,15 @@ import torch
 
 from benchmarks.timing import Goal, Timing, console, faster, machine, print_goals, print_table
 from rankone.model.network import Network
-from rankone.training.datasets import DataSet, limited, load
-from rankone.training.embed import Work
+from rankone.training.data import DataSet, limited, load_photos
+from rankone.training.data.batches import batches, mirrored
+from rankone.training.encoder import Encoder
 from rankone.training.fit import fit
-from rankone.training.forward import Forward
-from rankone.training.images import batches, mirrored
+from rankone.training.loop import shuffled
 from rankone.training.optimize import Optimization
-from rankone.training.pipeline import network_of
+from rankone.training.processes import Runtime
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.run import Run
-from rankone.training.trainer import shuffled
 
 EPOCHS: Final = 50
 RIVAL: Final = "through the network"
@@ -40,7 +39,7 @@ def main() -> None:
     """Prints seconds and ratio at both sizes."""
     console.print(f"[bold]phase1[/bold]: {machine()}")
     for size, count in CASES:
-        data = load("photos")
+        data = load_photos()
         data = replace(data, train=limited(data.train, count))
         timings = measure(data, recipe_of(size, EPOCHS))
         print_table(f"{size} x {size}, {2 * len(data.train)} rows, {EPOCHS} epochs", timings, RIVAL, faster)
@@ -72,18 +71,18 @@ def measure(data: DataSet, recipe: Recipe) -> dict[str, Timing]:
 
 def from_disk(data: DataSet, recipe: Recipe) -> Network:
     """Phase 1 as `rankone train` runs it."""
-    network = network_of(recipe, len(data.classes), recipe.weights)
+    network = recipe.build_network(len(data.classes), recipe.weights)
     with tempfile.TemporaryDirectory() as folder:
-        fit(network, data, Run.start(Path(folder), recipe, data), Work(), tell=lambda _: None)
+        fit(network, data, Run.start(Path(folder), recipe, data), Runtime(), tell=lambda _: None)
     return network
 
 
 def through_network(data: DataSet, recipe: Recipe, epochs: int) -> Network:
     """The same steps, every image read, embedded and forgotten."""
-    network = network_of(recipe, len(data.classes), recipe.weights).eval()
-    forward, classifier = Forward(network, torch.device("cpu")), network.classifier
+    network = recipe.build_network(len(data.classes), recipe.weights).eval()
+    forward, classifier = Encoder(network, torch.device("cpu")), network.classifier
     assert classifier is not None
-    optimization = Optimization(classifier.parameters(), recipe.phase1, recipe)
+    optimization = Optimization(classifier, recipe.phase1, recipe)
     num, labels = len(data.train), torch.tensor(data.train.labels)
     for epoch in range(epochs):
         groups = shuffled(2 * num, recipe.phase1.batch_size, recipe.seed, epoch)

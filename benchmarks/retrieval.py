@@ -27,10 +27,10 @@ from benchmarks.gallery import BATCH, QUERIES, K, Vectors, filled, noisy, photog
 from benchmarks.peers import PEERS, Missing
 from benchmarks.timing import Call, Goal, compare, console, faster, machine, print_goals, print_table
 from rankone.index import Index, compiled
-from rankone.index.directory import Directory
-from rankone.index.gpu import GpuMatrix
-from rankone.index.ranking import Scope, Wish, ranked
-from rankone.index.schema import Device
+from rankone.index.database import Device
+from rankone.index.gallery import RowTable
+from rankone.index.gpu import GpuGallery
+from rankone.index.search import SearchOptions, search
 
 ROWS: Final = 20_000
 MANY: Final = 50_000
@@ -109,12 +109,12 @@ def against_bandwidth(real: Vectors, queries: Vectors, rounds: int) -> None:
 
 def on_device(real: Vectors, queries: Vectors, rows: int, device: Device) -> dict[str, Call]:
     """The search of so many rows there, and a copy of half of them, which moves as many bytes as reading all."""
-    gallery, directory = GpuMatrix(real.shape[1], np.dtype("<f2"), device), Directory()
+    gallery, table = GpuGallery(real.shape[1], np.dtype("<f2"), device), RowTable()
     for batch in noisy(real, rows, seed=0, device=device):
-        gallery.set(len(directory), batch)
-        for number in range(len(directory), len(directory) + len(batch)):
-            directory.place(str(number), number)
-    wishes, scope = [Wish(K)] * len(queries), Scope(rows)
+        gallery.set(len(table), batch)
+        for number in range(len(table), len(table) + len(batch)):
+            table.add(str(number), number)
+    options = [SearchOptions(K)] * len(queries)
     num_copied = rows * real.shape[1]
     num_times = -(-num_copied // _COPIED_BYTES)
     here = torch.zeros(num_copied // num_times, dtype=torch.uint8, device=device)
@@ -124,7 +124,7 @@ def on_device(real: Vectors, queries: Vectors, rows: int, device: Device) -> dic
         for _ in range(num_times):
             there.copy_(here)
 
-    return {FLOOR: copy, ON_GPU: lambda: ranked(gallery, directory, queries, wishes, scope)}
+    return {FLOOR: copy, ON_GPU: lambda: search(gallery, table.ids, queries, options, table.all_rows)}
 
 
 def against_peers(folder: Path, real: Vectors, queries: Vectors, rows: int, rounds: int) -> None:

@@ -17,8 +17,8 @@ from rankone.model.bundle import Bundle, open_bundle
 from rankone.model.engine.base import Images
 from rankone.model.network import build_network
 from rankone.model.preprocessing import preprocess
-from rankone.training.datasets import load
-from rankone.training.export import MIN_IMAGES, Description, export, spread
+from rankone.training.data import evenly_spaced, load_photos
+from rankone.training.export import MIN_IMAGES, Description, write_bundle
 from rankone.training.recipe import Recipe
 
 _JPEG_SIZE: Final = (640, 480)
@@ -41,7 +41,7 @@ def bundle_of(path: Path | None) -> Iterator[Bundle]:
     description = Description(name="random", version="0", classes=None, metrics={}, dataset=None)
     with tempfile.TemporaryDirectory() as folder:
         images = np.stack([preprocess(jpeg, recipe.preprocessing) for jpeg in jpegs(MIN_IMAGES)])
-        yield export(build_network(weights="random"), recipe, images, Path(folder, "bundle"), description)
+        yield write_bundle(build_network(weights="random"), recipe, images, Path(folder, "bundle"), description)
 
 
 def photographs(bundle: Bundle, count: int) -> Images:
@@ -51,8 +51,8 @@ def photographs(bundle: Bundle, count: int) -> Images:
 
 def jpegs(count: int) -> list[bytes]:
     """Photographs of 640 x 480 as JPEG files, repeated if there are fewer of them."""
-    paths = load("photos").test.paths
-    files = [_jpeg(paths[i]) for i in spread(len(paths), min(count, len(paths)))]
+    paths = load_photos().test.paths
+    files = [_jpeg(paths[i]) for i in evenly_spaced(len(paths), min(count, len(paths)))]
     return [files[i % len(files)] for i in range(count)]
 
 

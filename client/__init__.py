@@ -1,17 +1,14 @@
 """The service from Python: files, bytes or vectors in, arrays and typed results out.
 
-`Client` and `AsyncClient` only send and wait. All they know lies in parts without input or output, the same for both:
-`routes` -> `bulk` and `batches` (many inputs as several requests) -> `exchange` (what is sent, and when again).
+`AsyncClient` is written by hand; the blocking `Client` is generated from it.
 """
 
 from rankone.client.asynchronous import AsyncClient
-from rankone.client.bulk import Image
-from rankone.client.connection import DEFAULT_URL
+from rankone.client.batches import Answer, OnRejection, Rejection
+from rankone.client.connection import DEFAULT_URL, Retries
 from rankone.client.errors import Fault, ServiceError
-from rankone.client.exchange import OnRejection
-from rankone.client.results import Answer, IndexDescription, Item, Model, Neighbour, NewItem, Prediction, Rejection
-from rankone.client.retries import Retries
-from rankone.client.routes import SearchOptions
+from rankone.client.inputs import Image, NewItem, SearchOptions
+from rankone.client.results import IndexDescription, Item, Model, Neighbour, Prediction
 from rankone.client.sync import Client
 
 __all__ = [

@@ -1,70 +1,162 @@
-"""Any number of inputs, divided into requests that the service takes; read one request at a time."""
+"""The routes that take many inputs, and the division of any number of inputs into requests for them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Generic
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
-from rankone.client.bulk import Bulk
-from rankone.client.results import Facts, Rejection, Source, Value
+import numpy as np
+import orjson
 
-MAX_BYTES: Final = 32_000_000
-"""Of one request, where the service takes as many: so much is lost when one has to be repeated."""
-_OVERHEAD: Final = 256
-"""Bytes around one input in a request, and around them all: boundary and headers of a part, or commas."""
+from rankone.client import inputs
+from rankone.client.errors import Fault, ServiceError
+from rankone.client.inputs import Image, NewItem, SearchOptions, json_body, quoted
+from rankone.client.results import Embedding, Json, Limits, Neighbour, Prediction
+
+MAX_IMAGES: Final = 16  # in a request: enough to fill a batch of the engine, few enough to share it with other clients
+MAX_VECTORS: Final = 1000  # in a request; also the maximum of ids
+MAX_BYTES: Final = 32_000_000  # in a request, even if the service takes more, so that repeating one costs little
+_OVERHEAD: Final = 256  # bytes around each input, such as the headers of a multipart part, and around all of them
+
+Source = TypeVar("Source")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Part(Generic[Source]):
-    """One input as it will be sent, and its place among all inputs."""
+class Answer(Generic[Source, Value]):
+    """The result for the input at `index` of a stream."""
+
+    index: int
+    source: Source
+    value: Value
+
+
+@dataclass(frozen=True)
+class Rejection(Generic[Source]):
+    """The input at `index` of a stream, which cannot be used, and the reason; status 0 if it was never sent."""
+
+    index: int
+    source: Source
+    reason: str
+    status: int
+
+
+OnRejection = Callable[[Rejection[Any]], None]
+
+
+@dataclass(frozen=True)
+class EncodedInput(Generic[Source]):
+    """The input at `index` of a stream as it will be sent, or the reason why it cannot be sent."""
 
     index: int
     source: Source
     content: bytes = field(repr=False)
+    error: str = ""
 
 
-@dataclass
-class Batch(Generic[Source]):
-    """The inputs of one request, in order, and those between them that cannot be sent."""
+@dataclass(frozen=True)
+class BatchRoute(Generic[Source, Value]):
+    """A route that takes up to `max_inputs` inputs in a request, and answers with one value for each.
 
-    parts: list[Part[Source]] = field(default_factory=list)
-    rejections: list[Rejection[Source]] = field(default_factory=list)
-    num_bytes: int = 0
-
-    def __len__(self) -> int:
-        return len(self.parts) + len(self.rejections)
-
-
-def divide(bulk: Bulk[Source, Value], inputs: Iterable[Source], facts: Facts) -> Iterator[Batch[Source]]:
-    """The inputs in order, as many to a batch as one request may hold, in number and in bytes.
-
-    Lazy: a batch is read when it is asked for, and no input behind it but the first of the next.
+    `encode` turns an input into bytes, or raises OSError if it cannot be read. `body` turns the encoded inputs into
+    arguments of httpx, and `parse` the decoded answer into values.
     """
-    max_inputs = min(bulk.max_inputs, facts.max_inputs)
-    longest = facts.max_bytes - 2 * _OVERHEAD
-    batch = Batch[Source]()
-    for index, source in enumerate(inputs):
-        part = _read(bulk, index, source, longest)
-        size = len(part.content) + _OVERHEAD if isinstance(part, Part) else 0
-        if len(batch) == max_inputs or (batch.parts and batch.num_bytes + size > min(MAX_BYTES, longest)):
+
+    kind: str
+    path: str
+    encode: Callable[[Source], bytes]
+    body: Callable[[Sequence[bytes]], Json]
+    parse: Callable[[Any], Sequence[Value]]
+    max_inputs: int = MAX_IMAGES
+
+    def answers(self, batch: Sequence[EncodedInput[Source]], body: Any) -> list[Answer[Source, Value]]:
+        """Pairs the inputs of a request with their values; raises ValueError if the numbers differ."""
+        return [Answer(entry.index, entry.source, value) for entry, value in zip(batch, self.parse(body), strict=True)]
+
+
+def embed() -> BatchRoute[Image, Embedding]:
+    """`POST /embed`, answered with an array."""
+    body = partial(_multipart, headers={"accept": "application/x-npy"})
+    return BatchRoute("image", "/embed", inputs.read_image, body, lambda rows: list(np.asarray(rows, np.float32)))
+
+
+def classify(top_k: int) -> BatchRoute[Image, list[Prediction]]:
+    """`POST /classify`."""
+
+    def parse(body: Json) -> list[list[Prediction]]:
+        return [[Prediction(e["label"], e["index"], e["probability"]) for e in row] for row in body["predictions"]]
+
+    return BatchRoute("image", "/classify", inputs.read_image, partial(_multipart, params={"top_k": top_k}), parse)
+
+
+def search(
+    index: str, kind: str, encode: Callable[[Source], bytes], options: SearchOptions
+) -> BatchRoute[Source, list[Neighbour]]:
+    """`POST /indexes/{index}/search`; `kind` is image, vector or id, and `encode` writes such a query as JSON."""
+    path, body = f"/indexes/{quoted(index)}/search", partial(_json_list, f"{kind}s", options)
+    return BatchRoute(kind, path, encode, body, to_neighbours, MAX_IMAGES if kind == "image" else MAX_VECTORS)
+
+
+def to_neighbours(body: Json) -> list[list[Neighbour]]:
+    """The items that a search found for each query."""
+    return [[Neighbour(e["id"], e["score"], e.get("metadata", {})) for e in row] for row in body["results"]]
+
+
+def add(index: str, max_inputs: int = MAX_IMAGES) -> BatchRoute[NewItem, str]:
+    """`POST /indexes/{index}/items`, answered with the ids."""
+    path, body = f"/indexes/{quoted(index)}/items", partial(_json_list, "items", {})
+    return BatchRoute("item", path, inputs.item_to_json, body, lambda answer: answer["ids"], max_inputs)
+
+
+def _multipart(images: Sequence[bytes], **arguments: Any) -> Json:
+    return {"files": [("images", ("image", image)) for image in images], **arguments}
+
+
+def _json_list(name: str, options: Json | SearchOptions, entries: Sequence[bytes]) -> Json:
+    return json_body({**options, name: [orjson.Fragment(entry) for entry in entries]})
+
+
+def divide(
+    route: BatchRoute[Source, Any], sources: Iterable[Source], limits: Limits
+) -> Iterator[list[EncodedInput[Source]]]:
+    """Divides inputs, in order, into batches that fit into a request.
+
+    It is lazy: before it yields a batch, it reads the inputs of that batch and the first of the next, and no others.
+    """
+    max_inputs, max_bytes = min(route.max_inputs, limits.max_inputs), limits.max_bytes - 2 * _OVERHEAD
+    batch: list[EncodedInput[Source]] = []
+    num_bytes = 0
+    for index, source in enumerate(sources):
+        entry = _encode(route, index, source, max_bytes)
+        size = len(entry.content) + _OVERHEAD
+        if len(batch) == max_inputs or (batch and num_bytes + size > min(MAX_BYTES, max_bytes)):
             yield batch
-            batch = Batch()
-        if isinstance(part, Part):
-            batch.parts.append(part)
-            batch.num_bytes += size
-        else:
-            batch.rejections.append(part)
-    if len(batch):
+            batch, num_bytes = [], 0
+        batch.append(entry)
+        num_bytes += size
+    if batch:
         yield batch
 
 
-def _read(bulk: Bulk[Source, Value], index: int, source: Source, longest: int) -> Part[Source] | Rejection[Source]:
+def _encode(route: BatchRoute[Source, Any], index: int, source: Source, max_bytes: int) -> EncodedInput[Source]:
     try:
-        content = bulk.write(source)
+        content = route.encode(source)
     except OSError as error:
-        return Rejection(index, source, f"cannot be read: {error.strerror or error}", 0)
-    if len(content) > longest:
-        reason = f"{len(content):,} bytes as they are sent; the service takes {longest:,} in a request"
-        return Rejection(index, source, reason, 0)
-    return Part(index, source, content)
+        return EncodedInput(index, source, b"", f"cannot be read: {error.strerror or error}")
+    if len(content) > max_bytes:
+        reason = f"{len(content):,} bytes when encoded; the service takes {max_bytes:,} in a request"
+        return EncodedInput(index, source, b"", reason)
+    return EncodedInput(index, source, content)
+
+
+def report(kind: str, rejections: Sequence[Rejection[Any]], on_rejection: OnRejection | None) -> None:
+    """Calls `on_rejection` with each rejection; without `on_rejection`, raises ServiceError if there is any."""
+    if on_rejection is not None:
+        for rejection in rejections:
+            on_rejection(rejection)
+    elif rejections:
+        first = rejections[0]
+        faults = [Fault(rejection.index, rejection.reason) for rejection in rejections]
+        raise ServiceError(first.status, f"{kind} {first.index}: {first.reason}", faults)

@@ -1,36 +1,40 @@
-"""How a client reaches its service: address, key and deadline."""
+"""How a client reaches its service: address, key, timeouts, and retries of failed requests."""
 
 from __future__ import annotations
 
+import math
 import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import httpx
 
-from rankone.client.errors import ServiceError
+from rankone.client.errors import Outcome, ServiceError
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
-KEY_VARIABLE: Final = "RANKONE_KEY"
 
 _CONNECT_S: Final = 10.0
-_GRACE_S: Final = 5.0
-"""The service ends a request at its deadline and says so; that answer is waited for."""
-_SILENCE_S: Final = 300.0
-"""Without a word, where the service's own deadline holds, which is a minute unless it is told otherwise; what has none takes
-minutes at the most."""
+_GRACE_S: Final = 5.0  # on top of `timeout_s`, to receive the service's answer that the deadline has passed
+_READ_S: Final = 300.0  # without `timeout_s`: longer than the slowest route takes
+
+_NOT_CONNECTED: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_DISCONNECTED: Final = (httpx.NetworkError, httpx.RemoteProtocolError)
+
+RetryIf = Callable[[Outcome], bool]
 
 
 def http_options(url: str, key: str | None, timeout_s: float | None) -> dict[str, Any]:
-    """What either of httpx's clients is made with.
+    """The arguments of httpx.Client and httpx.AsyncClient; raises ServiceError if the URL or the key is invalid.
 
-    Without `timeout_s` nothing is asked of the service's deadline: any number might be more than it allows.
-
-    Raises:
-        ServiceError: no URL, or a key that no header can hold.
+    Without `timeout_s`, no deadline is sent, because any number could exceed the service's maximum.
     """
-    key = key or os.environ.get(KEY_VARIABLE)
+    key = key or os.environ.get("RANKONE_KEY")
     headers = {} if timeout_s is None else {"x-request-timeout": f"{timeout_s:g}"}
-    silence_s = _SILENCE_S if timeout_s is None else timeout_s + _GRACE_S
+    read_s = _READ_S if timeout_s is None else timeout_s + _GRACE_S
     if key:
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise ServiceError(0, "the key has characters that no key has: spaces, line ends or other than ASCII")
@@ -42,7 +46,65 @@ def http_options(url: str, key: str | None, timeout_s: float | None) -> dict[str
     return {
         "base_url": url,
         "headers": headers,
-        "timeout": httpx.Timeout(silence_s, connect=min(_CONNECT_S, timeout_s or _CONNECT_S)),
-        # A proxy of the environment cannot reach this machine's own addresses.
-        "trust_env": host not in ("127.0.0.1", "localhost", "::1"),
+        "timeout": httpx.Timeout(read_s, connect=min(_CONNECT_S, timeout_s or _CONNECT_S)),
+        "trust_env": host not in ("127.0.0.1", "localhost", "::1"),  # a proxy cannot reach this machine's loopback
     }
+
+
+@dataclass(frozen=True)
+class Retries:
+    """A request is tried up to `attempts` times; no attempt starts after `total_s` seconds.
+
+    Each wait is the time of `Retry-After` plus a random part of a delay that starts at `first_s` and doubles up to
+    `longest_s`, so that clients refused together do not return together. `Retries(attempts=1)` never repeats.
+    """
+
+    attempts: int = 8
+    total_s: float = 120.0
+    first_s: float = 0.5
+    longest_s: float = 16.0
+
+    def wait_s(self, num_failed: int, elapsed_s: float, retry_after_s: float = 0.0) -> float | None:
+        """Seconds to wait after `num_failed` attempts; None to give up."""
+        jitter = random.random()  # noqa: S311 - not for cryptography
+        wait = retry_after_s + jitter * min(self.first_s * 2 ** (num_failed - 1), self.longest_s)
+        return None if num_failed >= self.attempts or elapsed_s + wait > self.total_s else wait
+
+
+DEFAULT_RETRIES: Final = Retries()
+
+
+def is_temporary(outcome: Outcome) -> bool:
+    """For requests that may run twice: the service is busy or unavailable, or a connection failed."""
+    return is_unavailable(outcome) or isinstance(outcome, _NOT_CONNECTED + _DISCONNECTED)
+
+
+def not_executed(outcome: Outcome) -> bool:
+    """For requests that must not run twice: the service is busy, or no connection was made.
+
+    503 is not enough: a proxy also answers it when it loses its connection to the service during a request.
+    """
+    return isinstance(outcome, _NOT_CONNECTED) or (isinstance(outcome, httpx.Response) and outcome.status_code == 429)
+
+
+def is_unavailable(outcome: Outcome) -> bool:
+    """For a client's first request: the service is busy or unavailable. A wrong address is reported at once."""
+    return isinstance(outcome, httpx.Response) and outcome.status_code in (429, 503)
+
+
+def never(_: Outcome) -> bool:
+    """For requests that are not repeated."""
+    return False
+
+
+def retry_after_s(outcome: Outcome) -> float:
+    """The seconds in `Retry-After`, which holds a number or a date; 0 without the header."""
+    value = outcome.headers.get("retry-after", "") if isinstance(outcome, httpx.Response) else ""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return 0.0
+    return max(seconds, 0.0) if math.isfinite(seconds) else 0.0

@@ -1,4 +1,4 @@
-"""What goes wrong between a client and its service."""
+"""The error that every method of a client raises, and how it is read from a failed request."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import orjson
 
 from rankone.model.errors import RankoneError
 
+Outcome = httpx.Response | httpx.RequestError
+"""What came of a request: a response, or the reason why there is none."""
+
 
 @dataclass(frozen=True)
 class Fault:
-    """One input that cannot be used, counted among all inputs of the call, and why."""
+    """An input that cannot be used, by its index among all inputs of the call, and the reason."""
 
     index: int
     reason: str
@@ -22,28 +25,26 @@ class Fault:
 class ServiceError(RankoneError, RuntimeError):
     """The service answered with a problem; with status 0, it could not be reached or an input could not be read.
 
-    `errors` names the inputs at fault, where single ones are.
+    `errors` names the inputs at fault if the problem is with single inputs.
     """
 
     def __init__(self, status: int, detail: str, errors: Sequence[Fault] = ()) -> None:
-        super().__init__(f"{status}: {detail}" if status else detail)
+        super().__init__(status, detail, tuple(errors))
         self.status, self.detail, self.errors = status, detail, tuple(errors)
 
-
-def error_of(outcome: httpx.Response | httpx.RequestError) -> ServiceError:
-    """The error that an unsuccessful answer, or none at all, stands for."""
-    if isinstance(outcome, httpx.Response):
-        return _problem(outcome)
-    reason = str(outcome) or type(outcome).__name__
-    if isinstance(outcome, httpx.ReadTimeout | httpx.WriteTimeout):
-        return ServiceError(0, f"the service did not answer in time at {outcome.request.url}: {reason}")
-    return ServiceError(0, f"no service answers at {outcome.request.url}: {reason}")
+    def __str__(self) -> str:
+        return f"{self.status}: {self.detail}" if self.status else self.detail
 
 
-def _problem(response: httpx.Response) -> ServiceError:
+def error_of(outcome: Outcome) -> ServiceError:
+    """The error for a failed request."""
+    if isinstance(outcome, httpx.RequestError):
+        timed_out = isinstance(outcome, httpx.ReadTimeout | httpx.WriteTimeout)
+        problem = "the service did not answer in time" if timed_out else "no service answers"
+        return ServiceError(0, f"{problem} at {outcome.request.url}: {str(outcome) or type(outcome).__name__}")
     try:
-        problem = orjson.loads(response.content)
-        faults = [Fault(int(fault["index"]), str(fault["reason"])) for fault in problem.get("errors") or ()]
-        return ServiceError(response.status_code, str(problem["detail"]), faults)
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):  # a proxy's page, not a problem
-        return ServiceError(response.status_code, response.text[:200] or response.reason_phrase)
+        body = orjson.loads(outcome.content)
+        faults = [Fault(int(fault["index"]), str(fault["reason"])) for fault in body.get("errors") or ()]
+        return ServiceError(outcome.status_code, str(body["detail"]), faults)
+    except (KeyError, TypeError, ValueError, AttributeError):  # not problem+json but, for example, a proxy's page
+        return ServiceError(outcome.status_code, outcome.text[:200] or outcome.reason_phrase)

@@ -1,39 +1,22 @@
-"""What goes into a client and what comes out of it."""
+"""What a client returns, and how it is read from the service's responses."""
 
 from __future__ import annotations
 
-import uuid
+import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Self, TypeVar
 
+import httpx
 import numpy as np
 import numpy.typing as npt
+import orjson
 
-Metadata = dict[str, Any]
-Vector = npt.NDArray[np.floating]
+from rankone.client.errors import ServiceError
 
-Source = TypeVar("Source")
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Answer(Generic[Source, Value]):
-    """What came of the input at `index` of a stream."""
-
-    index: int
-    source: Source
-    value: Value
-
-
-@dataclass(frozen=True)
-class Rejection(Generic[Source]):
-    """The input at `index` of a stream that cannot be used, and why; status 0 where it was never sent."""
-
-    index: int
-    source: Source
-    reason: str
-    status: int
+Json = dict[str, Any]
+Embedding = npt.NDArray[np.float32]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -47,57 +30,78 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """An item that a search found, with its cosine in [-1, 1]."""
+    """An item that a search found, with its cosine similarity in [-1, 1]."""
 
     id: str
     score: float
-    metadata: Metadata = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class NewItem:
-    """An item to add: an image, or its embedding (dim,), under an id, which is made up if absent."""
-
-    source: bytes | Path | Vector
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    metadata: Metadata = field(default_factory=dict)
+    metadata: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item of an index; its embedding (dim,) where that was asked for."""
+    """An item of an index, with its embedding (dim,) if it was requested."""
 
     id: str
-    metadata: Metadata
-    vector: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    metadata: Json
+    vector: Embedding | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_json(cls, entry: Json) -> Self:
+        vector = entry.get("vector")
+        return cls(entry["id"], entry["metadata"], None if vector is None else np.asarray(vector, np.float32))
 
 
 @dataclass(frozen=True)
 class IndexDescription:
-    """An index; no count where it cannot be used with the model being served. `properties` is all the service says."""
+    """An index with all its `properties`; `count` is None if the index belongs to another model."""
 
     name: str
     count: int | None
-    properties: dict[str, Any] = field(repr=False)
+    properties: Json = field(repr=False)
+
+    @classmethod
+    def from_json(cls, entry: Json) -> Self:
+        return cls(entry["name"], entry["count"], entry)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that the service has: served, available, or broken, then perhaps without a version.
-
-    `properties` is all the service says of it.
-    """
+    """A model with all its `properties`; `state` is served, available or broken. A broken one may lack a version."""
 
     name: str
     version: str | None
     state: str
-    properties: dict[str, Any] = field(repr=False)
+    properties: Json = field(repr=False)
+
+    @classmethod
+    def from_json(cls, entry: Json) -> Self:
+        return cls(entry["model"], entry["version"], entry["state"], entry)
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a client must know of its service to divide inputs into requests."""
+class Limits:
+    """What a request may hold, and the dimension of the embeddings."""
 
     dim: int
     max_inputs: int
     max_bytes: int
+
+    @classmethod
+    def from_json(cls, info: Json) -> Self:
+        return cls(info["dim"], info["limits"]["max_images"], info["limits"]["max_request_bytes"])
+
+
+def to_page(body: Json) -> tuple[list[Item], str | None]:
+    """The items of a page, and the cursor of the next page, if there is one."""
+    return [Item.from_json(entry) for entry in body["items"]], body["next_cursor"]
+
+
+def parse_response(response: httpx.Response, parse: Callable[[Any], Result]) -> Result:
+    """Decodes a response, an array or JSON, and parses it; raises ServiceError if it is not as expected."""
+    try:
+        if response.headers.get("content-type") == "application/x-npy":
+            return parse(np.load(io.BytesIO(response.content), allow_pickle=False))
+        return parse(orjson.loads(response.content))
+    except (LookupError, TypeError, ValueError, EOFError) as error:
+        where = f"{response.request.method} {response.request.url.path}"
+        raise ServiceError(response.status_code, f"the answer to {where} cannot be read: {error!r}") from error

@@ -1,89 +1,126 @@
-"""The client that blocks."""
+"""The blocking client. Generated from asynchronous.py by `python tests/client/generate.py`: do not edit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Unpack
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from typing import Any, Final, Self, Unpack
 
+import httpx
 import numpy as np
-import numpy.typing as npt
+import orjson
 
-from rankone.client import bulk, exchange, routes
-from rankone.client.bulk import Image
-from rankone.client.call import Call, Json
-from rankone.client.exchange import OnRejection
-from rankone.client.results import (
-    Answer,
-    IndexDescription,
-    Item,
-    Metadata,
-    Model,
-    Neighbour,
-    NewItem,
-    Prediction,
-    Vector,
-)
-from rankone.client.routes import DEFAULT_INDEX, SearchOptions
-from rankone.client.sender import Sender
+from rankone.client import batches, connection, inputs, results
+from rankone.client.batches import Answer, BatchRoute, EncodedInput, OnRejection, Rejection, Source, Value
+from rankone.client.concurrency import map_sequentially
+from rankone.client.connection import DEFAULT_RETRIES, DEFAULT_URL, Retries, RetryIf, is_temporary
+from rankone.client.errors import Outcome, ServiceError, error_of
+from rankone.client.inputs import DEFAULT_INDEX, Image, NewItem, SearchOptions, Vector, json_body, quoted
+from rankone.client.results import Embedding, IndexDescription, Item, Json, Limits, Model, Neighbour, Prediction, Result
+
+_PAGE_SIZE: Final = 1000
+_POLL_S: Final = 0.1
 
 
-class Client(Sender):
-    """The service at `url`, asked with `key` or the variable RANKONE_KEY.
+class Client:
+    """A client of the service at `url`, with `key` or else the key in the environment variable RANKONE_KEY.
 
-    No request lasts longer than `timeout_s`, or than the service's own deadline where that is not given.
-    Any number of inputs goes into a call: they are divided into requests that the service takes, sent in order. A
-    request is carried out whole or not at all, a call that fails half way is not: what was added before stays.
-    The `…_iter` methods read their inputs as they go and keep one request of them in memory. They raise at the first
-    input that cannot be used, or, with `on_rejection`, call that and go on without it.
-
-    Every method raises ServiceError where the service refuses or cannot be reached, after the retries of `retries`.
+    A request takes at most `timeout_s`, or the service's own deadline. `retries` says how often it is repeated if it fails.
+    Methods take any number of inputs and divide them into requests that the service accepts. Each request is carried out
+    completely or not at all, but a call that fails halfway leaves what was added before.
+    The `…_iter` methods read their inputs as they go, and yield answers in the same order. At an input that cannot be used
+    they raise or, if `on_rejection` is given, call it and continue with the others.
+    They send one request at a time, and only its inputs are in memory.
+    Every method raises ServiceError if the service refuses a request or cannot be reached.
     """
 
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        key: str | None = None,
+        timeout_s: float | None = None,
+        retries: Retries = DEFAULT_RETRIES,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._http = httpx.Client(**connection.http_options(url, key, timeout_s), transport=transport)
+        self._retries = retries
+        self._known_limits: Limits | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    @property
+    def url(self) -> str:
+        """The address of the service."""
+        return str(self._http.base_url)
+
     def info(self) -> Json:
-        """What the service says of itself."""
-        return self._ask(routes.info())
+        """What the service says about itself: model, limits, versions."""
+        return self._request("GET", "/info", dict, connection.is_unavailable)
 
     def ready(self) -> bool:
-        """Whether it is ready to answer."""
-        return self._run(exchange.is_ready(self._retries))
+        """Whether the service is ready to answer."""
+        try:
+            self._request("GET", "/readyz", dict, connection.never)
+        except ServiceError as error:
+            if error.status != httpx.codes.SERVICE_UNAVAILABLE:
+                raise
+            return False
+        return True
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """Returns when the service is ready; raises ServiceError if it is not within `timeout_s`."""
-        self._run(exchange.until_ready(timeout_s, self._retries))
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            with suppress(ServiceError):
+                self._request("GET", "/readyz", dict, connection.never)
+                return
+            time.sleep(_POLL_S)
+        self._request("GET", "/readyz", dict, connection.never)
 
     def models(self) -> list[Model]:
         """The models that the service has."""
-        return self._ask(routes.models())
+        return self._request("GET", "/models", lambda body: [*map(Model.from_json, body["models"])])
 
     def load_model(self, name: str, version: str) -> Json:
-        """Has the service load a model and serve it from then on; returns when it does."""
-        return self._ask(routes.load_model(name, version))
+        """Loads a model and serves it from then on; returns when it is served."""
+        return self._request("POST", f"/models/{quoted(name)}/{quoted(version)}/load", dict)
 
-    def embed(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
-        """Embeddings (n, dim), in order."""
+    def embed(self, images: Iterable[Image]) -> Embedding:
+        """Embeddings (n, dim) of images, in order."""
         rows = [answer.value for answer in self.embed_iter(images)]
-        return np.stack(rows) if rows else np.empty((0, self._facts().dim), np.float32)
+        return np.stack(rows) if rows else np.empty((0, self._limits().dim), np.float32)
 
     def embed_iter(
         self, images: Iterable[Image], on_rejection: OnRejection | None = None
-    ) -> Iterator[Answer[Image, npt.NDArray[np.float32]]]:
-        """The embedding (dim,) of every image, in order."""
-        return self._stream(bulk.embed(), images, on_rejection)
+    ) -> Generator[Answer[Image, Embedding]]:
+        """The embedding (dim,) of each image, in order."""
+        return self._stream(batches.embed(), images, on_rejection)
 
     def classify(self, images: Iterable[Image], top_k: int = 5) -> list[list[Prediction]]:
-        """For every image its most probable classes, best first."""
+        """The most probable classes of each image, best first."""
         return [answer.value for answer in self.classify_iter(images, top_k)]
 
     def classify_iter(
         self, images: Iterable[Image], top_k: int = 5, on_rejection: OnRejection | None = None
-    ) -> Iterator[Answer[Image, list[Prediction]]]:
-        """For every image its most probable classes, best first, in order."""
-        return self._stream(bulk.classify(top_k), images, on_rejection)
+    ) -> Generator[Answer[Image, list[Prediction]]]:
+        """The most probable classes of each image, best first, in order."""
+        return self._stream(batches.classify(top_k), images, on_rejection)
 
     def search(
         self, images: Iterable[Image], index: str = DEFAULT_INDEX, **options: Unpack[SearchOptions]
     ) -> list[list[Neighbour]]:
-        """For every image its nearest items in the index, best first."""
+        """The nearest items of the index to each image, best first."""
         return [answer.value for answer in self.search_iter(images, index, **options)]
 
     def search_iter(
@@ -92,21 +129,22 @@ class Client(Sender):
         index: str = DEFAULT_INDEX,
         on_rejection: OnRejection | None = None,
         **options: Unpack[SearchOptions],
-    ) -> Iterator[Answer[Image, list[Neighbour]]]:
-        """For every image its nearest items in the index, best first, in order."""
-        return self._stream(bulk.search_images(index, options), images, on_rejection)
+    ) -> Generator[Answer[Image, list[Neighbour]]]:
+        """The nearest items of the index to each image, best first, in order."""
+        return self._stream(batches.search(index, "image", inputs.image_to_json, options), images, on_rejection)
 
     def search_vectors(
         self, vectors: Iterable[Vector], index: str = DEFAULT_INDEX, **options: Unpack[SearchOptions]
     ) -> list[list[Neighbour]]:
-        """For every vector (dim,) its nearest items, best first."""
-        return [answer.value for answer in self._stream(bulk.search_vectors(index, options), vectors)]
+        """The nearest items of the index to each vector (dim,), best first."""
+        route = batches.search(index, "vector", inputs.vector_to_json, options)
+        return [answer.value for answer in self._stream(route, vectors)]
 
     def search_ids(
         self, ids: Iterable[str], index: str = DEFAULT_INDEX, **options: Unpack[SearchOptions]
     ) -> list[list[Neighbour]]:
-        """For every item with one of these ids its nearest items, best first."""
-        return [answer.value for answer in self._stream(bulk.search_ids(index, options), ids)]
+        """The nearest items to each item with one of these ids, best first."""
+        return [answer.value for answer in self._stream(batches.search(index, "id", orjson.dumps, options), ids)]
 
     def more_like(
         self,
@@ -115,67 +153,78 @@ class Client(Sender):
         index: str = DEFAULT_INDEX,
         **options: Unpack[SearchOptions],
     ) -> list[Neighbour]:
-        """The items nearest to those with the `positive` ids and away from those with the `negative`."""
-        return self._ask(routes.more_like(index, positive, negative, options))
+        """The items nearest to those with the `positive` ids and far from those with the `negative` ids."""
+        body = json_body({**options, "positive": list(positive)} | ({"negative": list(negative)} if negative else {}))
+        path = f"/indexes/{quoted(index)}/search"
+        return self._request("POST", path, lambda body: batches.to_neighbours(body)[0], **body)
 
     def add(
         self,
         images: Iterable[Image],
         ids: Iterable[str] | None = None,
-        metadata: Iterable[Metadata] | None = None,
+        metadata: Iterable[Json] | None = None,
         index: str = DEFAULT_INDEX,
     ) -> list[str]:
-        """Adds images, or replaces those with these ids; returns the ids when all is on the service's disk."""
-        return [answer.value for answer in self.add_iter(bulk.new_items(images, ids, metadata), index)]
+        """Adds images, or replaces the items with these ids; returns the ids when all are on the service's disk."""
+        return [answer.value for answer in self.add_iter(inputs.new_items(images, ids, metadata), index)]
 
     def add_vectors(
         self,
         vectors: Iterable[Vector],
         ids: Iterable[str] | None = None,
-        metadata: Iterable[Metadata] | None = None,
+        metadata: Iterable[Json] | None = None,
         index: str = DEFAULT_INDEX,
     ) -> list[str]:
-        """The same for embeddings (dim,) of the model being served."""
-        items = bulk.new_items(vectors, ids, metadata)
-        return [answer.value for answer in self._stream(bulk.add_vectors(index), items)]
+        """Like `add`, for embeddings (dim,) of the model being served."""
+        items = inputs.new_items(vectors, ids, metadata)
+        return [answer.value for answer in self._stream(batches.add(index, batches.MAX_VECTORS), items)]
 
     def add_iter(
         self, items: Iterable[NewItem], index: str = DEFAULT_INDEX, on_rejection: OnRejection | None = None
-    ) -> Iterator[Answer[NewItem, str]]:
-        """Adds or replaces items as they come, and says the id of each when it is on the service's disk."""
-        return self._stream(bulk.add(index), items, on_rejection)
+    ) -> Generator[Answer[NewItem, str]]:
+        """Adds or replaces items, and yields the id of each when it is on the service's disk."""
+        return self._stream(batches.add(index), items, on_rejection)
 
     def delete(self, ids: Sequence[str], index: str = DEFAULT_INDEX) -> int:
-        """Deletes items; returns how many there were."""
-        return self._run(exchange.delete(index, ids, self._retries))
+        """Deletes items; returns how many existed."""
+        chunks = [ids[start : start + _PAGE_SIZE] for start in range(0, len(ids), _PAGE_SIZE)]
+        return sum([self._delete(index, {"ids": list(chunk)}, is_temporary) for chunk in chunks])
 
     def delete_where(self, condition: Json, index: str = DEFAULT_INDEX) -> int:
         """Deletes the items whose metadata matches a filter; returns how many there were."""
-        return self._ask(routes.delete_where(index, condition))
+        # Sent twice, the request could delete what was added in between.
+        return self._delete(index, {"filter": condition}, connection.not_executed)
 
     def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
-        """One item, with its embedding if that is asked for."""
-        return self._ask(routes.item(index, item_id, vector))
+        """An item, with its embedding if `vector` is true."""
+        params = {"vector": "true"} if vector else {}
+        path = f"/indexes/{quoted(index)}/items/{quoted(item_id)}"
+        return self._request("GET", path, Item.from_json, params=params)
 
-    def items(self, index: str = DEFAULT_INDEX, condition: Json | None = None) -> Iterator[Item]:
-        """All items, or those whose metadata matches a filter, a page at a time."""
-        call: Call[routes.Page] | None = routes.items(index, condition)
-        while call is not None:
-            page = self._ask(call)
-            yield from page.items
-            call = page.following
+    def items(self, index: str = DEFAULT_INDEX, condition: Json | None = None) -> Generator[Item]:
+        """All items, or those whose metadata matches a filter, requested page by page."""
+        params: Json = {"limit": _PAGE_SIZE}
+        if condition is not None:
+            params["filter"] = orjson.dumps(condition).decode()
+        while True:
+            page, cursor = self._request("GET", f"/indexes/{quoted(index)}/items", results.to_page, params=params)
+            yield from page
+            if cursor is None:
+                return
+            params["cursor"] = cursor
 
     def indexes(self) -> list[IndexDescription]:
         """All indexes."""
-        return self._ask(routes.indexes())
+        return self._request("GET", "/indexes", lambda body: [*map(IndexDescription.from_json, body["indexes"])])
 
     def create_index(self, index: str, **options: Any) -> IndexDescription:
-        """Creates an index, where there is none of this name."""
-        return self._ask(routes.create_index(index, options))
+        """Creates an index, if there is none of this name."""
+        body = json_body(options) if options else {}
+        return self._request("PUT", f"/indexes/{quoted(index)}", IndexDescription.from_json, **body)
 
     def describe_index(self, index: str = DEFAULT_INDEX) -> IndexDescription:
-        """One index."""
-        return self._ask(routes.describe_index(index))
+        """An index and its properties."""
+        return self._request("GET", f"/indexes/{quoted(index)}", IndexDescription.from_json)
 
     def count(self, index: str = DEFAULT_INDEX) -> int:
         """How many items the index holds."""
@@ -183,4 +232,61 @@ class Client(Sender):
 
     def drop_index(self, index: str) -> None:
         """Deletes an index with all its items."""
-        self._ask(routes.drop_index(index))
+        # Sent twice, the request would fail, because the index is gone.
+        self._request("DELETE", f"/indexes/{quoted(index)}", dict, connection.not_executed)
+
+    def _stream(
+        self, route: BatchRoute[Source, Value], sources: Iterable[Source], on_rejection: OnRejection | None = None
+    ) -> Generator[Answer[Source, Value]]:
+        """Sends inputs in batches and yields the answers in order."""
+        divided = batches.divide(route, sources, self._limits())
+        send = partial(self._send_batch, route, on_rejection)
+        with closing(map_sequentially(send, divided)) as answered:
+            for answers in answered:
+                yield from answers
+
+    def _send_batch(
+        self, route: BatchRoute[Source, Value], on_rejection: OnRejection | None, batch: list[EncodedInput[Source]]
+    ) -> list[Answer[Source, Value]]:
+        """Sends a batch and, if `on_rejection` is given, again without the inputs that the service rejects."""
+        status, reasons = 0, {n: entry.error for n, entry in enumerate(batch) if entry.error}
+        while True:
+            rejections = [Rejection(batch[n].index, batch[n].source, reasons[n], status) for n in reasons]
+            batches.report(route.kind, rejections, on_rejection)
+            batch = [entry for n, entry in enumerate(batch) if n not in reasons]
+            if not batch:
+                return []
+            body = route.body([entry.content for entry in batch])
+            try:
+                return self._request("POST", route.path, partial(route.answers, batch), **body)
+            except ServiceError as error:
+                status, reasons = error.status, {f.index: f.reason for f in error.errors if 0 <= f.index < len(batch)}
+                if not reasons:
+                    raise
+
+    def _limits(self) -> Limits:
+        if self._known_limits is None:
+            self._known_limits = self._request("GET", "/info", Limits.from_json, connection.is_unavailable)
+        return self._known_limits
+
+    def _delete(self, index: str, body: Json, retry_if: RetryIf) -> int:
+        path = f"/indexes/{quoted(index)}/items/delete"
+        return self._request("POST", path, lambda body: int(body["deleted"]), retry_if, **json_body(body))
+
+    def _request(
+        self, method: str, path: str, parse: Callable[[Any], Result], retry_if: RetryIf = is_temporary, **arguments: Any
+    ) -> Result:
+        """Sends a request, again if `retry_if` is true of the outcome, and parses the response."""
+        started, num_failed = time.monotonic(), 0
+        while True:
+            try:
+                outcome: Outcome = self._http.request(method, path, **arguments)
+            except httpx.RequestError as error:
+                outcome = error
+            if isinstance(outcome, httpx.Response) and outcome.is_success:
+                return results.parse_response(outcome, parse)
+            num_failed += 1
+            wait_s = self._retries.wait_s(num_failed, time.monotonic() - started, connection.retry_after_s(outcome))
+            if wait_s is None or not retry_if(outcome):
+                raise error_of(outcome)
+            time.sleep(wait_s)

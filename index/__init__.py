@@ -1,14 +1,16 @@
 """A retrieval index: items in SQLite, the same vectors in memory, searched exactly or by compact codes.
 
-An item's way: `items` makes it a record, `writer` collects what everybody sends into one transaction of `store`, the disk has
-it, `searcher` takes it into memory (`directory`, `matrix`), the request is answered. A search is answered by `searcher` and
-`ranking`, within a snapshot of `reader` in which `filters` are evaluated. `index` is the two threads together, `registry` the
-indexes of a folder.
+A change: `items` makes it a record, `writer` collects what waits into one transaction of `store`, and once that is on disk,
+`search_thread` applies it to the rows in memory (`gallery`). A search: `search_thread` reads filters and metadata in a snapshot
+of the file, a gallery (`exact`, `gpu` or `compact`) finds candidates, and `search` makes the answer of them. `index` is both
+threads together, `registry` all indexes of a folder. `backup`, `transfer` and `offline` work on files without a service.
 """
 
 from __future__ import annotations
 
+from rankone.index.database import Spec, cancellable
 from rankone.index.errors import (
+    Cancelled,
     DeviceProblem,
     IndexConflict,
     IndexDamaged,
@@ -20,19 +22,17 @@ from rankone.index.errors import (
     UnknownItem,
 )
 from rankone.index.filters import Filter, compiled, path_of
+from rankone.index.gallery import Vectors
 from rankone.index.index import Index
 from rankone.index.items import Item
-from rankone.index.ranking import Wish
 from rankone.index.registry import DEFAULT, NAME, Indexes, check_name
-from rankone.index.schema import Spec
-from rankone.index.searcher import Hit, Query
-from rankone.index.serving import Description, Serving, serve
-from rankone.index.vectors import Vectors
+from rankone.index.search import SearchOptions
+from rankone.index.search_thread import Hit, Query
 
 __all__ = [
     "DEFAULT",
     "NAME",
-    "Description",
+    "Cancelled",
     "DeviceProblem",
     "Filter",
     "Hit",
@@ -46,14 +46,13 @@ __all__ = [
     "InvalidFilter",
     "Item",
     "Query",
-    "Serving",
+    "SearchOptions",
     "Spec",
     "UnknownIndex",
     "UnknownItem",
     "Vectors",
-    "Wish",
+    "cancellable",
     "check_name",
     "compiled",
     "path_of",
-    "serve",
 ]

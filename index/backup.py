@@ -1,60 +1,105 @@
-"""Backups: one file, of one state of an index, whole or not there."""
+"""Files of indexes without a service: read, verified, backed up and restored.
+
+Reading works beside a running service, and sees its last commit. Whatever writes into a folder of indexes needs it for itself.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-from rankone.index.errors import IndexConflict, IndexDamaged, IndexProblem
-from rankone.index.lock import FolderLock
-from rankone.index.offline import damaged_rows, reading
-from rankone.index.schema import PARTIAL, place, wal_files
+from rankone.index.database import PARTIAL, SUFFIX, Spec, locked, publish, wal_files
+from rankone.index.errors import IndexConflict, IndexDamaged, IndexProblem, UnknownIndex
+from rankone.index.items import Reader, Record
 
-Pages = Callable[[int, int], None]
+Tell = Callable[[int], None]
+"""Is called with the number of items that were done since the last call."""
+TellPages = Callable[[int, int], None]
+"""Is called with the number of pages that are left, and of pages in all."""
 
 
-def back_up(path: Path, target: Path, tell: Pages) -> int:
-    """Copies an index, also one that a service is writing to, by SQLite's online backup; returns how many items that are.
+def file_of(folder: Path, name: str) -> Path:
+    """The file of an index. Raises UnknownIndex if there is none of that name."""
+    path = folder / f"{name}{SUFFIX}"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in folder.glob(f"*{SUFFIX}"))) or "none"
+        raise UnknownIndex(f"there is no index {name!r} in {folder}; there are: {known}")
+    return path
 
-    The copy is written under another name, every row of it checked, and renamed when it is on disk. The log of a file that had
-    that name before is removed: SQLite would take it for the copy's own, and write it into that.
+
+def require_exists(path: Path) -> Path:
+    """The same path. Raises IndexProblem if nothing is there."""
+    if not path.exists():
+        raise IndexProblem(f"{path} is not there")
+    return path
+
+
+def require_intact(record: Record) -> Record:
+    """The same record. Raises IndexDamaged if its checksum is wrong."""
+    if not record.is_intact:
+        raise IndexDamaged(f"the item {record.id!r} is damaged: add it again, or restore a backup")
+    return record
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[tuple[Reader, Spec]]:
+    """A reader of one state of the index, and the index's spec. Raises IndexProblem if the file cannot be read."""
+    with closing(Reader(require_exists(path))) as reader, reader.snapshot() as about:
+        yield reader, about.spec
+
+
+def damaged_rows(path: Path, tell: Tell) -> list[str]:
+    """The ids of all items with a wrong checksum.
 
     Raises:
-        IndexConflict: `target` is there already.
-        IndexDamaged: the index or the copy is.
-        IndexProblem: the copy cannot be written, as there is no such folder, or no room.
+        IndexDamaged: a page of the file is damaged, so that any item may be missing.
+    """
+    found = []
+    with reading(path) as (reader, _):
+        reader.check_file()
+        for _, record in reader.everything():
+            if not record.is_intact:
+                found.append(record.id)
+            tell(1)
+    return found
+
+
+def back_up(path: Path, target: Path, tell: TellPages) -> int:
+    """Copies one state of an index, even while a service writes to it; returns the number of items.
+
+    The copy is written under another name, every row of it is checked, and it is renamed when it is on disk. The log of an
+    earlier file of that name is removed: SQLite would take it for the copy's, and write it into the copy.
+
+    Raises:
+        IndexConflict: `target` exists already.
+        IndexDamaged: the index or the copy is damaged.
+        IndexProblem: the copy cannot be written: there is no such folder, or no room.
     """
     if target.exists():
         raise IndexConflict(f"{target} is there already; name another file")
-    with reading(path) as (reader, _):
-        return _copied(lambda partial: reader.backup(partial, tell), target)
-
-
-def restore(backup: Path, path: Path, tell: Pages) -> int:
-    """Makes an index of a backup, in a folder that no service uses; returns how many items it holds. See `back_up`."""
-    lock = FolderLock(path.parent)
-    try:
-        return back_up(backup, path, tell)
-    finally:
-        lock.release()
-
-
-def _copied(copy: Callable[[Path], None], target: Path) -> int:
     partial = target.with_name(f".{target.name}{PARTIAL}")
-    try:
-        partial.unlink(missing_ok=True)
-        copy(partial)
-        if damaged := damaged_rows(partial, lambda _: None):
-            raise IndexDamaged(f"{len(damaged)} items are damaged: {', '.join(damaged[:5])}; nothing was written")
-        with reading(partial) as (reader, _):
-            count = reader.count()
-        for leftover in (*wal_files(partial), *wal_files(target)):
-            leftover.unlink(missing_ok=True)
-        place(partial, target)
-    except (OSError, sqlite3.Error) as error:
-        raise IndexProblem(f"{target} cannot be written: {error}") from error
-    finally:
-        for leftover in (partial, *wal_files(partial)):
-            leftover.unlink(missing_ok=True)
+    with reading(path) as (reader, _):
+        try:
+            partial.unlink(missing_ok=True)
+            reader.backup(partial, tell)
+            if damaged := damaged_rows(partial, lambda _: None):
+                raise IndexDamaged(f"{len(damaged)} items are damaged: {', '.join(damaged[:5])}; nothing was written")
+            with reading(partial) as (copy, _):
+                count = copy.count()
+            for leftover in (*wal_files(partial), *wal_files(target)):
+                leftover.unlink(missing_ok=True)
+            publish(partial, target)
+        except (OSError, sqlite3.Error) as error:
+            raise IndexProblem(f"{target} cannot be written: {error}") from error
+        finally:
+            for leftover in (partial, *wal_files(partial)):
+                leftover.unlink(missing_ok=True)
     return count
+
+
+def restore(backup: Path, path: Path, tell: TellPages) -> int:
+    """Makes an index of a backup, in a folder that no service uses; returns the number of items. See `back_up`."""
+    with locked(path.parent):
+        return back_up(backup, path, tell)

@@ -1,21 +1,27 @@
-"""What can be wrong with an index, in words for whoever asked.
+"""What can go wrong with an index.
 
-IndexProblem
-├── UnknownIndex     no index of that name
-├── UnknownItem      no item of that id
-├── IndexConflict    made with another bundle or other options, or an id twice in one request
-├── IndexFull        the disk is full, or the memory that is searched; nothing of the request was stored
-├── IndexReadOnly    a commit failed: what was acknowledged is searched, nothing is stored any more
-├── IndexDamaged     the file is no index, or not whole
-├── DeviceProblem    where it is to be searched there is no such device, or no room
-└── InvalidFilter    a filter that means nothing
+RankoneError
+├── Cancelled            the caller no longer wants what was being read
+└── IndexProblem
+    ├── UnknownIndex     there is no index of that name
+    ├── UnknownItem      there is no item with that id
+    ├── IndexConflict    the request contradicts what is stored, or itself
+    ├── IndexFull        the disk or the memory is full; nothing of the request was stored
+    ├── IndexReadOnly    a commit failed; searches go on, but nothing more is stored
+    ├── IndexDamaged     the file is not an index, or is damaged
+    ├── DeviceProblem    the GPU cannot be used, or is full
+    └── InvalidFilter    the filter is not in the language of `rankone.index.filters`
 """
 
 from rankone.model.errors import RankoneError
 
 
+class Cancelled(RankoneError):
+    """The read was cancelled before it was complete; the file is unchanged."""
+
+
 class IndexProblem(RankoneError):
-    """An index cannot do what was asked of it; the message says why."""
+    """An index cannot do what it was asked to; the message says why."""
 
 
 class UnknownIndex(IndexProblem):
@@ -23,27 +29,27 @@ class UnknownIndex(IndexProblem):
 
 
 class UnknownItem(IndexProblem):
-    """There is no item of that id in the index."""
+    """There is no item with that id in the index."""
 
 
 class IndexConflict(IndexProblem):
-    """What was asked does not go with what is there."""
+    """The index belongs to another model or has other options, a file exists already, or an id was sent twice."""
 
 
 class IndexFull(IndexProblem):
-    """No room on disk, or in the memory where it is to be searched; what was acknowledged before is safe."""
+    """The disk, or the memory that is searched, has no room for the request; earlier items are safe."""
 
 
 class IndexReadOnly(IndexProblem):
-    """The disk failed a commit; whether that one is on it is not known, so nothing more is promised."""
+    """The disk failed during a commit. Whether that commit is stored is unknown, so the index accepts no more writes."""
 
 
 class IndexDamaged(IndexProblem):
-    """The file of an index cannot be read as one."""
+    """The file cannot be read as an index, or an item in it is damaged."""
 
 
 class DeviceProblem(IndexProblem):
-    """The device that indexes are to be searched on cannot be had, or has no memory left."""
+    """The GPU cannot be used to search indexes, or has no memory left."""
 
 
 class InvalidFilter(IndexProblem, ValueError):

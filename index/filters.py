@@ -1,30 +1,29 @@
 r"""Filters on metadata, compiled to SQL over its JSON.
 
-A filter is an object; all of its entries must hold.
+A filter is an object, and all of its entries must hold.
 
-| entry | holds where |
+| entry | holds if |
 |---|---|
-| `{"field": value}`, `{"field": {"$eq": value}}` | the field is there and equals the value |
-| `{"field": {"$in": [...]}}` | it equals one of the values; of none, it never holds |
-| `{"field": {"$ne": value}}` | `$eq` does not: also where the field is missing |
-| `{"field": {"$gt": value}}`, `$gte`, `$lt`, `$lte` | the field is there, of the value's type, and on that side of it |
-| `{"field": {"$exists": true}}`, `false` | the field is there, be it null · it is not |
+| `{"field": value}`, `{"field": {"$eq": value}}` | the field exists and equals the value |
+| `{"field": {"$in": [...]}}` | it equals one of the values; never, if there are none |
+| `{"field": {"$ne": value}}` | `$eq` does not hold; so also if the field is missing |
+| `{"field": {"$gt": value}}`, `$gte`, `$lt`, `$lte` | the field exists, has the value's type, and compares like that |
+| `{"field": {"$exists": true}}`, `false` | the field exists, even if it is null · it does not exist |
 | `{"$and": [...]}`, `{"$or": [...]}`, `{"$not": {...}}` | all · at least one · not, each of a filter |
 
 Values are strings, numbers, booleans and null; only strings and numbers are ordered. Types never mix: "1", 1 and true are
-three different values, but 1 equals 1.0. Null equals null alone, and not a field that is missing. A list or an object equals
-nothing and stands on no side of anything; it exists. Strings are compared by code point, and distinguish case. Integers
-beyond 64 bits are compared as doubles, and doubles as SQLite reads them.
+three different values, but 1 equals 1.0. Null equals null, but not a missing field. A list or an object equals nothing and
+compares with nothing; it exists. Strings are compared by code point, and case matters. Integers beyond 64 bits are compared as
+doubles, and doubles as SQLite reads them.
 
-A field is a path of names joined by dots, each into an object: "a.b" is `b` in the object `a`. Elements of lists cannot
-be named, nor names that are empty or hold a dot, a quotation mark, a backslash or a control character. A name at the beginning
-that starts with `$` is an operator.
+A field is a path of names joined by dots: "a.b" is `b` in the object `a`. It cannot name elements of lists, nor names that are
+empty or contain a dot, a quotation mark, a backslash or a control character. A name that starts with `$` is an operator.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,19 +36,18 @@ MAX_TERMS: Final = 256
 MAX_VALUES: Final = 10_000
 _NAME: Final = re.compile(r'[^".\\\x00-\x1f\x7f]+')
 _ORDER: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-_CONSTANTS: Final = {None: "null", True: "true", False: "false"}
-_SCALARS: Final = "('text', 'integer', 'real', 'true', 'false', 'null')"
+_OPERATORS: Final = ("$eq", "$in", "$ne", "$exists", *_ORDER)
+_CONSTANTS: Final = {None: "'null'", True: "'true'", False: "'false'"}
+_NUMBER: Final = "('integer', 'real')"
+_TEXT: Final = "('text')"
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A condition on a row of `items`, and its parameters. Always true or false, never SQL's null."""
+    """A condition on a row of `items`, and its parameters. It is always true or false, never SQL's null."""
 
     sql: str
     parameters: tuple[str, ...] = ()
-
-    def __and__(self, other: Filter) -> Filter:
-        return _joined("AND", (self, other))
 
     def __invert__(self) -> Filter:
         return Filter(f"NOT {self.sql}", self.parameters)
@@ -59,7 +57,7 @@ def compiled(source: object) -> Filter:
     """The filter as SQL.
 
     Raises:
-        InvalidFilter: it is not in the language, or larger than is accepted.
+        InvalidFilter: it is not in the language, or too large.
     """
     return _Compiler().filter(source, 0)
 
@@ -77,19 +75,19 @@ def path_of(field: str) -> str:
 
 
 def has_scalar(path: str) -> Filter:
-    """The field is there, and neither list nor object."""
-    return Filter(f"(coalesce(json_type(metadata, ?), '') IN {_SCALARS})", (path,))
+    """The field exists, and is neither a list nor an object."""
+    return _has_type(path, "('text', 'integer', 'real', 'true', 'false', 'null')")
 
 
 class _Compiler:
-    """Counts what it compiles, so that no filter costs more than it may."""
+    """Counts the terms of a filter, to limit what it can cost."""
 
     def __init__(self) -> None:
-        self._terms = 0
+        self._num_terms = 0
 
     def filter(self, source: object, depth: int) -> Filter:
-        self._terms += 1
-        if depth > MAX_DEPTH or self._terms > MAX_TERMS:
+        self._num_terms += 1
+        if depth > MAX_DEPTH or self._num_terms > MAX_TERMS:
             raise InvalidFilter(f"a filter has at most {MAX_DEPTH} levels and {MAX_TERMS} terms")
         if not isinstance(source, dict) or not source:
             raise InvalidFilter(f"a filter is an object with at least one entry, not {_shown(source)}")
@@ -104,34 +102,33 @@ class _Compiler:
             return ~self.filter(value, depth + 1)
         if name.startswith("$"):
             raise InvalidFilter(f"there is no operator {name!r} of filters; there are $and, $or and $not")
-        return self._field(path_of(name), value)
-
-    def _field(self, path: str, value: object) -> Filter:
+        path = path_of(name)
         if not isinstance(value, dict):
-            return _equal(path, value)
+            return _equals_any(path, [value])
         if not value:
             raise InvalidFilter("a field is compared with a value or by operators, and {} is neither")
-        self._terms += len(value)
-        return _joined("AND", [_operation(path, name, operand) for name, operand in value.items()])
+        self._num_terms += len(value)
+        return _joined("AND", [_operation(path, operator, operand) for operator, operand in value.items()])
 
 
 def _operation(path: str, name: str, operand: object) -> Filter:
     if name in _ORDER:
-        return _ordered(path, _ORDER[name], operand)
-    if name not in _OPERATORS:
-        known = ", ".join((*_OPERATORS, *_ORDER))
-        raise InvalidFilter(
-            f"there is no operator {name!r} of fields; there are {known} (a field in an object is 'a.b')"
-        )
-    return _OPERATORS[name](path, operand)
+        return _compares(path, _ORDER[name], operand)
+    if name == "$in":
+        return _equals_any(path, operand)
+    if name in ("$eq", "$ne"):
+        equals = _equals_any(path, [operand])
+        return equals if name == "$eq" else ~equals
+    if name == "$exists":
+        if not isinstance(operand, bool):
+            raise InvalidFilter(f"$exists takes true or false, not {_shown(operand)}")
+        return Filter(f"(json_type(metadata, ?) IS {'NOT ' if operand else ''}NULL)", (path,))
+    known = ", ".join(_OPERATORS)
+    raise InvalidFilter(f"there is no operator {name!r} of fields; there are {known} (a field in an object is 'a.b')")
 
 
-def _equal(path: str, value: object) -> Filter:
-    return _among(path, [value])
-
-
-def _among(path: str, values: object) -> Filter:
-    """Of each type those values that have it; `IN` a list of JSON, as a chain of OR would be too deep for SQLite."""
+def _equals_any(path: str, values: object) -> Filter:
+    """Compares with the values of each type apart; with `IN` a JSON list, as SQLite limits the depth of a chain of ORs."""
     if not isinstance(values, list) or len(values) > MAX_VALUES:
         raise InvalidFilter(f"$in takes a list of at most {MAX_VALUES:,} values, not {_shown(values)}")
     constants = [_CONSTANTS[value] for value in values if value is None or isinstance(value, bool)]
@@ -140,63 +137,44 @@ def _among(path: str, values: object) -> Filter:
     if len(constants) + len(texts) + len(numbers) < len(values):
         raise InvalidFilter(f"fields are compared with strings, numbers, booleans and null, not {_shown(values)}")
     terms = [
-        _member(path, types, found) for types, found in (("('text')", texts), ("('integer', 'real')", numbers)) if found
+        _typed(path, types, "IN (SELECT value FROM json_each(?))", found)
+        for types, found in ((_TEXT, texts), (_NUMBER, numbers))
+        if found
     ]
     if constants:
-        listed = ", ".join(f"'{constant}'" for constant in constants)
-        terms.append(Filter(f"(coalesce(json_type(metadata, ?), '') IN ({listed}))", (path,)))
+        terms.append(_has_type(path, f"({', '.join(constants)})"))
     return _joined("OR", terms) if terms else Filter("(0)")
 
 
-def _member(path: str, types: str, values: list[Any]) -> Filter:
-    """The type is looked at first, so that what is extracted is never null."""
-    has_type = f"coalesce(json_type(metadata, ?), '') IN {types}"
-    return Filter(
-        f"({has_type} AND json_extract(metadata, ?) IN (SELECT value FROM json_each(?)))",  # noqa: S608 - parameters
-        (path, path, _json(values)),
-    )
-
-
-def _ordered(path: str, operator: str, operand: object) -> Filter:
+def _compares(path: str, operator: str, operand: object) -> Filter:
     if isinstance(operand, bool) or not isinstance(operand, str | int | float):
         raise InvalidFilter(f"only strings and numbers are ordered, not {_shown(operand)}")
-    types = "('text')" if isinstance(operand, str) else "('integer', 'real')"
-    sql = (
-        f"(coalesce(json_type(metadata, ?), '') IN {types} "
-        f"AND json_extract(metadata, ?) {operator} json_extract(?, '$[0]'))"
-    )
-    return Filter(sql, (path, path, _json([operand])))
+    types = _TEXT if isinstance(operand, str) else _NUMBER
+    return _typed(path, types, f"{operator} json_extract(?, '$[0]')", [operand])
 
 
-def _exists(path: str, operand: object) -> Filter:
-    if not isinstance(operand, bool):
-        raise InvalidFilter(f"$exists takes true or false, not {_shown(operand)}")
-    found = Filter("(json_type(metadata, ?) IS NOT NULL)", (path,))
-    return found if operand else ~found
+def _typed(path: str, types: str, comparison: str, values: list[Any]) -> Filter:
+    """The field has one of these types, and compares with the values, which reach SQLite as JSON like the field itself.
+
+    The type is checked first, so that what is extracted is never null.
+    """
+    try:
+        written = orjson.dumps(values).decode()
+    except TypeError as error:
+        raise InvalidFilter(f"a value of the filter cannot be compared: {error}") from error
+    has_type = _has_type(path, types)
+    sql = f"({has_type.sql} AND json_extract(metadata, ?) {comparison})"
+    return Filter(sql, (*has_type.parameters, path, written))
 
 
-_OPERATORS: Final[dict[str, Callable[[str, object], Filter]]] = {
-    "$eq": _equal,
-    "$in": _among,
-    "$ne": lambda path, operand: ~_equal(path, operand),
-    "$exists": _exists,
-}
+def _has_type(path: str, types: str) -> Filter:
+    return Filter(f"(coalesce(json_type(metadata, ?), '') IN {types})", (path,))
 
 
 def _joined(word: str, filters: Iterable[Filter]) -> Filter:
     parts = list(filters)
-    return Filter(
-        f"({f' {word} '.join(part.sql for part in parts)})",
-        tuple(parameter for part in parts for parameter in part.parameters),
-    )
-
-
-def _json(values: list[Any]) -> str:
-    """Values reach SQLite in the form of what they are compared with, so that it reads a number the same on both sides."""
-    try:
-        return orjson.dumps(values).decode()
-    except TypeError as error:
-        raise InvalidFilter(f"a value of the filter cannot be compared: {error}") from error
+    sql = f"({f' {word} '.join(part.sql for part in parts)})"
+    return Filter(sql, tuple(parameter for part in parts for parameter in part.parameters))
 
 
 def _shown(value: object) -> str:

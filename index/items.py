@@ -1,23 +1,38 @@
-"""An item of an index, and the same as a row of its file."""
+"""Items, the records that SQLite keeps of them, and reading those records beside the writer."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import queue
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from rankone.index.schema import Spec
+from rankone.index.database import About, Spec, as_problem, open_reader, read_about
+from rankone.index.errors import IndexDamaged
+from rankone.index.filters import Filter, has_scalar
+
+_RECORDS: Final = """
+SELECT sequence, id, metadata, sha256, fingerprint, vector, thumbnail, checksum
+FROM items LEFT JOIN vectors USING (sequence) LEFT JOIN thumbnails USING (sequence)
+"""
+_EVERY_ITEM: Final = Filter("(1)")
+_IN_LIST: Final = "WHERE sequence IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image of the index: its id, its embedding (dim,) and what its owner wrote to it.
+    """One image of the index: its id, its embedding (dim,) and the metadata that its owner gave it.
 
-    `sha256` is of the encoded image, where there was one; `thumbnail` is a small JPEG of it, where the index keeps them.
+    `sha256` is that of the encoded image, if there was one; `thumbnail` is a small JPEG, if the index keeps thumbnails.
     """
 
     id: str
@@ -29,7 +44,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Record:
-    """A row, but for its sequence number: what the checksum covers, and the checksum."""
+    """An item as it is kept: everything that the checksum covers, and the checksum."""
 
     id: str
     metadata: str
@@ -40,22 +55,21 @@ class Record:
     checksum: bytes
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the checksum is that of the rest, and nothing has become of another type, which it does not cover."""
-        texts, blobs = (
-            (self.id, self.metadata, self.fingerprint, self.sha256 or ""),
-            (self.vector, self.thumbnail or b""),
-        )
-        if not (all(isinstance(part, str) for part in texts) and all(isinstance(part, bytes) for part in blobs)):
-            return False
-        return self.checksum == _checksum(
-            self.id, self.metadata, self.sha256, self.fingerprint, self.vector, self.thumbnail
-        )
+    def is_intact(self) -> bool:
+        """Whether the checksum matches. It does not cover types, so those are compared too."""
+        texts = (self.id, self.metadata, self.sha256, self.fingerprint)
+        blobs = (self.vector, self.thumbnail)
+        has_types = {*map(type, texts)} <= {str, type(None)} and {*map(type, blobs)} <= {bytes, type(None)}
+        return has_types and self.checksum == _checksum(*texts, *blobs)
 
     def item(self, spec: Spec) -> Item:
-        """What was added."""
+        """The item that was added."""
         vector = np.frombuffer(self.vector, spec.stored)
         return Item(self.id, vector, orjson.loads(self.metadata), self.sha256, self.thumbnail)
+
+
+Row = tuple[int, Record]
+"""A record with its sequence number."""
 
 
 def record_of(item: Item, spec: Spec) -> Record:
@@ -68,10 +82,143 @@ def record_of(item: Item, spec: Spec) -> Record:
 
 
 def _checksum(*parts: str | bytes | None) -> bytes:
-    """16 bytes of the SHA-256 of the parts, each with its length before it, so that none can lend to its neighbour."""
+    """16 bytes of the SHA-256 of the parts, each preceded by its length so that bytes cannot move between parts unnoticed."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part or b""
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.digest()[:16]
+
+
+class Reader:
+    """A connection that only reads, for one thread at a time. Each read sees the last commit, or the snapshot it runs in.
+
+    Every method raises IndexDamaged if the file is damaged, and Cancelled inside a `cancellable` block that ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection = open_reader(path)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._connection.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[About]:
+        """Inside this block, every read sees the same state of the index, the one this yields."""
+        self._connection.execute("BEGIN")
+        try:
+            yield self.about()
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    def about(self) -> About:
+        """The table `about`."""
+        return read_about(self._connection, self.path)
+
+    def check_file(self) -> None:
+        """Checks every page of the file. Raises IndexDamaged if one is damaged."""
+        found = [text for (text,) in self._fetch("PRAGMA integrity_check(5)")]
+        if found != ["ok"]:
+            raise IndexDamaged(f"{self.path} is damaged: {'; '.join(found)}; restore it from a backup")
+
+    def backup(self, path: Path, tell: Callable[[int, int], None]) -> None:
+        """Copies the state that this reader sees to a new file. `tell` is called with the pages left and the pages in all.
+
+        The copy has no write-ahead log, so it can be read on a read-only disk.
+        """
+        with closing(sqlite3.connect(path)) as target:
+            self._connection.backup(target, pages=1024, progress=lambda _, left, total: tell(left, total))
+            target.execute("PRAGMA journal_mode = DELETE")
+
+    def count(self) -> int:
+        """The number of items."""
+        ((count,),) = self._fetch("SELECT count(*) FROM items")
+        return int(count)
+
+    def digest(self) -> str:
+        """A hash of the checksums of all items, in order: equal only for equal content."""
+        digest = hashlib.sha256()
+        for (checksum,) in self._rows("SELECT hex(checksum) FROM items ORDER BY sequence"):
+            digest.update(f"{checksum}\n".encode())
+        return digest.hexdigest()
+
+    def origins(self) -> list[tuple[str, str | None, str]]:
+        """Id, sha256 and metadata as JSON of every item, in order: a few hundred bytes each, without the vectors."""
+        return self._fetch("SELECT id, sha256, metadata FROM items ORDER BY sequence")
+
+    def records(self, ids: Iterable[str]) -> dict[str, Record]:
+        """The records with these ids; ids that are not in the index are left out."""
+        found = (self._records("WHERE id = ?", item_id) for item_id in dict.fromkeys(ids))
+        return {record.id: record for rows in found for _, record in rows}
+
+    def page(self, limit: int, after: int, where: Filter | None = None) -> list[Row]:
+        """Up to `limit` records after sequence number `after` that match the filter, in order."""
+        where = where or _EVERY_ITEM
+        clause = f"WHERE sequence > ? AND {where.sql} ORDER BY sequence LIMIT ?"
+        return list(self._records(clause, after, *where.parameters, limit))
+
+    def everything(self) -> Iterator[Row]:
+        """All records in order, one at a time."""
+        return self._records("WHERE sequence > 0 ORDER BY sequence")  # damage can make it null
+
+    def sequences(self, where: Filter) -> list[int]:
+        """The sequence numbers of the items that match the filter."""
+        query = f"SELECT sequence FROM items WHERE {where.sql}"  # noqa: S608 - values are parameters
+        return [sequence for (sequence,) in self._fetch(query, *where.parameters)]
+
+    def labels(self, path: str) -> dict[int, str]:
+        """A metadata field as JSON by sequence number; items where it is missing, a list or an object are left out."""
+        where = has_scalar(path)
+        query = f"SELECT sequence, metadata -> ? FROM items WHERE {where.sql}"  # noqa: S608 - values are parameters
+        return dict(self._fetch(query, path, *where.parameters))
+
+    def metadata(self, sequences: Iterable[int]) -> dict[int, str]:
+        """The metadata as JSON of the items with these sequence numbers."""
+        return dict(self._fetch("SELECT sequence, metadata FROM items " + _IN_LIST, json.dumps(list(sequences))))  # noqa: S608
+
+    def vectors(self, sequences: Sequence[int]) -> list[bytes]:
+        """The stored vectors of the items with these sequence numbers, in this order."""
+        found = dict(self._fetch("SELECT sequence, vector FROM vectors " + _IN_LIST, json.dumps(sequences)))  # noqa: S608
+        return [found[sequence] for sequence in sequences]
+
+    def _records(self, clause: str, *parameters: Any) -> Iterator[Row]:
+        for sequence, *values in self._rows(f"{_RECORDS} {clause}", *parameters):
+            yield sequence, Record(*values)
+
+    def _fetch(self, query: str, *parameters: Any) -> list[Any]:
+        return list(self._rows(query, *parameters))
+
+    def _rows(self, query: str, *parameters: Any) -> Iterator[Any]:
+        try:
+            for row in self._connection.execute(query, parameters):  # noqa: UP028 - it would also close the cursor
+                yield row
+        except sqlite3.DatabaseError as error:
+            raise as_problem(error, self.path) from error
+
+
+class Readers:
+    """A pool of readers of one file, as many as are in use at once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: queue.SimpleQueue[Reader] = queue.SimpleQueue()
+
+    @contextmanager
+    def borrow(self) -> Iterator[Reader]:
+        """A reader for this thread until the block ends."""
+        try:
+            reader = self._idle.get_nowait()
+        except queue.Empty:
+            reader = Reader(self._path)
+        try:
+            yield reader
+        finally:
+            self._idle.put(reader)
+
+    def close(self) -> None:
+        """Closes all readers; none may be in use."""
+        while not self._idle.empty():
+            self._idle.get_nowait().close()

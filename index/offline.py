@@ -1,180 +1,140 @@
-"""What is done to the file of an index by commands: looked through, measured, copied. None of it needs the service.
-
-Reading works beside a running service, of which it sees the last commit; what writes needs the folder for itself.
-"""
+"""Measurements over all items of an index, item by item: recall of the compact search, and duplicates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import heapq
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import faiss
 import numpy as np
 
-from rankone.index.errors import IndexDamaged, IndexProblem, UnknownIndex
+from rankone.index.backup import Tell, reading, require_intact
+from rankone.index.database import Spec, locked
+from rankone.index.exact import ROUNDING
+from rankone.index.gallery import Vectors
 from rankone.index.index import Index
-from rankone.index.items import Record
-from rankone.index.lock import FolderLock
-from rankone.index.matrix import ROUNDING
-from rankone.index.reader import Reader
-from rankone.index.schema import SUFFIX, Spec, spec_of
-from rankone.index.store import opened
-from rankone.index.vectors import Vectors, as_floats
+from rankone.index.items import Reader, Record
+from rankone.index.store import Store
 
-TILE: Final = 1024
-Tell = Callable[[int], None]
-"""Is told how many items are done."""
+_TILE: Final = 2048
+"""Items that are compared at once; two tiles are in memory."""
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """Some items of an index and their vectors (n, dim)."""
 
     ids: list[str]
     vectors: Vectors
 
 
-def file_of(folder: Path, name: str) -> Path:
-    """The file of an index.
+@dataclass(frozen=True)
+class Duplicates:
+    """Groups of ids with the same file, and pairs of others with their cosine, highest first.
 
-    Raises:
-        UnknownIndex: there is none.
+    `left_out` is the number of pairs beyond the limit.
     """
-    path = folder / f"{name}{SUFFIX}"
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in folder.glob(f"*{SUFFIX}"))) or "none"
-        raise UnknownIndex(f"there is no index {name!r} in {folder}; there are: {known}")
-    return path
 
-
-def there(path: Path) -> Path:
-    """The same path.
-
-    Raises:
-        IndexProblem: nothing is there.
-    """
-    if not path.exists():
-        raise IndexProblem(f"{path} is not there")
-    return path
-
-
-def whole(record: Record) -> Record:
-    """The same record.
-
-    Raises:
-        IndexDamaged: it is damaged.
-    """
-    if not record.is_whole:
-        raise IndexDamaged(f"the item {record.id!r} is damaged on disk: add it again, or restore a backup")
-    return record
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[tuple[Reader, Spec]]:
-    """A reader of one state of the file, whether or not a service writes to it.
-
-    Raises:
-        IndexDamaged: it is no index, or not whole.
-    """
-    with closing(Reader(path)) as reader, reader.snapshot():
-        yield reader, spec_of(reader.about(), path)
-
-
-def damaged_rows(path: Path, tell: Tell) -> list[str]:
-    """The ids of all items whose checksum is not that of their content.
-
-    Raises:
-        IndexDamaged: the file is not whole; the ids that could be read say nothing of the rest.
-    """
-    with reading(path) as (reader, _):
-        reader.check_file()
-        found = []
-        for _, record in reader.everything():
-            if not record.is_whole:
-                found.append(record.id)
-            tell(1)
-        return found
-
-
-def tiles(reader: Reader, spec: Spec, tell: Tell, height: int = TILE) -> Iterator[Tile]:
-    """All items, some at a time, in order.
-
-    Raises:
-        IndexDamaged: one of them is damaged.
-    """
-    ids: list[str] = []
-    rows: list[bytes] = []
-    for _, record in reader.everything():
-        ids.append(record.id)
-        rows.append(whole(record).vector)
-        if len(ids) == height:
-            yield _tile(ids, rows, spec)
-            tell(len(ids))
-            ids, rows = [], []
-    if ids:
-        yield _tile(ids, rows, spec)
-        tell(len(ids))
+    same: list[list[str]]
+    near: list[tuple[float, str, str]]
+    left_out: int
 
 
 def measure_recall(path: Path, num_queries: int, k: int, tell: Tell) -> float:
-    """Recall@k of the compact search against the exact one, of items drawn at random, themselves not counted; kept in the file.
-
-    The folder of the index must not be in use.
+    """Recall@k of the index against exact search, for items drawn at random without their own hits; written into the file.
 
     Raises:
-        IndexProblem: it is.
+        IndexProblem: another process uses the folder.
     """
-    lock = FolderLock(path.parent)
-    try:
+    with locked(path.parent):
         with reading(path) as (reader, spec):
             queries = _drawn(reader, spec, num_queries)
             exact = _exact(reader, spec, queries, k + 1, tell)
-        index = Index(path)
-        try:
+        with closing(Index(path)) as index:
             hits = index.search(queries.vectors, k + 1)
-        finally:
-            index.close()
-        found = [[hit.score for hit in row if hit.id != own][:k] for row, own in zip(hits, queries.ids, strict=True)]
-        wanted = [
-            [score for score, item_id in row if item_id != own][:k] for row, own in zip(exact, queries.ids, strict=True)
-        ]
-        recall = float(np.mean([_share(a, b) for a, b in zip(found, wanted, strict=True) if b] or [1.0]))
-        with opened(path) as store:
-            store.note(recall=recall)
+        shares = []
+        for own, found, nearest in zip(queries.ids, hits, exact, strict=True):
+            wanted = [score for score, item_id in nearest if item_id != own][:k]
+            scores = [hit.score for hit in found if hit.id != own][:k]
+            if wanted:  # of items that are equally near, any will do
+                shares.append(sum(score >= wanted[-1] - ROUNDING for score in scores) / len(wanted))
+        recall = float(np.mean(shares or [1.0]))
+        with closing(Store(path)) as store:
+            store.write_recall(recall)
         return recall
-    finally:
-        lock.release()
 
 
-def _share(found: list[float], wanted: list[float]) -> float:
-    """The part of what was found that is as near as the farthest wanted: of items that are equally near, any will do."""
-    return sum(score >= wanted[-1] - ROUNDING for score in found) / len(wanted)
+def find_duplicates(path: Path, min_score: float, limit: int, tell: Tell) -> Duplicates:
+    """Compares every item with every other: by the sha256 of its file, then by cosine, from `min_score` on.
+
+    The best `limit` near pairs are kept. `tell` is called with the number of items that were compared with all.
+
+    Raises:
+        IndexDamaged: the file or an item is damaged.
+    """
+    with reading(path) as (reader, spec):
+        same = _same_files(reader)
+        group = {item_id: number for number, ids in enumerate(same) for item_id in ids}
+        best: list[tuple[float, str, str]] = []
+        num_found = 0
+        for number, first in enumerate(_tiles(reader, spec)):
+            for later, second in islice(enumerate(_tiles(reader, spec)), number, None):
+                for pair in _near_pairs(first, second, min_score, is_same_tile=later == number):
+                    if group.get(pair[1], -1) != group.get(pair[2], -2):
+                        num_found += 1
+                        (heapq.heappush if len(best) < limit else heapq.heappushpop)(best, pair)
+            tell(len(first.ids))
+    near = sorted(best, key=lambda pair: (-pair[0], pair[1], pair[2]))
+    return Duplicates(same, near, num_found - len(near))
+
+
+def _tiles(reader: Reader, spec: Spec) -> Iterator[Tile]:
+    """All items in order. Raises IndexDamaged if one is damaged."""
+    records = (require_intact(record) for _, record in reader.everything())
+    while tile := list(islice(records, _TILE)):
+        yield _tile(tile, spec)
+
+
+def _tile(records: list[Record], spec: Spec) -> Tile:
+    vectors = np.frombuffer(b"".join(record.vector for record in records), spec.stored).reshape(-1, spec.dim)
+    return Tile([record.id for record in records], vectors.astype(np.float32))
 
 
 def _drawn(reader: Reader, spec: Spec, count: int) -> Tile:
-    """Items spread over the whole index."""
+    """Items from all over the index."""
     total = reader.count()
-    places = set(np.random.default_rng(0).choice(total, min(count, total), replace=False).tolist()) if total else set()
-    records = [record for place, (_, record) in enumerate(reader.everything()) if place in places]
-    return _tile([record.id for record in records], [record.vector for record in records], spec)
+    drawn = set(np.random.default_rng(0).choice(total, min(count, total), replace=False).tolist()) if total else set()
+    return _tile([record for place, (_, record) in enumerate(reader.everything()) if place in drawn], spec)
 
 
 def _exact(reader: Reader, spec: Spec, queries: Tile, k: int, tell: Tell) -> list[list[tuple[float, str]]]:
-    """Scores and ids of the k nearest to each query, by comparing it with every vector on disk."""
+    """Scores and ids of the k nearest to each query, among all vectors on disk."""
     best: list[list[tuple[float, str]]] = [[] for _ in queries.ids]
-    for tile in tiles(reader, spec, tell):
-        scores, rows = faiss.knn(
-            queries.vectors, tile.vectors, min(k, len(tile.ids)), metric=faiss.METRIC_INNER_PRODUCT
-        )
+    for tile in _tiles(reader, spec):
+        k_here = min(k, len(tile.ids))
+        scores, rows = faiss.knn(queries.vectors, tile.vectors, k_here, metric=faiss.METRIC_INNER_PRODUCT)
         for found, row_scores, row in zip(best, scores.tolist(), rows.tolist(), strict=True):
             found += [(score, tile.ids[place]) for score, place in zip(row_scores, row, strict=True)]
             found[:] = sorted(found, reverse=True)[:k]
+        tell(len(tile.ids))
     return best
 
 
-def _tile(ids: list[str], rows: list[bytes], spec: Spec) -> Tile:
-    vectors = np.frombuffer(b"".join(rows), spec.stored).reshape(len(ids), spec.dim)
-    return Tile(ids, as_floats(vectors))
+def _same_files(reader: Reader) -> list[list[str]]:
+    by_file: dict[str, list[str]] = defaultdict(list)
+    for item_id, sha256, _ in reader.origins():
+        if sha256 is not None:
+            by_file[sha256].append(item_id)
+    return [sorted(ids) for ids in by_file.values() if len(ids) > 1]
+
+
+def _near_pairs(first: Tile, second: Tile, min_score: float, *, is_same_tile: bool) -> Iterator[tuple[float, str, str]]:
+    scores = first.vectors @ second.vectors.T
+    for row, column in zip(*np.nonzero(scores >= min_score), strict=True):
+        if not is_same_tile or row < column:
+            yield min(float(scores[row, column]), 1.0), first.ids[row], second.ids[column]

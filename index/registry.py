@@ -1,20 +1,19 @@
-"""The indexes of a folder by name, and those of them that a model can use."""
+"""The indexes of a folder by name."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections import Counter
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
 
-from rankone.index.connection import open_reader
-from rankone.index.device import check_device
+from rankone.index.database import PARTIAL, SUFFIX, Device, Spec, create_file, locked, wal_files
 from rankone.index.errors import IndexConflict, IndexProblem, UnknownIndex
+from rankone.index.gallery import check_device
 from rankone.index.index import Index
-from rankone.index.lock import FolderLock
-from rankone.index.migration import migrate
-from rankone.index.schema import PARTIAL, SUFFIX, Device, Spec, make, read_about, spec_of, wal_files
+from rankone.index.items import Reader
 from rankone.model.files import sync
 
 DEFAULT: Final = "default"
@@ -22,45 +21,43 @@ NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 
 
 def check_name(name: str) -> None:
-    """Raises IndexProblem where no index can be called so."""
+    """Raises IndexProblem if no index can have this name."""
     if not re.fullmatch(NAME, name):
-        raise IndexProblem(f"{name!r} cannot name an index: up to 64 of a-z, 0-9, - and _, none of the last two first")
+        raise IndexProblem(f"{name!r} cannot name an index: up to 64 of a-z, 0-9, - and _, beginning with a-z or 0-9")
 
 
 class Indexes:
     """Every index in `folder`, which no other process can open meanwhile.
 
-    One that cannot be read is named with the reason, and the others work. One of a model that nobody has acquired lies closed.
-    Exact ones are searched on `device`, compact ones on the CPU. Safe to call from any thread; an open index is found without
-    waiting for one that is being opened, made or dropped.
+    An index whose file cannot be read is reported in `problems`; the others work. The indexes of a model are open from
+    `acquire` to `release`, and hold no memory otherwise. Exact ones are searched on `device`, compact ones on the CPU.
+
+    Safe to call from any thread. An open index is found without waiting for another that is being opened, made or dropped.
 
     Raises:
-        IndexProblem: another process has the folder, it cannot be written, or the device cannot be had.
+        IndexProblem: another process uses the folder, it cannot be written, or the device cannot be used.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, device: Device = "cpu") -> None:
+    def __init__(self, folder: Path, num_threads: int = 1, device: Device = "cpu") -> None:
         check_device(device)
-        self._folder, self._threads, self._device = folder, threads, device
+        self._folder, self._num_threads, self._device = folder, num_threads, device
         self._turn = threading.Lock()
-        # the first is held for as long as indexes are read from disk, which may take minutes, and is taken before the second
+        # Reading indexes from disk may take minutes, for which the first is held. It is taken before the second.
         self._opening, self._making = threading.RLock(), threading.Lock()
         self._users = Counter[str]()
         self._open: dict[str, Index] = {}
         self._specs: dict[str, Spec] = {}
         self._broken: dict[str, IndexProblem] = {}
         self._is_closed = False
-        self._folder_lock = FolderLock(folder)
+        self._locked = ExitStack()
+        self._locked.enter_context(locked(folder))
         for leftover in folder.glob(f".*{PARTIAL}*"):
             leftover.unlink()
         for path in sorted(folder.glob(f"*{SUFFIX}")):
-            self._look_at(path.stem)
+            self._read_spec(path.stem)
 
     def acquire(self, fingerprint: str, dim: int) -> None:
-        """Opens the indexes of the model `fingerprint` until it is `release`d; `default` is made where there is none.
-
-        Raises:
-            IndexProblem: it cannot be made.
-        """
+        """Opens the indexes of a model, until `release`. Makes the index `default` if there is none, or raises IndexProblem."""
         with self._opening:
             if DEFAULT not in self.names():
                 self.create(DEFAULT, Spec(fingerprint, dim))
@@ -69,7 +66,7 @@ class Indexes:
             self._users[fingerprint] += 1
 
     def release(self, fingerprint: str) -> None:
-        """Closes the indexes of a model as often as it was acquired: at the last time."""
+        """Closes the indexes of a model once it has been released as often as it was acquired."""
         with self._opening:
             self._users[fingerprint] -= 1
             if not self._users[fingerprint]:
@@ -78,7 +75,7 @@ class Indexes:
                         index.close()
 
     def names(self) -> list[str]:
-        """The names of all indexes, also of those that cannot be used."""
+        """The names of all indexes, including those that cannot be used."""
         return sorted({*self._specs, *self._broken})
 
     def spec(self, name: str) -> Spec:
@@ -96,75 +93,89 @@ class Indexes:
             raise UnknownIndex(f"there is no index {name!r}")
         return self._specs[name]
 
-    def open(self, name: str) -> Index:
-        """The index, at once if it is open, or else read from disk; for the errors see `spec`."""
+    def open(self, name: str, fingerprint: str | None = None) -> Index:
+        """The index, at once if it is open, otherwise read from disk; for the errors see `spec`.
+
+        Raises:
+            IndexConflict: it was made with another model than `fingerprint`, if that is given.
+        """
+        spec = self.spec(name)
+        if fingerprint is not None:
+            spec.check_model(fingerprint, name)
         if (index := self._open.get(name)) is not None:
             return index
         with self._opening:
-            self.spec(name)
+            self.spec(name)  # it may have been dropped meanwhile
             self._open_from_disk(name)
             self.spec(name)  # it may have turned out to be damaged
             return self._open[name]
 
+    def count(self, name: str) -> int:
+        """The number of items in an open index; 0 for any other."""
+        index = self._open.get(name)
+        return 0 if index is None else len(index)
+
+    def problems(self) -> dict[str, str]:
+        """What is wrong, by the name of the index."""
+        broken = {name: str(problem) for name, problem in self._broken.items()}
+        return broken | {name: index.problem for name, index in self._open.items() if index.problem is not None}
+
     def create(self, name: str, spec: Spec) -> bool:
-        """Makes an index that is on disk when this returns; False where it is there already, and the same.
+        """Makes an index, which is on disk on return; False if the same index exists already.
 
         Raises:
-            IndexConflict: it is there with other options.
-            IndexProblem: the name cannot be one, or it cannot be made.
+            IndexConflict: it exists with other options.
+            IndexProblem: the name is not allowed, or the index cannot be made.
         """
         check_name(name)
         with self._making:
             if name in self.names():
-                self._check_same(name, spec)
-                return False
-            make(self._path(name), spec)
+                if (found := self.spec(name)) == spec:
+                    return False
+                found.check_model(spec.fingerprint, name)
+                what = f"{found.kind} in {found.dtype} {'with' if found.thumbnails else 'without'} thumbnails"
+                raise IndexConflict(f"there is an index {name!r} already, {what}")
+            create_file(self._path(name), spec)
             self._open_from_disk(name)
             self._specs[name] = spec
             return True
 
     def drop(self, name: str) -> None:
-        """Removes an index with all its items; it is gone from disk when this returns. For the errors see `spec`."""
+        """Removes an index with all its items; it is gone from disk on return. For the errors see `spec`."""
         with self._opening, self._making:
             if name not in self._broken:
                 self.spec(name)
-            self._specs.pop(name, None)  # first: whoever asks for it from now on need not wait to learn that it is gone
+            self._specs.pop(name, None)  # first, so that from now on nobody waits to learn that it is gone
             if (index := self._open.pop(name, None)) is not None:
                 index.close()
-            self._remove(name)
+            path = self._path(name)
+            dropped = path.with_name(f".{path.name}{PARTIAL}")
+            try:
+                path.replace(dropped)
+            except OSError:
+                self._read_spec(name)  # it still exists
+                raise
+            sync(self._folder)
+            for file in (dropped, *wal_files(path)):
+                file.unlink(missing_ok=True)
             self._broken.pop(name, None)
 
-    def count(self, name: str) -> int:
-        """How many items an open index holds; 0 of any other."""
-        index = self._open.get(name)
-        return 0 if index is None else len(index)
-
-    def problems(self) -> dict[str, str]:
-        """What is wrong with which index."""
-        broken = {name: str(problem) for name, problem in self._broken.items()}
-        return broken | {name: index.problem for name, index in self._open.items() if index.problem is not None}
-
     def close(self) -> None:
-        """Closes every index, and lets others into the folder."""
+        """Closes every index and releases the folder."""
         with self._opening, self._making:
             self._is_closed = True
             for index in self._open.values():
                 index.close()
             self._open.clear()
-            self._folder_lock.release()
+            self._locked.close()
 
     def _names_of(self, fingerprint: str) -> list[str]:
         return [name for name, spec in list(self._specs.items()) if spec.fingerprint == fingerprint]
 
-    def _look_at(self, name: str) -> None:
-        path = self._path(name)
+    def _read_spec(self, name: str) -> None:
         try:
-            migrate(path)
-            connection = open_reader(path)
-            try:
-                self._specs[name] = spec_of(read_about(connection, path), path)
-            finally:
-                connection.close()
+            with closing(Reader(self._path(name))) as reader:
+                self._specs[name] = reader.about().spec
         except IndexProblem as problem:
             self._broken[name] = problem
 
@@ -172,29 +183,9 @@ class Indexes:
         if name in self._open or name in self._broken:
             return
         try:
-            self._open[name] = Index(self._path(name), self._threads, self._turn, self._device)
+            self._open[name] = Index(self._path(name), self._num_threads, self._turn, self._device)
         except IndexProblem as problem:
             self._broken[name] = problem
-
-    def _remove(self, name: str) -> None:
-        path = self._path(name)
-        gone = path.with_name(f".{path.name}{PARTIAL}")
-        try:
-            path.replace(gone)
-        except OSError:
-            self._look_at(name)  # it is still there
-            raise
-        sync(self._folder)
-        for file in (gone, *wal_files(path)):
-            file.unlink(missing_ok=True)
-
-    def _check_same(self, name: str, spec: Spec) -> None:
-        if (found := self.spec(name)) != spec:
-            found.check_serves(spec.fingerprint)
-            raise IndexConflict(
-                f"the index {name!r} is there already, {found.kind} in {found.dtype} "
-                f"{'with' if found.thumbnails else 'without'} thumbnails"
-            )
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{SUFFIX}"

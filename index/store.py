@@ -1,116 +1,94 @@
-"""Changes to the file of an index, many in one transaction. What is committed is on the disk; nothing else is acknowledged."""
+"""Changes to the file of an index, many in one transaction. What is committed is on disk; nothing else is acknowledged."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from sqlite3 import DataError, IntegrityError, InterfaceError, ProgrammingError
+from typing import Final
 
-from rankone.index.connection import as_problem, open_writer
+from rankone.index.database import closed_on_error, open_writer, read_about, write_about
 from rankone.index.errors import IndexFull, IndexProblem, IndexReadOnly
 from rankone.index.filters import Filter
 from rankone.index.items import Record
-from rankone.index.schema import Spec, read_about, spec_of, write_about
 
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """No room for pages, or for the index of the write-ahead log, which SQLite reports as an I/O error."""
-_OWN_FAULT: Final = (
-    sqlite3.IntegrityError,
-    sqlite3.ProgrammingError,
-    sqlite3.InterfaceError,
-    sqlite3.DataError,
-    ValueError,
-)
-"""What SQLite says of a value; of the disk it says something else."""
+_FAULT_OF_ONE: Final = (DataError, IntegrityError, InterfaceError, ProgrammingError, ValueError)
+"""What SQLite raises about a value, as opposed to the disk."""
 
 
 @dataclass(frozen=True)
-class Put:
-    """Records to add, or to set in the place of those with their ids."""
+class Change:
+    """Removes the items with these ids and those that match the filter; stores records, in place of those with the same ids."""
 
-    records: Sequence[Record]
-
-
-@dataclass(frozen=True)
-class Delete:
-    """Items to remove: those with these ids, or those that a filter holds for."""
-
+    records: Sequence[Record] = field(default=(), repr=False)
     ids: Sequence[str] = ()
     where: Filter | None = None
 
 
-Change = Put | Delete
-
-
 @dataclass(frozen=True)
 class Effect:
-    """What a change did: the ids that are gone, the records that are there under new sequence numbers."""
+    """What a change did: the ids that it removed, and the records that it stored, with their sequence numbers."""
 
     sequence: int
-    dropped: Sequence[str] = ()
+    removed: Sequence[str] = ()
     numbers: Sequence[int] = ()
     records: Sequence[Record] = field(default=(), repr=False)
 
 
 class Store:
-    """The connection that writes, for one thread.
+    """The connection that writes, for one thread at a time.
 
-    Every change takes sequence numbers, one an added item and one a deletion, that are never used again: the last one names
-    the state of the index.
+    Every added item and every deletion takes a new sequence number. A number is never used again, so the last one names the
+    state of the index.
 
     Raises:
-        IndexDamaged: the file is no index, or not whole.
+        IndexDamaged: the file is not an index, or is damaged.
         IndexProblem: it cannot be opened, or has another schema.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection = open_writer(path)
-        try:
+        with closed_on_error(self._connection, path):
             about = read_about(self._connection, path)
-            self.spec: Spec = spec_of(about, path)
-            self.sequence = int(about["sequence"])
-            self.recall = float(about["recall"]) if "recall" in about else None
+            self.spec, self.sequence, self.recall = about.spec, about.sequence, about.recall
             self.count = int(self._connection.execute("SELECT count(*) FROM items").fetchone()[0])
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
-            raise as_problem(error, path) from error
-        except IndexProblem:
-            self._connection.close()
-            raise
 
     def commit(self, changes: Iterable[Change]) -> list[Effect | Exception]:
-        """Makes changes in one transaction, and returns when they are on disk: what each did, or why it alone was refused.
+        """Makes changes in one transaction, which is on disk on return: what each did, or why that one was refused.
 
         Raises:
-            IndexFull: there is no room; nothing was changed.
-            IndexReadOnly: the disk failed. What becomes of this transaction at the next start is not known.
+            IndexFull: the disk is full; nothing was changed.
+            IndexReadOnly: the disk failed. Whether the next start finds this transaction is unknown.
         """
         sequence, count = self.sequence, self.count
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             effects = [self._attempt(change) for change in changes]
-            write_about(self._connection, {"sequence": self.sequence})
+            write_about(self._connection, sequence=self.sequence)
             self._connection.execute("COMMIT")
         except BaseException as error:
             self.sequence, self.count = sequence, count
-            self._roll_back()
+            with contextlib.suppress(sqlite3.Error):  # after some errors, SQLite has ended the transaction itself
+                self._connection.execute("ROLLBACK")
             raise self._as_problem(error) from error
         return effects
 
-    def note(self, **values: object) -> None:
-        """Writes what was found out about the index into its file, in a transaction of its own."""
+    def write_recall(self, recall: float) -> None:
+        """Keeps the recall that was measured."""
         with self._connection:
-            write_about(self._connection, values)
+            write_about(self._connection, recall=recall)
 
     def checkpoint(self) -> None:
-        """Moves what is in the write-ahead log into the file. Readers are not waited for.
+        """Moves the write-ahead log into the file, without waiting for readers.
 
         Raises:
-            IndexReadOnly: the disk failed; a full one is no error, as all stays in the log.
+            IndexReadOnly: the disk failed. A full disk is no error, as everything stays in the log.
         """
         try:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -120,90 +98,65 @@ class Store:
                 raise problem from error
 
     def close(self) -> None:
-        """Checkpoints and lets go of the file."""
+        """Checkpoints and closes the file."""
         self._connection.close()
 
     def _attempt(self, change: Change) -> Effect | Exception:
-        """One change, taken back alone if it is at fault itself."""
+        """Makes one change, or undoes it alone if it is at fault itself."""
         sequence, count = self.sequence, self.count
         self._connection.execute("SAVEPOINT one")
         effect: Effect | Exception
         try:
-            effect = self._put(change) if isinstance(change, Put) else self._delete(change)
-        except _OWN_FAULT as error:
+            effect = self._make(change)
+        except _FAULT_OF_ONE as error:
             self.sequence, self.count = sequence, count
             self._connection.execute("ROLLBACK TO one")
             effect = error
         self._connection.execute("RELEASE one")
         return effect
 
-    def _put(self, change: Put) -> Effect:
-        records = change.records
-        self._remove(record.id for record in records)
-        numbers = range(self.sequence + 1, self.sequence + 1 + len(records))
-        insert(self._connection, numbers, records)
-        self.sequence += len(records)
-        self.count += len(records)
-        return Effect(self.sequence, (), numbers, records)
-
-    def _delete(self, change: Delete) -> Effect:
-        ids = list(change.ids)
+    def _make(self, change: Change) -> Effect:
+        ids, records = list(change.ids), change.records
         if change.where is not None:
             query = f"SELECT id FROM items WHERE {change.where.sql}"  # noqa: S608 - values are parameters
             ids += [item_id for (item_id,) in self._connection.execute(query, change.where.parameters)]
-        gone = self._remove(ids)
-        self.sequence += bool(gone)
-        return Effect(self.sequence, gone)
+        removed = self._remove(ids)
+        self.sequence += bool(removed)
+        self._remove(record.id for record in records)
+        numbers = range(self.sequence + 1, self.sequence + 1 + len(records))
+        rows = list(zip(numbers, records, strict=True))
+        items = [(n, r.id, r.metadata, r.sha256, r.fingerprint, r.checksum) for n, r in rows]
+        thumbnails = [(n, r.thumbnail) for n, r in rows if r.thumbnail is not None]
+        self._connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", items)
+        self._connection.executemany("INSERT INTO vectors VALUES (?, ?)", [(n, r.vector) for n, r in rows])
+        self._connection.executemany("INSERT INTO thumbnails VALUES (?, ?)", thumbnails)
+        self.sequence += len(records)
+        self.count += len(records)
+        return Effect(self.sequence, removed, numbers, records)
 
     def _remove(self, ids: Iterable[str]) -> list[str]:
-        """Deletes the rows of these ids; returns those that were there."""
-        gone = []
+        """Deletes the rows of these ids; returns the ids that existed."""
+        removed = []
         for item_id in ids:
             found = self._connection.execute("DELETE FROM items WHERE id = ? RETURNING sequence", (item_id,)).fetchall()
             for (sequence,) in found:
                 self._connection.execute("DELETE FROM vectors WHERE sequence = ?", (sequence,))
                 self._connection.execute("DELETE FROM thumbnails WHERE sequence = ?", (sequence,))
-                gone.append(item_id)
-        self.count -= len(gone)
-        return gone
+                removed.append(item_id)
+        self.count -= len(removed)
+        return removed
 
-    def _roll_back(self) -> None:
-        if self._connection.in_transaction:  # SQLite has ended it already where it had to
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("ROLLBACK")
-
-    def _as_problem(self, error: Any) -> BaseException:
-        """An error of SQLite as one of ours; any other as it is."""
+    def _as_problem(self, error: BaseException) -> BaseException:
+        """An error of SQLite as an IndexProblem; any other error as it is."""
         code = getattr(error, "sqlite_errorcode", None)
         if code is None:
-            return cast(BaseException, error)
+            return error
         if code in _FULL:
             return IndexFull("there is no room left on the disk; nothing of this request was stored")
         if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_ERROR):
             return IndexProblem(f"{self._path}: {error}; nothing of this request was stored")
+        name = getattr(error, "sqlite_errorname", code)
         return IndexReadOnly(
-            f"the disk failed ({error.sqlite_errorname}: {error}): what was acknowledged is searched, nothing more is "
-            "stored. Look after the disk, then start the service again"
+            f"the disk failed ({name}: {error}): searches go on, but nothing more is stored. Check the "
+            "disk, then start the service again"
         )
-
-
-def insert(connection: sqlite3.Connection, numbers: Sequence[int], records: Sequence[Record]) -> None:
-    """New rows under these sequence numbers."""
-    rows = list(zip(numbers, records, strict=True))
-    connection.executemany(
-        "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)",
-        [(n, r.id, r.metadata, r.sha256, r.fingerprint, r.checksum) for n, r in rows],
-    )
-    connection.executemany("INSERT INTO vectors VALUES (?, ?)", [(n, r.vector) for n, r in rows])
-    thumbnails = [(n, r.thumbnail) for n, r in rows if r.thumbnail is not None]
-    connection.executemany("INSERT INTO thumbnails VALUES (?, ?)", thumbnails)
-
-
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[Store]:
-    """A store for as long as the block runs."""
-    store = Store(path)
-    try:
-        yield store
-    finally:
-        store.close()

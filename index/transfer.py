@@ -1,91 +1,91 @@
-"""Items of an index to files and back: a .npy array with JSON Lines beside it, or Parquet. Item by item, whatever the size.
+"""Items of an index to files and back, item by item whatever the size. Thumbnails are not exported.
 
-Thumbnails stay behind.
+`NAME.npy` is an array (n, dim). Beside it, `NAME.jsonl` has one {"id", "metadata", "sha256"} a row, and `NAME.json` names the
+model. `NAME.parquet` has columns id, vector, metadata (JSON) and sha256, and names the model in its schema.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
-from typing import Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
+import orjson
 
-from rankone.index import npy, parquet
+from rankone.index.backup import Tell, reading, require_exists, require_intact
+from rankone.index.database import PARTIAL, Spec, create_file, locked, publish
 from rankone.index.errors import IndexConflict, IndexProblem
 from rankone.index.index import Index
-from rankone.index.items import Item
-from rankone.index.lock import FolderLock
-from rankone.index.offline import Tell, reading
-from rankone.index.schema import Spec, make
+from rankone.index.items import Item, Reader, Record
 
-_FORMS: Final[dict[str, ModuleType]] = {".npy": npy, ".parquet": parquet}
 _BATCH: Final = 512
 _NORM_TOLERANCE: Final = 1e-2
 
 
 def export(path: Path, out: Path, tell: Tell) -> int:
-    """Writes all items of one state of the index; returns how many. `out` is a .npy or .parquet file that is not there.
+    """Writes all items of one state of the index to a new .npy or .parquet file; returns their number.
 
-    One that was broken off goes on where it stopped if it was a .npy file and of the very same items.
+    An interrupted export to .npy is resumed if the items are still exactly the same.
 
     Raises:
-        IndexConflict: `out` is there already.
-        IndexProblem: another kind of file; no pyarrow.
-        IndexDamaged: an item is.
+        IndexConflict: `out` exists already.
+        IndexProblem: another kind of file, or pyarrow is missing.
+        IndexDamaged: an item is damaged.
     """
     if out.exists():
         raise IndexConflict(f"{out} is there already; name another file")
+    write = _write_npy if _is_npy(out) else _write_parquet
     with reading(path) as (reader, spec):
-        _form(out).write(reader, spec, out, tell)
+        write(reader, spec, out, tell)
         return reader.count()
 
 
 def load_items(source: Path, path: Path, spec: Spec | None, tell: Tell) -> int:
-    """Adds the items of an exported file to the index at `path`, made if it is not there; returns how many were new.
+    """Adds the items of an exported file to the index at `path`, which is made if needed; returns the number of new items.
 
-    Items that are there with the same content are passed over, so one that was broken off goes on. Needs the folder for itself.
-    `spec` says whose embeddings these are where the file does not.
+    Items that are stored already with the same content are skipped, so an interrupted import can be run again. `spec` says
+    whose embeddings these are if the file does not.
 
     Raises:
-        IndexConflict: the index is of another model.
-        IndexProblem: a file that cannot be read, or holds what is no embedding; the folder is in use.
+        IndexConflict: the index belongs to another model.
+        IndexProblem: the file cannot be read, a vector in it is no embedding, or another process uses the folder.
     """
-    found = _form(source).spec_of(source) or spec
+    found = (_npy_spec if _is_npy(source) else _parquet_spec)(require_exists(source)) or spec
     if found is None:
         raise IndexProblem(f"{source} does not say which model made it: name the bundle")
-    lock = FolderLock(path.parent)
-    try:
+    items = (_read_npy if _is_npy(source) else _read_parquet)(source)
+    with locked(path.parent):
         if not path.exists():
-            make(path, found)
-        index = Index(path)
-        try:
-            index.spec.check_serves(found.fingerprint)
-            return _add(index, source, tell)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise IndexProblem(f"{source} cannot be read: {error}") from error
-        finally:
-            index.close()
-    finally:
-        lock.release()
+            create_file(path, found)
+        with closing(Index(path)) as index:
+            index.spec.check_model(found.fingerprint, path.stem)
+            added = 0
+            try:
+                while batch := list(islice(items, _BATCH)):
+                    _check_vectors(batch, index.spec.dim, source)
+                    if new := [item for item in batch if not index.holds(item)]:
+                        index.put(new)
+                    added += len(new)
+                    tell(len(batch))
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                raise IndexProblem(f"{source} cannot be read: {error}") from error
+            return added
 
 
-def _add(index: Index, source: Path, tell: Tell) -> int:
-    added = 0
-    items = _form(source).read(source)
-    while batch := list(islice(items, _BATCH)):
-        _check(batch, index.spec.dim, source)
-        new = [item for item in batch if not index.holds(item)]
-        if new:
-            index.put(new)
-        added += len(new)
-        tell(len(batch))
-    return added
+def _is_npy(path: Path) -> bool:
+    if path.suffix not in (".npy", ".parquet"):
+        raise IndexProblem(f"{path}: items are written to and read from .npy or .parquet files")
+    return path.suffix == ".npy"
 
 
-def _check(items: Sequence[Item], dim: int, source: Path) -> None:
+def _check_vectors(items: list[Item], dim: int, source: Path) -> None:
     for item in items:
         vector = np.asarray(item.vector, np.float64)
         norm = float(np.linalg.norm(vector))
@@ -93,7 +93,97 @@ def _check(items: Sequence[Item], dim: int, source: Path) -> None:
             raise IndexProblem(f"{source}: the vector of {item.id!r} is no embedding of {dim} numbers and length 1")
 
 
-def _form(path: Path) -> ModuleType:
-    if path.suffix not in _FORMS:
-        raise IndexProblem(f"{path}: items are written to and read from .npy or .parquet files")
-    return _FORMS[path.suffix]
+def _write_npy(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
+    """The files grow under names that contain a digest of the items, so that only an export of the same items is resumed."""
+    digest = hashlib.sha256(orjson.dumps([asdict(spec), reader.digest()])).hexdigest()[:32]
+    vectors, lines, note = (out.with_name(f".{out.stem}-{digest}{end}{PARTIAL}") for end in (".npy", ".jsonl", ".json"))
+    layout = {"descr": spec.stored.str, "fortran_order": False, "shape": (reader.count(), spec.dim)}
+    np.lib.format.write_array_header_2_0(header := io.BytesIO(), layout)
+    with vectors.open("a+b") as vector_file, lines.open("a+b") as line_file:
+        done = _cut_to_whole_items(vector_file, line_file, len(header.getvalue()), spec.dim * spec.stored.itemsize)
+        if done == 0:
+            vector_file.write(header.getvalue())
+        tell(done)
+        records = (require_intact(record) for _, record in islice(reader.everything(), done, None))
+        while batch := list(islice(records, _BATCH)):
+            vector_file.write(b"".join(record.vector for record in batch))
+            vector_file.flush()
+            os.fsync(vector_file.fileno())  # before the lines, which count what is done
+            line_file.write(b"".join(map(_line, batch)))
+            line_file.flush()
+            tell(len(batch))
+    note.write_bytes(orjson.dumps(asdict(spec)))
+    publish(note, out.with_suffix(".json"))
+    publish(lines, out.with_suffix(".jsonl"))
+    publish(vectors, out)
+
+
+def _cut_to_whole_items(vectors: BinaryIO, lines: BinaryIO, header_bytes: int, vector_bytes: int) -> int:
+    """Truncates both files after the last item that is complete in both; returns how many there are."""
+    num_vectors = (vectors.seek(0, os.SEEK_END) - header_bytes) // vector_bytes
+    done = end = 0
+    lines.seek(0)
+    for line in islice(lines, max(0, num_vectors)):
+        if not line.endswith(b"\n") or b"\0" in line:  # torn; or a power cut kept its length, but not its content
+            break
+        done, end = done + 1, end + len(line)
+    lines.truncate(end)
+    vectors.truncate(header_bytes + done * vector_bytes if done else 0)
+    return done
+
+
+def _line(record: Record) -> bytes:
+    entry = {"id": record.id, "metadata": orjson.Fragment(record.metadata), "sha256": record.sha256}
+    return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _npy_spec(source: Path) -> Spec | None:
+    note = source.with_suffix(".json")
+    return Spec(**orjson.loads(note.read_bytes())) if note.exists() else None
+
+
+def _read_npy(source: Path) -> Iterator[Item]:
+    vectors = np.load(source, mmap_mode="r", allow_pickle=False)
+    with require_exists(source.with_suffix(".jsonl")).open("rb") as lines:
+        for vector, entry in zip(vectors, map(orjson.loads, lines), strict=True):
+            yield Item(entry["id"], np.asarray(vector), entry.get("metadata", {}), entry.get("sha256"))
+
+
+def _write_parquet(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
+    arrow = _pyarrow()
+    element = arrow.float16() if spec.dtype == "float16" else arrow.float32()
+    text, vector = arrow.string(), arrow.list_(element, spec.dim)
+    columns = [("id", text), ("vector", vector), ("metadata", text), ("sha256", text)]
+    schema = arrow.schema(columns, metadata={"rankone": orjson.dumps(asdict(spec))})
+    partial = out.with_name(f".{out.name}{PARTIAL}")
+    records = (require_intact(record) for _, record in reader.everything())
+    with arrow.parquet.ParquetWriter(partial, schema) as writer:
+        while batch := list(islice(records, _BATCH)):
+            flat = np.frombuffer(b"".join(record.vector for record in batch), spec.stored)
+            vectors = arrow.FixedSizeListArray.from_arrays(arrow.array(flat, element), spec.dim)
+            ids, metadata, sums = ([getattr(r, name) for r in batch] for name in ("id", "metadata", "sha256"))
+            writer.write_batch(arrow.record_batch([ids, vectors, metadata, sums], schema=schema))
+            tell(len(batch))
+    publish(partial, out)
+
+
+def _parquet_spec(source: Path) -> Spec | None:
+    text = (_pyarrow().parquet.read_schema(source).metadata or {}).get(b"rankone")
+    return None if text is None else Spec(**orjson.loads(text))
+
+
+def _read_parquet(source: Path) -> Iterator[Item]:
+    for batch in _pyarrow().parquet.ParquetFile(source).iter_batches(_BATCH):
+        flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
+        ids, metadata, sums = (batch.column(name).to_pylist() for name in ("id", "metadata", "sha256"))
+        rows = flat.reshape(batch.num_rows, -1)
+        for item_id, text, sha256, vector in zip(ids, metadata, sums, rows, strict=True):
+            yield Item(item_id, vector, orjson.loads(text), sha256)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise IndexProblem("Parquet needs pyarrow: install rankone[parquet]") from error
+    return pyarrow

@@ -1,4 +1,4 @@
-"""The writer thread: everything that waits goes into one transaction, and is acknowledged when that is on disk."""
+"""Writing: a thread commits all waiting changes in one transaction and acknowledges them once that is on disk."""
 
 from __future__ import annotations
 
@@ -6,50 +6,83 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from rankone.index.errors import IndexFull, IndexProblem, IndexReadOnly
-from rankone.index.inbox import Inbox
 from rankone.index.items import Record
-from rankone.index.store import Change, Effect, Put, Store
+from rankone.index.store import Change, Effect, Store
 
 _MAX_RECORDS: Final = 4096
-"""Of one transaction, in which requests share the wait for the disk."""
+"""In one transaction, whose wait for the disk the requests share."""
 _CHECKPOINT_BYTES: Final = 1 << 22
 _MAX_LOG_BYTES: Final = 1 << 26
-"""Checkpoints are taken between transactions when nothing waits, or when the log has become this long."""
+"""The log is checkpointed between transactions: from the first size on when no change waits, from the second in any case."""
+
+Message = TypeVar("Message")
+
+
+class ClosableQueue(Generic[Message]):
+    """A queue with an end: a message is either refused, or received before the end."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._is_open = True
+
+    def put(self, message: Message) -> bool:
+        """Adds a message; False if the queue is closed."""
+        with self._lock:
+            if self._is_open:
+                self._queue.put(message)
+            return self._is_open
+
+    def close(self) -> None:
+        """Refuses messages from now on."""
+        with self._lock:
+            if self._is_open:
+                self._is_open = False
+                self._queue.put(None)
+
+    def get(self, *, block: bool = True) -> Message | None:
+        """The next message, or None at the end. Raises queue.Empty if nothing waits and `block` is False."""
+        return self._queue.get(block)
+
+    def empty(self) -> bool:
+        """Whether no message waits."""
+        return self._queue.empty()
+
 
 Waiting = tuple[Change, "Future[Effect]"]
+Reserve = Callable[[Sequence[Record]], None]
 Publish = Callable[[list[Effect]], None]
-MakeRoom = Callable[[Sequence[Record]], None]
 
 
 class Writer:
-    """Owns a store.
+    """The thread that writes.
 
-    Before a transaction, `make_room` is called with its records, and may refuse them as IndexFull. `publish` is
-    told of it after it is on disk and before it is acknowledged.
+    `reserve` is called with the records of a transaction before it, and may refuse them with IndexFull. `publish` is called
+    with the effects of a transaction when it is on disk, before it is acknowledged.
     """
 
-    def __init__(self, store: Store, make_room: MakeRoom, publish: Publish, name: str) -> None:
-        self._store, self._make_room, self._publish = store, make_room, publish
-        self._inbox = Inbox[Waiting]()
+    def __init__(self, store: Store, reserve: Reserve, publish: Publish, name: str) -> None:
+        self._store, self._reserve, self._publish = store, reserve, publish
+        self._queue = ClosableQueue[Waiting]()
         self._log_bytes = 0
         self.problem: str | None = None
-        """Why nothing is stored any more, if that is so."""
+        """Why nothing is stored any more, if so."""
         self._thread = threading.Thread(target=self._run, name=f"rankone-write-{name}", daemon=True)
         self._thread.start()
 
     def submit(self, change: Change) -> Future[Effect]:
-        """What the change did, once it is on disk; or an IndexProblem."""
+        """What the change did, once it is on disk. A change that is cancelled before its turn is not made."""
         future: Future[Effect] = Future()
-        if not self._inbox.put((change, future)):
+        if not self._queue.put((change, future)):
             future.set_exception(IndexProblem("the index is closed"))
         return future
 
     def close(self) -> None:
-        """Commits what waits, then ends; the store is left open, to be closed as the last connection of the file."""
-        self._inbox.close()
+        """Commits what waits and ends the thread. The store stays open: it must be the last connection to close."""
+        self._queue.close()
         self._thread.join()
 
     def _run(self) -> None:
@@ -58,16 +91,17 @@ class Writer:
             group, is_open = self._next_group()
             if group:
                 self._commit(group)
-            if self._log_bytes > (_CHECKPOINT_BYTES if self._inbox.empty() else _MAX_LOG_BYTES):
+            if self._log_bytes > (_CHECKPOINT_BYTES if self._queue.empty() else _MAX_LOG_BYTES):
+                self._log_bytes = 0
                 self._checkpoint()
 
     def _next_group(self) -> tuple[list[Waiting], bool]:
-        """Everything that waits, up to a limit, and whether more may come. A request that was given up is left out."""
+        """All changes that wait, up to a limit, and whether more may come."""
         group: list[Waiting] = []
         num_records = 0
         while num_records < _MAX_RECORDS:
             try:
-                waiting = self._inbox.get(block=not group)
+                waiting = self._queue.get(block=not group)
             except queue.Empty:
                 break
             if waiting is None:
@@ -75,54 +109,42 @@ class Writer:
             change, future = waiting
             if future.set_running_or_notify_cancel():
                 group.append(waiting)
-                num_records += _size(change)
+                num_records += len(change.records) + len(change.ids) + 1
         return group, True
 
     def _commit(self, group: Sequence[Waiting]) -> None:
-        if self.problem is not None:
-            _fail(group, IndexReadOnly(self.problem))
-            return
         try:
-            self._make_room([record for change, _ in group if isinstance(change, Put) for record in change.records])
+            if self.problem is not None:
+                raise IndexReadOnly(self.problem)
+            self._reserve([record for change, _ in group for record in change.records])
             outcomes = self._store.commit([change for change, _ in group])
-        except IndexReadOnly as error:
-            self.problem = str(error)
-            _fail(group, error)
         except Exception as error:
-            if len(group) == 1 or not isinstance(error, IndexFull):
-                _fail(group, error)
+            if isinstance(error, IndexFull) and len(group) > 1:
+                for waiting in group:  # a small change may have room where all together have not
+                    self._commit([waiting])
                 return
-            for waiting in group:  # a small one may have room where all together have not
-                self._commit([waiting])
-        else:
-            self._log_bytes += sum(_num_bytes(change) for change, _ in group)
-            self._publish([outcome for outcome in outcomes if isinstance(outcome, Effect)])
-            for (_, future), outcome in zip(group, outcomes, strict=True):
-                if isinstance(outcome, Effect):
-                    future.set_result(outcome)
-                else:
-                    future.set_exception(outcome)
+            if isinstance(error, IndexReadOnly):
+                self.problem = str(error)
+            for _, future in group:
+                future.set_exception(error)
+            return
+        self._log_bytes += sum(_num_bytes(change) for change, _ in group)
+        self._publish([outcome for outcome in outcomes if isinstance(outcome, Effect)])
+        for (_, future), outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Effect):
+                future.set_result(outcome)
+            else:
+                future.set_exception(outcome)
 
     def _checkpoint(self) -> None:
-        self._log_bytes = 0
-        if self.problem is None:
-            try:
+        try:
+            if self.problem is None:
                 self._store.checkpoint()
-            except Exception as error:  # whatever it is: without this thread nobody would ever be answered
-                self.problem = str(error) or repr(error)
-
-
-def _fail(group: Sequence[Waiting], error: Exception) -> None:
-    for _, future in group:
-        future.set_exception(error)
-
-
-def _size(change: Change) -> int:
-    return len(change.records) if isinstance(change, Put) else len(change.ids) + 1
+        except Exception as error:  # of any kind: without this thread no request would be answered
+            self.problem = str(error) or repr(error)
 
 
 def _num_bytes(change: Change) -> int:
-    """Roughly what a change adds to the write-ahead log, in which a page is 4 KB."""
-    if isinstance(change, Put):
-        return sum(len(r.vector) + len(r.metadata) + len(r.thumbnail or b"") + 4096 for r in change.records)
-    return 4096 * (len(change.ids) + 1)
+    """Roughly what a change adds to the write-ahead log, whose pages have 4 KB."""
+    added = sum(len(r.vector) + len(r.metadata) + len(r.thumbnail or b"") + 4096 for r in change.records)
+    return added + 4096 * (len(change.ids) + 1)

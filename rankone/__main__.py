@@ -10,9 +10,9 @@ from rankone import __version__
 from rankone.cli.errors import explained
 
 COMMANDS: Final = {
-    "train": ("rankone.cli.learn", "fine-tune a network on a data set, in two phases"),
-    "evaluate": ("rankone.cli.evaluate", "measure a bundle on the test images of a data set"),
-    "export": ("rankone.cli.learn", "write a trained network as a bundle"),
+    "train": ("rankone.cli.train", "fine-tune a network on a data set, in two phases"),
+    "evaluate": ("rankone.cli.train", "measure a bundle on the test images of a data set"),
+    "export": ("rankone.cli.train", "write a trained network as a bundle"),
     "bundle": ("rankone.cli.bundle", "make a first bundle, so that there is something to serve"),
     "data": ("rankone.cli.data", "verify, download or split a data set"),
     "tables": ("rankone.cli.tables", "measure the paper's tables again, on any data set"),

@@ -1,4 +1,4 @@
-"""The app: routes, what stands before them, and the loading of what they need."""
+"""The app: its routes, the middleware before them, and the loading of bundle and indexes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI
+from opentelemetry.trace import get_tracer
 
 from rankone.index import Indexes
-from rankone.service.bundles import Models
-from rankone.service.keys import KeyRing
-from rankone.service.metrics import Metrics
-from rankone.service.middleware.body import BodyMiddleware
-from rankone.service.middleware.keys import KeysMiddleware
-from rankone.service.middleware.observe import ObserveMiddleware
-from rankone.service.middleware.paths import PathsMiddleware
-from rankone.service.middleware.room import RoomMiddleware
-from rankone.service.routes import classify, docs, embed, health, indexes, items, models, openai, problems, search
+from rankone.service import errors
+from rankone.service.auth.keys import KeyRing
+from rankone.service.auth.middleware import KeysMiddleware
+from rankone.service.bundles import Models, ServiceState
+from rankone.service.deadlines import DeadlineMiddleware
+from rankone.service.limits import LimitsMiddleware
+from rankone.service.observe.metrics import Metrics
+from rankone.service.observe.middleware import ObserveMiddleware
+from rankone.service.observe.traces import otlp_provider
+from rankone.service.routes import classify, docs, embed, health, indexes, items, models, openai, search
 from rankone.service.settings import Settings
-from rankone.service.state import ServiceState
-from rankone.service.traces import Tracer
 
 logger = logging.getLogger("rankone")
-
 
 _END_S: Final = 5.0
 
@@ -39,8 +38,9 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
 
     Raises:
         KeyFileError: the keys cannot be read.
-        TracesMissing: traces are asked for and cannot be had.
+        TracesMissing: a collector is named and the libraries are not installed.
     """
+    provider = otlp_provider()
     app = FastAPI(
         title="rankone",
         version=version("rankone"),
@@ -48,26 +48,29 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         lifespan=_lifespan,
         docs_url=None,  # ours needs no other host
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # there are our own
+        telemetry={
+            "tracer_provider": provider,
+            "tracing": provider is not None,
+            "operation_spans": False,
+            "metrics": False,
+            "logs": False,
+            "auto_configure": False,
+        },
     )
-    app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), ServiceState()
-    app.state.tracer = Tracer()
+    state = ServiceState()
+    app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), state
+    app.state.tracer_provider = provider
     app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
-    problems.install(app)
+    errors.install(app)
     for resource in (embed, classify, search, openai, items, indexes, models, health, docs):
         app.include_router(resource.router)
-    app.add_middleware(PathsMiddleware)
-    app.add_middleware(RoomMiddleware)
-    app.add_middleware(BodyMiddleware, max_bytes=settings.max_request_bytes, max_total_bytes=settings.max_total_bytes)
+    # the last one added is the outermost
+    app.add_middleware(LimitsMiddleware, state=state, settings=settings)
     if settings.keys is not None:
         app.add_middleware(KeysMiddleware, ring=KeyRing(settings.keys))
+    app.add_middleware(DeadlineMiddleware, state=state, settings=settings)
     app.add_middleware(
-        ObserveMiddleware,
-        state=app.state.service,
-        tracer=app.state.tracer,
-        metrics=app.state.metrics,
-        default_timeout_s=settings.request_timeout_s,
-        max_timeout_s=settings.max_request_timeout_s,
+        ObserveMiddleware, tracer=get_tracer("rankone", tracer_provider=provider), metrics=app.state.metrics
     )
     return app
 
@@ -76,7 +79,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     loading = asyncio.create_task(_load_or_end(app))
     yield
-    loading.cancel()  # where it is over, this does nothing
+    loading.cancel()
     await asyncio.wait([loading])
     try:
         async with asyncio.timeout(_END_S):
@@ -86,7 +89,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         logger.warning("the engine is still at a batch; ending without it")
     if app.state.indexes is not None:
         app.state.indexes.close()
-    await asyncio.to_thread(app.state.tracer.close)
+    if app.state.tracer_provider is not None:
+        await asyncio.to_thread(app.state.tracer_provider.shutdown)  # sends what has not been sent yet
 
 
 async def _load_or_end(app: FastAPI) -> None:
@@ -98,6 +102,6 @@ async def _load_or_end(app: FastAPI) -> None:
         state.models = Models(state.settings, state.service, state.metrics, state.indexes)
         await state.models.load_newest()
         gc.collect()
-        gc.freeze()  # what is there now stays: there is no use in looking through it for garbage again and again
-    except Exception as failure:  # nobody awaits this task before the end: whatever it is, it must be heard now
+        gc.freeze()  # the collector need not look again at what stays for good
+    except Exception as failure:  # nobody awaits this task before the end, so every failure must be reported now
         state.on_failure(failure)

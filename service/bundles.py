@@ -1,9 +1,12 @@
-"""The bundles that a service may serve: which there are, the newest at the start, and another one while it runs."""
+"""The bundles of the service: which there are, the newest at the start, and another one while it runs."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,24 +16,68 @@ from rankone.model.bundle import Bundle, BundleError, Manifest, open_bundle, rea
 from rankone.model.engine import UnusableNetwork
 from rankone.model.errors import RankoneError
 from rankone.service import runtime
-from rankone.service.metrics import Metrics
+from rankone.service.errors import Problem
+from rankone.service.observe.metrics import Metrics
+from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
-from rankone.service.state import ServiceState
 
 logger = logging.getLogger("rankone")
 
 
-class UnknownModel(RankoneError, LookupError):
+class UnknownModel(Problem):
     """There is no bundle of that name and version."""
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(404, detail)
 
-class LoadConflict(RankoneError, RuntimeError):
-    """The bundle cannot be loaded as asked, for a reason that lies in what is there."""
+
+class LoadConflict(Problem):
+    """The bundle cannot be loaded as asked; the one being served stays."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(409, detail)
+
+
+class ServiceState:
+    """The runtime being served, None until one is loaded. A request keeps the one it began with until it ends."""
+
+    def __init__(self) -> None:
+        self.runtime: Runtime | None = None
+        self.is_draining = False
+        self._leases: Counter[Runtime] = Counter()
+        self._returned = asyncio.Event()
+
+    @contextmanager
+    def leased(self) -> Iterator[Runtime | None]:
+        """The runtime for one request, which is not closed while the block runs."""
+        runtime = self.runtime
+        if runtime is None:
+            yield None
+            return
+        self._leases[runtime] += 1
+        try:
+            yield runtime
+        finally:
+            self._leases[runtime] -= 1
+            self._returned.set()
+
+    def replace(self, runtime: Runtime | None) -> Runtime | None:
+        """Serves `runtime` from now on; returns the one before, which the caller must retire."""
+        before, self.runtime = self.runtime, runtime
+        return before
+
+    async def retire(self, runtime: Runtime) -> None:
+        """Closes a runtime that was replaced, once it has answered its last request."""
+        while self._leases[runtime]:
+            self._returned.clear()
+            await self._returned.wait()
+        del self._leases[runtime]
+        await runtime.close()
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A directory that should be a bundle. `detail` says why it is none."""
+    """A directory that should be a bundle. `detail` says what is wrong with it, if something is."""
 
     path: Path
     manifest: Manifest | None = None
@@ -44,7 +91,7 @@ class Listed:
 
 
 class Models:
-    """The bundles of the settings, one of which is served at a time."""
+    """The bundles that the settings name; one is served at a time."""
 
     def __init__(self, settings: Settings, state: ServiceState, metrics: Metrics, indexes: Indexes) -> None:
         self._settings, self._state, self._metrics, self._indexes = settings, state, metrics, indexes
@@ -65,11 +112,11 @@ class Models:
         return good + [bundle for bundle in bundles if bundle.manifest is None]
 
     async def load_newest(self) -> None:
-        """Serves the newest bundle whose files are what their manifest says, with a network that the engine can run.
+        """Serves the newest bundle whose checksums are right and whose network the engine can run.
 
         Raises:
-            BundleError: there is none; the message says of each what is wrong.
-            EngineError, DecodersFailed: what keeps a good one from being served.
+            BundleError: there is none; the message says what is wrong with each.
+            EngineError, DecodersFailed: the engine or the decode workers do not start.
         """
         reasons: list[str] = []
         for listed in await asyncio.to_thread(self.listed):
@@ -84,15 +131,14 @@ class Models:
         )
 
     async def load(self, name: str, version: str) -> str:
-        """Verifies and warms a bundle, then serves it in place of the present one, which answers its requests to the end.
+        """Verifies and warms a bundle, then serves it. Requests in work are answered by the bundle they began with.
 
         Returns:
             Its fingerprint.
 
         Raises:
             UnknownModel: there is none of that name and version.
-            LoadConflict: there are two of them, one is being loaded already, or it cannot be served; the present one
-                goes on.
+            LoadConflict: there are two of them, one is being loaded already, or it cannot be served.
         """
         if self._loading.locked():
             raise LoadConflict("another bundle is being loaded; try again when it is done")
@@ -100,8 +146,6 @@ class Models:
             try:
                 bundle = await asyncio.to_thread(lambda: open_bundle(self._path_of(name, version)))
                 await self._serve(bundle)
-            except (UnknownModel, LoadConflict):
-                raise
             except RankoneError as error:
                 raise LoadConflict(
                     f"{name} {version} cannot be served, and what was served still is: {error}"
@@ -109,7 +153,7 @@ class Models:
             return bundle.fingerprint
 
     async def close(self) -> None:
-        """Serves nothing any more; returns when whatever was served has ended."""
+        """Stops serving; returns when every runtime has been closed."""
         if (last := self._state.replace(None)) is not None:
             await self._state.retire(last)
         if self._retiring:
@@ -157,4 +201,4 @@ def _listed(path: Path) -> Listed:
 
 def _report(retiring: asyncio.Task[None]) -> None:
     if not retiring.cancelled() and (error := retiring.exception()) is not None:
-        logger.error("the model that was served before did not end well", exc_info=error)
+        logger.error("closing the bundle that was served before failed", exc_info=error)

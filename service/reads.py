@@ -1,77 +1,45 @@
-"""Reading an index for a request: in few threads that do nothing else, until its deadline, and while its client is there."""
+"""Reading an index for a request: in threads of its own, and only as long as the request is not cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 
-import anyio
-import anyio.to_thread
-from anyio.lowlevel import RunVar
-
-from rankone.index.interest import GivenUp, read_until
-from rankone.service.batching.job import DeadlinePassed
-from rankone.service.context import ClientGone, current
+from rankone.index import cancellable
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-_TOO_LATE: Final = "the index could not be read in the time that this request allows"
+LOOKUPS: Final = ThreadPoolExecutor(4, "rankone-lookup")
+"""Reads of items by their ids or one after the other: they read as much as they answer."""
+SCANS: Final = ThreadPoolExecutor(2, "rankone-scan")
+"""Reads of all items, to find those that match a filter: they take seconds, and must not keep lookups waiting."""
 
 
-class Reads:
-    """Reads of one sort, up to `num_threads` of them at once; whoever comes later waits.
+async def in_thread(
+    pool: ThreadPoolExecutor,
+    read: Callable[Arguments, Result],
+    *arguments: Arguments.args,
+    **options: Arguments.kwargs,
+) -> Result:
+    """What `read` returns. If the request is cancelled, the read is interrupted; if it has not begun, it never does."""
+    is_cancelled = threading.Event()
 
-    They keep neither those of another sort waiting, nor the threads in which every request's JSON is parsed and written.
-    """
+    def run() -> Result:
+        with cancellable(is_cancelled.is_set):
+            return read(*arguments, **options)
 
-    def __init__(self, name: str, num_threads: int) -> None:
-        self._limiter_of_loop = RunVar[anyio.CapacityLimiter](name)
-        self._num_threads = num_threads
-
-    async def __call__(
-        self, read: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
-    ) -> Result:
-        """What `read` returns, for the current request; what has not been begun is not, when nobody waits for it any more.
-
-        Raises:
-            DeadlinePassed: it would come too late.
-            ClientGone: the client hung up.
-        """
-        context, has_left = current(), threading.Event()
-
-        def is_over() -> bool:
-            return has_left.is_set() or time.perf_counter() >= context.deadline
-
-        def run() -> Result:
-            if is_over():
-                raise GivenUp
-            with read_until(is_over):
-                return read(*arguments, **options)
-
-        listening = asyncio.create_task(context.on_departure(has_left.set))
-        try:
-            with anyio.move_on_after(context.left_s):  # while it waits for a thread: one that runs sees to it itself
-                return await anyio.to_thread.run_sync(run, limiter=self._limiter())
-        except GivenUp:
-            if has_left.is_set():
-                raise ClientGone from None
-        finally:
-            listening.cancel()
-        raise DeadlinePassed(_TOO_LATE)
-
-    def _limiter(self) -> anyio.CapacityLimiter:
-        limiter = self._limiter_of_loop.get(None)
-        if limiter is None:
-            limiter = anyio.CapacityLimiter(self._num_threads)
-            self._limiter_of_loop.set(limiter)
-        return limiter
-
-
-LOOKUPS: Final = Reads("lookups", 4)
-"""Of items by their ids or one after the other: as much as is answered is read."""
-SCANS: Final = Reads("scans", 2)
-"""Of all items, to find those that a filter holds for: seconds, each on a processor of its own."""
+    work = pool.submit(run)
+    future = asyncio.wrap_future(work)
+    try:
+        await asyncio.wait([future])
+    except asyncio.CancelledError:
+        is_cancelled.set()
+        if not work.cancel():  # it has a thread: the request ends after the thread, or threads would pile up
+            await asyncio.wait([future])
+            future.exception()
+        raise
+    return future.result()

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rankone.model.preprocessing import Limits
-from rankone.service.batching.sizes import Sizes
+from rankone.service.inference.policy import BatchPolicy
 
 
 class Settings(BaseSettings):
@@ -53,10 +53,9 @@ class Settings(BaseSettings):
     allow_anonymous: bool = False
     """Let anybody who reaches the address embed, search, add and delete."""
     max_batch: PositiveInt | None = None
-    """Images in one run of the engine at most, and images that wait go together; if not set, 16 on a GPU, and on a CPU
-    4, or half of those that wait where that is sooner."""
+    """Images in one run of the engine at most; if not set, 16 on a GPU and 4 on a CPU."""
     batch_window_ms: float = Field(default=0.0, ge=0, le=100)
-    """How long a free engine waits for more images after the first; if it does, images that wait go together."""
+    """How long a free engine waits for more images after the first."""
     max_queue: PositiveInt = 256
     """Images in work at once, over all requests; more are answered with 429."""
     request_timeout_s: float = Field(default=60.0, gt=0)
@@ -64,17 +63,17 @@ class Settings(BaseSettings):
     max_request_timeout_s: float = Field(default=600.0, gt=0)
     """The longest X-Request-Timeout."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
-    """For the headers of a request to arrive, and again for its body."""
+    """For the body of a request to arrive (408 after that), and for the next request on an idle connection."""
     drain_s: float = Field(default=1.0, ge=0)
-    """From the end being asked for to no more connections being accepted: time for a load balancer to look away."""
+    """From SIGTERM to no more connections being accepted: time for a load balancer to look away."""
     grace_s: PositiveInt = 30
-    """For the requests in work to end, after that."""
+    """After that, for the requests in work to be answered."""
     decode_timeout_s: float = Field(default=10.0, gt=0)
     """For one image to be decoded."""
     decode_memory_bytes: PositiveInt = 1_000_000_000
     """Memory that decoding one image may take."""
     max_connections: PositiveInt = 1000
-    """Open connections; over that, the one that has kept us waiting longest for its request is closed."""
+    """Open connections, idle ones included; over that, requests are answered 503 at once."""
     log_format: Literal["text", "json"] = "text"
     """Lines for people or for machines."""
     max_images: PositiveInt = 64
@@ -105,17 +104,14 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def sizes(self) -> Sizes:
-        """Of batches: padded to powers of two on a GPU; on a CPU padding would cost what an image costs."""
+    def batch_policy(self) -> BatchPolicy:
+        """On a GPU, batches are padded to powers of two; on a CPU, padding would cost as much as an image."""
+        window_s = self.batch_window_ms / 1e3
         if self.device == "cpu":
-            return Sizes(self.max_batch or 4)
-        most = self.max_batch or 16
-        return Sizes(most, tuple(sorted({most, *(1 << n for n in range(most.bit_length()) if 1 << n < most)})))
-
-    @property
-    def always_batches(self) -> bool:
-        """Images that wait go together whether that saves time or not, as somebody has asked for it."""
-        return self.max_batch is not None or self.batch_window_ms > 0
+            return BatchPolicy(self.max_batch or 4, window_s=window_s)
+        largest = self.max_batch or 16
+        powers = (1 << n for n in range(largest.bit_length()))
+        return BatchPolicy(largest, (*(size for size in powers if size < largest), largest), window_s)
 
     @property
     def limits(self) -> Limits:

@@ -17,10 +17,10 @@ import rankone.model.backbone
 from benchmarks.serving.tiny import tiny_bundle
 from rankone.model.bundle import Bundle, open_bundle
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet, load_folder, write_photos
-from rankone.training.datasets.folder import images_in
+from rankone.training.data import DataSet, load_folder, write_photos
+from rankone.training.data.folder import images_in
 from rankone.training.recipe import Phase, Recipe
-from rankone.training.report.pictures import canvas
+from rankone.training.report import canvas
 from tests.light import one_layer
 
 pytest_plugins = ["tests.services"]

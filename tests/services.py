@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,20 +10,21 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from rankone.client import Client
-from rankone.index import Indexes, serve
+from rankone.index import Indexes
 from rankone.model.bundle import Bundle
 from rankone.service.app import create_app
 from rankone.service.bundles import Models
-from rankone.service.metrics import Metrics
+from rankone.service.observe.metrics import Metrics
 from rankone.service.runtime import Runtime, load
 from rankone.service.settings import Settings
 
@@ -54,9 +56,10 @@ async def serving(settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]
     """The app, ready, with settings and an index of its own, and the engine and workers that `loaded` has."""
     app = create_app(settings, fail)
     app.state.indexes = Indexes(settings.data)
-    view = serve(app.state.indexes, loaded.bundle.fingerprint, loaded.bundle.manifest.dim)
-    app.state.service.runtime = replace(loaded, settings=settings, indexes=view)
-    app.state.metrics.watch_indexes(lambda: {name: view.count(name) for name in view.names()})
+    indexes = app.state.indexes
+    indexes.acquire(loaded.bundle.fingerprint, loaded.bundle.manifest.dim)
+    app.state.service.runtime = replace(loaded, settings=settings, indexes=indexes)
+    app.state.metrics.watch_indexes(lambda: {name: indexes.count(name) for name in indexes.names()})
     app.state.models = Models(settings, app.state.service, app.state.metrics, app.state.indexes)
     yield app
     app.state.indexes.close()
@@ -80,6 +83,42 @@ def client_of(app: FastAPI) -> httpx.AsyncClient:
 
 def multipart(images: list[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
     return [("images", ("image", image)) for image in images]
+
+
+async def exchange(
+    app: FastAPI,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    *,
+    leaves: asyncio.Event | None = None,
+    slow_s: float = 0.0,
+) -> tuple[list[int], int]:
+    """One request over bare ASGI, and the statuses and bytes of its answer.
+
+    The client hangs up at `leaves`, after its body, and takes `slow_s` for every part of the answer.
+    """
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    statuses, num_bytes = list[int](), 0
+
+    async def receive() -> dict[str, Any]:
+        if messages:
+            return messages.pop()
+        await (leaves or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        nonlocal num_bytes
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+        num_bytes += len(message.get("body", b""))
+        await asyncio.sleep(slow_s)
+
+    sent = [(b"content-length", b"%d" % len(body)), *headers]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": sent}
+    await app(scope, receive, send)
+    return statuses, num_bytes
 
 
 WITHOUT_TORCH = """

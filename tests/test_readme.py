@@ -1,71 +1,62 @@
-"""The README's commands: every curl answers with the fields that the README shows, and every command and target exists."""
+"""README.md: its commands run as they are printed, on a folder of photographs; what it names exists."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
-import subprocess
-from collections.abc import Iterator
+import tomllib
 from pathlib import Path
 
-import pytest
+from tests.pages import FLOWERS, ROOT, Shell, blocks, commands, write_flowers
 
-from rankone.__main__ import COMMANDS
-from rankone.client import Client
-from rankone.training.datasets.folder import images_in
-from tests.services import Process, Start, start
-
-__all__ = ["start"]
-
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def curls() -> list[tuple[str, str]]:
-    """Each command with what the README shows of its answer."""
-    (block,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    return [(command, shown) for command, shown in re.findall(r"^\$ (curl .*)\n((?:[^$].*\n)?)", block, re.MULTILINE)]
+def test_every_command_runs_and_the_search_finds_flowers_of_the_same_class(photos_root: Path, tmp_path: Path) -> None:
+    write_flowers(photos_root / "train", tmp_path / "pictures", count=8)
+    shell = Shell(tmp_path)
+    ((split, verify, train, export, evaluate, serve, add, search),) = commands("README.md")
+    assert "test" in shell.run(split)
+    assert "no problems" in shell.run(verify)
+    for line in (train, export, evaluate):
+        shell.run(line)
+    reports = [
+        json.loads((tmp_path / path / "report.json").read_text()) for path in ("runs/flowers", "bundles/flowers-report")
+    ]
+    assert reports[0]["top1"] == reports[1]["top1"] > 0.5
+    assert (tmp_path / "runs/flowers/report.html").is_file()
+    with shell.serving(serve):
+        assert "24 images added; the index holds 24" in shell.run(add)
+        answers = [json.loads(line) for line in shell.run(search).splitlines()]
+    assert [len(answer["neighbours"]) for answer in answers] == [5] * 8
+    flowers = [(answer["path"].split("/")[2], answer["neighbours"][0]["id"].split("/")[2]) for answer in answers]
+    assert sum(asked == found for asked, found in flowers) >= 6
+    assert {asked for asked, _ in flowers} == set(FLOWERS)
 
 
-def names(text: str) -> set[str]:
-    """The names of all fields, of an answer or of an excerpt."""
-    return set(re.findall(r'"(\w+)":', text))
-
-
-@pytest.fixture
-def service(start: Start, photos_root: Path, tmp_path: Path) -> Iterator[Process]:
-    """In a directory as the demo leaves it: the photographs in data/photos, the test photographs in the index."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "photos").symlink_to(photos_root)
-    (tmp_path / "README.md").write_text("not an image")
-    process: Process = start()
-    gallery = images_in(photos_root / "test")[:40]
-    with process.ready() as client:
-        client.add(gallery, [f"{path.parent.name}/{path.name}" for path in gallery])
-    yield process
-    process.close()
-
-
-def test_every_curl_answers_as_shown(service: Process, tmp_path: Path) -> None:
-    assert len(curls()) >= 18
-    for command, shown in curls():
-        arguments = shlex.split(command.replace("localhost:8000", service.url.removeprefix("http://")), comments=True)
-        ended = subprocess.run([*arguments, "--silent"], cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert names(shown) <= names(ended.stdout), f"{command}\n{ended.stdout[:500]}"
-        if ended.stdout.startswith("{"):
-            assert json.loads(ended.stdout).get("status", 200) in (200, 415, "alive", "ready"), ended.stdout
-    with Client(service.url) as client:
-        assert client.count() == 40
-
-
-def test_every_command_and_target_exists() -> None:
+def test_every_target_and_extra_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z]+)", README)) <= targets
-    assert set(re.findall(r"^ +\.venv/bin/rankone (\w+)", README, re.MULTILINE)) <= set(COMMANDS)
-    assert len(targets) <= 12
+    assert {"demo", "setup", "test"} <= set(re.findall(r"\bmake ([a-z]+)", README)) <= targets
+    assert len(targets) <= 12  # few enough to be read
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = {name for group in re.findall(r"\[([a-z,]+)\](?!\()", README) for name in group.split(",")}
+    assert named == {"cpu", "gpu", "train", "layers"} <= extras.keys()
 
 
-def test_every_link_leads_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_every_folder_of_the_table_exists_and_none_is_left_out() -> None:
+    named = set(re.findall(r"^\| `([a-z/]+)/` \|", README, re.MULTILINE))
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"rankone", "tests"}
+    assert named == rooms | {"rankone/cli"}
+
+
+def test_every_link_and_picture_exists() -> None:
+    links = re.findall(r"\]\((?!http)([^)]+)\)", README)
+    assert "docs/images/search.png" in links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_it_stays_short() -> None:
+    assert len(README.split()) <= 600
+    assert "photos/" not in README  # a folder of this name would be taken for the built-in data set
+    assert len(blocks("README.md", "console")) == 1

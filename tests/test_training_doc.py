@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from rankone.client import Client, ServiceError
-from rankone.training.datasets.folder import images_in
+from rankone.training.data.folder import images_in
 from tests.conftest import CLASSES
 
 ROOT = Path(__file__).parents[1]
@@ -73,7 +73,7 @@ def test_every_command_of_the_page_runs(home: Path, port: int, background: list[
         if command[3:4] and command[3] in ("classify", "add", "search"):
             command += ["--url", f"http://127.0.0.1:{port}"]
         if command[-1].endswith("classify?top_k=1"):  # the test images are drawn: the first there is
-            command[command.index("@photos/test/coins/00.png")] = f"@{images_in(home / 'photos/test/coins')[0]}"
+            command[command.index("@flowers/test/coins/00.png")] = f"@{images_in(home / 'flowers/test/coins')[0]}"
         if line.endswith(" &"):
             background.append(subprocess.Popen(command, cwd=home, env=environment, text=True))
             wait_until_ready(port)

@@ -1,81 +1,66 @@
-"""Checkpoints: what a training goes on from, replaced whole or not at all.
+"""Checkpoints: a training state on disk, replaced whole or not at all.
 
 checkpoint-000012/
-    checkpoint.json       how far it is; recipe, data, library versions, git revision: readable without torch
+    checkpoint.json       counters and history; recipe, data, library versions, git revision: readable without torch
     network.safetensors   the network in training
-    best.safetensors      what differs in the chosen network, once one was chosen
-    average.safetensors   the moving average of the weights, where the recipe has one
+    best.safetensors      the weights in which the best network so far differs
+    average.safetensors   the moving average of the weights, if the recipe has one
     optimizer.pt          optimizer and schedule, between two epochs or steps
 
-A new one is written under another name, synced and renamed; only then is the one before removed. A full disk or a kill
-at any moment leaves the last one that was whole.
+A new one is written under another name, synced and renamed; only then is the old one removed. A full disk or a kill at any
+moment leaves the last complete one.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from rankone.model.errors import RankoneError
 from rankone.model.files import sync
-from rankone.training.progress import Progress
+from rankone.training.state import TrainingState
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 _PREFIX: Final = "checkpoint-"
 _SIDECAR: Final = "checkpoint.json"
 _OPTIMIZER: Final = "optimizer.pt"
-
-Tensors = Mapping[str, Tensor]
+_LIBRARIES: Final = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime-gpu", "numpy", "pillow", "rankone")
 
 
 class CheckpointError(RankoneError, ValueError):
-    """A checkpoint that cannot be read, or not be written."""
+    """A checkpoint that cannot be read or written."""
 
 
-class Sidecar(BaseModel):
-    """What the JSON file of a checkpoint says."""
-
-    schema_version: int = SCHEMA
-    progress: Progress
-    recipe: dict[str, Any]
-    data: dict[str, Any]
-    libraries: dict[str, str]
-    git_revision: str | None
-
-
-@dataclass(frozen=True)
-class State:
-    """What a checkpoint holds: how far it is, tensors by the name of their file, and the optimizer's state."""
-
-    progress: Progress
-    tensors: Mapping[str, Tensors]
-    optimizer: dict[str, Any] = field(default_factory=dict)
-
-
-def save(folder: Path, state: State, about: Mapping[str, Any]) -> Path:
-    """Makes `state` the checkpoint of `folder`; `about` holds the sidecar's other fields.
+def save(folder: Path, state: TrainingState, recipe: dict[str, Any], data: dict[str, Any]) -> Path:
+    """Replaces the checkpoint of `folder` by `state`; recipe and data are written for the reader.
 
     Raises:
-        CheckpointError: it could not be written, for instance on a full disk; the one before is as it was.
+        CheckpointError: it could not be written, for instance to a full disk; the previous one is unchanged.
     """
     before = _all(folder)
     path = folder / f"{_PREFIX}{_number(before[-1]) + 1 if before else 1:06d}"
     partial = folder / f".{path.name}.partial"
+    sidecar = {
+        "schema_version": SCHEMA,
+        "state": state.model_dump(mode="json"),
+        "recipe": recipe,
+        "data": data,
+        "libraries": training_libraries(),
+        "git_revision": git_revision(),
+    }
     try:
-        _write(partial, state, Sidecar(progress=state.progress, **about))
+        _write(partial, state, f"{json.dumps(sidecar, indent=2)}\n")
         partial.rename(path)
         sync(folder)
     except Exception as error:  # safetensors and torch each raise errors of their own for a full disk
-        raise unwritten(folder, error) from error
+        raise not_written(folder, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     for old in before:
@@ -83,16 +68,16 @@ def save(folder: Path, state: State, about: Mapping[str, Any]) -> Path:
     return path
 
 
-def unwritten(folder: Path, error: Exception) -> CheckpointError:
-    """The error to raise where a checkpoint could not be written."""
+def not_written(folder: Path, error: Exception) -> CheckpointError:
+    """The error to raise if a checkpoint could not be written."""
     return CheckpointError(
         f"the checkpoint could not be written to {folder}: {error}. The one before is as it was; make room, and the same "
         "command resumes from it"
     )
 
 
-def load(folder: Path) -> State | None:
-    """The checkpoint of `folder`, on the CPU; None where there is none.
+def load(folder: Path) -> TrainingState | None:
+    """The checkpoint of `folder`, on the CPU; None if there is none.
 
     Raises:
         CheckpointError: it cannot be read, or another version wrote it.
@@ -101,13 +86,16 @@ def load(folder: Path) -> State | None:
     if path is None:
         return None
     try:
-        sidecar = Sidecar.model_validate_json((path / _SIDECAR).read_bytes())
-        if sidecar.schema_version != SCHEMA:
-            raise CheckpointError(f"{path} was written by another version of rankone; train again")
+        sidecar = json.loads((path / _SIDECAR).read_bytes())
+        if sidecar["schema_version"] != SCHEMA:
+            raise CheckpointError(
+                f"{path} was written by another version of rankone (checkpoint format {sidecar['schema_version']}, this one "
+                f"reads {SCHEMA}); train again in another directory, or finish this run with that version"
+            )
         tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
-        optimizer = path / _OPTIMIZER
-        states = torch.load(optimizer, map_location="cpu", weights_only=True) if optimizer.exists() else {}
-        return State(sidecar.progress, tensors, states)
+        file = path / _OPTIMIZER
+        optimizer = torch.load(file, map_location="cpu", weights_only=True) if file.exists() else {}
+        return TrainingState(**sidecar["state"], tensors=tensors, optimizer=optimizer)
     except CheckpointError:
         raise
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
@@ -120,8 +108,13 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def training_libraries() -> dict[str, str]:
+    """The versions of the libraries that decide the numbers of a training."""
+    return {name: version(name) for name in _LIBRARIES}
+
+
 def git_revision() -> str | None:
-    """The commit of this source, with `+` if it was changed; None where it is not a git checkout."""
+    """The commit of this source, with `+` if it was changed; None if it is not a git checkout."""
     here = Path(__file__).parent
     try:
         # installed, this file may lie within the checkout of another project
@@ -136,15 +129,16 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
 
 
-def _write(partial: Path, state: State, sidecar: Sidecar) -> None:
+def _write(partial: Path, state: TrainingState, sidecar: str) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, tensors in state.tensors.items():
-        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        save_file(plain, partial / f"{name}.safetensors")
+        if tensors:
+            plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+            save_file(plain, partial / f"{name}.safetensors")
     if state.optimizer:
         torch.save(state.optimizer, partial / _OPTIMIZER)
-    (partial / _SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (partial / _SIDECAR).write_text(sidecar, encoding="utf-8")
     for entry in (*partial.iterdir(), partial):
         sync(entry)
 

@@ -1,7 +1,4 @@
-"""How good the embeddings and predictions are on images that were not trained on. Pure functions of arrays.
-
-The figures themselves, with their sources, are in `training.metrics`.
-"""
+"""The figures of a network on test images, and what they say of the training. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -10,38 +7,48 @@ from typing import Any, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from rankone.training.metrics.arrays import Doubles, Floats, Ints
-from rankone.training.metrics.bootstrap import intervals
-from rankone.training.metrics.calibration import Bin, expected_calibration_error, reliability
-from rankone.training.metrics.classification import confusion_matrix, per_class_accuracy, rank_of_label
-from rankone.training.metrics.retrieval import retrieval_scores
-
-FIGURES: Final = (
-    "top1",
-    "top5",
-    "ece",
-    "recall_at_1",
-    "recall_at_2",
-    "recall_at_4",
-    "recall_at_8",
-    "r_precision",
-    "map_at_r",
+from rankone.training.metrics import (
+    Bin,
+    Floats,
+    Ints,
+    confusion_matrix,
+    expected_calibration_error,
+    intervals,
+    per_class_accuracy,
+    rank_of_label,
+    reliability,
+    retrieval_scores,
 )
-"""The single figures of a report, in the order in which they are shown."""
+
+FIGURES: Final = {
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "ece": "calibration error",
+    "recall_at_1": "recall@1",
+    "recall_at_2": "recall@2",
+    "recall_at_4": "recall@4",
+    "recall_at_8": "recall@8",
+    "r_precision": "R-precision",
+    "map_at_r": "mAP@R",
+}
+"""The single figures of a report by their keys, in the order in which they are shown."""
+
+REPORT: Final = "report.json"
+"""File with the figures, in a run and in a report."""
 
 
 class Report(BaseModel):
-    """The figures of one network on one set of test images, in [0, 1]; of one without a classifier, retrieval alone."""
+    """The figures of a network on test images, in [0, 1]; without a classifier, only those of retrieval."""
 
     model_config = ConfigDict(extra="forbid")
 
     num_images: int
     num_alone: int
-    """Images that no other one shares its class with: in retrieval they have nothing to find, and count as misses."""
+    """Images that are the only ones of their class: in retrieval they find nothing, and count as misses."""
     top1: float | None
     top5: float | None
     ece: float | None
-    """Expected calibration error: how far confidence and accuracy lie apart."""
+    """Expected calibration error: the difference of confidence and accuracy."""
     recall_at_1: float
     recall_at_2: float
     recall_at_4: float
@@ -49,24 +56,24 @@ class Report(BaseModel):
     r_precision: float
     map_at_r: float
     intervals: dict[str, tuple[float, float]]
-    """95 % of each figure that is a mean over images. Not of `ece`: its absolute values would lie too high in resamples."""
+    """95 % intervals of the figures that are means over images. Not of `ece`: its absolute values are biased in resamples."""
     per_class: dict[str, float | None] | None
     """Accuracy by class; None for a class without test images."""
     confusion: list[list[int]] | None
     """`confusion[i][j]`: images of class i that were taken for class j, in the order of `per_class`."""
     reliability: list[Bin] | None
     phase1: dict[str, float] | None = None
-    """The single figures of the network that phase 1 ended with, on the same images; None where they are not known."""
+    """The single figures of the network that phase 1 ended with, on the same images; None if not known."""
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The single figures by name, those there are."""
+        """The single figures by name, without those that are None."""
         found = {name: getattr(self, name) for name in FIGURES}
         return {name: value for name, value in found.items() if value is not None}
 
 
 def gain(report: Report) -> str | None:
-    """What phase 2 did for the figures of the test images, in a sentence; None where it is not known."""
+    """What phase 2 gained on the test images, in a sentence; None if not known."""
     if report.phase1 is None:
         return None
     before, after = report.phase1, report.metrics
@@ -98,38 +105,12 @@ def doubts(report: Report) -> list[str]:
     return found
 
 
-def evaluate(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tuple[str, ...]) -> Report:
+def compute_report(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tuple[str, ...]) -> Report:
     """Every figure of the report, from embeddings (n, d), logits (n, classes) if there is a classifier, and labels (n,).
 
     Raises:
-        ValueError: no images, arrays that do not go together, or numbers that are none.
+        ValueError: no images, arrays whose shapes do not match, or numbers that are not finite.
     """
-    _check(embeddings, logits, labels, classes)
-    scores = retrieval_scores(embeddings, labels)
-    if logits is not None:
-        scores |= _classification_scores(logits, labels)
-    bins = None if logits is None else reliability(logits, labels)
-    confusion = None if logits is None else confusion_matrix(logits.argmax(1), labels, len(classes))
-    figures: dict[str, Any] = dict.fromkeys(FIGURES)
-    figures |= {name: float(values.mean()) for name, values in scores.items()}
-    figures["ece"] = None if bins is None else expected_calibration_error(bins)
-    return Report(
-        num_images=len(labels),
-        num_alone=int((np.bincount(labels)[labels] == 1).sum()),
-        **figures,
-        intervals=intervals(scores),
-        per_class=None if confusion is None else dict(zip(classes, per_class_accuracy(confusion), strict=True)),
-        confusion=None if confusion is None else confusion.tolist(),
-        reliability=bins,
-    )
-
-
-def _classification_scores(logits: Floats, labels: Ints) -> dict[str, Doubles]:
-    ranks = rank_of_label(logits, labels)
-    return {f"top{k}": (ranks < k).astype(np.float64) for k in (1, 5)}
-
-
-def _check(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tuple[str, ...]) -> None:
     scored = (len(labels), len(classes)) if logits is None else logits.shape
     if not len(labels) or len(embeddings) != len(labels) or scored != (len(labels), len(classes)):
         raise ValueError(
@@ -139,3 +120,14 @@ def _check(embeddings: Floats, logits: Floats | None, labels: Ints, classes: tup
     # a NaN is neither higher nor lower than anything, and would count as a right answer
     if not all(np.isfinite(array.sum(1)).all() for array in (embeddings, logits) if array is not None):
         raise ValueError("embeddings or logits hold numbers that are not finite")
+    scores = retrieval_scores(embeddings, labels)
+    figures: dict[str, Any] = {"per_class": None, "confusion": None, "reliability": None, **dict.fromkeys(FIGURES)}
+    if logits is not None:
+        ranks, bins = rank_of_label(logits, labels), reliability(logits, labels)
+        scores |= {f"top{k}": (ranks < k).astype(np.float64) for k in (1, 5)}
+        confusion = confusion_matrix(logits.argmax(1), labels, len(classes))
+        figures |= {"ece": expected_calibration_error(bins), "reliability": bins, "confusion": confusion.tolist()}
+        figures["per_class"] = dict(zip(classes, per_class_accuracy(confusion), strict=True))
+    figures |= {name: float(values.mean()) for name, values in scores.items()}
+    num_alone = int((np.bincount(labels)[labels] == 1).sum())
+    return Report(num_images=len(labels), num_alone=num_alone, intervals=intervals(scores), **figures)

@@ -1,13 +1,11 @@
-"""From a trained network to a bundle: every exported form and the weights, each checked on real images before it may leave."""
+"""From a trained network to a bundle: its weights and every exported form, each checked on real images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,29 +19,18 @@ from rankone.model.bundle import (
     Bundle,
     DatasetRecord,
     Manifest,
-    ParityRecord,
     PoolingRecord,
     TrainingRecord,
     seal,
     staged,
 )
 from rankone.model.network import Network
+from rankone.training.checkpoint import training_libraries
 from rankone.training.forms import FORMS, EmbeddingOnly
 from rankone.training.parity import MIN_IMAGES, ExportError, check_parity, reference_of
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Recipe
+from rankone.training.recipe import PoolingRecipe, Recipe
 
-__all__ = [
-    "MIN_IMAGES",
-    "Description",
-    "ExportError",
-    "check_exportable",
-    "export",
-    "library_versions",
-    "spread",
-]
-
-_LIBRARIES: Final = ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime-gpu", "numpy", "pillow", "rankone")
+__all__ = ["MIN_IMAGES", "Description", "ExportError", "check_exportable", "manifest_of", "write_bundle"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,17 +45,12 @@ class Description:
     training: TrainingRecord | None = None
 
 
-def export(
+def write_bundle(
     network: Network, recipe: Recipe, images: npt.NDArray[np.float32], path: Path, description: Description
 ) -> Bundle:
     """Writes the bundle `path`, or nothing.
 
-    Args:
-        network: on the CPU, as trained.
-        recipe: what it was trained by; names its parts and its preprocessing.
-        images: at least 7 real images, preprocessed, (n, 3, size, size): every exported form must agree on them.
-        path: must not exist yet.
-        description: the rest of the manifest.
+    `images` are at least 7 real images, preprocessed, (n, 3, size, size), on which every exported form must agree.
 
     Raises:
         ExportError: an exported form does not agree with the network in float64, or its graph holds what it must not.
@@ -91,10 +73,10 @@ def export(
             bar.advance(task)
             parity[name] = check_parity(form.load(stage / name), reference, images)
             bar.advance(task)
-        return seal(stage, _manifest(network, recipe, description, parity), path)
+        return seal(stage, manifest_of(network, recipe, description).model_copy(update={"parity": parity}), path)
 
 
-def check_exportable(pooling: Pooling) -> None:
+def check_exportable(pooling: PoolingRecipe) -> None:
     """Raises ExportError where no graph can hold the pooling, naming what to train instead."""
     parts = pooling.composition
     if not parts.needs_eigendecomposition:
@@ -106,7 +88,8 @@ def check_exportable(pooling: Pooling) -> None:
     )
 
 
-def _manifest(network: Network, recipe: Recipe, description: Description, parity: dict[str, ParityRecord]) -> Manifest:
+def manifest_of(network: Network, recipe: Recipe, description: Description) -> Manifest:
+    """The manifest of a network that is not exported yet: without parity and files."""
     parts = recipe.pooling.composition
     return Manifest(
         name=description.name,
@@ -121,16 +104,6 @@ def _manifest(network: Network, recipe: Recipe, description: Description, parity
         recipe=recipe.model_dump(mode="json"),
         dataset=description.dataset,
         training=description.training,
-        libraries=library_versions(),
-        parity=parity,
+        libraries=training_libraries(),
+        parity={},
     )
-
-
-def library_versions() -> dict[str, str]:
-    """The versions of what decides the numbers."""
-    return {name: version(name) for name in _LIBRARIES}
-
-
-def spread(total: int, count: int) -> list[int]:
-    """`count` of `total` indices, evenly over all of them, so that an export is checked on every sort of image."""
-    return [round(i) for i in np.linspace(0, total - 1, min(count, total))]

@@ -8,66 +8,70 @@ from pathlib import Path
 from typing import Final
 
 from rankone.model.network import Network
-from rankone.training.datasets import DataSet
-from rankone.training.embed import Work
+from rankone.training.data import DataSet
+from rankone.training.encoder import Encoder
+from rankone.training.evaluate import REPORT
 from rankone.training.journal import Journal
+from rankone.training.loop import Loop
 from rankone.training.phase1 import phase1
 from rankone.training.phase2 import phase2
-from rankone.training.progress import Progress
-from rankone.training.report import JSON
+from rankone.training.processes import Runtime
+from rankone.training.progress import say
 from rankone.training.run import Run
-from rankone.training.steering import steering_of
-from rankone.training.trainer import Trainer
-from rankone.training.watch import say
+from rankone.training.selection import training_images
+from rankone.training.state import TrainingState
 
 EMBEDDINGS: Final = "embeddings"
-"""Folder of the run for the embeddings of phase 1, where no other is given; gone when the phase is over."""
-
-_SAVE_EVERY_S: Final = 600.0
+"""Folder of the run for the embeddings of phase 1 if no other is given; removed after the phase."""
 
 
 def fit(
     network: Network,
     data: DataSet,
     run: Run,
-    work: Work,
+    runtime: Runtime,
     *,
     cache: Path | None = None,
-    board: bool = False,
-    save_every_s: float = _SAVE_EVERY_S,
+    tensorboard: bool = False,
+    save_every_s: float = 600.0,
     tell: Callable[[str], object] = say,
-) -> Progress:
-    """Trains `network` by the run's recipe on `data`, from where the run's checkpoint is to the end of both phases.
+) -> TrainingState:
+    """Trains `network` by the run's recipe on `data`, from the run's checkpoint to the end of both phases.
 
-    The same recipe gives the same network whether or not it was interrupted or killed on the way.
+    The same recipe gives the same network whether or not the training was interrupted or killed on the way.
 
     Args:
-        network: as it starts; where there is a checkpoint, it gets its weights.
-        data: whose test images are only touched where the recipe's protocol is the paper's.
+        network: as it starts; if there is a checkpoint, it gets its weights.
+        data: its test images are used only under the recipe's protocol `paper`.
         run: the directory.
-        work: on which device and how images are gone through.
+        runtime: devices and processes.
         cache: folder for the embeddings of phase 1, kept for other runs.
-        board: write for TensorBoard, too.
+        tensorboard: write for TensorBoard, too.
         save_every_s: seconds after which the checkpoint is renewed within an epoch.
-        tell: gets what the user should know: what runs in which precision, what steers, where phase 2 went back.
+        tell: gets a line on precision and devices, on the images that select, and each time that phase 2 went back.
 
     Raises:
         Interrupted: a stop was requested; the checkpoint holds everything up to the last whole step.
-        Diverged: phase 1 came to a loss or gradient that is not finite. Phase 2 goes back and tries again instead.
+        Diverged: a loss or gradient of phase 1 is not finite. Phase 2 goes back and tries again instead.
         DataError: a file that cannot be read as an image.
     """
-    trainer = Trainer(network, steering_of(data, run.recipe), run, work, save_every_s, tell)
-    if trainer.progress.finished:
-        return trainer.progress
-    if work.world.leads:
-        (run.path / JSON).unlink(missing_ok=True)  # it measured what is about to change
-        tell(f"{trainer.forward.words}; on {work.world.words}")
-        tell(f"steered by: {trainer.steering.words}")
-    with Journal(run.path if work.world.leads else None, trainer.progress, board=board) as trainer.journal:
-        if trainer.progress.phase == 1:
-            phase1(trainer, cache or run.path / EMBEDDINGS)
-        if work.world.leads:
+    state = run.load(network) or TrainingState()
+    runtime.processes.barrier()  # no process renews the checkpoint while another one reads it
+    if state.finished:
+        return state
+    encoder = Encoder(network, runtime.processes.device, run.recipe.precision, compile=run.recipe.compile)
+    images = training_images(data, run.recipe)
+    is_main = runtime.processes.is_main
+    if is_main:
+        (run.path / REPORT).unlink(missing_ok=True)  # it measured what is about to change
+        tell(f"{encoder.description}; on {runtime.processes.description}")
+        tell(f"epoch and learning rate selected by: {images.description}")
+    with Journal(run.path if is_main else None, state, tensorboard=tensorboard) as journal:
+        loop = Loop(encoder, state, images, run, runtime, journal, save_every_s=save_every_s, tell=tell)
+        if loop.state.phase == 1:
+            phase1(loop, cache or run.path / EMBEDDINGS)
+        if is_main:
             shutil.rmtree(run.path / EMBEDDINGS, ignore_errors=True)
-        if trainer.progress.phase == 2:
-            phase2(trainer)
-    return trainer.progress
+        if loop.state.phase == 2:
+            phase2(loop)
+    return loop.state

@@ -1,34 +1,76 @@
-"""One step of SGD, and the learning rate over the epochs; a step that cannot be taken stops the run instead."""
+"""One phase of SGD: steps, learning rate schedule, moving average of the weights, and the signs of divergence."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from rankone.training.divergence import Diverged
+from rankone.model.errors import RankoneError
 from rankone.training.recipe import Phase, Recipe
 
+MAX_RETURNS: Final = 3
+"""How often phase 2 goes back to the best network before it ends with that."""
+
+NUM_STEPS: Final = 20
+"""Steps whose median loss has to be too high: a single batch says little, and a ruined network is right by chance."""
+
+_MAX_RATIO: Final = 2.0
+_SHARE_OF_CHANCE: Final = 0.5
 _FACTOR: Final = 0.1
 
 
-class Optimization:
-    """SGD with momentum, weight decay, clipping and a schedule, as the recipe says, on the parameters of one phase."""
+class Diverged(RankoneError, ArithmeticError):
+    """A loss or a gradient that is not finite, or a loss that stays far above the loss at the start.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], phase: Phase, recipe: Recipe) -> None:
-        self.parameters = list(parameters)
+    The message names the phase, epoch and step, and advises what to do if training cannot go back.
+    """
+
+    def __init__(self, where: str, reason: str, advice: str = "") -> None:
+        super().__init__(f"{where}: {reason}. {advice}".rstrip())
+        self.reason = reason
+
+
+def highest_loss(start: float, num_classes: int) -> float:
+    """The loss above which training counts as diverged: twice the loss at the start, and at least half the loss of guessing.
+
+    A classifier that knows its training images by heart starts near 0, where twice the loss would mean nothing.
+    """
+    return max(_MAX_RATIO * start, _SHARE_OF_CHANCE * math.log(num_classes))
+
+
+def check_losses(losses: Sequence[float], start: float, num_classes: int, where: str) -> None:
+    """Raises Diverged if the median of the last `NUM_STEPS` losses is above `highest_loss`."""
+    if len(losses) == NUM_STEPS and median(losses) > highest_loss(start, num_classes):
+        reason = (
+            f"the median loss of {NUM_STEPS} steps is {median(losses):.3g}, and the loss was {start:.3g} at the start"
+        )
+        raise Diverged(where, reason)
+
+
+class Optimization:
+    """SGD on the parameters of `module`, with momentum, weight decay, clipping and a schedule as phase and recipe say.
+
+    `ema` is the decay of `average`, the moving average of the weights; 0 for none.
+    """
+
+    def __init__(self, module: nn.Module, phase: Phase, recipe: Recipe, *, ema: float = 0.0) -> None:
+        self._module, self.parameters = module, list(module.parameters())
         self.optimizer = SGD(
             self.parameters, lr=phase.learning_rate, momentum=recipe.momentum, weight_decay=phase.weight_decay
         )
         self.schedule = _schedule(self.optimizer, phase, recipe)
-        self._longest = recipe.clip_norm or math.inf
+        self.average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
+        self._max_norm = recipe.clip_norm or math.inf
 
     @property
     def learning_rate(self) -> float:
@@ -36,50 +78,51 @@ class Optimization:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def step(self, loss: float, where: str, images: Sequence[Path]) -> float:
-        """Moves the parameters by the gradients that are there; returns the length of these, before it is clipped.
-
-        Args:
-            loss: that the gradients belong to.
-            where: phase, epoch and step, in words.
-            images: of the step.
+        """Moves the parameters by their gradients; returns the norm of the gradient before clipping.
 
         Raises:
-            Diverged: the loss or the length is not finite; no parameter was moved.
+            Diverged: loss or norm is not finite; no parameter was moved. It names `where` and the images of the step.
         """
-        length = float(clip_grad_norm_(self.parameters, self._longest))
-        if not (math.isfinite(loss) and math.isfinite(length)):
-            reason = f"the loss is {loss:.4g}, the length of the gradient {length:.4g}"
+        norm = float(clip_grad_norm_(self.parameters, self._max_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            reason = f"the loss is {loss:.4g}, the length of the gradient {norm:.4g}"
             raise Diverged(where, reason, _advice(images, self.learning_rate))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return length
+        if self.average is not None:
+            self.average.update_parameters(self._module)
+        return norm
 
-    def halve(self) -> None:
-        """Halves the learning rate for good; forgets gradients and momentum, as the next step starts from other weights."""
+    def restart(self) -> None:
+        """Halves the learning rate for good and forgets gradients, momentum and average: the weights were replaced."""
         self.optimizer.zero_grad()
         self.optimizer.state.clear()
         for group in self.optimizer.param_groups:
             group["lr"] /= 2
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.base_lrs = [rate / 2 for rate in self.schedule.base_lrs]
+        if self.average is not None:
+            self.average.n_averaged.zero_()  # the next step copies the weights instead of averaging
 
     def end_epoch(self, error: float) -> None:
-        """Moves the schedule on; `error` is what a plateau is seen in."""
+        """Moves the schedule on; the plateau schedule looks at `error`."""
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(error)
         else:
-            with warnings.catch_warnings():  # torch does not see that a resumed epoch had taken its steps before
+            with warnings.catch_warnings():  # torch does not know that a resumed epoch took its steps earlier
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
                 self.schedule.step()
 
     def state(self) -> dict[str, Any]:
-        """What `load` goes on from."""
+        """Optimizer and schedule, for `load`; the average's weights are apart from it."""
         return {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a `state`."""
+    def load(self, state: Mapping[str, Any], average: Mapping[str, Tensor] | None = None) -> None:
+        """Continues from a `state` and the weights of its average."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None and average is not None:
+            self.average.load_state_dict(average)
 
 
 def _schedule(optimizer: SGD, phase: Phase, recipe: Recipe) -> ReduceLROnPlateau | LRScheduler:
@@ -87,7 +130,7 @@ def _schedule(optimizer: SGD, phase: Phase, recipe: Recipe) -> ReduceLROnPlateau
         return StepLR(optimizer, step_size=recipe.patience, gamma=_FACTOR)
     if recipe.schedule == "cosine":
         return CosineAnnealingLR(optimizer, T_max=max(1, phase.epochs))
-    # `patience` epochs without a lower error, where torch counts the ones it tolerates before it acts
+    # `patience` epochs without a lower error, where torch counts the epochs that it tolerates before it acts
     return ReduceLROnPlateau(optimizer, factor=_FACTOR, patience=recipe.patience - 1, threshold=0.0)
 
 

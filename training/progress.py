@@ -1,95 +1,78 @@
-"""How far a training is: what its checkpoint says beside the weights."""
+"""The progress of work on images: a bar on a terminal, a line every half minute if the output is a file."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeVar
 
-from rankone.model.bundle import EpochRecord, ReturnRecord
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+Item = TypeVar("Item")
+
+_INTERVAL_S: Final = 30.0
 
 
-class Progress(BaseModel):
-    """Phase and epoch are those in work, `step` the optimizer steps already done in that epoch."""
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f} images/s")
 
-    model_config = ConfigDict(extra="forbid")
 
-    phase: int = 1
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    num_wrong: int = 0
-    num_seen: int = 0
-    history: list[EpochRecord] = []
-    chosen: tuple[int, int] | None = None
-    """Phase and epoch of the best network so far; none where that is the one training began with."""
-    best: tuple[float, float] | None = None
-    """Error and loss of that network on the images that select."""
-    handed_over: float | None = None
-    """Error on these images when phase 1 ended, from the embeddings on disk; none if there was no phase 1."""
-    start_loss: float | None = None
-    """Loss on these images when phase 2 began; none before it did."""
-    recent: list[float] = []
-    """Losses of the last steps of phase 2, in which `training.divergence` looks for what went wrong."""
-    returns: list[ReturnRecord] = []
-    """Each time that phase 2 diverged."""
+def progress(
+    items: Iterable[Item], counts: Sequence[int], title: str, *, done: int = 0, shown: bool = True
+) -> Iterator[Item]:
+    """Yields the items and shows speed and remaining time.
 
-    @property
-    def finished(self) -> bool:
-        """Both phases are through."""
-        return self.phase > 2
+    Args:
+        items: one for each entry of `counts`.
+        counts: number of images of each item.
+        title: names the work.
+        done: images that were done before.
+        shown: False in every process but the main one.
+    """
+    console = Console(highlight=False)
+    if not shown or not counts:
+        yield from items
+    elif console.is_terminal:
+        yield from _bar(items, counts, title, done, console)
+    else:
+        yield from _lines(items, counts, title, done, console)
 
-    @property
-    def position(self) -> tuple[int, int, int]:
-        """Phase, epoch and step; grows from step to step."""
-        return self.phase, self.epoch, self.step
 
-    def count(self, loss: float, num_wrong: int, num_images: int) -> None:
-        """Adds a step of `num_images` images with this mean loss to the epoch in work."""
-        self.loss_sum += loss * num_images
-        self.num_wrong += num_wrong
-        self.num_seen += num_images
-        self.step += 1
+def say(text: str) -> None:
+    """Prints a line for the user."""
+    Console(highlight=False).print(text, soft_wrap=True, markup=False)
 
-    def end_epoch(self, steering: tuple[float, float] | None, learning_rate: float) -> EpochRecord:
-        """Writes the epoch in work to the history and opens the next one; `steering` is error and loss where images steer."""
-        record = EpochRecord(
-            phase=self.phase,
-            epoch=self.epoch,
-            loss=self.loss_sum / self.num_seen,
-            train_error=self.num_wrong / self.num_seen,
-            validation_error=steering and steering[0],
-            validation_loss=steering and steering[1],
-            learning_rate=learning_rate,
-        )
-        self.history.append(record)
-        self.epoch, self.step = self.epoch + 1, 0
-        self.loss_sum, self.num_wrong, self.num_seen = 0.0, 0, 0
-        return record
 
-    def choose(self, measured: tuple[float, float], *, by_loss: bool) -> bool:
-        """Whether the epoch that ended last is the best so far; if so, it is noted as the chosen one.
+def _bar(items: Iterable[Item], counts: Sequence[int], title: str, done: int, console: Console) -> Iterator[Item]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        _Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=done + sum(counts), completed=done)
+        for item, count in zip(items, counts, strict=True):
+            yield item
+            bar.advance(task, count)
 
-        Of phase 1 the last epoch counts, whatever its figures: its loss has a single minimum, and the best of fifty epochs on
-        a few images would be the luckiest one, which phase 2 could not beat.
 
-        Args:
-            measured: its error and loss on the images that select.
-            by_loss: the lowest loss is the best; otherwise the fewest errors, of equal ones the lowest loss.
-        """
-        order = slice(None, None, -1 if by_loss else 1)
-        if self.phase > 1 and self.best is not None and measured[order] >= self.best[order]:
-            return False
-        self.chosen, self.best = (self.phase, self.epoch - 1), measured
-        return True
+def _lines(items: Iterable[Item], counts: Sequence[int], title: str, done: int, console: Console) -> Iterator[Item]:
+    total, started, seen, printed = done + sum(counts), time.monotonic(), 0, time.monotonic()
+    for item, count in zip(items, counts, strict=True):
+        yield item
+        seen += count
+        now = time.monotonic()
+        if now - printed >= _INTERVAL_S:
+            printed = now
+            console.print(_line(title, done + seen, total, seen / (now - started)), soft_wrap=True, markup=False)
 
-    def restart_epoch(self, reason: str, learning_rate: float | None) -> ReturnRecord:
-        """Notes that the epoch in work diverged, and is to be done again with `learning_rate`."""
-        record = ReturnRecord(epoch=self.epoch, step=self.step, reason=reason, learning_rate=learning_rate)
-        self.returns.append(record)
-        self.step, self.recent = 0, []
-        self.loss_sum, self.num_wrong, self.num_seen = 0.0, 0, 0
-        return record
 
-    def next_phase(self) -> None:
-        """Opens the first epoch of the next phase."""
-        self.phase, self.epoch, self.step = self.phase + 1, 0, 0
-        self.loss_sum, self.num_wrong, self.num_seen = 0.0, 0, 0
+def _line(title: str, done: int, total: int, speed: float) -> str:
+    minutes, seconds = divmod(round((total - done) / speed), 60)
+    return f"{title}: {done:,} of {total:,} images, {speed:.1f} images/s, {minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"

@@ -4,17 +4,76 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 from tyro.conf import Suppress
 
-from rankone.model.composition import Option
+from rankone.model.catalogue import SYSTEMS, composition
+from rankone.model.composition import Composition, Option, compose
 from rankone.model.errors import RankoneError
-from rankone.model.network import build_classifier
+from rankone.model.network import Network, build_classifier, build_network
 from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from rankone.training.pooling import Frozen, Pooling
+
+_DEFAULT_SYSTEM: Final = "cbp-run"
+
+PartFields = dict[str, Option | str]
+
+
+class Frozen(BaseModel):
+    """Fields that are fixed once they are checked; unknown ones are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class PoolingRecipe(Frozen):
+    """A pooling system by its name, or put together by hand from `statistic`, `normalization` and `projection`."""
+
+    system: str | None = None
+    """A name of `model.catalogue.SYSTEMS`; cbp-run if neither a system nor a part is given."""
+    options: dict[str, Option] = Field(default_factory=dict)
+    """Of the system, for instance `{eta: 0.5, dim: 8192}`; unknown ones are errors."""
+    statistic: str | None = None
+    """gram, covariance, moment, gaussian, max or sum; gram if another part is given."""
+    normalization: str | PartFields | None = None
+    """A name, or name and options: `{name: newton-schulz, iterations: 5}`; none if another part is given."""
+    projection: str | PartFields | None = None
+    """A name, or name and options: `{name: tensor-sketch, dim: 8192}`; flatten if another part is given."""
+    root_features: Suppress[bool | None] = None
+    """By hand, in YAML: whether to take the signed square root of the local features first; false if not given."""
+    elementwise: Suppress[bool | None] = None
+    """By hand, in YAML: whether to end with ssqrt and l2; true if not given."""
+
+    @model_validator(mode="after")
+    def _known(self) -> PoolingRecipe:
+        if self._parts and (self.system is not None or self.options):
+            raise ValueError(f"give a system with its options, or parts ({', '.join(self._parts)}), not both")
+        self.composition.build()  # its parts know best which values they take
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name of the system, or those of its parts."""
+        parts = self.composition
+        composed = (parts.statistic.name, parts.normalization.name, parts.projection.name)
+        return "-".join(composed) if self._parts else self.system or _DEFAULT_SYSTEM
+
+    @property
+    def sibling(self) -> str | None:
+        """The name of the exportable system to train instead of one that cannot be exported."""
+        return SYSTEMS[self.name].sibling if not self._parts else None
+
+    @property
+    def composition(self) -> Composition:
+        """Its parts with all options."""
+        if self._parts:
+            return compose(**self._parts)
+        return composition(self.system or _DEFAULT_SYSTEM, **self.options)
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"system", "options"}, exclude_none=True)
 
 
 class RecipeError(RankoneError, ValueError):
@@ -41,7 +100,7 @@ class Recipe(Frozen):
     """A name of `model.backbone.BACKBONES`."""
     weights: str = "imagenet"
     """`imagenet`, `random`, or the path of a .safetensors file or state dict."""
-    pooling: Pooling = Pooling()
+    pooling: PoolingRecipe = PoolingRecipe()
     """The pooling system."""
     classifier_rank: PositiveInt | None = None
     """Even; the rank of LRBP's low-rank classifier, for a low-rank projection. A linear classifier if not given."""
@@ -58,9 +117,9 @@ class Recipe(Frozen):
     flip: bool = True
     """Train on mirrored images too: both ways in phase 1, at random in phase 2."""
     protocol: Literal["holdout", "paper"] = "holdout"
-    """What steers: images held out of the training set, or (paper) the test set, as is common, which flatters the result."""
+    """What selects the epoch: images held out of the training set, or (paper) the test set, which flatters the result."""
     validation: float = Field(default=0.1, ge=0, lt=1)
-    """Part of every class held out, where the data set has no validation images; with 0 the training error steers."""
+    """Share of every class held out if the data set has no validation images; with 0 the training images select the epoch."""
     seed: int = 0
     """Draws random weights, held-out images, the order of the images and their mirroring."""
     phase1: Phase = Phase(epochs=50, learning_rate=1.0, weight_decay=1e-8, batch_size=64)
@@ -75,7 +134,7 @@ class Recipe(Frozen):
     patience: PositiveInt = 5
     """Epochs, see `schedule`."""
     accumulate: PositiveInt = 1
-    """Parts in which a batch of phase 2 goes through the network, one after the other, where it does not fit at once."""
+    """Parts into which a batch of phase 2 is divided if it does not fit into memory at once."""
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Scales a longer gradient down to this length. None (null in YAML) to take it as it is: see docs/decisions/0016."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -105,8 +164,19 @@ class Recipe(Frozen):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What the network's input is made by."""
+        """How images become the network's input."""
         return Preprocessing(size=self.size, short_side=self.short_side, mean=self.mean, std=self.std)
+
+    def build_network(self, num_classes: int | None, weights: str = "random") -> Network:
+        """A network with `weights` in its backbone; without classes, it only embeds. Raises WeightsError if there are none."""
+        return build_network(
+            backbone=self.backbone,
+            weights=weights,
+            pooling=self.pooling.composition,
+            num_classes=num_classes,
+            classifier_rank=self.classifier_rank,
+            seed=self.seed,
+        )
 
     def yaml(self) -> str:
         """The recipe as YAML, which `load_recipe` reads back to an equal one."""
@@ -114,7 +184,7 @@ class Recipe(Frozen):
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """A recipe that comes with the package (`default`, `demo`, `cub`, `aircraft`, `mit67`, `dtd`), or a YAML file.
+    """A recipe of the package (`default`, `demo`, `cub`, `aircraft`, `mit67`, `dtd`), or a YAML file.
 
     Raises:
         RecipeError: no such recipe, not YAML, or fields that are unknown or out of range.
@@ -129,7 +199,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 
 def explain(error: ValidationError) -> str:
-    """A validation error in one line, each field with what is wrong with it."""
+    """A validation error in one line: each field with its fault."""
     return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'recipe'}: {part['msg']}" for part in error.errors())
 
 

@@ -3,10 +3,10 @@
 recipe.yaml          what was asked for
 dataset.json         what it was trained on: name, classes, counts, fingerprint
 metrics.jsonl        every step and epoch, see `training.journal`
-checkpoint-000012/   how far it is, see `training.checkpoint`
-phase1.safetensors   the network that phase 1 ended with, to say what phase 2 gained
-embeddings/          those of phase 1, while it lasts
-report.*             what came out, see `training.report`
+checkpoint-000012/   the training state, see `training.checkpoint`
+phase1.safetensors   the network that phase 1 ended with: shows what phase 2 gained
+embeddings/          of phase 1, until it ends
+report.*             the figures, see `training.report`
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import os
 from pathlib import Path
 from typing import Final
 
-import torch
 from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 
+from rankone.model.bundle import DatasetRecord
 from rankone.model.errors import RankoneError
+from rankone.model.network import Network
 from rankone.training import checkpoint
-from rankone.training.checkpoint import State
-from rankone.training.datasets import DataSet
-from rankone.training.export import library_versions
+from rankone.training.data import DataSet
 from rankone.training.recipe import Recipe, load_recipe
+from rankone.training.state import TrainingState
 
 PHASE1: Final = "phase1.safetensors"
 
 
 class RunError(RankoneError, ValueError):
-    """A run directory that does not fit what is asked of it; the message says what to do."""
+    """A run directory that does not fit the request; the message says what to do."""
 
 
 class DataRecord(BaseModel):
@@ -49,11 +49,7 @@ class DataRecord(BaseModel):
 
     @classmethod
     def of(cls, data: DataSet) -> DataRecord:
-        """The record of a data set; every file is read once for its fingerprint.
-
-        Raises:
-            DataError: a file cannot be read.
-        """
+        """The record of a data set; reads every file once for its fingerprint, and raises DataError if it cannot."""
         fingerprints = "".join(split.fingerprint for split in data.splits.values())
         return cls(
             name=data.name,
@@ -65,92 +61,46 @@ class DataRecord(BaseModel):
             fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest(),
         )
 
+    @property
+    def for_bundle(self) -> DatasetRecord:
+        """The same for the manifest of a bundle."""
+        return DatasetRecord(name=self.name, num_train=self.num_train, num_test=self.num_test, split=self.protocol)
+
 
 class Run:
-    """A run directory with its recipe and data; made by `start`, opened by `open`."""
+    """A run directory with its recipe and data; created by `start`, opened by `open`."""
 
     def __init__(self, path: Path, recipe: Recipe, data: DataRecord) -> None:
         self.path, self.recipe, self.data = path, recipe, data
 
     @classmethod
     def start(cls, path: Path, recipe: Recipe, data: DataSet) -> Run:
-        """A new run in `path`, or the one that is there, if it was started with the same recipe and data.
-
-        Raises:
-            RunError: another run is there.
-        """
+        """A new run in `path`, or the one with the same recipe and data; raises RunError if `path` holds another run."""
         record = DataRecord.of(data)
         if (path / "recipe.yaml").exists():
             run = cls.open(path)
-            run.check(recipe, record)
+            run._check(recipe, record)
             return run
         path.mkdir(parents=True, exist_ok=True)
-        _replace(path / "dataset.json", record.model_dump_json(indent=2).encode())
-        _replace(path / "recipe.yaml", recipe.yaml().encode())
+        replace_file(path / "dataset.json", record.model_dump_json(indent=2).encode())
+        replace_file(path / "recipe.yaml", recipe.yaml().encode())
         return cls(path, recipe, record)
 
     @classmethod
     def open(cls, path: Path) -> Run:
-        """The run in `path`.
-
-        Raises:
-            RunError: there is none.
-            RecipeError: its recipe cannot be read.
-        """
+        """The run in `path`; raises RunError if there is none, RecipeError if its recipe cannot be read."""
         try:
             data = DataRecord.model_validate_json((path / "dataset.json").read_bytes())
         except (OSError, ValidationError) as error:
             raise RunError(f"{path} is not a training run: {error}") from error
         return cls(path, load_recipe(path / "recipe.yaml"), data)
 
-    def check(self, recipe: Recipe, data: DataRecord) -> None:
-        """Raises RunError if the run was started with another recipe or other data, naming what differs."""
-        ours, theirs = self.recipe.model_dump(), recipe.model_dump()
-        differing = [f"recipe.{name}" for name in ours if ours[name] != theirs[name]]
-        differing += [
-            f"data.{name}" for name in DataRecord.model_fields if getattr(self.data, name) != getattr(data, name)
-        ]
-        if differing:
-            raise RunError(
-                f"{self.path} holds a run with another recipe or other data ({', '.join(differing)}); "
-                "choose another directory, or repeat the first command to resume it"
-            )
+    def save(self, state: TrainingState) -> None:
+        """Replaces the checkpoint, whole and synced to disk; raises CheckpointError if it could not be written."""
+        checkpoint.save(self.path, state, self.recipe.model_dump(mode="json"), self.data.model_dump(mode="json"))
 
-    def save(self, state: State) -> None:
-        """Replaces the checkpoint, whole and synced to disk.
-
-        Raises:
-            CheckpointError: it could not be written; the one before is as it was.
-        """
-        about = {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "data": self.data.model_dump(mode="json"),
-            "libraries": library_versions(),
-            "git_revision": checkpoint.git_revision(),
-        }
-        checkpoint.save(self.path, state, about)
-
-    def save_phase1(self, network: torch.nn.Module) -> None:
-        """Keeps the weights that phase 1 ended with.
-
-        Raises:
-            CheckpointError: they could not be written, for instance to a full disk.
-        """
-        tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-        try:
-            _replace(self.path / PHASE1, serialize(tensors))
-        except OSError as error:
-            raise checkpoint.unwritten(self.path, error) from error
-
-    def load_phase1(self, network: torch.nn.Module) -> bool:
-        """Puts the weights that phase 1 ended with into `network`; False where the run kept none."""
-        path = self.path / PHASE1
-        if path.exists():
-            network.load_state_dict(load_file(path))
-        return path.exists()
-
-    def load(self, network: torch.nn.Module) -> State | None:
-        """Puts the checkpoint's network into `network`; returns the checkpoint, or None where there is none.
+    def load(self, network: Network) -> TrainingState | None:
+        """Puts the checkpoint's weights into `network`; returns its state, or None if there is no checkpoint.
 
         Raises:
             CheckpointError: it cannot be read, or belongs to another network.
@@ -158,16 +108,43 @@ class Run:
         state = checkpoint.load(self.path)
         if state is not None:
             try:
-                network.load_state_dict(dict(state.tensors["network"]))
+                state.restore(network)
             except (RuntimeError, KeyError) as error:
                 raise checkpoint.CheckpointError(
                     f"the checkpoint in {self.path} is of another network: {error}"
                 ) from error
         return state
 
+    def save_phase1(self, network: Network) -> None:
+        """Keeps the weights that phase 1 ended with; raises CheckpointError if they could not be written."""
+        tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+        try:
+            replace_file(self.path / PHASE1, serialize(tensors))
+        except OSError as error:
+            raise checkpoint.not_written(self.path, error) from error
 
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_suffix(".partial")
+    def load_phase1(self, network: Network) -> bool:
+        """Puts the weights that phase 1 ended with into `network`; False if the run kept none."""
+        path = self.path / PHASE1
+        if path.exists():
+            network.load_state_dict(load_file(path))
+        return path.exists()
+
+    def _check(self, recipe: Recipe, data: DataRecord) -> None:
+        """Raises RunError if the run was started with another recipe or other data, naming what differs."""
+        ours, theirs = self.recipe.model_dump(), recipe.model_dump()
+        differing = [f"recipe.{name}" for name in ours if ours[name] != theirs[name]]
+        differing += [f"data.{name}" for name in dict(data) if getattr(self.data, name) != getattr(data, name)]
+        if differing:
+            raise RunError(
+                f"{self.path} holds a run with another recipe or other data ({', '.join(differing)}); "
+                "choose another directory, or repeat the first command to resume it"
+            )
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes a file whole and synced to disk, or leaves the previous one."""
+    partial = path.with_name(f"{path.name}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)

@@ -19,9 +19,9 @@ from benchmarks.paper.measure import Measured, Setting, Workshop
 from benchmarks.paper.plan import TABLES, Row, Table
 from benchmarks.timing import machine
 from rankone.model.errors import RankoneError
-from rankone.training.datasets import DataSet
-from rankone.training.export import library_versions
-from rankone.training.interrupt import StopRequest
+from rankone.training.checkpoint import training_libraries
+from rankone.training.data import DataSet
+from rankone.training.processes import StopRequest
 from rankone.training.recipe import Recipe
 
 _COSTS = TypeAdapter(list[Cost])
@@ -108,7 +108,7 @@ class Book:
         setting = Setting.of(table, row, self._plan.recipe, self._plan.data, seed, fast=self._plan.fast)
         path = self._path / "rows" / f"{setting.key}.json"
         if not path.exists():
-            _write(path, self._workshop.measure(setting, machine(), library_versions()).model_dump_json(indent=2))
+            _write(path, self._workshop.measure(setting, machine(), training_libraries()).model_dump_json(indent=2))
         return _read(path)
 
     def _costs(self, table: Table) -> dict[str, Cost]:

@@ -14,22 +14,20 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
+from benchmarks.paper.features import RememberedFeatures
 from benchmarks.paper.plan import Row, Table
 from rankone.model.backbone import Backbone
 from rankone.model.bundle import EpochRecord
 from rankone.model.network import Network
 from rankone.model.normalization import RankOneUpdate
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.embed import Work
-from rankone.training.features import RememberedFeatures
+from rankone.training.data import DataSet
+from rankone.training.data.batches import batches, in_order
 from rankone.training.fit import fit
-from rankone.training.images import batches, in_order
-from rankone.training.interrupt import StopRequest
+from rankone.training.processes import Processes, Runtime, StopRequest
 from rankone.training.recipe import Recipe
 from rankone.training.report.spectrum import singular_values as spectra
 from rankone.training.run import DataRecord, Run
-from rankone.training.world import World
 
 _BATCH_SIZE = 8
 
@@ -108,13 +106,13 @@ class Workshop:
         started = time.perf_counter()
         recipe, data, path = setting.recipe, setting.data, self._path / setting.key
         network = self._network(recipe, len(data.classes))
-        work = Work(workers=self._workers, stop=self._stop, world=World(torch.device(self._device)))
-        progress = fit(network, data, Run.start(path, recipe, data), work, tell=lambda _: None)
-        report = pipeline.measured(network, recipe, data, device=self._device, workers=self._workers)
+        work = Runtime(workers=self._workers, stop=self._stop, processes=Processes(torch.device(self._device)))
+        state = fit(network, data, Run.start(path, recipe, data), work, tell=lambda _: None)
+        report = pipeline.measure(network, recipe, data, device=self._device, workers=self._workers)
         earlier = self._network(recipe, len(data.classes))
         before = None
         if Run.open(path).load_phase1(earlier):
-            before = pipeline.measured(earlier, recipe, data, device=self._device, workers=self._workers).metrics
+            before = pipeline.measure(earlier, recipe, data, device=self._device, workers=self._workers).metrics
         values = singular_values(network, recipe, data, self._device) if setting.singular_values else None
         shutil.rmtree(path)
         return Measured(
@@ -124,7 +122,7 @@ class Workshop:
             data=DataRecord.of(data),
             metrics=report.metrics,
             phase1=before,
-            history=progress.history,
+            history=state.history,
             singular_values=values,
             seconds=time.perf_counter() - started,
             machine=machine,
@@ -132,7 +130,7 @@ class Workshop:
         )
 
     def _network(self, recipe: Recipe, num_classes: int) -> Network:
-        network = pipeline.network_of(recipe, num_classes, weights=recipe.weights)
+        network = recipe.build_network(num_classes, weights=recipe.weights)
         if recipe.phase2.epochs == 0:
             key = (recipe.backbone, recipe.weights, recipe.seed, recipe.preprocessing)
             if self._frozen is None or self._frozen[0] != key:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rankone.training.pooling import Pooling
+from rankone.training.recipe import PoolingRecipe
 
 DATA_SETS: Final = ("CUB", "Airplane", "MIT", "DTD")
 """The columns of the paper's accuracies, in percent."""
@@ -26,7 +26,7 @@ class Row:
     """
 
     label: str
-    pooling: Pooling
+    pooling: PoolingRecipe
     series: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
     contender: str | None = None
@@ -58,8 +58,8 @@ class Table:
     fast: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _run(system: str = "bp-run", **options: float) -> Pooling:
-    return Pooling(system=system, options=options)
+def _run(system: str = "bp-run", **options: float) -> PoolingRecipe:
+    return PoolingRecipe(system=system, options=options)
 
 
 def _accuracies(*percents: float) -> dict[str, str]:
@@ -92,7 +92,7 @@ TABLES: Final[Mapping[str, Table]] = {
         title="Mean ratio of the first two singular values of the local features, after the first and the last epoch",
         kind="ratio",
         rows=tuple(
-            Row(label=f"{name}, {when} epoch", pooling=Pooling(system=name), changes=changes)
+            Row(label=f"{name}, {when} epoch", pooling=PoolingRecipe(system=name), changes=changes)
             for name in ("bcnn", "bp-run")
             for when, changes in (("first", {"phase2": {"epochs": 1}}), ("last", {}))
         ),
@@ -119,14 +119,14 @@ TABLES: Final[Mapping[str, Table]] = {
         rows=(
             Row(
                 label="SVD",
-                pooling=Pooling(system="improved-bcnn"),
+                pooling=PoolingRecipe(system="improved-bcnn"),
                 contender="SVD of F",
                 paper={"FLOPs": "1.88 G", "ms": "6731"},
             ),
-            Row(label="eigenvalues", pooling=Pooling(system="improved-bcnn"), contender="eigenvalues of G"),
+            Row(label="eigenvalues", pooling=PoolingRecipe(system="improved-bcnn"), contender="eigenvalues of G"),
             Row(
                 label="Newton-Schulz",
-                pooling=Pooling(system="bcnn-ns"),
+                pooling=PoolingRecipe(system="bcnn-ns"),
                 contender="Newton-Schulz",
                 paper={"FLOPs": "4.03 G", "ms": "833"},
             ),
@@ -154,7 +154,7 @@ TABLES: Final[Mapping[str, Table]] = {
         rows=(
             Row(
                 label="MoNet-2",
-                pooling=Pooling(system="monet-2"),
+                pooling=PoolingRecipe(system="monet-2"),
                 contender="MoNet-2",
                 paper={"FLOPs": "4.21 G", "ms": "13850"},
             ),
@@ -169,7 +169,8 @@ TABLES: Final[Mapping[str, Table]] = {
     "9": Table(
         title="All poolings",
         rows=tuple(
-            Row(label=name, pooling=Pooling(system=name), paper=_accuracies(*_SYSTEMS.get(name, ()))) for name in _NAMES
+            Row(label=name, pooling=PoolingRecipe(system=name), paper=_accuracies(*_SYSTEMS.get(name, ())))
+            for name in _NAMES
         ),
     ),
     "figure2": Table(
@@ -180,7 +181,9 @@ TABLES: Final[Mapping[str, Table]] = {
     "figure4": Table(
         title="Accuracy on held-out images over the epochs of both phases",
         kind="curve",
-        rows=tuple(Row(label=name, pooling=Pooling(system=name)) for name in ("bcnn", "bcnn-ns", "bp-run", "cbp-run")),
+        rows=tuple(
+            Row(label=name, pooling=PoolingRecipe(system=name)) for name in ("bcnn", "bcnn-ns", "bp-run", "cbp-run")
+        ),
         fast=_HELD_OUT,
     ),
 }

@@ -17,21 +17,20 @@ from benchmarks.quality.filters import learned_filters
 from benchmarks.quality.pictures import objects, textures
 from benchmarks.quality.sources import HOME
 from benchmarks.timing import console, machine
-from rankone.training.datasets import DataSet
-from rankone.training.export import library_versions
-from rankone.training.interrupt import stop_on_signal
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Recipe, load_recipe
+from rankone.training.checkpoint import training_libraries
+from rankone.training.data import DataSet
+from rankone.training.processes import stop_on_signal
+from rankone.training.recipe import PoolingRecipe, Recipe, load_recipe
 
 SEEDS: Final = (0, 1, 2)
-SYSTEMS: Final[Mapping[str, Pooling]] = {
-    "cbp-run": Pooling(system="cbp-run"),
-    "cbp-ts": Pooling(system="cbp-ts"),
-    "sum": Pooling(system="sum"),
-    "max": Pooling(system="max"),
-    "bcnn": Pooling(system="bcnn"),
-    "bcnn-ns": Pooling(system="bcnn-ns"),
-    "monet-2": Pooling(system="monet-2"),
+SYSTEMS: Final[Mapping[str, PoolingRecipe]] = {
+    "cbp-run": PoolingRecipe(system="cbp-run"),
+    "cbp-ts": PoolingRecipe(system="cbp-ts"),
+    "sum": PoolingRecipe(system="sum"),
+    "max": PoolingRecipe(system="max"),
+    "bcnn": PoolingRecipe(system="bcnn"),
+    "bcnn-ns": PoolingRecipe(system="bcnn-ns"),
+    "monet-2": PoolingRecipe(system="monet-2"),
 }
 """In the order in which they are measured."""
 
@@ -106,7 +105,7 @@ def _measured(name: str, data: DataSet, seed: int, workshop: Workshop) -> Measur
     setting = _setting(name, data, seed)
     path = _path(setting)
     if not path.exists():
-        found = workshop.measure(setting, machine(), library_versions())
+        found = workshop.measure(setting, machine(), training_libraries())
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         partial.write_text(found.model_dump_json(indent=2), encoding="utf-8")

@@ -17,7 +17,7 @@ from PIL import Image, ImageEnhance
 from rich.progress import track
 
 from benchmarks.quality.sources import HOME, stamp_files, texture_files
-from rankone.training.datasets import DataSet, load_folder
+from rankone.training.data import DataSet, load_folder
 
 SIDE: Final = 128
 COUNT: Final = 8

@@ -16,7 +16,7 @@ from benchmarks.serving.load import Sample, open_loop, request
 from benchmarks.subject import jpegs
 from benchmarks.timing import console
 from rankone.model.bundle import Bundle
-from rankone.service.keys import add_key
+from rankone.service.auth.keys import add_key
 
 _FLOOD_PER_S: Final = 300
 _NUM_HALVES: Final = 200

@@ -1,4 +1,8 @@
-"""Engines: the exported network, run by one library on one device. All answer alike (`tests/model/engine/test_engine.py`)."""
+"""Engines run an exported network by one library on one device.
+
+The parity check of an export, `rankone evaluate` and the service run the same engines; they all give the same answers
+(`tests/model/engine/test_engine.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rankone.model.bundle import Bundle
-from rankone.model.engine.answer import check_answer
+from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, Bundle
 from rankone.model.engine.base import (
     Device,
     Engine,
@@ -20,7 +23,7 @@ from rankone.model.engine.base import (
     Precision,
     UnusableNetwork,
 )
-from rankone.model.engine.precision import check_precision
+from rankone.model.engine.check import check_answer, check_precision
 from rankone.model.errors import RankoneError
 
 
@@ -35,10 +38,10 @@ def load_engine(
     tensorrt_cache: Path | None = None,
     max_batch: int = 16,
 ) -> Engine:
-    """The engine `name` for `bundle`. Each engine's library is imported here, only when it is asked for.
+    """The engine `name` for `bundle`. Its library is imported only now.
 
-    It has answered an image as its bundle's manifest says before it is given out; whatever is not float32 on the CPU is held
-    against it, on a few more.
+    The engine has answered a test image as the manifest says. If it does not run in float32 on the CPU, its answers to some
+    images have also been compared with those of float32 on the CPU.
 
     Args:
         bundle: whose network is run.
@@ -46,13 +49,13 @@ def load_engine(
         device: where it runs.
         threads: of the CPU.
         precision: of the backbone.
-        cuda_graphs: record every batch size once, then replay it.
+        cuda_graphs: record each batch size once, then replay it.
         tensorrt_cache: run the onnx engine by TensorRT, which keeps here what it builds.
         max_batch: the largest batch that TensorRT prepares for.
 
     Raises:
-        EngineError: what was asked for cannot be had, or its answers are not precise enough; the message says what to do.
-        UnusableNetwork: the library cannot read or run the file, or it does not answer as the manifest says.
+        EngineError: an option is not supported here, or the answers are not precise enough; the message says what to do.
+        UnusableNetwork: the library cannot read or run the file, or its answers are not what the manifest says.
         BundleError: the bundle lacks the file that the engine runs.
     """
     options = Options(
@@ -77,7 +80,7 @@ def load_engine(
 
 @contextmanager
 def _as_unusable(bundle: Bundle, name: EngineName) -> Iterator[None]:
-    """Errors of the libraries, which have no common root, as one of ours."""
+    """Turns the errors of the libraries, which have no common base class, into one of ours."""
     try:
         yield
     except RankoneError:
@@ -91,23 +94,28 @@ def _open(bundle: Bundle, name: EngineName, options: Options) -> Engine:
     if name == "onnx" and options.device == "cpu":
         from rankone.model.engine.onnx import OnnxEngine
 
-        return OnnxEngine(bundle, options)
+        return OnnxEngine(bundle.file(ONNX), options)
     _check_torch(name)
     if name == "onnx":
         from rankone.model.engine.onnx_gpu import OnnxGpuEngine
 
         return OnnxGpuEngine(bundle, options)
     if name == "torchscript":
-        from rankone.model.engine.torchscript import torchscript_engine
+        from rankone.model.engine.torch_engine import torchscript_engine
 
-        return torchscript_engine(bundle, options)
+        return torchscript_engine(bundle.file(TORCHSCRIPT), options, bundle.manifest)
+    if PROGRAM not in bundle.manifest.files:
+        raise UnusableNetwork(
+            f"{bundle.path} was exported before there was a {PROGRAM}, which the export engine runs: export it again "
+            "(rankone export), or set RANKONE_ENGINE=onnx"
+        )
     from rankone.model.engine.export import export_engine
 
-    return export_engine(bundle, options)
+    return export_engine(bundle.file(PROGRAM), options, bundle.manifest)
 
 
 def _check(engine: Engine, bundle: Bundle, name: EngineName, threads: int) -> None:
-    import torch  # which every engine has that is checked
+    import torch  # which is installed wherever an engine is not onnx in float32 on the CPU
 
     num_threads = torch.get_num_threads()
     reference = _open(bundle, name, Options(device="cpu", threads=threads))
@@ -128,4 +136,20 @@ def _check_torch(name: EngineName) -> None:
         raise EngineError(f"{needs} needs torch: install it, or set {instead}") from error
 
 
-__all__ = ["Engine", "EngineError", "EngineOutOfMemory", "Outputs", "UnusableNetwork", "load_engine"]
+def gpu_memory_bytes() -> int:
+    """GPU memory in use, by this process and all others. Every engine on a GPU has torch installed beside it."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+__all__ = [
+    "Engine",
+    "EngineError",
+    "EngineOutOfMemory",
+    "Outputs",
+    "UnusableNetwork",
+    "gpu_memory_bytes",
+    "load_engine",
+]

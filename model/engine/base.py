@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, ParamSpec, Protocol, TypeVar
@@ -14,27 +14,29 @@ import numpy.typing as npt
 from rankone.model.errors import RankoneError
 
 Images = npt.NDArray[np.float32]
+Batch = Images | Sequence[Images]
+"""Preprocessed images, float32 and C-contiguous: an array (n, 3, size, size), or n arrays (3, size, size)."""
 EngineName = Literal["onnx", "torchscript", "export"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
 
 _OUT_OF_MEMORY: Final = ("out of memory", "allocate memory", "ALLOC_FAILED")
-"""Neither torch on a CPU nor ONNX Runtime anywhere has a type of its own for it; these are the words of all of them."""
+"""In the messages of torch and ONNX Runtime, which have no exception type for it (torch has one on GPUs only)."""
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
 
 
 class EngineError(RankoneError, RuntimeError):
-    """An engine that cannot be had as it was asked for, or whose answer cannot be right."""
+    """The engine is not available with these options, or its answers are wrong."""
 
 
 class UnusableNetwork(EngineError):
-    """A bundle's network that cannot be run, or whose answers cannot be right; another bundle may be as it should."""
+    """The bundle's network cannot be run, or its answers are wrong. Another bundle may work."""
 
 
 class EngineOutOfMemory(EngineError):
-    """A batch that does not fit; a smaller one may, and the engine can go on."""
+    """The batch does not fit into memory. A smaller one may, and the engine still works."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Outputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How an engine is to run. What cannot be honoured is an EngineError, never something else instead."""
+    """How an engine runs. It raises EngineError for an option that it does not support, and never runs otherwise instead."""
 
     device: Device
     threads: int
@@ -55,9 +57,9 @@ class Options:
     precision: Precision = "float32"
     """Of the backbone; everything behind it is float32."""
     cuda_graphs: bool = False
-    """Record a batch size once, then replay it."""
+    """Record each batch size once, then replay it."""
     tensorrt_cache: Path | None = None
-    """Where TensorRT keeps what it builds; none runs without TensorRT."""
+    """Run by TensorRT, which keeps here what it builds."""
     max_batch: int = 16
     """The largest batch that TensorRT prepares for."""
 
@@ -68,12 +70,12 @@ class Engine(Protocol):
     name: str
     """Its name in the settings."""
     provider: str
-    """Where it really runs, as the library itself reports it."""
+    """Where it runs, as the library reports it."""
     precision: Precision
     """Of the backbone."""
 
-    def run(self, images: Images) -> Outputs:
-        """Preprocessed images (n, 3, size, size) float32, C-contiguous, to their outputs, which are the caller's own.
+    def run(self, images: Batch) -> Outputs:
+        """The outputs of a batch, which no later run overwrites.
 
         Raises:
             EngineOutOfMemory: the batch does not fit.
@@ -81,15 +83,15 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of its memory; it cannot run any more."""
+        """Frees its memory; it cannot run any more."""
         ...
 
 
 def reports_out_of_memory(run: Callable[P, Answer]) -> Callable[P, Answer]:
-    """Makes a library's own out-of-memory an EngineOutOfMemory.
+    """Turns a library's out-of-memory error into EngineOutOfMemory.
 
-    It is raised when the first error is gone, as that one holds the frames, and these the tensors, of the run that did not fit:
-    who tries again with less needs the room.
+    It is raised outside the `except` block: the library's error refers to the frames, and so to the tensors, of the run that
+    did not fit, and a second try with a smaller batch needs that memory.
     """
 
     @functools.wraps(run)

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnxruntime
 
-from rankone.model.bundle import ONNX, Bundle
-from rankone.model.engine.base import EngineError, Images, Options, Outputs, Precision, reports_out_of_memory
+from rankone.model.engine.base import Batch, EngineError, Options, Outputs, Precision, reports_out_of_memory
 
 _CPU: Final = "CPUExecutionProvider"
 _SPIN_US: Final = 100
-"""How long a thread of the engine that waits for the others keeps its core. Between two parts of a run that is enough; by
-default it goes on for tens of milliseconds after a run, on a core that decoders and the server could have."""
+"""How long an idle thread spins before it sleeps: long enough between two operators of a run. By default threads spin for tens
+of milliseconds after each run, on cores that decoders and the server could use."""
 
 
 class OnnxEngine:
-    """The bundle's `model.onnx`.
+    """A `model.onnx` on the CPU.
 
     Raises:
-        EngineError: another precision than float32, or what only a GPU has.
+        EngineError: another precision than float32, or an option that needs a GPU.
     """
 
     name = "onnx"
     precision: Precision = "float32"
 
-    def __init__(self, bundle: Bundle, options: Options) -> None:
+    def __init__(self, path: Path, options: Options) -> None:
         _check_options(options)
         self._session = onnxruntime.InferenceSession(
-            bundle.file(ONNX), session_options(options.threads), providers=[_CPU], enable_fallback=False
+            path, session_options(options.threads), providers=[_CPU], enable_fallback=False
         )
         self.provider: str = self._session.get_providers()[0]
 
     @reports_out_of_memory
-    def run(self, images: Images) -> Outputs:
-        embedding, *logits = self._session.run(None, {"images": images})
+    def run(self, images: Batch) -> Outputs:
+        embedding, *logits = self._session.run(None, {"images": np.asarray(images)})
         return Outputs(embedding, logits[0] if logits else None)
 
     def close(self) -> None:
@@ -42,11 +43,11 @@ class OnnxEngine:
 
 
 def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """Of every session."""
+    """For every session, on a CPU or a GPU."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads  # its own default counts the host's cores, not those we may use
+    options.intra_op_num_threads = threads  # the default counts the host's cores, not those that we may use
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
-    options.log_severity_level = 3  # we report what fails ourselves, in a sentence
+    options.log_severity_level = 3  # errors are raised, and need not be printed as well
     return options
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a GPU: inputs and outputs bound to buffers that stay, everything in one stream."""
+"""ONNX Runtime on a GPU: inputs and outputs are bound to fixed buffers, and everything runs on one stream."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from onnx import ModelProto
 from torch import Tensor
 
 from rankone.model.bundle import ONNX, Bundle
-from rankone.model.engine.base import EngineError, Images, Options, Outputs, Precision, reports_out_of_memory
-from rankone.model.engine.lanes import Lane, Lanes, Step
+from rankone.model.engine.base import Batch, EngineError, Options, Outputs, Precision, reports_out_of_memory
+from rankone.model.engine.buffers import BufferedRunner, Buffers, Step
 from rankone.model.engine.onnx_half import half_precision
 from rankone.model.engine.providers import open_session
 from rankone.model.engine.torch_engine import check_gpu
@@ -25,10 +25,10 @@ _NAMES: Final = ("embedding", "logits")
 
 
 class OnnxGpuEngine:
-    """The bundle's `model.onnx` by CUDA or TensorRT; float16 is made of it when it is loaded. Buffers and stream are torch's.
+    """The bundle's `model.onnx` by CUDA or TensorRT, converted to float16 as it is loaded. Buffers and stream are torch's.
 
     Raises:
-        EngineError: a provider or precision that cannot be had, or two ways of replaying at once.
+        EngineError: a provider or precision that is not available, or CUDA graphs together with TensorRT.
     """
 
     name = "onnx"
@@ -41,30 +41,30 @@ class OnnxGpuEngine:
         self.precision: Precision = options.precision
         self.provider: str = session.get_providers()[0]
         self._binder = Binder(session, cuda_graphs=options.cuda_graphs)
-        self._lanes = Lanes(bundle.manifest, torch.device("cuda"), stream, options.threads, self._binder.bind)
+        self._runner = BufferedRunner(bundle.manifest, torch.device("cuda"), stream, options.threads, self._binder.bind)
 
     @reports_out_of_memory
-    def run(self, images: Images) -> Outputs:
-        return self._lanes.run(images)
+    def run(self, images: Batch) -> Outputs:
+        return self._runner.run(images)
 
     def close(self) -> None:
-        self._lanes.close()
+        self._runner.close()
         del self._binder
-        torch.cuda.empty_cache()  # the lanes' memory
+        torch.cuda.empty_cache()  # the buffers' memory
 
 
 class Binder:
-    """Binds a session to lanes. With CUDA graphs every lane is a recording of its own, by number."""
+    """Binds a session to buffers. With CUDA graphs, each batch size is a recording of its own, with a number."""
 
     def __init__(self, session: onnxruntime.InferenceSession, *, cuda_graphs: bool) -> None:
         self._session, self._cuda_graphs = session, cuda_graphs
         self._numbers = itertools.count(1)
 
-    def bind(self, lane: Lane) -> Step:
-        """What runs the session from the lane's images to its outputs, without waiting for the device."""
+    def bind(self, buffers: Buffers) -> Step:
+        """Returns what runs the session from the buffers' images to their outputs, without waiting for the device."""
         binding = self._session.io_binding()
-        binding.bind_input("images", *_where(lane.images))
-        for name, buffer in zip(_NAMES, lane.outputs, strict=False):
+        binding.bind_input("images", *_where(buffers.images))
+        for name, buffer in zip(_NAMES, buffers.outputs, strict=False):
             binding.bind_output(name, *_where(buffer))
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
@@ -74,7 +74,7 @@ class Binder:
 
 
 def with_cache_of(bundle: Bundle, options: Options) -> Options:
-    """A folder of its own for this bundle and precision: TensorRT's cache goes by the graph and never looks at the weights."""
+    """Gives this bundle and precision a folder of their own: TensorRT's cache is keyed by the graph and ignores the weights."""
     if options.tensorrt_cache is None:
         return options
     folder = options.tensorrt_cache / f"{bundle.fingerprint[:16]}-{options.precision}"

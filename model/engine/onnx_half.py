@@ -1,4 +1,4 @@
-"""An ONNX graph with its backbone in float16, between two casts; what is behind it stays in float32."""
+"""Converts the backbone of an ONNX graph to float16, between two casts; everything behind it stays in float32."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ except ImportError as error:
     ) from error
 
 _SCOPES: Final = "pkg.torch.onnx.name_scopes"
-"""Where the exporter writes down which module a node comes from, outermost first."""
+"""Where the exporter notes which modules a node comes from, outermost first."""
 
 
 def half_precision(path: Path) -> ModelProto:
-    """The model in `path` with the weights of its backbone, and what flows between them, in float16.
+    """The model in `path`, with the weights and activations of its backbone in float16.
 
     Raises:
-        EngineError: the graph does not say which of its nodes are the backbone.
+        EngineError: the graph does not say which nodes are the backbone.
     """
     model = onnx.load(path)
     graph = model.graph
@@ -49,21 +49,21 @@ def half_precision(path: Path) -> ModelProto:
 
 
 def in_backbone(node: NodeProto) -> bool:
-    """Whether the exporter says that it comes from the module `backbone`, or one within it."""
+    """Whether the node comes from the module `backbone`, or from one within it."""
     scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
     return any(scope.split(".")[-1] == "backbone" for scope in ast.literal_eval(scopes))
 
 
 @dataclass
 class _Casts:
-    """Puts a cast to type `to` between the `values` and their readers, one for each value."""
+    """Inserts casts to type `to` between `values` and the nodes that read them, one for each value."""
 
     values: Collection[str]
     to: int
     made: set[str] = field(default_factory=set)
 
     def before(self, node: NodeProto) -> Iterator[NodeProto]:
-        """The casts that `node` needs and nobody made yet, then the node, which reads through them from now on."""
+        """The new casts that `node` needs, then the node itself, which now reads their outputs."""
         for position, value in enumerate(node.input):
             if value not in self.values:
                 continue

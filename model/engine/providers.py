@@ -1,4 +1,4 @@
-"""ONNX Runtime's sessions on a GPU: by CUDA, or by TensorRT for the backbone and CUDA for the rest."""
+"""ONNX Runtime sessions on a GPU: CUDA runs everything, or TensorRT the backbone and CUDA the rest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CUDA: Final = "CUDAExecutionProvider"
 TENSORRT: Final = "TensorrtExecutionProvider"
 
 _HEAVY: Final = frozenset({"Conv", "FusedConv", "MaxPool", "MatMul", "FusedMatMul", "Gemm", "ScatterElements"})
-"""What may not run on the CPU. ONNX Runtime puts the arithmetic of shapes there, on purpose."""
+"""Operators that must not run on the CPU. ONNX Runtime computes shapes there on purpose."""
 _HINT: Final = (
     "Check that the NVIDIA driver is visible here (nvidia-smi) and, for TensorRT, that it is installed; or set "
     "RANKONE_DEVICE=cpu"
@@ -36,15 +36,15 @@ _LIBRARIES: Final = (
     ("tensorrt_libs", "libnvinfer.so.10"),
     ("tensorrt_libs", "libnvinfer_plugin.so.10"),
 )
-"""By package: those that ONNX Runtime does not look for, or not where they are. cuRAND's is the same in CUDA 12 and 13."""
+"""Libraries that ONNX Runtime does not find by itself, with their packages. cuRAND's is the same in CUDA 12 and 13."""
 
 
 def open_session(model: ModelProto, options: Options, stream: int) -> onnxruntime.InferenceSession:
     """A session that runs `model` on the GPU, in the order of `stream`.
 
     Raises:
-        EngineError: a provider fails, or ONNX Runtime chose others, as it silently does when one does not load, or it keeps
-            heavy operators on the CPU.
+        EngineError: a provider fails; or ONNX Runtime chose another one, as it silently does when one does not load; or it
+            keeps heavy operators on the CPU.
     """
     wanted = gpu_providers(model, options, stream)
     preload_libraries()
@@ -58,9 +58,8 @@ def open_session(model: ModelProto, options: Options, stream: int) -> onnxruntim
     except Exception as error:  # its own have no common root
         raise EngineError(f"ONNX Runtime cannot run by {names[0]}: {str(error).splitlines()[0]}. {_HINT}") from error
     check_providers(session, names)
-    onnxruntime.set_default_logger_severity(
-        _FATAL
-    )  # runs print a line in red for every algorithm that cuDNN does not offer
+    # otherwise each run prints a line for every algorithm that cuDNN does not support
+    onnxruntime.set_default_logger_severity(_FATAL)
     return session
 
 
@@ -81,7 +80,7 @@ def gpu_providers(model: ModelProto, options: Options, stream: int) -> list[tupl
 
 
 def check_providers(session: onnxruntime.InferenceSession, wanted: list[str]) -> None:
-    """Raises EngineError unless the session runs by all of `wanted`, each with a part of it, and nothing heavy by others."""
+    """Raises EngineError unless each provider of `wanted` runs a part of the graph, and no other one a heavy operator."""
     found = session.get_providers()
     if missing := [name for name in wanted if name not in found]:
         raise EngineError(f"{missing[0]} was asked for, but ONNX Runtime runs on {found[0]}. {_HINT}")
@@ -94,7 +93,7 @@ def check_providers(session: onnxruntime.InferenceSession, wanted: list[str]) ->
 
 
 def preload_libraries() -> None:
-    """Loads what ONNX Runtime's providers need from the packages that carry it, where they are installed."""
+    """Loads the libraries that the providers need from their packages, where these are installed."""
     for package, library in _LIBRARIES:
         for path in _places(package, library):
             ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
@@ -108,7 +107,7 @@ def _places(package: str, library: str) -> Iterator[Path]:
 
 
 def _tensorrt(model: ModelProto, options: Options, stream: int) -> dict[str, Any]:
-    """TensorRT for the backbone alone: a head that it may lower, or whose sums it may reorder, is none of ours."""
+    """TensorRT runs the backbone only: it would run the head in lower precision, or reorder its sums."""
     nodes = model.graph.node
     backbone = {node.op_type for node in nodes if in_backbone(node)}
     head = {node.op_type for node in nodes if not in_backbone(node)} - backbone - {"Cast"}

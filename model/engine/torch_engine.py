@@ -1,49 +1,52 @@
-"""What the engines that torch runs have in common: they differ only in how their file is opened."""
+"""Exported modules run by torch: the engine that TorchScript and `torch.export` share, and TorchScript itself."""
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rankone.model.bundle import Bundle
+from rankone.model.bundle import Manifest
 from rankone.model.engine.base import (
+    Batch,
     EngineError,
     EngineName,
-    Images,
     Options,
     Outputs,
     Precision,
     UnusableNetwork,
     reports_out_of_memory,
 )
-from rankone.model.engine.lanes import Lane, Lanes, Step
+from rankone.model.engine.buffers import BufferedRunner, Buffers, Step
 
 logger = logging.getLogger("rankone")
 
 _TYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _BACKBONE: Final = "backbone."
 _WARM_UP: Final = 3
-"""Runs before one is recorded: libraries choose their kernels, and TorchScript specializes, in the first ones."""
+"""Runs before one is recorded: in the first ones, libraries choose their kernels and TorchScript specializes."""
 
 
 class TorchEngine:
-    """An exported module behind the engine's protocol.
+    """Runs an exported module.
 
-    Precision is a matter of the weights: what is behind the backbone begins with a cast to float32, which every exported graph
-    holds. So the backbone's weights and its input are cast, and the graph stays as it is.
+    For a lower precision, the backbone's weights and its input are cast. The graph stays as it is: every exported graph casts
+    to float32 behind the backbone.
 
     Args:
-        name: the engine's.
-        module: on the device already, float32; images -> embedding, or (embedding, logits).
-        bundle: whose module it is.
+        name: of the engine.
+        module: on the device, in float32; images -> embedding, or (embedding, logits).
         options: how to run it; see `check_options`.
+        manifest: of its bundle, whose shapes the buffers on a GPU have; not needed on a CPU.
     """
 
-    def __init__(self, name: EngineName, module: nn.Module, bundle: Bundle, options: Options) -> None:
+    def __init__(self, name: EngineName, module: nn.Module, options: Options, manifest: Manifest | None = None) -> None:
         self.name: str = name
         self.precision: Precision = options.precision
         self.provider = "cpu" if options.device == "cpu" else torch.cuda.get_device_name()
@@ -51,32 +54,33 @@ class TorchEngine:
         self._module, self._type = module, _TYPES[options.precision]
         self._pool = torch.cuda.graph_pool_handle() if options.cuda_graphs else None
         lower(module, self._type)
-        self._lanes: Lanes | None = None
+        self._runner: BufferedRunner | None = None
         if options.device == "cuda":
+            assert manifest is not None
             use_no_tf32()
             stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())  # in which the weights are being cast
-            self._lanes = Lanes(bundle.manifest, torch.device("cuda"), stream, options.threads, self.prepare)
+            stream.wait_stream(torch.cuda.current_stream())  # which still casts the weights
+            self._runner = BufferedRunner(manifest, torch.device("cuda"), stream, options.threads, self.prepare)
 
     @reports_out_of_memory
-    def run(self, images: Images) -> Outputs:
-        if self._lanes is not None:
-            return self._lanes.run(images)
+    def run(self, images: Batch) -> Outputs:
+        if self._runner is not None:
+            return self._runner.run(images)
         with torch.inference_mode():
-            embedding, *logits = self._forward(torch.from_numpy(images))
+            embedding, *logits = self._forward(torch.from_numpy(np.asarray(images)))
         return Outputs(embedding.numpy(), logits[0].numpy() if logits else None)
 
     def close(self) -> None:
         del self._module
-        if self._lanes is not None:
-            self._lanes.close()
-            torch.cuda.empty_cache()  # what torch keeps for itself is of no use to the engine that comes next
+        if self._runner is not None:
+            self._runner.close()
+            torch.cuda.empty_cache()  # torch would keep it, and the next engine may not be torch
 
-    def prepare(self, lane: Lane) -> Step:
-        """What runs the network from a lane's images to its outputs; with CUDA graphs, a recording of it."""
+    def prepare(self, buffers: Buffers) -> Step:
+        """Returns what runs the network from the buffers' images to their outputs; with CUDA graphs, a recording of it."""
 
         def step() -> None:
-            for found, buffer in zip(self._forward(lane.images), lane.outputs, strict=True):
+            for found, buffer in zip(self._forward(buffers.images), buffers.outputs, strict=True):
                 buffer.copy_(found)
 
         return step if self._pool is None else recorded(step, self._pool)
@@ -86,11 +90,38 @@ class TorchEngine:
         return (outputs,) if isinstance(outputs, Tensor) else outputs
 
 
-def lower(module: nn.Module, dtype: torch.dtype) -> None:
-    """Casts the weights of the backbone within `module`, and lays them out as convolutions read them, channels last.
+def torchscript_engine(path: Path, options: Options, manifest: Manifest | None = None) -> TorchEngine:
+    """A `model.torchscript.pt`. TorchScript is deprecated since torch 2.15, and still works.
 
     Raises:
-        UnusableNetwork: there is no backbone in it.
+        EngineError: the options are not supported.
+        UnusableNetwork: it would compute float32 in TF32.
+    """
+    check_options("torchscript", options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)
+        module = torch.jit.load(path, map_location=options.device).eval()
+    if (options.device, options.precision) == ("cuda", "float32"):
+        check_no_tf32(module)
+    return TorchEngine("torchscript", module, options, manifest)
+
+
+def check_no_tf32(module: torch.jit.ScriptModule) -> None:
+    """Raises UnusableNetwork if TF32 was allowed when a convolution was traced: its graph stores that, and ignores settings."""
+    graph = module.inlined_graph
+    for node in graph.findAllNodes("aten::_convolution"):  # type: ignore[attr-defined]
+        if list(node.inputs())[-1].toIValue():
+            raise UnusableNetwork(
+                "model.torchscript.pt was exported by an older version and would compute float32 in TF32, with 10 bits: "
+                "export the bundle again, or set RANKONE_ENGINE=onnx"
+            )
+
+
+def lower(module: nn.Module, dtype: torch.dtype) -> None:
+    """Casts the weights of the backbone within `module`, and lays them out channels last, as convolutions read them.
+
+    Raises:
+        UnusableNetwork: the module has no parameters of a backbone.
     """
     weights = [weight for name, weight in module.named_parameters() if _BACKBONE in name]
     if not weights:
@@ -101,9 +132,9 @@ def lower(module: nn.Module, dtype: torch.dtype) -> None:
 
 
 def recorded(step: Callable[[], None], pool: Any) -> Step:
-    """A CUDA graph of `step`, on the current stream; other threads may go on using the GPU meanwhile.
+    """A CUDA graph of `step`, recorded on the current stream while other threads may use the GPU.
 
-    Recordings that never run at once may share a pool of memory, as what they leave behind is in no buffer of it.
+    The graphs share a pool of memory: they never run at once, and their outputs are copied to buffers outside of it.
     """
     for _ in range(_WARM_UP):
         step()
@@ -114,7 +145,7 @@ def recorded(step: Callable[[], None], pool: Any) -> Step:
 
 
 def check_options(name: EngineName, options: Options) -> None:
-    """Raises EngineError for what torch cannot do here; the message says what to choose instead."""
+    """Raises EngineError for an option that torch does not support here; the message says what to set instead."""
     if options.tensorrt_cache is not None:
         raise EngineError(
             f"TensorRT runs the onnx engine only, not {name}: set RANKONE_ENGINE=onnx or no TensorRT cache"
@@ -123,15 +154,15 @@ def check_options(name: EngineName, options: Options) -> None:
         check_gpu(options.precision)
     elif options.cuda_graphs:
         raise EngineError("CUDA graphs need a GPU: set RANKONE_DEVICE=cuda, or RANKONE_CUDA_GRAPHS=false")
-    elif not _has_units(options.precision):
+    elif not _has_instructions(options.precision):
         logger.warning(
-            "this CPU computes %s by other means, and more slowly than float32: see rankone bench engines",
+            "this CPU has no instructions for %s, so it is slower than float32: see rankone bench engines",
             options.precision,
         )
 
 
 def check_gpu(precision: Precision) -> None:
-    """Raises EngineError where torch finds no GPU, or one without bfloat16 when that is asked for."""
+    """Raises EngineError if torch finds no GPU, or a GPU without bfloat16 where that is the precision."""
     if not torch.cuda.is_available():
         raise EngineError(
             "device 'cuda' was asked for, but torch finds no GPU: check that the NVIDIA driver is visible here "
@@ -142,12 +173,12 @@ def check_gpu(precision: Precision) -> None:
 
 
 def use_no_tf32() -> None:
-    """Float32 in float32, also behind a lowered backbone: TF32 has 10 bits."""
+    """Makes float32 mean float32, also behind a backbone in lower precision: TF32 has 10 bits."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def _has_units(precision: Precision) -> bool:
+def _has_instructions(precision: Precision) -> bool:
     if precision == "float32":
         return True
     return bool(getattr(torch.ops.mkldnn, f"_is_mkldnn_{'bf16' if precision == 'bfloat16' else 'fp16'}_supported")())

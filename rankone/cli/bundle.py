@@ -55,14 +55,14 @@ def init(
 
 def _export(path: Path, recipe: str, weights: str | None, work: Path) -> None:
     from rankone.training import pipeline
-    from rankone.training.datasets import load
+    from rankone.training.data import load_photos
     from rankone.training.recipe import load_recipe
 
     chosen = load_recipe(recipe)
     if weights is not None:
         chosen = chosen.model_copy(update={"weights": weights})
     show.step("export", f"{chosen.backbone} ({chosen.weights}) + {chosen.pooling.name}, checked on real photographs")
-    show.bundle(pipeline.export_untrained(chosen, load("photos", root=work), path))
+    show.bundle(pipeline.export_untrained(chosen, load_photos(work), path))
 
 
 def _train(path: Path, recipe: str, work: Path) -> None:

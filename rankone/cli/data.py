@@ -12,11 +12,10 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from rankone.cli import show
-from rankone.training.datasets.download import download as fetch
-from rankone.training.datasets.folder import load_folder
-from rankone.training.datasets.registry import NAMES
-from rankone.training.datasets.split import split as divide
-from rankone.training.datasets.verify import verify_at
+from rankone.training.data.download import download as fetch
+from rankone.training.data.folder import load_folder
+from rankone.training.data.split import split as divide
+from rankone.training.data.verify import verify_at
 
 _ROOT: Final = Path("data")
 _NO_OPTIONS: Final[dict[str, int | str]] = {}
@@ -83,8 +82,7 @@ def split(folder: Folder, out: Out, test: float = 0.2, seed: int = 0) -> None:
     """
     divide(folder, out, test, seed)
     _print({name: (len(part), len(set(part.labels))) for name, part in load_folder(out).splits.items()})
-    written = f"./{out}" if str(out) in NAMES else str(out)  # the name alone is the data set that we know by it
-    _next(f"rankone train {shlex.quote(written)} {shlex.quote(f'runs/{out.name}')}")
+    _next(f"rankone train {shlex.quote(str(out))} {shlex.quote(f'runs/{out.name}')}")
 
 
 def _print(counts: Counts) -> None:

@@ -19,7 +19,7 @@ from rankone.cli import show
 from rankone.client import Client, Neighbour, ServiceError
 from rankone.model.bundle import Bundle, open_bundle
 from rankone.model.errors import RankoneError
-from rankone.training.datasets.folder import images_in
+from rankone.training.data.folder import images_in
 from rankone.training.recipe import Recipe, load_recipe
 
 DATA: Final = Path("data")
@@ -84,9 +84,9 @@ def prepare(home: Path, recipe: Recipe) -> Bundle:
 def make(recipe: Recipe, root: Path, run: Path, path: Path) -> None:
     """Trains by `recipe` on the photographs in `root`, measures, and exports the run as the bundle `path`."""
     from rankone.training import pipeline
-    from rankone.training.datasets import load
+    from rankone.training.data import load_photos
 
-    data = load("photos", root=root)
+    data = load_photos(root)
     show.step("photographs", f"{len(data.train)} to train on, {len(data.test)} to test, {len(data.classes)} classes")
     show.step("training", "phase 1: the classifier on fixed embeddings; phase 2: all layers")
     show.training(pipeline.train(data, recipe, run), run)

@@ -18,11 +18,10 @@ from tyro.conf import Positional, arg
 
 from rankone.client import DEFAULT_URL, Client
 from rankone.index import IndexProblem, Spec, check_name
-from rankone.index.backup import back_up
+from rankone.index.backup import Tell, back_up, damaged_rows, file_of, reading
 from rankone.index.backup import restore as restore_backup
-from rankone.index.duplicates import find_duplicates
-from rankone.index.offline import Tell, damaged_rows, file_of, measure_recall, reading
-from rankone.index.schema import SUFFIX
+from rankone.index.database import SUFFIX
+from rankone.index.offline import find_duplicates, measure_recall
 from rankone.index.transfer import export as export_items
 from rankone.index.transfer import load_items
 from rankone.model.bundle import open_bundle

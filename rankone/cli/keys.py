@@ -11,7 +11,7 @@ import tyro
 from pydantic import PositiveInt
 from tyro.conf import Positional, arg
 
-from rankone.service.keys import KeyFileError, Scope, add_key, load_keys, revoke_key
+from rankone.service.auth.keys import KeyFileError, Scope, add_key, load_keys, revoke_key
 
 _VARIABLE: Final = "RANKONE_KEYS"
 

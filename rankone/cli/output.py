@@ -16,12 +16,16 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import orjson
 
-from rankone.cli.paths import InputError
+from rankone.model.errors import RankoneError
 from rankone.model.files import sync
 
 Write = Callable[[str, Any], None]
 
 _JSON: Final = orjson.OPT_SERIALIZE_NUMPY
+
+
+class InputError(RankoneError, ValueError):
+    """Paths that hold no image that can be used, an output file of a kind that is not written, or a filter that is no JSON."""
 
 
 def writing(out: Path | None, column: str) -> AbstractContextManager[Write]:

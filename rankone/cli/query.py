@@ -15,9 +15,8 @@ import orjson
 import tyro
 from tyro.conf import Positional, arg
 
-from rankone.cli.output import writing
-from rankone.cli.paths import InputError, name_of
-from rankone.cli.sending import Ask, Sent, Service, send
+from rankone.cli.images import Ask, Sent, Service, name_of, send
+from rankone.cli.output import InputError, writing
 from rankone.client import Answer, AsyncClient, Client, NewItem, OnRejection, SearchOptions
 
 Paths = Positional[tuple[Path, ...]]

@@ -13,8 +13,8 @@ from rankone.model.bundle import Bundle, summary
 
 if TYPE_CHECKING:  # the commands that only talk to a service start without torch
     from rankone.training.evaluate import Report
-    from rankone.training.pooling import Pooling
-    from rankone.training.progress import Progress
+    from rankone.training.recipe import PoolingRecipe
+    from rankone.training.state import TrainingState
 
 console = Console(highlight=False)
 _NUM_CLASSES: Final = 10
@@ -30,7 +30,7 @@ def alarm(name: str, text: str) -> None:
     console.print(f"[bold red]WARNING, {name}: {escape(text)}[/bold red]")
 
 
-def exportable(pooling: Pooling) -> None:
+def exportable(pooling: PoolingRecipe) -> None:
     """Says before hours of training what an export would refuse after them."""
     from rankone.training.export import ExportError, check_exportable
 
@@ -40,18 +40,18 @@ def exportable(pooling: Pooling) -> None:
         step("note", f"this network can be trained and measured, not exported: {error}")
 
 
-def training(progress: Progress, run: Path) -> None:
+def training(state: TrainingState, run: Path) -> None:
     """The last epoch of each phase."""
     for phase in (1, 2):
-        epochs = [record for record in progress.history if record.phase == phase]
+        epochs = [record for record in state.history if record.phase == phase]
         if epochs:
             last = epochs[-1]
             held_out = "" if last.validation_error is None else f", held-out {1 - last.validation_error:.3f}"
             accuracy = f"training accuracy {1 - last.train_error:.3f}{held_out}"
             console.print(f"phase {phase}: {len(epochs)} epochs, loss {last.loss:.3f}, {accuracy}")
-    if progress.chosen is not None:
-        phase, epoch = progress.chosen
-        console.print(f"chosen: epoch {epoch + 1} of phase {phase}, the best on the images that steer")
+    if state.chosen is not None:
+        phase, epoch = state.chosen
+        console.print(f"chosen: epoch {epoch + 1} of phase {phase}, the best on the images that select")
     console.print(escape(f"run: {run}"))
 
 

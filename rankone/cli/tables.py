@@ -14,10 +14,9 @@ from benchmarks.paper.markdown import markdown
 from benchmarks.paper.plan import TABLES
 from benchmarks.paper.plot import plot
 from rankone.cli import show
-from rankone.cli.learn import Machine
-from rankone.training.datasets import DataSet, limited, load
-from rankone.training.interrupt import stop_on_signal
-from rankone.training.pipeline import check_device
+from rankone.cli.train import Machine
+from rankone.training.data import DataSet, limited, load
+from rankone.training.processes import check_device, stop_on_signal
 from rankone.training.recipe import load_recipe
 
 _HERE: Final = Machine()

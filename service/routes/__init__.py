@@ -1,1 +1,1 @@
-"""The HTTP routes, one file a resource; what they share lies in `problems`, `requests` and `responses`."""
+"""One file a resource, with its requests and answers; `requests`, `responses`, `checks` and `openapi` are what they share."""

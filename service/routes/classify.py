@@ -7,26 +7,45 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
 
-from rankone.service.routes.direct import DirectRoute
-from rankone.service.routes.openapi import IMAGE_BODY, PROBLEMS
-from rankone.service.routes.problems import Problem
-from rankone.service.routes.requests import RuntimeDep, read_images
-from rankone.service.routes.responses import json_response, model_fields
-from rankone.service.routes.schemas import ClassifyOut
+from rankone.service.errors import Problem
+from rankone.service.routes.openapi import PROBLEMS, image_body
+from rankone.service.routes.requests import ImagesIn, QueryIn, RuntimeDep, read_images
+from rankone.service.routes.responses import ModelOut, json_response, model_fields
 
-router = APIRouter(route_class=DirectRoute)
+router = APIRouter()
 
 
-@router.post("/classify", responses={200: {"model": ClassifyOut}, **PROBLEMS}, openapi_extra=IMAGE_BODY)
-async def classify(request: Request, runtime: RuntimeDep, top_k: Annotated[int, Query(ge=1)] = 5) -> Response:
+class ClassifyIn(QueryIn):
+    """How many classes are answered."""
+
+    top_k: int = Field(default=5, ge=1)
+
+
+class Prediction(BaseModel):
+    """A class with its probability."""
+
+    label: str
+    index: int
+    probability: float
+
+
+class ClassifyOut(ModelOut):
+    """For every image its most probable classes, best first."""
+
+    predictions: list[list[Prediction]]
+
+
+@router.post("/classify", responses={200: {"model": ClassifyOut}, **PROBLEMS}, openapi_extra=image_body(ImagesIn))
+async def classify(request: Request, runtime: RuntimeDep, query: Annotated[ClassifyIn, Query()]) -> Response:
     """For every image its `top_k` most probable classes (all, where there are fewer), best first."""
     classes = runtime.bundle.manifest.classes
     if classes is None:
         raise Problem(409, "the bundle being served has no classifier; it embeds only")
     outputs = await runtime.inference(await read_images(request, runtime.settings.max_images))
     assert outputs.logits is not None
-    predictions = [best_classes(row, classes, top_k) for row in softmax(outputs.logits)]
+    predictions = [best_classes(row, classes, query.top_k) for row in softmax(outputs.logits)]
     return await json_response({**model_fields(runtime.bundle), "predictions": predictions})
 
 

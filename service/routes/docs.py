@@ -1,4 +1,4 @@
-"""`GET /docs`: every operation in a browser, with Swagger UI from this installation, so that it works without the internet."""
+"""`GET /docs`: every operation in a browser; Swagger UI comes from this installation, so it works without the internet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse
 
-from rankone.service.routes.problems import Problem
+from rankone.service.errors import Problem
 
 _SCRIPT: Final = "swagger-ui-bundle.js"
 _STYLE: Final = "swagger-ui.css"
@@ -42,7 +42,7 @@ async def docs(request: Request) -> Response:
 
 @router.get("/{name}")
 async def part(name: str) -> Response:
-    """What the page is made of."""
+    """The script and the style of the page."""
     if name not in PARTS:
         raise Problem(404, f"there is no {name!r} among the parts of /docs")
     return FileResponse(_FOLDER / name, headers={"Cache-Control": _CACHED})

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from rankone.service.routes.direct import DirectRoute
-from rankone.service.routes.openapi import IMAGE_BODY, PROBLEMS, npy_or
-from rankone.service.routes.requests import RuntimeDep, read_images
-from rankone.service.routes.responses import Encoding, Precision, embeddings_response, negotiate
-from rankone.service.routes.schemas import EmbedOut
+from fastapi import APIRouter, Query, Request, Response
 
-router = APIRouter(route_class=DirectRoute)
+from rankone.service.routes.openapi import PROBLEMS, image_body, npy_or
+from rankone.service.routes.requests import ImagesIn, QueryIn, RuntimeDep, read_images
+from rankone.service.routes.responses import Encoding, ModelOut, Precision, embeddings_response, negotiate
+
+router = APIRouter()
 
 
-@router.post("/embed", responses={200: npy_or(EmbedOut), **PROBLEMS}, openapi_extra=IMAGE_BODY)
-async def embed(
-    request: Request, runtime: RuntimeDep, encoding: Encoding = "float", dtype: Precision = "float32"
-) -> Response:
+class EmbedIn(QueryIn):
+    """How embeddings are written as JSON."""
+
+    encoding: Encoding = "float"
+    dtype: Precision = "float32"
+
+
+class EmbedOut(ModelOut):
+    """Embeddings in the order of the request: lists of numbers, or base64 of little-endian values."""
+
+    dim: int
+    embeddings: list[list[float]] | list[str]
+
+
+@router.post("/embed", responses={200: npy_or(EmbedOut), **PROBLEMS}, openapi_extra=image_body(ImagesIn))
+async def embed(request: Request, runtime: RuntimeDep, query: Annotated[EmbedIn, Query()]) -> Response:
     """The embeddings of the images, in their order, each of length 1 (a black image has a zero embedding)."""
     accept = negotiate(request)
     outputs = await runtime.inference(await read_images(request, runtime.settings.max_images))
-    return await embeddings_response(outputs.embedding, runtime.bundle, accept, encoding, dtype)
+    return await embeddings_response(outputs.embedding, runtime.bundle, accept, query.encoding, query.dtype)

@@ -1,24 +1,24 @@
-"""`/healthz`, `/readyz`, `/info`, `/metrics`: what an operator asks."""
+"""`/healthz`, `/readyz`, `/info` and `/metrics`, for operators."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from rankone.service.metrics import Metrics
+from rankone.service.errors import Problem
+from rankone.service.observe.metrics import Metrics
 from rankone.service.routes.openapi import PROBLEMS
-from rankone.service.routes.problems import Problem
 from rankone.service.routes.requests import RuntimeDep
 from rankone.service.routes.responses import json_response, model_fields
 from rankone.service.runtime import Runtime
-from rankone.service.versions import library_versions
 
 router = APIRouter(tags=["operation"])
 
-_VERSIONS: Final = library_versions()
 _FOR_KEYS: Final = "GET /info says why to whoever has a key"
 _LIMITS: Final = {
     "max_images",
@@ -34,10 +34,40 @@ _LIMITS: Final = {
 }
 
 
+def first_installed(alternatives: Sequence[str]) -> tuple[str, str]:
+    """Name and version of the first of the packages that is installed.
+
+    Raises:
+        PackageNotFoundError: none of them is.
+    """
+    *preferred, last = alternatives
+    for name in preferred:
+        try:
+            return name, version(name)
+        except PackageNotFoundError:
+            continue
+    return last, version(last)
+
+
+_VERSIONS: Final = dict(
+    map(
+        first_installed,
+        [
+            ("rankone",),
+            ("fastapi",),
+            ("onnxruntime-gpu", "onnxruntime"),  # the image `cpu` has the smaller builds
+            ("faiss-gpu", "faiss-cpu"),
+            ("numpy",),
+            ("pillow",),
+        ],
+    )
+)
+
+
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses=PROBLEMS)
 async def healthz(request: Request) -> dict[str, str]:
-    """The process and all its workers live; 503 while one that has died is being replaced."""
+    """The process and all its workers live; 503 while a dead one is being replaced."""
     _check(_faults(request))
     return {"status": "alive"}
 
@@ -45,9 +75,9 @@ async def healthz(request: Request) -> dict[str, str]:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=PROBLEMS)
 async def readyz(request: Request, runtime: RuntimeDep) -> dict[str, Any]:
-    """Requests are answered; 503 while a bundle is loaded, at the end, and while a worker that has died is replaced.
+    """Requests are answered; 503 while a bundle is loaded, while draining, and while a dead worker is replaced.
 
-    An index that cannot be used or written is named; why, which may tell of files and items, only where there are no keys.
+    An index that cannot be used or written is named; the reason, which may tell of files and items, only without keys.
     """
     if request.app.state.service.is_draining:
         raise Problem(503, "the service is coming to its end")
@@ -86,8 +116,7 @@ async def info(runtime: RuntimeDep) -> Response:
         "precision": runtime.engine.precision,
         "threads": settings.threads,
         "workers": settings.workers,
-        "max_batch": settings.sizes.max_batch,
-        "batch_of_waiting": "all" if runtime.batcher.takes_all else "half",
+        "max_batch": settings.batch_policy.max_batch,
         "index_problems": runtime.indexes.problems(),
         "limits": settings.model_dump(include=_LIMITS),
         "versions": {**_VERSIONS, "sqlite": sqlite3.sqlite_version},

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
 
 from rankone.service.bundles import Listed, Models
 from rankone.service.routes.openapi import PROBLEMS
-from rankone.service.routes.requests import RuntimeDep
-from rankone.service.routes.schemas import ModelOut, ModelsOut, ModelState
+from rankone.service.routes.requests import NO_QUERY, RuntimeDep
+from rankone.service.routes.responses import ModelOut
 from rankone.service.runtime import Runtime
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], dependencies=[NO_QUERY])
+
+
+class ModelState(BaseModel):
+    """A bundle of the service: being served, available, or broken, with the reason."""
+
+    model: str
+    version: str | None
+    fingerprint: str | None
+    created: datetime | None
+    dim: int | None
+    state: Literal["served", "available", "broken"]
+    detail: str | None = None
+
+
+class ModelsOut(BaseModel):
+    """All bundles, newest first."""
+
+    models: list[ModelState]
 
 
 async def _models(request: Request, _: RuntimeDep) -> Models:
@@ -33,9 +53,9 @@ async def list_models(models: ModelsDep, runtime: RuntimeDep) -> ModelsOut:
 
 @router.post("/{name}/{version}/load", responses=PROBLEMS)
 async def load_model(name: str, version: str, models: ModelsDep) -> ModelOut:
-    """Verifies and warms this bundle, then serves it; requests in work keep the one they began with.
+    """Verifies and warms this bundle, then serves it; requests in work are answered by the one they began with.
 
-    A bundle that cannot be served is refused with 409, and the present one goes on.
+    A bundle that cannot be served is refused with 409, and the one before it stays.
     """
     fingerprint = await models.load(name, version)
     return ModelOut(model=name, version=version, fingerprint=fingerprint)

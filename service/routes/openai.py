@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import base64
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict
 
-from rankone.service.routes.direct import DirectRoute
+from rankone.service.errors import Problem
 from rankone.service.routes.openapi import PROBLEMS, json_body
-from rankone.service.routes.problems import Problem
-from rankone.service.routes.requests import RuntimeDep, check_count, decode_base64, read_json
+from rankone.service.routes.requests import NO_QUERY, RuntimeDep, check_count, decode_base64, read_json
 from rankone.service.routes.responses import JSON, to_json, written
-from rankone.service.routes.schemas import OpenAIIn, OpenAIOut
 from rankone.service.runtime import Runtime
 
-router = APIRouter(prefix="/v1", tags=["openai"], route_class=DirectRoute)
+router = APIRouter(prefix="/v1", tags=["openai"], dependencies=[NO_QUERY])
+
+
+class OpenAIIn(BaseModel):
+    """OpenAI's request for embeddings; other fields that its clients send are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    input: str | list[str]
+    """One image or several, as base64 or `data:` URIs."""
+    model: str
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = None
+
+
+class OpenAIEmbedding(BaseModel):
+    """One of OpenAI's embeddings."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class OpenAIOut(BaseModel):
+    """OpenAI's answer."""
+
+    object: Literal["list"]
+    data: list[OpenAIEmbedding]
+    model: str
+    usage: dict[str, int]
 
 
 @router.post("/embeddings", responses={200: {"model": OpenAIOut}, **PROBLEMS}, openapi_extra=json_body(OpenAIIn))

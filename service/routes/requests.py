@@ -1,37 +1,56 @@
-"""What comes in: images as multipart, raw body or JSON, and JSON bodies checked against their schema."""
+"""Reading requests: images as multipart, raw body or JSON, and JSON bodies checked against their schema."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import anyio.to_thread
 import orjson
-from fastapi import Depends, Request
-from pydantic import BaseModel, ValidationError
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import UploadFile
 
 from rankone.model.preprocessing import UndecodableImage
-from rankone.service.rejections import InputsRejected, Rejection
-from rankone.service.routes.json_limits import MAX_ENTRIES, JsonLimits
-from rankone.service.routes.problems import Problem, explain
-from rankone.service.routes.schemas import ImagesIn
+from rankone.service.errors import InputsRejected, Problem, Rejection, explain
 from rankone.service.runtime import Runtime
 
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
 _OTHER_TYPES: Final = ("multipart/form-data", "application/json")
 
+_MAX_ENTRIES: Final = 10_000
+"""Of a list in a request: ids to delete, for instance. The settings limit images, items and queries further."""
+_MAX_MARKS: Final = 2_000_000
+"""Brackets and commas in a JSON body, beside those of its vectors: parsed, `[[],[],…]` takes twenty times its length."""
 _MAX_PARTS: Final = 10_000
 _MAX_FIELD: Final = 1 << 24
 
 Body = TypeVar("Body", bound=BaseModel)
 
 
+class JsonIn(BaseModel):
+    """A JSON body; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class QueryIn(BaseModel):
+    """The query parameters of a route; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImagesIn(JsonIn):
+    """Images as base64 or `data:` URIs."""
+
+    images: list[str]
+
+
 async def runtime_of(request: Request) -> Runtime:
-    """What answers the request.
+    """The runtime that answers the request.
 
     Raises:
         Problem: 503, nothing is loaded yet.
@@ -42,7 +61,12 @@ async def runtime_of(request: Request) -> Runtime:
     return runtime
 
 
+async def _no_query(_: Annotated[QueryIn, Query()]) -> None: ...
+
+
 RuntimeDep = Annotated[Runtime, Depends(runtime_of)]
+NO_QUERY: Final = Depends(_no_query)
+"""For routes without query parameters."""
 
 
 def media_type(request: Request) -> str:
@@ -81,27 +105,26 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
 
 async def parse_json(data: bytes, schema: type[Body], runtime: Runtime) -> Body:
     """JSON as `schema`, off the event loop; for the errors see `read_json`."""
-    limits = JsonLimits.of(runtime.settings, runtime.bundle.manifest.dim)
-    return await anyio.to_thread.run_sync(_parse_json, data, schema, limits)
+    max_marks = _MAX_MARKS + runtime.settings.max_images * runtime.bundle.manifest.dim
+    return await anyio.to_thread.run_sync(_parse_json, data, schema, max_marks)
 
 
-def _parse_json(data: bytes, schema: type[Body], limits: JsonLimits) -> Body:
-    limits.check(data)
+def _parse_json(data: bytes, schema: type[Body], max_marks: int) -> Body:
+    if sum(map(data.count, (b"[", b"{", b","))) > max_marks:
+        raise Problem(413, f"the JSON has more than {max_marks:,} brackets and commas")
     try:
         parsed = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise Problem(400, f"the body is not JSON: {error}") from error
-    lists = [part for part in (parsed, *_values(parsed)) if isinstance(part, list)]
-    if any(len(part) > MAX_ENTRIES for part in lists):  # pydantic would look at every one of them first
-        raise Problem(413, f"a list in the request has more than {MAX_ENTRIES:,} entries")
+    parts = parsed.values() if isinstance(parsed, dict) else [parsed]
+    if any(
+        isinstance(part, list) and len(part) > _MAX_ENTRIES for part in parts
+    ):  # pydantic would check every entry first
+        raise Problem(413, f"a list in the request has more than {_MAX_ENTRIES:,} entries")
     try:
         return schema.model_validate(parsed)
     except ValidationError as error:
         raise Problem(422, explain(error.errors(include_input=False, include_url=False))) from error
-
-
-def _values(parsed: Any) -> Iterable[Any]:
-    return parsed.values() if isinstance(parsed, dict) else ()
 
 
 @dataclass(frozen=True)

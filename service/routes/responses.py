@@ -1,4 +1,4 @@
-"""What goes out: embeddings as numbers, base64 or .npy, and JSON written by orjson, all off the event loop."""
+"""Answers: embeddings as numbers, base64 or .npy, and JSON written by orjson, off the event loop if they are large."""
 
 from __future__ import annotations
 
@@ -13,19 +13,28 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from fastapi import Request, Response
+from pydantic import BaseModel
 
 from rankone.model.bundle import Bundle
-from rankone.service.context import current
-from rankone.service.routes.problems import Problem
+from rankone.service.errors import Problem
+from rankone.service.observe.context import current
 
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
 _WIDER: Final = ("application/*", "*/*")
-"""The ranges that both are in, the more specific first."""
+"""The ranges that match both, the more specific first."""
 _INLINE_BYTES: Final = 200_000
 
 Encoding = Literal["float", "base64"]
 Precision = Literal["float32", "float16"]
+
+
+class ModelOut(BaseModel):
+    """Which network answered."""
+
+    model: str
+    version: str
+    fingerprint: str
 
 
 def model_fields(bundle: Bundle) -> dict[str, str]:
@@ -58,7 +67,7 @@ async def embeddings_response(
 
 
 async def written(write: Callable[[], bytes], media_type: str, size: int | None = None, status: int = 200) -> Response:
-    """What `write` returns, made off the event loop unless the arrays in it are known to have few bytes."""
+    """What `write` returns, made off the event loop unless its arrays are known to be small (`size`, in bytes)."""
     with current().timed("encode"):
         is_quick = size is not None and size <= _INLINE_BYTES
         body = write() if is_quick else await anyio.to_thread.run_sync(write)
@@ -71,9 +80,9 @@ def to_json(body: Any) -> bytes:
 
 
 def negotiate(request: Request) -> str:
-    """JSON or NPY, by the Accept header: the one with the higher quality, JSON where they are equal.
+    """JSON or NPY, by the Accept header: the one of higher quality, JSON where they are equal.
 
-    Of the ranges that a type is in, the most specific says its quality, and not the one with the most (RFC 9110, 12.5.1).
+    The most specific range that matches a type gives its quality (RFC 9110, 12.5.1).
 
     Raises:
         Problem: 406, neither is accepted.
@@ -88,25 +97,17 @@ def negotiate(request: Request) -> str:
 
 
 def _qualities(ranges: str) -> dict[str, float]:
-    """The quality of every range; of one that is there twice, the higher. Parameters other than q say nothing here."""
+    """The quality of every range, the higher one where a range is sent twice; 0 where q is no number from 0 to 1."""
     found: dict[str, float] = {}
     for part in ranges.lower().split(","):
-        name, _, parameters = part.partition(";")
-        found[name.strip()] = max(found.get(name.strip(), 0.0), _quality(parameters))
+        name, *parameters = map(str.strip, part.split(";"))
+        texts = [parameter.removeprefix("q=") for parameter in parameters if parameter.startswith("q=")]
+        try:
+            quality = float(texts[0]) if texts else 1.0
+        except ValueError:
+            quality = 0.0
+        found[name] = max(found.get(name, 0.0), quality if 0 <= quality <= 1 else 0.0)
     return found
-
-
-def _quality(parameters: str) -> float:
-    """What q says, 0 where that is no number from 0 to 1; 1 where it is not there."""
-    for parameter in parameters.split(";"):
-        key, _, value = parameter.partition("=")
-        if key.strip() == "q":
-            try:
-                quality = float(value)
-            except ValueError:
-                return 0.0
-            return quality if 0 <= quality <= 1 else 0.0
-    return 1.0
 
 
 def _npy(values: npt.NDArray[np.floating]) -> bytes:
@@ -115,7 +116,7 @@ def _npy(values: npt.NDArray[np.floating]) -> bytes:
 
 @lru_cache
 def _npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
-    """What `np.save` writes before the values; there are as many of them as sizes of requests."""
+    """What `np.save` writes before the values; there are as many headers as sizes of requests."""
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
     return buffer.getvalue()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import phase1
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 

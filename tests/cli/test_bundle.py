@@ -10,9 +10,8 @@ from rankone.cli.bundle import bundle as command
 from rankone.model.backbone import WeightsError
 from rankone.model.bundle import ONNX, open_bundle
 from rankone.model.engine import load_engine
-from rankone.training.datasets import DataSet
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase
+from rankone.training.data import DataSet
+from rankone.training.recipe import Phase, PoolingRecipe
 from tests.conftest import CLASSES, RECIPE
 from tests.light import one_layer
 
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("light_backbone", "_undrawn")
 SMALL = RECIPE.model_copy(
     update={
         "size": 32,
-        "pooling": Pooling(options={"dim": 300}),
+        "pooling": PoolingRecipe(options={"dim": 300}),
         "phase1": Phase(epochs=2, learning_rate=1),
         "phase2": Phase(epochs=0, learning_rate=1),
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rankone.__main__ import COMMANDS, run, usage
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from rankone.training.recipe import Phase, Recipe
 from tests.services import Process, Start, start
 

@@ -11,8 +11,8 @@ import pytest
 
 from rankone.__main__ import run
 from rankone.cli import data as commands
-from rankone.training.datasets import load, load_folder
-from tests.training.datasets.trees import cub, dtd, image
+from rankone.training.data import load, load_folder
+from tests.training.data.trees import cub, dtd, image
 
 
 def folder(root: Path) -> Path:
@@ -37,7 +37,7 @@ def test_split_then_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert words(capsys.readouterr().out) == [*table, ["no", "problems"]]
 
 
-@pytest.mark.parametrize(("out", "said"), [("photos", "./photos"), ("cub/", "./cub"), ("birds", "birds")])
+@pytest.mark.parametrize(("out", "said"), [("photos", "photos"), ("cub/", "cub"), ("birds", "birds")])
 def test_the_next_command_trains_on_the_folder_and_not_on_the_data_set_of_that_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: str, said: str
 ) -> None:

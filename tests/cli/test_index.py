@@ -13,7 +13,7 @@ import pytest
 
 from rankone.__main__ import run
 from rankone.index import Index, Item, Spec
-from rankone.index.schema import make
+from rankone.index.database import create_file
 
 DIM, ROW_BYTES = 4096, 200_000
 
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     folder, pictures = tmp_path / "indexes", tmp_path / "pictures"
     folder.mkdir()
     pictures.mkdir()
-    make(folder / "mine.sqlite", Spec("a" * 64, DIM, thumbnails=True))
+    create_file(folder / "mine.sqlite", Spec("a" * 64, DIM, thumbnails=True))
     index = Index(folder / "mine.sqlite")
     vector = np.eye(1, DIM, dtype=np.float32)[0]
     for number in range(40):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rankone.__main__ import run
-from rankone.service.keys import load_keys
+from rankone.service.auth.keys import load_keys
 
 
 def test_a_key_is_made_listed_and_revoked(

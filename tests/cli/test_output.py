@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rankone.cli.output import _header, writing
-from rankone.cli.paths import InputError
+from rankone.cli.output import InputError, _header, writing
 from rankone.client import Neighbour, Prediction
 
 NEIGHBOURS = [Neighbour("a", 0.5, {"n": [1, None]}), Neighbour("ü", -1.0)]

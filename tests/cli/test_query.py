@@ -14,9 +14,9 @@ import pytest
 
 from rankone.__main__ import run
 from rankone.client import AsyncClient, Client, Retries
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from tests.cli.test_commands import rankone, service
-from tests.client.conftest import INFO, json_answer, npy
+from tests.client.conftest import INFO, json_response, npy, npy_response
 from tests.services import Process, start
 
 __all__ = ["service", "start"]
@@ -88,7 +88,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[[Served], None]:
     def put(answer: Served) -> None:
         transport = httpx.MockTransport(answer)
         client = partial(AsyncClient, transport=transport, retries=Retries(attempts=2, first_s=0))
-        monkeypatch.setattr("rankone.cli.sending.AsyncClient", client)
+        monkeypatch.setattr("rankone.cli.images.AsyncClient", client)
 
     return put
 
@@ -103,11 +103,11 @@ def test_a_service_that_goes_away_leaves_no_half_of_a_file(
     def service(request: httpx.Request) -> httpx.Response:
         nonlocal num_answered
         if request.url.path == "/info":
-            return json_answer(INFO)
+            return json_response(INFO)
         num_answered += 1
         if num_answered > 3:
             raise httpx.ConnectError("refused", request=request)
-        return httpx.Response(200, content=npy(np.ones((request.content.count(b"filename"), 3))))
+        return npy_response(npy(np.ones((request.content.count(b"filename"), 3))))
 
     answering(service)
     (tmp_path / "e.npy").write_text("of yesterday")
@@ -124,7 +124,7 @@ def test_the_key_goes_with_every_request(answering: Callable[[Served], None], tm
 
     def service(request: httpx.Request) -> httpx.Response:
         keys.append(request.headers["authorization"])
-        return json_answer(INFO if request.url.path == "/info" else {"results": [[]]})
+        return json_response(INFO if request.url.path == "/info" else {"results": [[]]})
 
     answering(service)
     assert run("search", [str(tmp_path), "--key", "secret", "--index", "mine"]) == 0

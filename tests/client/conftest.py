@@ -1,4 +1,4 @@
-"""Both clients, before the real app in this process or before a service whose answers are written in the test."""
+"""Both clients, connected to the real app in this process or to a service whose responses are written in the test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import functools
 import inspect
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import anyio.from_thread
@@ -20,29 +21,29 @@ from fastapi import FastAPI
 from rankone.client import AsyncClient, Client, Retries
 
 URL = "http://service"
-QUICK = Retries(first_s=0.0)
+NO_WAITS = Retries(first_s=0.0)
 INFO = {"dim": 3, "limits": {"max_images": 4, "max_request_bytes": 10_000}}
 
-Handler = Callable[[httpx.Request], httpx.Response]
-Ask = Callable[..., Any]
+Service = Callable[[httpx.Request], httpx.Response]
+Call = Callable[..., Any]
 
 
 class AppTransport(httpx.BaseTransport):
-    """The app for a client that blocks: it is called on the event loop that this thread was started from."""
+    """The app for a blocking client: it runs on the event loop that started this thread."""
 
     def __init__(self, app: FastAPI) -> None:
         self._inner = httpx.ASGITransport(app=app)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        async def call() -> httpx.Response:
+        async def respond() -> httpx.Response:
             response = await self._inner.handle_async_request(request)
             return httpx.Response(response.status_code, headers=response.headers, content=await response.aread())
 
-        return anyio.from_thread.run(call)
+        return anyio.from_thread.run(respond)
 
 
 def in_thread(test: Callable[..., None]) -> Callable[..., Awaitable[None]]:
-    """Runs a test that blocks in a thread, while the app has the event loop."""
+    """Runs a blocking test in a thread, while the app has the event loop."""
 
     @functools.wraps(test)
     async def run(**fixtures: Any) -> None:
@@ -63,38 +64,52 @@ async def async_client(app: FastAPI) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-def ask_with_client(
-    handler: Handler, method: str, *arguments: Any, key: str | None = None, allowed_s: float | None = None, **named: Any
+def call_client(
+    service: Service, method: str, *arguments: Any, options: Mapping[str, Any] | None = None, **named: Any
 ) -> Any:
-    """What a method of Client returns where `handler` is the service; iterators as lists."""
-    transport = httpx.MockTransport(handler)
-    with Client(URL, key=key, timeout_s=allowed_s, retries=QUICK, transport=transport) as client:
+    """Calls a method of a Client with these options; returns its result, as a list if it is a generator."""
+    with Client(URL, transport=httpx.MockTransport(service), **{"retries": NO_WAITS, **(options or {})}) as client:
         result = getattr(client, method)(*arguments, **named)
         return list(result) if inspect.isgenerator(result) else result
 
 
-def ask_with_async_client(
-    handler: Handler, method: str, *arguments: Any, key: str | None = None, allowed_s: float | None = None, **named: Any
+def call_async_client(
+    service: Service, method: str, *arguments: Any, options: Mapping[str, Any] | None = None, **named: Any
 ) -> Any:
-    """The same of AsyncClient."""
+    """The same for AsyncClient."""
 
-    async def ask() -> Any:
-        transport = httpx.MockTransport(handler)
-        async with AsyncClient(URL, key=key, timeout_s=allowed_s, retries=QUICK, transport=transport) as client:
+    async def run() -> Any:
+        transport = httpx.MockTransport(service)
+        async with AsyncClient(URL, transport=transport, **{"retries": NO_WAITS, **(options or {})}) as client:
             result = getattr(client, method)(*arguments, **named)
             return [entry async for entry in result] if inspect.isasyncgen(result) else await result
 
-    return asyncio.run(ask())
+    return asyncio.run(run())
 
 
-@pytest.fixture(params=[ask_with_client, ask_with_async_client], ids=["Client", "AsyncClient"])
-def ask(request: pytest.FixtureRequest) -> Ask:
-    """Every test that takes this runs with both."""
-    chosen: Ask = request.param
-    return chosen
+@pytest.fixture(params=[call_client, call_async_client], ids=["Client", "AsyncClient"])
+def call(request: pytest.FixtureRequest) -> Call:
+    """Runs each test that uses it with both clients."""
+    function: Call = request.param
+    return function
 
 
-def json_answer(body: Any, status: int = 200, **headers: str) -> httpx.Response:
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that clients have slept; none of them pass, but the clock is set forward."""
+    slept: list[float] = []
+    monotonic = time.monotonic
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + sum(slept))
+    return slept
+
+
+def json_response(body: Any, status: int = 200, **headers: str) -> httpx.Response:
     return httpx.Response(status, headers=headers, content=orjson.dumps(body))
 
 
@@ -102,3 +117,7 @@ def npy(rows: Any) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.asarray(rows, np.float32))
     return buffer.getvalue()
+
+
+def npy_response(content: bytes) -> httpx.Response:
+    return httpx.Response(200, headers={"content-type": "application/x-npy"}, content=content)

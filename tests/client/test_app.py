@@ -1,4 +1,4 @@
-"""Both clients before the real app, whose requests hold eight images and two megabytes."""
+"""Both clients with the real app, which takes eight images and two megabytes in a request."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ pytestmark = pytest.mark.anyio
 
 @in_thread
 def test_more_images_than_a_request_holds(client: Client, images: list[bytes]) -> None:
-    """In order, whatever the division: the embeddings of all are those of each."""
+    """Dividing them changes neither order nor values: each image alone has the same embedding."""
     embeddings = client.embed(images)
     assert embeddings.shape == (16, 10_000)
-    for place in (0, 7, 8, 15):
-        assert np.allclose(client.embed([images[place]])[0], embeddings[place], atol=1e-6)
+    for n in (0, 7, 8, 15):
+        assert np.allclose(client.embed([images[n]])[0], embeddings[n], atol=1e-6)
     assert [len(row) for row in client.classify(images, top_k=2)] == [2] * 16
     assert client.embed([]).shape == (0, 10_000)
 
 
 @in_thread
-def test_items_from_the_first_to_the_last(client: Client, images: list[bytes]) -> None:
+def test_items_are_added_found_and_deleted(client: Client, images: list[bytes]) -> None:
     ids = [f"photos/{n}.png" for n in range(16)]
     assert client.add(images, ids, [{"n": n} for n in range(16)]) == ids
     assert client.count() == 16
@@ -44,18 +44,18 @@ def test_items_from_the_first_to_the_last(client: Client, images: list[bytes]) -
     assert client.search(images[:1], k=16, min_score=0.999)[0][0].metadata == {"n": 0}
     assert client.delete(ids[:12]) == 12
     assert [entry.count for entry in client.indexes()] == [4]
-    made_up = client.add_vectors(embeddings[:2])
-    assert len(set(made_up)) == 2
+    generated = client.add_vectors(embeddings[:2])
+    assert len(set(generated)) == 2
     assert client.add(images[:1], ["photos/15.png"]) == ["photos/15.png"]
     assert client.describe_index().count == 6
 
 
-async def test_a_service_that_allows_little_time_answers_whoever_asks_for_none(
+async def test_a_client_without_a_timeout_respects_a_short_maximum_of_the_service(
     settings: Settings, loaded: Runtime, images: list[bytes]
 ) -> None:
-    """Its limit is in `/info`, which nobody could ask for with too long a deadline of their own."""
-    hasty = settings.model_copy(update={"request_timeout_s": 20.0, "max_request_timeout_s": 20.0})
-    async with serving(hasty, loaded) as app:
+    """A client that sent a default timeout could not even request `/info`, which names the maximum."""
+    short = settings.model_copy(update={"request_timeout_s": 20.0, "max_request_timeout_s": 20.0})
+    async with serving(short, loaded) as app:
         transport = httpx.ASGITransport(app=app)
         async with AsyncClient(URL, transport=transport) as client:
             assert (await client.info())["limits"]["max_request_timeout_s"] == 20
@@ -65,7 +65,7 @@ async def test_a_service_that_allows_little_time_answers_whoever_asks_for_none(
                 await client.info()
 
 
-async def test_the_same_on_an_event_loop(async_client: AsyncClient, images: list[bytes]) -> None:
+async def test_the_asynchronous_client(async_client: AsyncClient, images: list[bytes]) -> None:
     ids = [f"{n}" for n in range(16)]
     assert await async_client.ready()
     assert await async_client.add(images, ids) == ids
@@ -77,7 +77,7 @@ async def test_the_same_on_an_event_loop(async_client: AsyncClient, images: list
 
 
 @in_thread
-def test_a_bad_image_is_named_by_its_place_among_all(client: Client, images: list[bytes]) -> None:
+def test_errors_name_inputs_by_their_index_in_the_call(client: Client, images: list[bytes]) -> None:
     broken = [*images[:9], b"text", *images[9:11], images[0][:500]]
     with pytest.raises(ServiceError, match="image 9: not an image: this is text") as raised:
         client.embed(broken)
@@ -90,10 +90,8 @@ def test_a_bad_image_is_named_by_its_place_among_all(client: Client, images: lis
 
 
 @in_thread
-def test_a_bad_image_is_passed_over_where_somebody_hears_of_it(
-    client: Client, images: list[bytes], tmp_path: Path
-) -> None:
-    """All others are answered, and nothing of the bad ones is stored."""
+def test_with_on_rejection_all_other_images_are_answered(client: Client, images: list[bytes], tmp_path: Path) -> None:
+    """Nothing is stored for the rejected ones."""
     (tmp_path / "one.png").write_bytes(images[3])
     sources: list[Image] = [b"text", *images[:3], tmp_path / "one.png", tmp_path / "gone.png", images[0][:500]]
     rejected: list[Rejection[NewItem]] = []
@@ -113,10 +111,10 @@ def test_a_bad_image_is_passed_over_where_somebody_hears_of_it(
 
 
 @in_thread
-def test_refusals_of_the_whole_are_raised_as_they_are(client: Client, images: list[bytes]) -> None:
-    heard: list[Rejection[bytes]] = []
+def test_errors_of_a_whole_request_are_raised(client: Client, images: list[bytes]) -> None:
+    rejected: list[Rejection[bytes]] = []
     with pytest.raises(ServiceError, match="there is no index 'other'") as raised:
-        list(client.search_iter(images, "other", heard.append))
-    assert (raised.value.status, raised.value.errors, heard) == (404, (), [])
-    with pytest.raises(ServiceError, match="there is no item 'nobody'"):
-        client.item("nobody")
+        list(client.search_iter(images, "other", rejected.append))
+    assert (raised.value.status, raised.value.errors, rejected) == (404, (), [])
+    with pytest.raises(ServiceError, match="there is no item 'missing'"):
+        client.item("missing")

@@ -1,9 +1,10 @@
-"""Every method against the contract of the HTTP interface, as it was recorded: what is sent, and what an answer becomes."""
+"""Every method against the HTTP contract: the request it sends, and the result it makes of a response."""
 
 from __future__ import annotations
 
 import base64
 import inspect
+import pickle
 from typing import Any
 
 import httpx
@@ -11,17 +12,9 @@ import numpy as np
 import orjson
 import pytest
 
-from rankone.client import (
-    AsyncClient,
-    Client,
-    IndexDescription,
-    Item,
-    Model,
-    Neighbour,
-    Prediction,
-)
+from rankone.client import Client, Fault, IndexDescription, Item, Model, Neighbour, NewItem, Prediction, ServiceError
 from rankone.client.connection import http_options
-from tests.client.conftest import INFO, URL, Ask, json_answer, npy
+from tests.client.conftest import INFO, URL, Call, json_response, npy, npy_response
 
 HIT = {"id": "a", "score": 0.5, "metadata": {"n": 1}}
 A = Neighbour("a", 0.5, {"n": 1})
@@ -129,15 +122,15 @@ CONTRACT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Any, Any, Any]] 
 ]
 
 
-@pytest.mark.parametrize(("method", "arguments", "named", "route", "sent", "answer", "expected"), CONTRACT)
-def test_what_is_sent_and_what_its_answer_becomes(
-    ask: Ask,
+@pytest.mark.parametrize(("method", "arguments", "named", "route", "sent", "response", "expected"), CONTRACT)
+def test_request_and_result(
+    call: Call,
     method: str,
     arguments: tuple[Any, ...],
     named: dict[str, Any],
     route: str,
     sent: Any,
-    answer: Any,
+    response: Any,
     expected: Any,
 ) -> None:
     seen: list[tuple[str, Any]] = []
@@ -146,87 +139,80 @@ def test_what_is_sent_and_what_its_answer_becomes(
         path = request.url.raw_path.decode()
         is_json = request.headers.get("content-type") == "application/json"
         seen.append((f"{request.method} {path}", orjson.loads(request.content) if is_json else None))
-        return json_answer(INFO if path == "/info" else answer)
+        return json_response(INFO if path == "/info" else response)
 
-    assert ask(service, method, *arguments, **named) == expected
+    assert call(service, method, *arguments, **named) == expected
     assert [entry for entry in seen if entry[0] != "GET /info" or route == "GET /info"] == [(route, sent)]
 
 
 def test_the_contract_covers_every_method() -> None:
-    streams = {"embed", "embed_iter", "classify_iter", "search_iter", "add_iter", "items"}  # have tests of their own
+    streams = {"embed", "embed_iter", "classify_iter", "search_iter", "add_iter", "items"}  # tested separately
     rest = {"close", "url", "wait_until_ready"}
     public = {name for name, _ in inspect.getmembers(Client) if not name.startswith("_")}
     assert public == {entry[0] for entry in CONTRACT} | streams | rest
 
 
-def test_both_clients_take_the_same() -> None:
-    for name, method in inspect.getmembers(Client, inspect.isfunction):
-        if not name.startswith("_"):
-            ours, theirs = inspect.signature(method), inspect.signature(getattr(AsyncClient, name))
-            assert ours.parameters == theirs.parameters, name
-
-
-def test_embeddings_come_as_npy_and_images_go_as_they_are(ask: Ask) -> None:
+def test_embed_sends_the_bytes_of_images_and_reads_an_array(call: Call) -> None:
     rows = np.arange(6, dtype=np.float32).reshape(2, 3)
 
     def service(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/info":
-            return json_answer(INFO)
+            return json_response(INFO)
         assert request.headers["accept"] == "application/x-npy"
         assert request.content.count(b'name="images"; filename="image"') == 2
         assert b"\r\n\r\none\r\n" in request.content
-        return httpx.Response(200, content=npy(rows))
+        return npy_response(npy(rows))
 
-    embeddings = ask(service, "embed", [b"one", b"two"])
+    embeddings = call(service, "embed", [b"one", b"two"])
     assert (embeddings.dtype, embeddings.tolist()) == (np.float32, rows.tolist())
-    assert ask(service, "embed", []).shape == (0, 3)
+    assert call(service, "embed", []).shape == (0, 3)
 
 
-def test_an_item_has_its_vector_where_it_is_asked_for(ask: Ask) -> None:
+def test_an_item_has_its_vector_if_it_is_requested(call: Call) -> None:
     def service(request: httpx.Request) -> httpx.Response:
         assert request.url.query == b"vector=true"
-        return json_answer({"id": "a", "metadata": {}, "vector": [0.5, 1]})
+        return json_response({"id": "a", "metadata": {}, "vector": [0.5, 1]})
 
-    vector = ask(service, "item", "a", vector=True).vector
+    vector = call(service, "item", "a", vector=True).vector
     assert (vector.dtype, vector.tolist()) == (np.float32, [0.5, 1])
 
 
-def test_items_come_page_by_page_under_one_filter(ask: Ask) -> None:
+def test_items_are_requested_page_by_page_with_one_filter(call: Call) -> None:
     queries: list[dict[str, str]] = []
 
     def service(request: httpx.Request) -> httpx.Response:
         query = dict(request.url.params)
         queries.append(query)
-        place = int(query.get("cursor", 0))
-        items = [{"id": str(place), "metadata": {"n": place}}]
-        return json_answer({"items": items, "next_cursor": str(place + 1) if place < 2 else None})
+        page = int(query.get("cursor", 0))
+        items = [{"id": str(page), "metadata": {"n": page}}]
+        return json_response({"items": items, "next_cursor": str(page + 1) if page < 2 else None})
 
-    assert ask(service, "items", "default", OLD) == [Item(str(n), {"n": n}) for n in range(3)]
+    assert call(service, "items", "default", OLD) == [Item(str(n), {"n": n}) for n in range(3)]
     assert [query.pop("cursor", None) for query in queries] == [None, "1", "2"]
     assert all(query == {"limit": "1000", "filter": '{"year":{"$lt":2000}}'} for query in queries)
 
 
-def test_every_request_carries_the_key_and_a_deadline_that_was_given(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_request_has_the_key_and_the_timeout(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     headers: list[httpx.Headers] = []
 
     def service(request: httpx.Request) -> httpx.Response:
         headers.append(request.headers)
-        return json_answer(INFO)
+        return json_response(INFO)
 
     monkeypatch.delenv("RANKONE_KEY", raising=False)
-    ask(service, "info")
+    call(service, "info")
     monkeypatch.setenv("RANKONE_KEY", "from-the-environment")
-    ask(service, "info")
-    ask(service, "info", key="given")
+    call(service, "info")
+    call(service, "info", options={"key": "given"})
     authorization = [entry.get("authorization") for entry in headers]
     assert authorization == [None, "Bearer from-the-environment", "Bearer given"]
     assert not any("x-request-timeout" in entry for entry in headers)
-    ask(service, "info", allowed_s=7.5)
+    call(service, "info", options={"timeout_s": 7.5})
     assert headers[-1]["x-request-timeout"] == "7.5"
 
 
-def test_the_answer_that_the_deadline_has_passed_is_waited_for() -> None:
-    """The service is told a shorter time than the connection is given."""
+def test_the_client_waits_for_the_answer_that_the_deadline_has_passed() -> None:
+    """So the service gets a shorter time than the connection."""
     options = http_options(URL, None, 7.5)
     assert options["headers"]["x-request-timeout"] == "7.5"
     assert options["timeout"].read > 7.5
@@ -234,16 +220,34 @@ def test_the_answer_that_the_deadline_has_passed_is_waited_for() -> None:
     assert http_options(URL, None, None)["timeout"].read == 300
 
 
-def test_any_number_of_ids_is_deleted_some_at_a_time(ask: Ask) -> None:
+def test_ids_are_deleted_by_the_thousand(call: Call) -> None:
     sent: list[str] = []
 
     def service(request: httpx.Request) -> httpx.Response:
         ids = orjson.loads(request.content)["ids"]
         assert len(ids) <= 1000
         sent.extend(ids)
-        return json_answer({"deleted": len(ids)})
+        return json_response({"deleted": len(ids)})
 
     ids = [str(n) for n in range(2500)]
-    assert ask(service, "delete", ids) == 2500
+    assert call(service, "delete", ids) == 2500
     assert sent == ids
-    assert ask(service, "delete", []) == 0
+    assert call(service, "delete", []) == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ServiceError(422, "image 1: bad", [Fault(1, "bad")]),
+        NewItem(b"image", "a", {"n": 1}),
+        Prediction("x", 2, 0.9),
+        A,
+        Item("a", {}),
+        DESCRIBED,
+        Model("few", "7", "served", MODEL),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_errors_inputs_and_results_can_be_pickled(value: Any) -> None:
+    restored = pickle.loads(pickle.dumps(value))  # noqa: S301
+    assert (type(restored), str(restored), vars(restored)) == (type(value), str(value), vars(value))

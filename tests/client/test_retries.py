@@ -1,4 +1,4 @@
-"""When a request is sent again, after which wait, and when not: by driving the exchange, without a clock that runs."""
+"""When a request is repeated and after how long, and what the client raises if it is not."""
 
 from __future__ import annotations
 
@@ -11,104 +11,108 @@ from typing import Any
 import httpx
 import pytest
 
-from rankone.client import Client, Retries, ServiceError, routes
-from rankone.client.call import Call
-from rankone.client.exchange import Outcome, Wait, perform
-from rankone.client.retries import asked_s, failure_of
-from tests.client.conftest import INFO, QUICK, URL, Ask, json_answer, npy
+from rankone.client import Client, Retries, ServiceError
+from rankone.client.connection import is_temporary, not_executed, retry_after_s
+from tests.client.conftest import INFO, NO_WAITS, URL, Call, Service, json_response, npy, npy_response
 
-REQUEST = httpx.Request("POST", URL)
-DONE = json_answer({"deleted": 1})
-BUSY = httpx.Response(429, headers={"retry-after": "7"}, content=b'{"detail": "the queue is full"}')
-AWAY = httpx.Response(503, headers={"retry-after": "5"}, content=b'{"detail": "the service does not answer"}')
-LOADING = httpx.Response(503, content=b'{"detail": "loading"}')
-REFUSED = httpx.ConnectError("refused", request=REQUEST)
-BROKEN_OFF = httpx.ReadError("", request=REQUEST)
-GONE = httpx.RemoteProtocolError("gone", request=REQUEST)
-TOO_LATE = httpx.ReadTimeout("", request=REQUEST)
+Outcome = tuple[int, dict[str, str], Any] | type[httpx.RequestError]
 
-BY_IDS, BY_FILTER = routes.delete("default", ["a"]), routes.delete_where("default", {})
+DONE: Outcome = (200, {}, {"deleted": 1})
+BUSY: Outcome = (429, {"retry-after": "7"}, {"detail": "the queue is full"})
+PROXY: Outcome = (503, {"retry-after": "5"}, {"detail": "the service does not answer"})
+LOADING: Outcome = (503, {}, {"detail": "loading"})
+
+DEFAULT = {"retries": Retries()}
+BY_IDS: tuple[Any, ...] = ("delete", ["a"])
+BY_FILTER: tuple[Any, ...] = ("delete_where", {})
+DROP: tuple[Any, ...] = ("drop_index", "x")
 
 
-def drive(call: Call[Any], *outcomes: Outcome, retries: Retries = Retries()) -> tuple[list[float], Any]:  # noqa: B008
-    """The waits, and the result or the error, where the service answers with `outcomes`."""
-    steps, waits, pending = perform(call, retries), list[float](), list(outcomes)
-    step: Any = next(steps)
-    try:
-        while True:
-            if isinstance(step, Wait):
-                waits.append(step.seconds)
-                step = steps.send(None)
-            else:
-                step = steps.send(pending.pop(0))
-    except StopIteration as end:
-        result = end.value
-    except ServiceError as error:
-        result = error
-    assert not pending
-    return waits, result
+def service_of(*outcomes: Outcome) -> Service:
+    """A service with one of these outcomes for each request, and no further requests."""
+    pending = list(outcomes)
+
+    def service(request: httpx.Request) -> httpx.Response:
+        outcome = pending.pop(0)
+        if isinstance(outcome, type):
+            raise outcome("", request=request)
+        status, headers, body = outcome
+        return json_response(body, status, **headers)
+
+    return service
 
 
-def status_of(result: Any) -> int:
-    assert isinstance(result, ServiceError)
-    return result.status
-
-
-def test_a_busy_service_is_asked_again_when_it_wants_to_be() -> None:
-    waits, result = drive(BY_IDS, BUSY, BUSY, DONE)
-    assert result == 1
+def test_a_busy_service_is_asked_again_after_the_time_it_names(call: Call, waits: list[float]) -> None:
+    assert call(service_of(BUSY, BUSY, DONE), *BY_IDS, options=DEFAULT) == 1
+    assert len(waits) == 2
     assert all(7 <= wait_s <= 7 + 1 for wait_s in waits)
-    assert waits[0] != waits[1]  # clients that were refused together do not come back together
+    assert waits[0] != waits[1]  # clients refused together do not return together
 
 
-@pytest.mark.parametrize("call", [BY_IDS, BY_FILTER])
-@pytest.mark.parametrize("outcome", [BUSY, REFUSED])
-def test_what_was_not_begun_is_repeated_whatever_it_is(call: Call[int], outcome: Outcome) -> None:
-    assert drive(call, outcome, DONE)[1] == 1
+@pytest.mark.parametrize("request_", [BY_IDS, BY_FILTER, DROP])
+@pytest.mark.parametrize("outcome", [BUSY, httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout])
+def test_a_request_that_was_not_carried_out_is_always_repeated(
+    call: Call, waits: list[float], request_: tuple[Any, ...], outcome: Outcome
+) -> None:
+    call(service_of(outcome, DONE), *request_)
+    assert len(waits) == 1
 
 
-@pytest.mark.parametrize(("outcome", "status"), [(BROKEN_OFF, 0), (GONE, 0), (AWAY, 503), (LOADING, 503)])
-def test_what_may_have_been_done_is_repeated_only_where_that_does_no_harm(outcome: Outcome, status: int) -> None:
-    """A proxy says 503 too where its connection to the service broke, whatever the service had done by then."""
-    assert drive(BY_IDS, outcome, DONE)[1] == 1
-    for call in (BY_FILTER, routes.drop_index("x")):
-        waits, result = drive(call, outcome)
-        assert (waits, status_of(result)) == ([], status)
+@pytest.mark.parametrize(
+    ("outcome", "status"), [(httpx.ReadError, 0), (httpx.RemoteProtocolError, 0), (PROXY, 503), (LOADING, 503)]
+)
+def test_a_request_that_may_have_been_carried_out_is_repeated_only_if_it_is_idempotent(
+    call: Call, waits: list[float], outcome: Outcome, status: int
+) -> None:
+    """Also after 503, which a proxy answers if its connection to the service breaks during the request."""
+    assert call(service_of(outcome, DONE), *BY_IDS) == 1
+    assert len(waits) == 1
+    for request in (BY_FILTER, DROP):
+        with pytest.raises(ServiceError) as raised:
+            call(service_of(outcome), *request)
+        assert raised.value.status == status
+    assert len(waits) == 1
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 415, 422, 500, 502, 504, 507, 302])
-def test_an_answer_that_will_not_change_is_final(status: int) -> None:
-    waits, result = drive(BY_IDS, httpx.Response(status, content=b"no"))
-    assert (waits, status_of(result), result.detail) == ([], status, "no")
+def test_other_statuses_are_raised_at_once(call: Call, waits: list[float], status: int) -> None:
+    with pytest.raises(ServiceError) as raised:
+        call(service_of((status, {}, {"detail": "no"})), *BY_IDS)
+    assert (waits, raised.value.status, raised.value.detail) == ([], status, "no")
 
 
-def test_a_deadline_that_has_passed_is_final() -> None:
-    waits, result = drive(BY_IDS, TOO_LATE)
+def test_a_timeout_is_raised_at_once(call: Call, waits: list[float]) -> None:
+    with pytest.raises(ServiceError, match=f"the service did not answer in time at {URL}/.*: ReadTimeout"):
+        call(service_of(httpx.ReadTimeout), *BY_IDS)
     assert waits == []
-    assert "did not answer in time" in str(result)
-    assert failure_of(httpx.UnsupportedProtocol("no protocol")) is None
+    assert not is_temporary(httpx.UnsupportedProtocol("no protocol"))
+    assert not not_executed(httpx.WriteTimeout("slow"))
 
 
-def test_the_number_of_attempts_is_bounded() -> None:
-    waits, result = drive(BY_IDS, *[BUSY] * 3, retries=Retries(attempts=3))
-    assert (len(waits), status_of(result), result.detail) == (2, 429, "the queue is full")
-    assert drive(BY_IDS, LOADING, retries=Retries(attempts=1))[0] == []
+def test_the_number_of_attempts_is_bounded(call: Call, waits: list[float]) -> None:
+    with pytest.raises(ServiceError, match="429: the queue is full"):
+        call(service_of(*[BUSY] * 3), *BY_IDS, options={"retries": Retries(attempts=3)})
+    assert len(waits) == 2
+    with pytest.raises(ServiceError, match="503: loading"):
+        call(service_of(LOADING), *BY_IDS, options={"retries": Retries(attempts=1)})
+    assert len(waits) == 2
 
 
-def test_the_time_of_all_attempts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert drive(BY_IDS, BUSY, retries=Retries(total_s=6.9))[0] == []
-    now = iter([0.0, 10.0, 100.0, 113.5])
-    monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    waits, result = drive(BY_IDS, BUSY, BUSY, BUSY)
-    assert (len(waits), status_of(result)) == (2, 429)
+def test_the_time_of_all_attempts_is_bounded(call: Call, waits: list[float]) -> None:
+    with pytest.raises(ServiceError):
+        call(service_of(BUSY), *BY_IDS, options={"retries": Retries(total_s=6.9)})
+    assert waits == []
+    with pytest.raises(ServiceError):
+        call(service_of(*[BUSY] * 4), *BY_IDS, options={"retries": Retries(total_s=28, first_s=0.1)})
+    assert len(waits) == 3
 
 
-def test_waits_double_up_to_a_bound_and_are_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_double_up_to_a_bound_and_are_random(monkeypatch: pytest.MonkeyPatch) -> None:
+    retries = Retries()
     monkeypatch.setattr("random.random", lambda: 1.0)
-    waits, _ = drive(BY_IDS, *[LOADING] * 8)
-    assert waits == [0.5, 1, 2, 4, 8, 16, 16]
+    assert [retries.wait_s(n, 0) for n in range(1, 9)] == [0.5, 1, 2, 4, 8, 16, 16, None]
     monkeypatch.setattr("random.random", lambda: 0.5)
-    assert drive(BY_IDS, LOADING, LOADING, DONE)[0] == [0.25, 0.5]
+    assert [retries.wait_s(n, 0, 7) for n in (1, 2)] == [7.25, 7.5]
 
 
 @pytest.mark.parametrize(
@@ -127,129 +131,122 @@ def test_waits_double_up_to_a_bound_and_are_spread(monkeypatch: pytest.MonkeyPat
 )
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 50.0)
-    assert asked_s(httpx.Response(503, headers={"retry-after": value})) == seconds
+    assert retry_after_s(httpx.Response(503, headers={"retry-after": value})) == seconds
     assert formatdate(60, usegmt=True) == "Thu, 01 Jan 1970 00:01:00 GMT"
 
 
-@pytest.mark.parametrize(
-    "failing",
-    [lambda: httpx.Response(429), lambda: httpx.Response(503, headers={"retry-after": "0"}), lambda: BROKEN_OFF],
-)
-def test_both_clients_go_on_after_what_passes(ask: Ask, failing: Callable[[], Outcome]) -> None:
-    attempts: list[bytes] = []
+@pytest.mark.parametrize("failure", [(429, {}, {}), (503, {"retry-after": "0"}, {}), httpx.ReadError])
+def test_a_repeated_request_has_the_whole_body(call: Call, failure: Outcome) -> None:
+    bodies: list[bytes] = []
+    failing = service_of(failure, failure)
 
     def service(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/info":
-            return json_answer(INFO)
-        attempts.append(request.content)
-        if len(attempts) < 3 and isinstance(outcome := failing(), httpx.RequestError):
-            raise outcome
-        return failing() if len(attempts) < 3 else httpx.Response(200, content=npy([[1, 2, 3]]))  # type: ignore[return-value]
+            return json_response(INFO)
+        bodies.append(request.content)
+        return failing(request) if len(bodies) < 3 else npy_response(npy([[1, 2, 3]]))
 
-    assert ask(service, "embed", [b"image"]).tolist() == [[1, 2, 3]]
-    assert len(attempts) == 3
-    assert all(b"image" in attempt for attempt in attempts)
+    assert call(service, "embed", [b"image"]).tolist() == [[1, 2, 3]]
+    assert len(bodies) == 3
+    assert all(b"image" in body for body in bodies)
 
 
-def test_an_add_that_is_repeated_names_the_same_ids(ask: Ask) -> None:
-    """Made up by the client, or an answer that was lost would leave the image there twice."""
+def test_a_repeated_add_has_the_same_ids(call: Call) -> None:
+    """Otherwise an image would be stored twice if only the first response was lost."""
     sent: list[Any] = []
 
     def service(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/info":
-            return json_answer(INFO)
+            return json_response(INFO)
         ids = [item["id"] for item in httpx.Response(200, content=request.content).json()["items"]]
         sent.append(ids)
         if len(sent) == 1:
-            raise BROKEN_OFF
-        return json_answer({"ids": ids, "sequence": 2}, 201)
+            raise httpx.ReadError("", request=request)
+        return json_response({"ids": ids, "sequence": 2}, 201)
 
-    ids = ask(service, "add", [b"one", b"two"])
+    ids = call(service, "add", [b"one", b"two"])
     assert sent == [ids, ids]
     assert len(set(ids)) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", npy([[1, 2, 3]])[:-1], npy([[1, 2, 3], [1, 2, 3]])])
+def test_an_array_that_cannot_be_read_is_an_error(call: Call, content: bytes) -> None:
+    with pytest.raises(ServiceError, match="the answer to POST /embed cannot be read"):
+        call(lambda r: json_response(INFO) if r.url.path == "/info" else npy_response(content), "embed", [b"image"])
 
 
 @pytest.mark.parametrize(
     ("content", "method", "arguments"),
     [
-        (b"", "embed", ([b"image"],)),
         (b"{}", "embed", ([b"image"],)),
-        (npy([[1, 2, 3]])[:-1], "embed", ([b"image"],)),
-        (npy([[1, 2, 3], [1, 2, 3]]), "embed", ([b"image"],)),
         (b"<html>", "classify", ([b"image"],)),
         (b'{"predictions": [[{"label": "x"}]]}', "classify", ([b"image"],)),
         (b'{"predictions": []}', "classify", ([b"image"],)),
         (b'{"results": null}', "search", ([b"image"],)),
+        (b'{"results": []}', "more_like", (["a"],)),
         (b"[]", "describe_index", ()),
         (b"{}", "delete", (["a"],)),
+        (b"{}", "items", ()),
     ],
 )
-def test_an_answer_that_cannot_be_read_is_an_error_of_the_service(
-    ask: Ask, content: bytes, method: str, arguments: tuple[Any, ...]
+def test_json_that_cannot_be_read_is_an_error(
+    call: Call, content: bytes, method: str, arguments: tuple[Any, ...]
 ) -> None:
     def service(request: httpx.Request) -> httpx.Response:
-        return json_answer(INFO) if request.url.path == "/info" else httpx.Response(200, content=content)
+        return json_response(INFO) if request.url.path == "/info" else httpx.Response(200, content=content)
 
     with pytest.raises(ServiceError, match="the answer to .* cannot be read"):
-        ask(service, method, *arguments)
+        call(service, method, *arguments)
 
 
 @pytest.mark.parametrize(
     "content", [b"<html>Bad Gateway</html>", b"[]", b'{"title": "no detail"}', b'{"detail": 1, "errors": [1]}']
 )
-def test_an_error_that_is_no_problem_is_shown_as_it_is(ask: Ask, content: bytes) -> None:
+def test_an_error_without_a_problem_body_shows_the_body(call: Call, content: bytes) -> None:
     with pytest.raises(ServiceError) as raised:
-        ask(lambda _: httpx.Response(502, content=content), "info")
+        call(lambda _: httpx.Response(502, content=content), "info")
     assert (raised.value.status, raised.value.detail) == (502, content.decode())
 
 
-def test_where_nobody_listens_that_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the first words of a client: a wrong address is not worth half a minute of attempts."""
-    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waited"))
+def test_a_wrong_address_is_reported_at_once(waits: list[float]) -> None:
+    """By the first request of a client, instead of half a minute of attempts."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with Client(f"http://127.0.0.1:{port}") as client:
-        for call in (client.info, lambda: client.embed([b"image"])):
+        methods: tuple[Callable[[], Any], ...] = (client.info, lambda: client.embed([b"image"]))
+        for method in methods:
             with pytest.raises(ServiceError, match=f"no service answers at http://127.0.0.1:{port}") as raised:
-                call()
+                method()
             assert raised.value.status == 0
+    assert waits == []
 
 
-def test_an_address_or_a_key_that_cannot_be_is_refused() -> None:
+def test_an_invalid_address_or_key_is_refused() -> None:
     for url, sentence in (
         ("http://host:port", "is not a URL"),
         ("localhost:8000", "no service answers at localhost:8000"),
     ):
-        with pytest.raises(ServiceError, match=sentence), Client(url, retries=QUICK) as client:
+        with pytest.raises(ServiceError, match=sentence), Client(url, retries=NO_WAITS) as client:
             client.info()
     for key in ("two words", "line\n", "schlüssel"):
         with pytest.raises(ServiceError, match="the key has characters"):
             Client(URL, key=key)
 
 
-def test_a_service_that_is_not_ready_is_waited_for(ask: Ask) -> None:
-    answers: list[httpx.Response] = []
-
-    def service(_: httpx.Request) -> httpx.Response:
-        answers.append(
-            json_answer({"detail": "loading"}, 503, **{"retry-after": "3600"}) if len(answers) < 2 else json_answer({})
-        )
-        return answers[-1]
-
-    assert ask(service, "wait_until_ready", timeout_s=60) is None
-    assert [answer.status_code for answer in answers] == [503, 503, 200]
-    assert ask(service, "ready") is True
+def test_wait_until_ready(call: Call, waits: list[float]) -> None:
+    """It asks often, whatever `Retry-After` says, and raises what the service said last."""
+    not_ready: Outcome = (503, {"retry-after": "3600"}, {"detail": "loading"})
+    assert call(service_of(not_ready, httpx.ConnectError, (200, {}, {})), "wait_until_ready", timeout_s=60) is None
+    assert waits == [0.1, 0.1]
     for status, sentence in ((503, "503: loading"), (401, "401: loading")):
         with pytest.raises(ServiceError, match=sentence):
-            ask(lambda _, status=status: json_answer({"detail": "loading"}, status), "wait_until_ready", timeout_s=0)
-    asked: list[httpx.Request] = []
+            call(service_of((status, {}, {"detail": "loading"})), "wait_until_ready", timeout_s=0)
+    assert waits == [0.1, 0.1]
 
-    def loading(request: httpx.Request) -> httpx.Response:
-        asked.append(request)
-        return json_answer({"detail": "loading"}, 503)
 
-    assert ask(loading, "ready") is False
-    assert len(asked) == 1
+def test_ready_makes_one_request(call: Call) -> None:
+    assert call(service_of((200, {}, {})), "ready") is True
+    assert call(service_of(LOADING), "ready") is False
     with pytest.raises(ServiceError, match="401: "):
-        ask(lambda _: json_answer({"detail": "no key"}, 401), "ready")
+        call(service_of((401, {}, {"detail": "no key"})), "ready")

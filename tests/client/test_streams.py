@@ -1,42 +1,40 @@
-"""Streams: in order, with a bounded number of requests on their way and inputs in memory, ended when nobody listens."""
+"""Streams: in order, with a bounded number of requests at once and of inputs in memory, and cancelled when closed."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
 from rankone.client import AsyncClient, Client, Rejection, ServiceError
-from tests.client.conftest import INFO, QUICK, URL, Ask, json_answer, npy
+from tests.client.conftest import INFO, URL, Call, json_response, npy, npy_response
 
 pytestmark = pytest.mark.anyio
 
 PER_REQUEST = INFO["limits"]["max_images"]  # type: ignore[index]
-"""Four."""
 
 
 def images(count: int, read: list[int]) -> Iterator[bytes]:
-    """Images that say which they are; `read` hears of each."""
-    for place in range(count):
-        read.append(place)
-        yield f"image {place} ".encode()
+    """Images whose content is their number, which is also added to `read`."""
+    for n in range(count):
+        read.append(n)
+        yield f"image {n} ".encode()
 
 
 def embed(request: httpx.Request) -> httpx.Response:
-    """An embedding for every image: its number, three times."""
+    """Responds with the number of each image, three times, as its embedding."""
     if request.url.path == "/info":
-        return json_answer(INFO)
+        return json_response(INFO)
     numbers = [int(part.split()[0]) for part in request.content.split(b"\r\n\r\nimage ")[1:]]
-    return httpx.Response(200, content=npy([[n] * 3 for n in numbers]))
+    return npy_response(npy([[n] * 3 for n in numbers]))
 
 
 def slow(answer: Callable[[int], Awaitable[None]]) -> httpx.AsyncBaseTransport:
-    """A service that awaits `answer` with the number of the first image before it answers a request."""
+    """A service that awaits `answer`, called with the number of the first image, before it responds."""
 
     async def service(request: httpx.Request) -> httpx.Response:
         response = embed(request)
@@ -47,7 +45,7 @@ def slow(answer: Callable[[int], Awaitable[None]]) -> httpx.AsyncBaseTransport:
     return httpx.MockTransport(service)
 
 
-def test_one_request_of_inputs_at_a_time() -> None:
+def test_the_blocking_client_reads_the_inputs_of_one_request_at_a_time() -> None:
     read: list[int] = []
     with Client(URL, transport=httpx.MockTransport(embed)) as client:
         for answer in client.embed_iter(images(10**9, read)):
@@ -58,8 +56,8 @@ def test_one_request_of_inputs_at_a_time() -> None:
     assert len(read) == 53
 
 
-async def test_answers_keep_the_order_of_the_inputs_whichever_comes_first() -> None:
-    """Of every four requests on their way, the last one is answered first."""
+async def test_answers_keep_the_order_of_the_inputs() -> None:
+    """Of four concurrent requests, the last one is answered first."""
     waiting: dict[int, asyncio.Event] = {}
     finished: list[int] = []
 
@@ -80,17 +78,17 @@ async def test_answers_keep_the_order_of_the_inputs_whichever_comes_first() -> N
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-async def test_no_more_requests_and_inputs_at_once_than_agreed(concurrency: int) -> None:
+async def test_requests_at_once_and_inputs_in_memory_are_bounded(concurrency: int) -> None:
     read: list[int] = []
-    now, most, as_many_as_agreed = 0, 0, asyncio.Event()
+    now, most, limit_reached = 0, 0, asyncio.Event()
 
     async def answer(_: int) -> None:
         nonlocal now, most
         now += 1
         most = max(most, now)
         if now == concurrency:
-            as_many_as_agreed.set()
-        await as_many_as_agreed.wait()
+            limit_reached.set()
+        await limit_reached.wait()
         await asyncio.sleep(0.001)
         now -= 1
 
@@ -100,7 +98,7 @@ async def test_no_more_requests_and_inputs_at_once_than_agreed(concurrency: int)
     assert (most, len(read)) == (concurrency, 120)
 
 
-async def test_requests_on_their_way_end_when_nobody_listens() -> None:
+async def test_requests_are_cancelled_when_the_stream_is_closed() -> None:
     started: list[int] = []
     ended: list[int] = []
     all_started = asyncio.Event()
@@ -122,10 +120,10 @@ async def test_requests_on_their_way_end_when_nobody_listens() -> None:
     assert sorted(ended) == [0, 4, 8]
 
 
-async def test_a_request_that_fails_comes_after_the_answers_before_it() -> None:
+async def test_an_error_is_raised_after_the_answers_before_it() -> None:
     def service(request: httpx.Request) -> httpx.Response:
         if b"image 9 " in request.content:
-            return json_answer({"detail": "image 1: bad", "errors": [{"index": 1, "reason": "bad"}]}, 422)
+            return json_response({"detail": "image 1: bad", "errors": [{"index": 1, "reason": "bad"}]}, 422)
         return embed(request)
 
     async with AsyncClient(URL, transport=httpx.MockTransport(service)) as client:
@@ -136,7 +134,7 @@ async def test_a_request_that_fails_comes_after_the_answers_before_it() -> None:
     assert seen == list(range(8))
 
 
-async def test_inputs_that_break_off_break_the_stream_off(tmp_path: Path) -> None:
+async def test_an_exception_of_the_inputs_ends_the_stream() -> None:
     def some() -> Iterator[bytes]:
         yield from images(8, [])
         raise KeyError("of the caller")
@@ -148,24 +146,28 @@ async def test_inputs_that_break_off_break_the_stream_off(tmp_path: Path) -> Non
         blocking.embed(some())
 
 
-async def test_errors_without_a_place_end_the_stream_even_where_rejections_are_heard() -> None:
-    """Also places that no input has: a service that says so is broken, and asking it for ever would not mend it."""
-    for errors in ([], [{"index": 99, "reason": "nobody"}], [{"index": -1, "reason": "nobody"}]):
+@pytest.mark.parametrize("index", [None, 99, -1])
+def test_errors_that_name_no_input_are_raised_even_with_on_rejection(call: Call, index: int | None) -> None:
+    """Also if there is no input with the index: repeating the same request would never end."""
+    num_requests = 0
 
-        def service(request: httpx.Request, errors: object = errors) -> httpx.Response:
-            if request.url.path == "/info":
-                return json_answer(INFO)
-            return json_answer({"detail": "all of it", "errors": errors}, 422)
+    def service(request: httpx.Request) -> httpx.Response:
+        nonlocal num_requests
+        if request.url.path == "/info":
+            return json_response(INFO)
+        num_requests += 1
+        assert num_requests == 1, "the request was repeated"
+        errors = [] if index is None else [{"index": index, "reason": "unknown"}]
+        return json_response({"detail": "all of it", "errors": errors}, 422)
 
-        heard: list[object] = []
-        async with AsyncClient(URL, retries=QUICK, transport=httpx.MockTransport(service)) as client:
-            with pytest.raises(ServiceError, match="all of it"):
-                [entry async for entry in client.embed_iter(images(3, []), heard.append)]
-        assert heard == []
+    rejected: list[object] = []
+    with pytest.raises(ServiceError, match="all of it"):
+        call(service, "embed_iter", images(3, []), rejected.append)
+    assert rejected == []
 
 
-def test_what_is_passed_over_is_left_out_of_the_next_request(ask: Ask) -> None:
-    """Until nothing is at fault: 5 and 6 of the second request are refused at first, then 7, and 4 is answered."""
+def test_rejected_inputs_are_left_out_of_the_next_request(call: Call) -> None:
+    """Until none is rejected: of the second request, first 5 and 6 are rejected, then 7, and 4 is answered."""
     requests: list[list[int]] = []
 
     def service(request: httpx.Request) -> httpx.Response:
@@ -173,27 +175,27 @@ def test_what_is_passed_over_is_left_out_of_the_next_request(ask: Ask) -> None:
         if request.url.path != "/info":
             requests.append(numbers)
             assert len(requests) < 10
-        at_fault = [place for place, n in enumerate(numbers) if n in ((5, 6) if 5 in numbers else (7,))]
+        at_fault = [position for position, n in enumerate(numbers) if n in ((5, 6) if 5 in numbers else (7,))]
         if at_fault:
-            errors = [{"index": place, "reason": f"bad {numbers[place]}"} for place in at_fault]
-            return json_answer({"detail": "bad", "errors": errors}, 422)
+            errors = [{"index": position, "reason": f"bad {numbers[position]}"} for position in at_fault]
+            return json_response({"detail": "bad", "errors": errors}, 422)
         return embed(request)
 
-    heard: list[Rejection[bytes]] = []
-    answers = ask(service, "embed_iter", images(10, []), heard.append)
+    rejected: list[Rejection[bytes]] = []
+    answers = call(service, "embed_iter", images(10, []), rejected.append)
     assert [(entry.index, entry.value[0]) for entry in answers] == [(n, n) for n in (0, 1, 2, 3, 4, 8, 9)]
-    assert sorted((entry.index, entry.reason, entry.status) for entry in heard) == [
+    assert sorted((entry.index, entry.reason, entry.status) for entry in rejected) == [
         (n, f"bad {n}", 422) for n in (5, 6, 7)
     ]
     assert sorted(requests) == [[0, 1, 2, 3], [4], [4, 5, 6, 7], [4, 7], [8, 9]]
 
 
-async def test_the_limits_are_asked_once_and_not_before_they_matter() -> None:
+async def test_the_limits_are_requested_once_and_only_if_they_are_needed() -> None:
     paths: list[str] = []
 
     def service(request: httpx.Request) -> httpx.Response:
         paths.append(request.url.path)
-        return embed(request) if request.url.path in ("/info", "/embed") else json_answer({"deleted": 0})
+        return embed(request) if request.url.path in ("/info", "/embed") else json_response({"deleted": 0})
 
     expected = ["/indexes/default/items/delete", "/info", "/embed", "/embed"]
     with Client(URL, transport=httpx.MockTransport(service)) as client:
@@ -209,6 +211,6 @@ async def test_the_limits_are_asked_once_and_not_before_they_matter() -> None:
     assert paths == expected
 
 
-def test_a_client_without_requests_at_once_is_refused() -> None:
+def test_a_concurrency_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="concurrency is 0"):
         AsyncClient(URL, concurrency=0)

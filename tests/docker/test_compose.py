@@ -53,10 +53,10 @@ def started(profile: str) -> set[str]:
 
 def test_a_profile_starts_what_it_is_for() -> None:
     assert assignments(".env") == {"COMPOSE_PROFILES": "gpu"}  # and so `docker compose up` is for a GPU host
-    assert started("gpu") == {"init", "service"}
-    assert started("cpu") == {"init", "service-cpu"}
+    assert started("gpu") == {"init", "service", "proxy"}
+    assert started("cpu") == {"init", "service-cpu", "proxy"}
     assert started("train") == {"train"}
-    assert started("proxy") == {"proxy"}
+    assert started("proxy") == {"proxy-tls"}
     assert started("observe") == {"prometheus", "grafana"}
 
 
@@ -131,13 +131,14 @@ def test_the_end_leaves_time_to_drain() -> None:
 def test_nobody_outside_is_let_in_by_default_but_through_the_proxy() -> None:
     for name, service in SERVICES.items():
         for port in service.get("ports", []):
-            assert port.startswith("127.0.0.1:") or name == "proxy", name
-    assert services(RANKONE_LISTEN="0.0.0.0:80")["service"]["ports"] == ["0.0.0.0:80:8000"]
+            assert port.startswith("127.0.0.1:") or name == "proxy-tls", name
+    assert services(RANKONE_LISTEN="0.0.0.0:80")["proxy"]["ports"] == ["0.0.0.0:80:8080"]
+    assert "ports" not in services()["service"], "it is reached through the proxy alone"
 
 
 def test_the_proxy_does_not_start_before_a_service_without_keys() -> None:
     def needed(**variables: str) -> dict[str, Any]:
-        (bound,) = [volume for volume in services(**variables)["proxy"]["volumes"] if isinstance(volume, dict)]
+        (bound,) = [volume for volume in services(**variables)["proxy-tls"]["volumes"] if isinstance(volume, dict)]
         assert (bound["type"], bound["bind"]) == ("bind", {"create_host_path": False})  # or Docker would make a folder
         return bound
 

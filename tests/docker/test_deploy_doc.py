@@ -16,7 +16,7 @@ from rankone.__main__ import COMMANDS
 from rankone.client import Client
 from rankone.model.bundle import Bundle
 from rankone.service.settings import Settings
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from tests.docker.files import PROJECT, ROOT, assignments, services
 from tests.services import Process
 

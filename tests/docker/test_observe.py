@@ -6,16 +6,18 @@ import json
 import re
 from typing import Any
 
+import pytest
 import yaml
 from fastapi.routing import iter_route_contexts
 from prometheus_client import generate_latest
 
 from rankone.service.app import create_app
-from rankone.service.metrics import Metrics
+from rankone.service.observe.metrics import Metrics
 from rankone.service.settings import Settings
 from tests.docker.files import ROOT, compose, services
 
-NGINX = (ROOT / "docker" / "nginx.conf").read_text(encoding="utf-8")
+NGINX_FILES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docker" / "nginx").iterdir())}
+NGINX = "".join(NGINX_FILES.values())
 SCRAPE = yaml.safe_load((ROOT / "docker" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "docker" / "grafana" / "dashboards" / "rankone.json").read_text())
 ADDRESS = "rankone:8000"
@@ -37,7 +39,7 @@ def test_secrets_are_read_where_they_are_mounted() -> None:
         SCRAPE["scrape_configs"][0]["authorization"]["credentials_file"],
     }
     mounted = {
-        *services()["proxy"]["secrets"],
+        *services()["proxy-tls"]["secrets"],
         *(f"/run/secrets/{name}" for name in services()["prometheus"]["secrets"]),
     }
     assert asked == mounted
@@ -57,16 +59,46 @@ def test_what_the_proxy_cannot_do_is_a_problem_too() -> None:
     assert re.findall(r"error_page ([\d =]+)@", NGINX) == ["429 ", "500 502 504 =503 "]
 
 
-def test_the_proxy_limits_requests() -> None:
-    assert re.search(r"limit_req zone=requests burst=\d+ nodelay;", NGINX)
+def test_the_proxy_limits_requests_by_variables() -> None:
+    assert re.search(r"limit_req zone=requests burst=\$\{RANKONE_PROXY_BURST\} nodelay;", NGINX)
     assert "limit_req_status 429;" in NGINX
-    published = {port.rsplit(":", 1)[1] for port in services()["proxy"]["ports"]}
-    assert published == set(re.findall(r"listen (\d+)", NGINX))
+    for name in ("proxy", "proxy-tls"):
+        given = {variable for variable in services()[name]["environment"] if variable.startswith("RANKONE_")}
+        assert given == set(re.findall(r"\$\{(\w+)\}", NGINX))
+    assert int(services()["proxy"]["environment"]["RANKONE_PROXY_RATE"]) >= 100, (
+        "an application may stand for all its users"
+    )
+    assert services(RANKONE_PROXY_RATE="7")["proxy"]["environment"]["RANKONE_PROXY_RATE"] == "7"
+
+
+@pytest.mark.parametrize(("name", "server"), [("proxy", "http.conf.template"), ("proxy-tls", "https.conf.template")])
+def test_each_proxy_has_the_templates_of_its_server(name: str, server: str) -> None:
+    """Those that the image fills in when it starts, where it can write what it makes of them."""
+    service = services()[name]
+    mounted = dict(str(volume).split(":")[:2] for volume in service["volumes"] if isinstance(volume, str))
+    assert mounted == {
+        "./docker/nginx/nginx.conf": "/etc/nginx/nginx.conf",
+        **{
+            f"./docker/nginx/{file}": f"/etc/nginx/templates/{file}"
+            for file in ("limits.conf.template", "service.template", server)
+        },
+    }
+    assert {f"docker/nginx/{file}" for file in NGINX_FILES} >= {path.removeprefix("./") for path in mounted}
+    assert any(mount.startswith("/etc/nginx/conf.d:") for mount in service["tmpfs"])
+    assert service["environment"]["NGINX_ENVSUBST_FILTER"] == "^RANKONE_"
+    published = {port.rsplit(":", 1)[1] for port in service["ports"]}
+    assert published == set(re.findall(r"listen (\d+)", NGINX_FILES[server]))
+    assert "include /etc/nginx/conf.d/service;" in NGINX_FILES[server]
+
+
+def test_nothing_in_the_templates_but_our_variables_looks_like_one() -> None:
+    """The image would fill in every other that it knows; nginx's own are written without braces."""
+    assert all(name.startswith("RANKONE_PROXY_") for name in re.findall(r"\$\{(\w+)\}", NGINX))
 
 
 def test_metrics_are_for_the_inside_however_their_path_is_written() -> None:
     """All paths that begin so are refused, also those that a client may hope the service reads as the same; nothing else is."""
-    (refused,) = re.findall(r"location \^~ (\S+) \{[^\n]*\n\s+return 404;", NGINX)
+    (refused,) = re.findall(r"location \^~ (\S+) \{[^\n]*\n\s+return 404;", NGINX_FILES["https.conf.template"])
     routes = {str(route.path) for route in iter_route_contexts(create_app(Settings(), lambda _: None).routes)}
     assert {route for route in routes if route.startswith(refused)} == {"/metrics"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rankone.index import Index, Spec
-from rankone.index.schema import make
+from rankone.index.database import create_file
 
 DIM = 32
 MODEL = "a" * 64
@@ -17,7 +17,7 @@ SPEC = Spec(MODEL, DIM)
 def path(tmp_path: Path) -> Path:
     """The file of an empty index."""
     path = tmp_path / "default.sqlite"
-    make(path, SPEC)
+    create_file(path, SPEC)
     return path
 
 

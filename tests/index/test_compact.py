@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankone.index import Index, Item, compiled
+from rankone.index import Index, Item, Query, SearchOptions, compiled, path_of
 from rankone.index import compact as module
+from rankone.index.compact import CompactGallery, inner_products
+from rankone.index.database import create_file
 from rankone.index.offline import measure_recall
-from rankone.index.rounded import Rounded
-from rankone.index.schema import make
 from tests.index.conftest import SPEC
 from tests.index.oracle import unit
 
@@ -22,7 +22,7 @@ DIM = 1003  # neither a multiple of 8 nor of 64
 
 @pytest.fixture
 def compact(tmp_path: Path) -> Iterator[Index]:
-    make(tmp_path / "compact.sqlite", replace(SPEC, dim=DIM, kind="compact"))
+    create_file(tmp_path / "compact.sqlite", replace(SPEC, dim=DIM, kind="compact"))
     index = Index(tmp_path / "compact.sqlite")
     yield index
     index.close()
@@ -39,12 +39,12 @@ def fill(index: Index, vectors: np.ndarray) -> None:
     index.put([Item(f"{i:05}", vector, {"even": i % 2 == 0}) for i, vector in enumerate(vectors)])
 
 
-def filled(index: Index, vectors: np.ndarray) -> module.Codes:
+def filled(index: Index, vectors: np.ndarray) -> CompactGallery:
     """The codes of these vectors, once the search thread has them."""
     fill(index, vectors)
     index.search(np.asarray(vectors[:1], np.float32), 1)
-    codes = index._searcher._gallery
-    assert isinstance(codes, module.Codes)
+    codes = index._searching._gallery
+    assert isinstance(codes, CompactGallery)
     return codes
 
 
@@ -67,11 +67,11 @@ def test_as_many_are_read_as_could_be_nearest(compact: Index) -> None:
     things = unit(2000, DIM, seed=5)
     crowd = things[0] + 1e-3 * unit(400, DIM, seed=6)
     codes = filled(compact, np.concatenate([crowd, things[1:]]))
-    _, likely = codes.nearest(things[:1], 10, 2399)
-    assert set(range(400)) <= set(likely[0].tolist())
-    assert len(likely[0]) < 500
-    _, likely = codes.nearest(things[-1:], 1, 2399)
-    assert likely[0].tolist() == [2398]
+    (found,) = codes.nearest(things[:1], 10, np.arange(2399))
+    assert set(range(400)) <= set(found.rows.tolist())
+    assert len(found.rows) < 500
+    (found,) = codes.nearest(things[-1:], 1, np.arange(2399))
+    assert found.rows.tolist() == [2398]
 
 
 def test_estimates_are_off_by_what_they_are_said_to_be(compact: Index) -> None:
@@ -80,8 +80,7 @@ def test_estimates_are_off_by_what_they_are_said_to_be(compact: Index) -> None:
     codes = filled(compact, vectors)
     query = vectors[3] + 0.3 * unit(1, DIM, seed=9)[0]
     query /= np.linalg.norm(query)
-    rounded, rows = Rounded(query), np.arange(2000)
-    estimates, errors = codes._estimates(rounded, rows), codes._errors(rounded, rows)
+    estimates, errors = codes._estimates(query, np.arange(2000))
     signs = np.where(vectors.astype(np.float16) > 0, 1.0, -1.0)
     lengths = np.abs(vectors.astype(np.float64)).sum(axis=1)
     assert ((estimates - signs @ query / lengths) / errors).std() < 0.1  # the query's six bits
@@ -123,6 +122,15 @@ def test_it_follows_changes_and_filters_first(compact: Index) -> None:
     assert {hit.id for hit in hits} == {f"{i:05}" for i in range(1500) if i % 3 and i % 2 and i != 1}
 
 
+def test_one_of_each_group_is_found_even_where_the_nearest_share_one(compact: Index) -> None:
+    vectors = gallery(1500)
+    compact.put([Item(f"{i:05}", vector, {"part": int(i >= 1480)}) for i, vector in enumerate(vectors)])
+    query = Query(vectors[:1], [SearchOptions(2)], group_by=path_of("part"))
+    (hits,) = compact.ask(query).result()
+    assert hits[0].id == "00000"
+    assert [hit.metadata["part"] for hit in hits] == [0, 1]
+
+
 def test_memory_is_a_fifteenth_of_the_exact_ones(compact: Index) -> None:
     codes = filled(compact, gallery(2048))
     held = (codes._bits.nbytes + codes._factors.nbytes) / 2048
@@ -143,3 +151,16 @@ def test_recall_is_measured_and_kept(compact: Index, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "_NEAR_EACH", 0)
     monkeypatch.setattr("faiss.knn_hamming", lambda codes, one, k: (np.arange(len(codes))[:, None], None))
     assert measure_recall(compact.path, 50, 10, lambda _: None) < 0.5
+
+
+@pytest.mark.parametrize("dim", [1, 7, 24, 1003])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_inner_products_are_those_of_the_rows_whoever_else_is_there(dtype: type, dim: int) -> None:
+    draw = np.random.default_rng(0)
+    query: np.ndarray = draw.standard_normal(dim).astype(np.float32)
+    stored: np.ndarray = draw.standard_normal((40, dim)).astype(dtype)
+    scores = inner_products(query, stored)
+    np.testing.assert_allclose(scores, stored.astype(np.float64) @ query, atol=1e-5 * dim**0.5)
+    order = draw.permutation(40)[:17]
+    np.testing.assert_array_equal(inner_products(query, stored[order]), scores[order])
+    assert inner_products(query, stored[:0]).shape == (0,)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 import sqlite3
 from pathlib import Path
 
@@ -8,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rankone.index import Index, IndexConflict, IndexDamaged, IndexFull, IndexProblem, Item, UnknownItem
-from rankone.index.connection import open_reader, open_writer
+from rankone.index import Index, IndexConflict, IndexDamaged, IndexProblem, Item, UnknownItem
+from rankone.index.database import open_reader, open_writer
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 
@@ -46,34 +45,6 @@ def test_equal_scores_are_ordered_by_id_and_lie_within_1(index: Index) -> None:
     assert all(-1 <= hit.score <= 1 for hit in opposite)
 
 
-def test_any_sequence_of_changes_leaves_what_a_dictionary_would(path: Path) -> None:
-    """Puts, replacements, deletions and restarts at random, against a dict; rows and disk must both agree with it."""
-    draw = random.Random(0)
-    index, expected = Index(path), dict[str, Item]()
-    for turn in range(200):
-        if draw.random() < 0.5:
-            ids = [str(i) for i in draw.sample(range(60), draw.randint(1, 8))]
-            drawn = vectors(len(ids), turn)
-            new = [Item(item_id, vector, {"turn": turn}) for item_id, vector in zip(ids, drawn, strict=True)]
-            index.put(new)
-            expected |= {item.id: item for item in new}
-        elif draw.random() < 0.8:
-            ids = [str(i) for i in draw.sample(range(60), draw.randint(1, 8))]
-            assert index.delete(ids) == len(expected.keys() & set(ids))
-            for item_id in ids:
-                expected.pop(item_id, None)
-        else:
-            index.close()
-            index = Index(path)
-        assert len(index) == len(expected)
-        for item_id, item in draw.sample(sorted(expected.items()), min(3, len(expected))):
-            (hits,) = index.search(np.asarray(item.vector[None], np.float32), 60)
-            assert hits[0].id == item_id
-            assert hits[0].score == pytest.approx(1, abs=1e-3)
-            assert {hit.id for hit in hits} == expected.keys()
-            assert index.get(item_id).metadata == item.metadata
-
-
 def test_a_sequence_number_is_never_used_again(path: Path) -> None:
     """Nor after the last item was deleted, nor after a restart; a deletion of nothing is no change."""
     index = Index(path)
@@ -102,7 +73,7 @@ def test_settings_are_durable_and_the_file_is_whole_when_closed(index: Index, pa
 
 
 def test_a_setting_that_sqlite_does_not_take_stops_the_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rankone.index.connection.DURABLE", {"journal_mode": "wal", "page_size": 8192})
+    monkeypatch.setattr("rankone.index.database.DURABLE", {"journal_mode": "wal", "page_size": 8192})
     with pytest.raises(IndexProblem, match="SQLite runs with page_size = 4096 and not 8192"):
         open_writer(path)
 
@@ -112,23 +83,6 @@ def test_a_reader_cannot_write(index: Index, path: Path) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.execute("DELETE FROM items")
     reader.close()
-
-
-def test_a_put_that_fails_on_disk_changes_nothing(index: Index, path: Path) -> None:
-    """A full disk, as SQLite itself reports it when the file may not grow any more."""
-    index.put(items(4))
-    connection = index._store._connection
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(IndexFull, match="nothing of this request was stored"):
-        index.put(items(2000, start=100))
-    assert len(index) == 4
-    assert len(index.page(100)) == 4
-    connection.execute("PRAGMA max_page_count = 1000000")
-    index.put(items(1, start=50))
-    assert len(index.search(vectors(1), 100)[0]) == 5
-    index.close()
-    assert len(Index(path)) == 5
 
 
 def test_a_put_that_fails_half_way_is_taken_back(index: Index) -> None:
@@ -167,9 +121,13 @@ def test_what_is_no_index_is_refused_and_kept(path: Path) -> None:
     assert path.read_bytes().startswith(b"a diary")
 
 
-def test_another_schema_is_refused(path: Path) -> None:
+@pytest.mark.parametrize("schema", [1, 99])
+def test_another_schema_is_refused_and_named(path: Path, schema: int) -> None:
+    """A file of schema 1 had one table, whose vectors were beside the metadata."""
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE about SET value = '99' WHERE key = 'schema'")
+        connection.execute("UPDATE about SET value = ? WHERE key = 'schema'", (str(schema),))
+        if schema == 1:
+            connection.execute("DELETE FROM about WHERE key IN ('kind', 'dtype', 'thumbnails', 'sequence')")
     connection.close()
-    with pytest.raises(IndexProblem, match="another schema"):
+    with pytest.raises(IndexProblem, match=f"has schema {schema}, and this version of rankone reads schema 2 only"):
         Index(path)

@@ -17,9 +17,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rankone.index import Index, Item, Query, UnknownItem, Wish, compiled
+from rankone.index import Index, Item, Query, SearchOptions, UnknownItem, compiled
 from rankone.index.backup import back_up, restore
-from rankone.index.schema import Kind, make, wal_files
+from rankone.index.database import Kind, create_file, wal_files
 from tests.index.conftest import DIM, SPEC
 from tests.index.oracle import Oracle, unit
 
@@ -41,7 +41,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "index.sqlite"
-        make(self.path, replace(SPEC, kind=self.kind))
+        create_file(self.path, replace(SPEC, kind=self.kind))
         self.index, self.oracle = Index(self.path), Oracle()
         self.backups: list[tuple[Path, dict[str, Item]]] = []
         self.num_kills = 0
@@ -83,7 +83,7 @@ class Machine(RuleBasedStateMachine):
         self, asked: list[int], k: int, source: dict[str, Any] | None, min_score: float, exclude: frozenset[str]
     ) -> None:
         where = None if source is None else compiled(source)
-        question = Query(VECTORS[asked], [Wish(k, min_score, exclude)] * len(asked), where)
+        question = Query(VECTORS[asked], [SearchOptions(k, min_score, exclude)] * len(asked), where)
         for query, hits in zip(VECTORS[asked], self.index.ask(question).result(), strict=True):
             scores = self.oracle.scores(query, source)
             order = sorted(scores, key=lambda item_id: (-round(scores[item_id], 6), item_id))

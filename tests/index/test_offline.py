@@ -15,11 +15,9 @@ import orjson
 import pytest
 
 from rankone.index import Index, IndexConflict, IndexDamaged, IndexProblem, Item, Spec, UnknownIndex
-from rankone.index.backup import back_up, restore
-from rankone.index.duplicates import find_duplicates
-from rankone.index.lock import FolderLock
-from rankone.index.offline import damaged_rows, file_of
-from rankone.index.schema import Dtype, make
+from rankone.index.backup import back_up, damaged_rows, file_of, restore
+from rankone.index.database import Dtype, create_file, locked
+from rankone.index.offline import find_duplicates
 from rankone.index.transfer import export, load_items
 from tests.index.conftest import DIM, SPEC
 from tests.index.oracle import unit
@@ -119,12 +117,11 @@ def test_the_log_of_a_killed_process_is_not_taken_for_that_of_what_is_restored(p
 def test_what_writes_needs_the_folder_for_itself(path: Path, tmp_path: Path) -> None:
     back_up(path, tmp_path / "backup", silent)
     export(path, tmp_path / "e.npy", silent)
-    lock = FolderLock(tmp_path)
-    with pytest.raises(IndexProblem, match="another process is using it"):
-        restore(tmp_path / "backup", tmp_path / "new.sqlite", silent)
-    with pytest.raises(IndexProblem, match="another process is using it"):
-        load_items(tmp_path / "e.npy", tmp_path / "new.sqlite", None, silent)
-    lock.release()
+    with locked(tmp_path):
+        with pytest.raises(IndexProblem, match="another process is using it"):
+            restore(tmp_path / "backup", tmp_path / "new.sqlite", silent)
+        with pytest.raises(IndexProblem, match="another process is using it"):
+            load_items(tmp_path / "e.npy", tmp_path / "new.sqlite", None, silent)
 
 
 def test_damaged_rows_are_named_and_a_torn_file_is_refused(index: Index, path: Path) -> None:
@@ -144,7 +141,7 @@ def test_damaged_rows_are_named_and_a_torn_file_is_refused(index: Index, path: P
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_items_go_out_and_come_back_the_same(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
     path, out, other = tmp_path / "a.sqlite", tmp_path / f"out{suffix}", tmp_path / "b.sqlite"
-    make(path, replace(SPEC, dtype=dtype))
+    create_file(path, replace(SPEC, dtype=dtype))
     index = Index(path)
     index.put(items(700))
     told: list[int] = []
@@ -161,107 +158,107 @@ def test_items_go_out_and_come_back_the_same(tmp_path: Path, suffix: str, dtype:
         assert orjson.loads(out.with_suffix(".jsonl").read_bytes().splitlines()[3])["metadata"] == {"n": 3, "é": [None]}
 
 
-def test_an_export_that_broke_off_goes_on(index: Index, path: Path, tmp_path: Path) -> None:
-    """Stopped in the middle of a line; only what was missing is written, and the files are those of one that did not stop."""
-    index.put(items(300))
-    export(path, tmp_path / "whole.npy", silent)
-    done = 0
+class Stopped:
+    """Breaks an export off after so many items, a few of which are written at a time."""
 
-    def stop(count: int) -> None:
-        nonlocal done
-        done += count
-        if done == 100:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, num_items: int) -> None:
+        monkeypatch.setattr("rankone.index.transfer._BATCH", 20)
+        self._left = num_items
+
+    def __call__(self, count: int) -> None:
+        self._left -= count
+        if self._left <= 0:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        export(path, tmp_path / "out.npy", stop)
-    (lines,) = tmp_path.glob(".out-*.jsonl.partial")
-    with lines.open("ab") as file:
-        file.write(b'{"id": "torn')
-    told: list[int] = []
-    export(path, tmp_path / "out.npy", told.append)
-    assert (told[0], sum(told)) == (100, 300)
-    for suffix in (".npy", ".jsonl", ".json"):
-        assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+def same_files(tmp_path: Path) -> bool:
+    """An export that was resumed is one that was not interrupted, to the byte."""
+    pairs = ((tmp_path / f"out{end}", tmp_path / f"whole{end}") for end in (".npy", ".jsonl", ".json"))
+    return all(out.read_bytes() == whole.read_bytes() for out, whole in pairs)
 
 
-@pytest.mark.parametrize("lost", ["vectors", "half a vector", "header", "all vectors", "lines", "content of lines"])
-def test_an_export_that_a_power_cut_broke_off_goes_on_with_what_is_there(
-    index: Index, path: Path, tmp_path: Path, lost: str
+@pytest.mark.parametrize(
+    ("lost", "done"),
+    [
+        ("nothing", 200),
+        ("vectors", 110),
+        ("half a vector", 199),
+        ("header", 0),
+        ("all vectors", 0),
+        ("lines", None),
+        ("content of lines", None),
+    ],
+)
+def test_an_export_that_broke_off_goes_on_with_what_a_power_cut_left(
+    index: Index, path: Path, tmp_path: Path, lost: str, done: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of either file the tail may be lost, and of the lines what is in it while its length is kept."""
     index.put(items(300))
     export(path, tmp_path / "whole.npy", silent)
-
-    def stop(_: int) -> None:
-        if len(told) == 200:
-            raise KeyboardInterrupt
-        told.append(1)
-
-    told: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        export(path, tmp_path / "out.npy", stop)
+        export(path, tmp_path / "out.npy", Stopped(monkeypatch, 200))
     (vectors,), (lines,) = tmp_path.glob(".out-*.npy.partial"), tmp_path.glob(".out-*.jsonl.partial")
     size, text = vectors.stat().st_size, lines.read_bytes()
     kept = {"vectors": size - 90 * 2 * DIM, "half a vector": size - DIM, "header": 50, "all vectors": 0}
     with vectors.open("r+b") as file:
         file.truncate(kept.get(lost, size))
-    if lost == "lines":
-        lines.write_bytes(text[: len(text) // 2])
-    elif lost == "content of lines":
-        lines.write_bytes(text[:4000] + bytes(len(text) - 4000 - 100) + text[-100:])
-    export(path, tmp_path / "out.npy", silent)
-    for suffix in (".npy", ".jsonl", ".json"):
-        assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    changed = {
+        "nothing": text + b'{"id": "torn',
+        "lines": text[: len(text) // 2],
+        "content of lines": text[:4000] + bytes(len(text) - 4000 - 100) + text[-100:],
+    }
+    lines.write_bytes(changed.get(lost, text))
+    told: list[int] = []
+    export(path, tmp_path / "out.npy", told.append)
+    assert sum(told) == 300
+    assert told[0] == done if done is not None else 10 < told[0] < 200
+    assert same_files(tmp_path)
 
 
 def test_no_line_of_an_export_is_written_before_its_vector_is_on_disk(
     index: Index, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What is resumed is counted by lines."""
     index.put(items(50))
-    monkeypatch.setattr("rankone.index.npy._BATCH", 8)
-    synced: list[int] = []
-    sync = os.fsync
+    monkeypatch.setattr("rankone.index.transfer._BATCH", 8)
+    synced, num_lines, sync = [0], list[int](), os.fsync
 
     def fsync(descriptor: int) -> None:
+        for lines in tmp_path.glob(".out-*.jsonl.partial"):
+            num_lines.append(lines.read_bytes().count(b"\n"))
+            assert num_lines[-1] * 2 * DIM <= max(synced)
         sync(descriptor)
         synced.append(os.fstat(descriptor).st_size)
 
-    def compare(_: int) -> None:
-        (lines,) = tmp_path.glob(".out-*.jsonl.partial")
-        num_lines = lines.read_bytes().count(b"\n")
-        seen.append(num_lines)
-        assert num_lines * 2 * DIM <= max(synced, default=0)
-
-    seen: list[int] = []
-    monkeypatch.setattr(os, "fsync", fsync)
-    export(path, tmp_path / "out.npy", compare)
-    assert sorted(set(seen)) == [0, 8, 16, 24, 32, 40, 48]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        export(path, tmp_path / "out.npy", silent)
+    assert num_lines[:7] == [0, 8, 16, 24, 32, 40, 48]
 
 
 def other_model(path: Path, stored: list[Item]) -> list[Item]:
-    make(path, replace(SPEC, fingerprint="b" * 64))
+    create_file(path, replace(SPEC, fingerprint="b" * 64))
     return [replace(item, vector=vector) for item, vector in zip(stored, unit(len(stored), DIM, seed=1), strict=True)]
 
 
 def other_dtype(path: Path, stored: list[Item]) -> list[Item]:
-    make(path, replace(SPEC, dtype="float32"))
+    create_file(path, replace(SPEC, dtype="float32"))
     return stored
 
 
 def other_kind(path: Path, stored: list[Item]) -> list[Item]:
-    make(path, replace(SPEC, kind="compact"))
+    create_file(path, replace(SPEC, kind="compact"))
     return stored
 
 
 def other_order(path: Path, stored: list[Item]) -> list[Item]:
-    make(path, SPEC)
+    create_file(path, SPEC)
     return stored[::-1]
 
 
 def dropped_and_filled_again(path: Path, stored: list[Item]) -> list[Item]:
     path.unlink()
-    make(path, SPEC)
+    create_file(path, SPEC)
     return [replace(stored[0], metadata={"n": 7}), *stored[1:]]
 
 
@@ -276,20 +273,19 @@ def dropped_and_filled_again(path: Path, stored: list[Item]) -> list[Item]:
     ],
 )
 def test_an_export_does_not_go_on_with_what_another_index_began(
-    path: Path, tmp_path: Path, name: str, remake: Callable[[Path, list[Item]], list[Item]]
+    path: Path,
+    tmp_path: Path,
+    name: str,
+    remake: Callable[[Path, list[Item]], list[Item]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of as many items under the same ids, as those of one folder are, and with the same sequence."""
-
-    def stop(count: int) -> None:
-        if count:
-            raise KeyboardInterrupt
-
     stored, other = items(30), tmp_path / f"{name}.sqlite"
     index = Index(path)
     index.put(stored)
     index.close()
     with pytest.raises(KeyboardInterrupt):
-        export(path, tmp_path / "out.npy", stop)
+        export(path, tmp_path / "out.npy", Stopped(monkeypatch, 20))
     wanted = remake(other, stored)
     index = Index(other)
     index.put(wanted)
@@ -298,8 +294,7 @@ def test_an_export_does_not_go_on_with_what_another_index_began(
     export(other, tmp_path / "out.npy", told.append)
     assert (told[0], sum(told)) == (0, 30)
     export(other, tmp_path / "whole.npy", silent)
-    for suffix in (".npy", ".jsonl", ".json"):
-        assert (tmp_path / f"out{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    assert same_files(tmp_path)
 
 
 def test_an_import_that_broke_off_goes_on_and_mends_what_differs(path: Path, tmp_path: Path) -> None:
@@ -347,7 +342,7 @@ def test_files_that_are_no_export_are_refused(path: Path, tmp_path: Path) -> Non
 
 def test_the_same_file_and_what_looks_alike(index: Index, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over several tiles: a pair in one and pairs across, none named twice, and no equal files among those that are near."""
-    monkeypatch.setattr("rankone.index.duplicates._HEIGHT", 64)
+    monkeypatch.setattr("rankone.index.offline._TILE", 64)
     stored = items(200)
     a, b = np.asarray(stored[3].vector), np.asarray(unit(1, DIM, seed=77)[0])
     near = (a + 0.1 * b) / np.linalg.norm(a + 0.1 * b)

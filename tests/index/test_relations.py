@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rankone.index import Index, Item, compiled
-from rankone.index.schema import Kind, make
+from rankone.index.database import Kind, create_file
 from tests.index.conftest import SPEC
 from tests.index.oracle import unit
 
@@ -20,7 +20,7 @@ NUM_ITEMS, DIM = 300, 501
 
 def filled(path: Path, kind: Kind, order: list[int]) -> Index:
     """Items added in that order; some of them replace others, and some are gone again, so that rows have moved."""
-    make(path, replace(SPEC, dim=DIM, kind=kind))
+    create_file(path, replace(SPEC, dim=DIM, kind=kind))
     index = Index(path)
     vectors = unit(NUM_ITEMS, DIM, seed=2)
     index.put([Item(str(i), vectors[-1 - i], {"part": 1 - i % 3}) for i in order[::5]])

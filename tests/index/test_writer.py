@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rankone.index import Filter, Index, IndexFull, IndexProblem, IndexReadOnly, Item, compiled
-from rankone.index.store import Change, Delete, Effect, Store
+from rankone.index.store import Change, Effect, Store
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 
@@ -47,7 +47,7 @@ def test_everything_that_waits_shares_one_transaction(index: Index, monkeypatch:
     assert not any(future.done() for future in futures)
     held.free.set()
     assert [future.result(10).sequence for future in futures] == list(range(1, 52))
-    assert deleted.result(10).dropped == ["first", "7"]
+    assert deleted.result(10).removed == ["first", "7"]
     assert held.sizes == [1, 51]
     assert len(index) == 49
 
@@ -92,7 +92,7 @@ def test_a_full_disk_refuses_what_has_no_room_and_takes_what_has(index: Index, p
     for future in (futures[0], futures[2]):
         with pytest.raises(IndexFull, match="nothing of this request was stored"):
             future.result(10)
-    assert futures[1].result(10).dropped == ["a"]
+    assert futures[1].result(10).removed == ["a"]
     assert (len(index), index.problem) == (1, None)
     assert [hit.id for hit in index.search(unit(1, DIM), 10)[0]] == ["b"]
     connection.execute("PRAGMA max_page_count = 1000000")
@@ -185,24 +185,10 @@ def test_a_closed_index_answers_nobody(index: Index) -> None:
         index.search(unit(1, DIM), 1)
 
 
-def test_rows_that_cannot_follow_the_disk_are_not_searched(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The item is on disk and says so; a search without it would be wrong, so there is none."""
-
-    def no_memory(*_: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr("rankone.index.matrix.Matrix.set", no_memory)
-    assert index.put([item("a")]) == 1
-    with pytest.raises(IndexProblem, match="the search thread failed, start the service again: MemoryError"):
-        index.search(unit(1, DIM), 1)
-    assert "MemoryError" in str(index.problem)
-    assert index.get("a").id == "a"
-
-
 def test_after_an_error_of_another_kind_the_next_transaction_begins_anew(index: Index) -> None:
     """SQLite leaves this one open, with a change in it."""
     index.put([item("a")])
     with pytest.raises(IndexProblem, match="nothing of this request was stored"):
-        index._writer.submit(Delete(["a"], Filter("(no_such_column)"))).result(10)
+        index._writer.submit(Change(ids=["a"], where=Filter("(no_such_column)"))).result(10)
     assert index.put([item("b")]) == 2
     assert [found.id for _, found in index.page(10)] == ["a", "b"]

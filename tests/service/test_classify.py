@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from rankone.model.bundle import Bundle
 from rankone.service.routes.classify import softmax
 from rankone.service.runtime import Runtime
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from tests.services import client_of, multipart
 
 pytestmark = pytest.mark.anyio

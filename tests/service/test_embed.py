@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Outputs, load_engine
 from rankone.model.preprocessing import preprocess
-from rankone.service.routes.problems import Problem
+from rankone.service.errors import Problem
 from rankone.service.routes.responses import JSON, NPY, negotiate
 from tests.services import multipart
 

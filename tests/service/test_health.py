@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import anyio
@@ -8,11 +9,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from rankone.index import Indexes, serve
+from rankone.index import Indexes
 from rankone.model.bundle import Bundle, BundleError
 from rankone.service.app import create_app
+from rankone.service.routes.health import first_installed
 from rankone.service.runtime import load
-from rankone.service.server import OpenDoor, check_address
+from rankone.service.server import InsecureBind, check_address
 from rankone.service.settings import Settings
 from tests.services import client_of, fail, multipart
 
@@ -49,7 +51,7 @@ async def test_the_lifespan_loads_the_bundle_and_ends_all_of_it(settings: Settin
     assert app.state.service.runtime is None
     assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))
     again = Indexes(settings.data)  # the folder has been let go of
-    assert serve(again, runtime.bundle.fingerprint, runtime.bundle.manifest.dim).count("default") == 0
+    assert again.open("default", runtime.bundle.fingerprint).problem is None
     again.close()
 
 
@@ -68,7 +70,7 @@ async def test_info_says_what_answers(http: httpx.AsyncClient, bundle: Bundle, s
     assert (info["engine"], info["provider"], info["device"]) == ("onnx", "CPUExecutionProvider", "cpu")
     assert (info["dim"], info["classes"]) == (10_000, ["brick", "coins", "grass", "retina"])
     assert info["limits"]["max_images"] == settings.max_images
-    assert (info["max_batch"], info["batch_of_waiting"]) == (3, "all")
+    assert info["max_batch"] == 3
     assert info["versions"]["onnxruntime-gpu"]
     assert info["preprocessing"]["size"] == 64
 
@@ -107,7 +109,7 @@ async def test_a_client_that_goes_away_is_no_fault_of_ours(app: FastAPI) -> None
         "type": "http",
         "method": "FOOBAR",
         "path": "/embed",
-        "headers": [(b"content-type", b"image/png")],
+        "headers": [(b"content-type", b"image/png"), (b"content-length", b"9")],
         "query_string": b"",
     }
     messages = iter([{"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.disconnect"}])
@@ -143,7 +145,7 @@ async def test_the_openapi_document_names_every_body_and_answer(app: FastAPI, ht
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
 def test_an_open_door_must_be_asked_for(host: str) -> None:
     with pytest.raises(
-        OpenDoor, match=r"can be reached from outside and there are no keys: make some .*set allow_anonymous"
+        InsecureBind, match=r"can be reached from outside and there are no keys: make some .*set allow_anonymous"
     ):
         check_address(Settings(host=host))
     check_address(Settings(host=host, allow_anonymous=True))
@@ -152,6 +154,13 @@ def test_an_open_door_must_be_asked_for(host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_this_machine_alone_is_always_allowed(host: str) -> None:
     check_address(Settings(host=host))
+
+
+def test_the_first_alternative_that_is_installed_is_named() -> None:
+    assert first_installed(("numpy", "pillow")) == ("numpy", version("numpy"))
+    assert first_installed(("no-such-build", "pillow")) == ("pillow", version("pillow"))
+    with pytest.raises(PackageNotFoundError, match="nor-this"):
+        first_installed(("no-such-build", "nor-this"))
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from rankone.index import Indexes
 from rankone.model.bundle import Bundle
-from rankone.service.metrics import Metrics
+from rankone.service.observe.metrics import Metrics
 from rankone.service.runtime import Runtime, load
 from rankone.service.settings import Settings
 from tests.service.hostile import hostile

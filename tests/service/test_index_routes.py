@@ -14,9 +14,8 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from rankone.index import serve
-from rankone.service.routes.metadata import check_metadata
-from rankone.service.routes.problems import Problem
+from rankone.service.errors import Problem
+from rankone.service.routes.checks import check_metadata
 from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
 from tests.services import client_of, multipart, serving
@@ -196,7 +195,7 @@ async def test_the_event_loop_answers_while_metadata_is_looked_through(
         assert go_on.wait(30)
         check_metadata(metadata, max_bytes)
 
-    monkeypatch.setattr("rankone.service.routes.items.check_metadata", hang)
+    monkeypatch.setattr("rankone.service.routes.additions.check_metadata", hang)
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: http.post(ITEMS, json={"items": [{"vector": [1.0] + [0.0] * 9_999}]}))
         assert await anyio.to_thread.run_sync(working.wait, 30)
@@ -289,8 +288,8 @@ async def test_an_index_of_another_bundle_is_refused_and_left_alone(
 ) -> None:
     await add(http, images[:1], ["a"])
     runtime = app.state.service.runtime
-    ours, others = runtime.indexes, serve(runtime.indexes.indexes, "f" * 64, 10_000)
-    object.__setattr__(runtime, "indexes", others)
+    ours = runtime.bundle
+    object.__setattr__(runtime, "bundle", ours.model_copy(update={"fingerprint": "f" * 64}))
     for response in (
         await http.post("/search", files=multipart(images[:1])),
         await http.post(ITEMS, files=multipart(images[:1])),
@@ -301,5 +300,5 @@ async def test_an_index_of_another_bundle_is_refused_and_left_alone(
         assert f"{'f' * 16} is being served" in response.json()["detail"]
     assert (await http.get("/indexes")).json()["indexes"][0]["count"] is None
     assert (await http.post("/embed", files=multipart(images[:1]))).status_code == 200
-    object.__setattr__(runtime, "indexes", ours)
+    object.__setattr__(runtime, "bundle", ours)
     assert (await http.get("/indexes/default")).json()["count"] == 1

@@ -17,9 +17,9 @@ from fastapi import FastAPI
 from PIL import Image
 
 from rankone.index import IndexReadOnly
-from rankone.index.directory import Directory
-from rankone.index.ranking import Gallery, Place, ranked
-from rankone.index.vectors import Vectors
+from rankone.index.gallery import Gallery, Vectors
+from rankone.index.search import ScoredRow
+from rankone.index.search import search as search_rows
 from tests.index.oracle import unit
 from tests.services import multipart
 
@@ -220,19 +220,19 @@ async def test_a_search_that_would_be_late_is_refused_and_never_carried_out(
 ) -> None:
     has_begun, goes_on, searched = threading.Event(), threading.Event(), list[int]()
 
-    def held(gallery: Gallery, directory: Directory, queries: Vectors, *rest: Any) -> list[list[Place]]:
+    def held(gallery: Gallery, ids: list[str], queries: Vectors, *rest: Any) -> list[list[ScoredRow]]:
         searched.append(len(queries))
         has_begun.set()
         assert goes_on.wait(60)
-        return ranked(gallery, directory, queries, *rest)
+        return search_rows(gallery, ids, queries, *rest)
 
-    monkeypatch.setattr("rankone.index.searcher.ranked", held)
+    monkeypatch.setattr("rankone.index.search_thread.search", held)
     first = asyncio.create_task(search(http, vectors=vectors[:1].tolist(), k=1))
     assert await asyncio.to_thread(has_begun.wait, 60)
     body = {"vectors": vectors[:2].tolist()}
     late = await http.post(f"{URL}/search", json=body, headers={"X-Request-Timeout": "0.2"})
     assert late.status_code == 504
-    assert "the index cannot answer in the time" in late.json()["detail"]
+    assert late.json()["detail"] == "no answer within the 0.2 s that this request allows"
     goes_on.set()
     assert await first == [["a"]]
     assert await search(http, vectors=vectors[:3].tolist(), k=1) == [["a"], ["b"], ["c"]]

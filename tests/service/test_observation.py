@@ -10,15 +10,16 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import generate_latest
 
-from rankone.service.context import RequestContext
-from rankone.service.logs import JsonFormatter, TextFormatter
-from rankone.service.metrics import Metrics
-from rankone.service.traces import Tracer, TracesMissing
-from tests.services import multipart
+from rankone.service.observe.logs import JsonFormatter, TextFormatter
+from rankone.service.observe.metrics import Metrics
+from rankone.service.observe.traces import TracesMissing, otlp_provider
+from rankone.service.runtime import Runtime
+from rankone.service.settings import Settings
+from tests.services import client_of, multipart, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -91,49 +92,48 @@ def test_a_traceback_is_one_line_of_json() -> None:
     assert json.loads(line)["message"] == "it failed"
 
 
-def test_traces_have_a_span_for_each_part() -> None:
+async def test_traces_have_a_span_for_each_part(
+    settings: Settings, loaded: Runtime, images: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within the caller's trace; sent at the latest when the service ends."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tracer = Tracer()
-    tracer._provider = provider
-    context = RequestContext("mine", 0.0, parts={"decode": 0.1, "engine": 0.3})
-    tracer.record("POST /embed", context, 500, 0.5)
-    *parts, whole = exporter.get_finished_spans()
-    assert [part.name for part in parts] == ["decode", "engine"]
-    for part, seconds in zip(parts, (0.1, 0.3), strict=True):
+    monkeypatch.setattr("rankone.service.app.otlp_provider", lambda: provider)
+    trace, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    async with serving(settings, loaded) as app, client_of(app) as http:
+        headers = {"traceparent": f"00-{trace}-{caller}-01", "x-request-id": "mine"}
+        response = await http.post("/embed", files=multipart(images[:2]), headers=headers)
+        await http.get("/info", headers={"traceparent": "nonsense"})
+    *parts, whole, _, other = exporter.get_finished_spans()
+    assert [part.name for part in parts] == ["decode", "queue", "engine", "encode"]
+    for part, ms in zip(parts, timing(response.headers["server-timing"]).values(), strict=False):
         assert part.parent is not None
         assert part.parent.span_id == whole.context.span_id
-        assert part.start_time is not None
-        assert part.end_time is not None
-        assert (part.end_time - part.start_time) / 1e9 == pytest.approx(seconds, abs=1e-6)
+        assert ((part.end_time or 0) - (part.start_time or 0)) / 1e6 == pytest.approx(ms, abs=1e-2)
     assert parts[1].start_time == parts[0].end_time
-    assert whole.attributes is not None
-    assert whole.attributes["rankone.request_id"] == "mine"
-    assert whole.status.status_code.name == "ERROR"
-
-
-def test_a_trace_goes_on_where_the_caller_is_and_ends_with_the_service() -> None:
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=3_600_000))
-    tracer = Tracer()
-    tracer._provider = provider
-    trace, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-    for header in (f"00-{trace}-{caller}-01", "nonsense"):
-        tracer.record("GET /", RequestContext("x", 0.0, {b"traceparent": header.encode()}), 200, 0.1)
-    tracer.close()
-    child, root = exporter.get_finished_spans()
-    assert child.parent is not None
-    assert (child.context.trace_id, child.parent.span_id) == (int(trace, 16), int(caller, 16))
-    assert root.parent is None
+    assert whole.parent is not None
+    assert (whole.name, whole.context.trace_id, whole.parent.span_id) == (
+        "POST /embed",
+        int(trace, 16),
+        int(caller, 16),
+    )
+    attributes = dict(whole.attributes or {})
+    assert (attributes["rankone.request_id"], attributes["rankone.images"]) == ("mine", 2)
+    assert attributes["http.response.status_code"] == 200
+    assert other.parent is None
 
 
 def test_traces_are_not_made_where_nobody_collects_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
-    Tracer().record("GET /", RequestContext("x", 0.0), 200, 0.1)
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    assert otlp_provider() is None
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    provider = otlp_provider()
+    assert provider is not None
+    provider.shutdown()
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(TracesMissing, match="pip install 'rankone\\[traces\\]'"):
-        Tracer()
+        otlp_provider()
 
 
 def test_the_memory_of_a_gpu_is_a_metric_where_there_is_one() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,10 +14,9 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
-from rankone.service.routes.json_limits import JsonLimits
-from rankone.service.routes.problems import Problem
-from rankone.service.routes.requests import parse_json
-from rankone.service.routes.schemas import ImagesIn
+from rankone.service.errors import Problem
+from rankone.service.routes.additions import ItemsIn
+from rankone.service.routes.requests import ImagesIn, parse_json
 from rankone.service.settings import Settings
 from tests.services import multipart
 
@@ -109,29 +109,58 @@ async def test_long_lists_of_nonsense_are_refused_shortly(http: httpx.AsyncClien
     assert len(problem["detail"]) < 1000
 
 
-@pytest.mark.parametrize(
-    ("entry", "what"), [(b"[]", "lists and objects"), (b"{}", "lists and objects"), (b"0", "values")]
-)
+@pytest.mark.parametrize("entry", [b"[]", b"{}", b"0"])
 async def test_json_of_very_many_parts_is_not_parsed(
-    app: FastAPI, entry: bytes, what: str, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, entry: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = app.state.service.runtime
-    limits = JsonLimits.of(runtime.settings, runtime.bundle.manifest.dim)
-    count = (limits.max_values if what == "values" else limits.max_containers) + 2
-    body = b'{"images":[[%b]]}' % b",".join([entry] * count)
+    body = b'{"images":[[%b]]}' % b",".join([entry] * 2_100_000)
     monkeypatch.setattr("rankone.service.routes.requests.orjson.loads", lambda data: pytest.fail("it was parsed"))
-    with pytest.raises(Problem, match=what) as refused:
-        await parse_json(body, ImagesIn, runtime)
+    with pytest.raises(Problem, match="brackets and commas") as refused:
+        await parse_json(body, ImagesIn, app.state.service.runtime)
     assert refused.value.status == 413
 
 
-def test_the_largest_request_within_the_settings_is_parsed() -> None:
+@pytest.mark.parametrize("mark", ["[", ","])
+async def test_the_largest_request_within_the_settings_is_parsed(app: FastAPI, mark: str) -> None:
     """Metadata of nothing but brackets or commas, beside vectors."""
-    settings = Settings()
-    for mark in ("[", "{", ","):
-        text = mark * (settings.max_metadata_bytes - len('{"a":""}'))
-        item = {"id": mark * 255, "vector": [0] * 1000, "metadata": {"a": text}}
-        JsonLimits.of(settings, 1000).check(orjson.dumps({"items": [item] * settings.max_images}))
+    runtime = replace(app.state.service.runtime, settings=Settings())
+    text = mark * (runtime.settings.max_metadata_bytes - len('{"a":""}'))
+    item = {"id": mark * 255, "vector": [0.0] * runtime.bundle.manifest.dim, "metadata": {"a": text}}
+    body = orjson.dumps({"items": [item] * runtime.settings.max_images})
+    assert len((await parse_json(body, ItemsIn, runtime)).items) == runtime.settings.max_images
+
+
+@pytest.mark.parametrize("route", [*IMAGE_ROUTES, "/indexes/default/items/delete", "/v1/embeddings"])
+async def test_json_that_is_nested_very_deep_is_refused(http: httpx.AsyncClient, route: str) -> None:
+    for body in (b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 100_000):
+        response = await http.post(route, content=body, headers={"content-type": "application/json"})
+        assert response.status_code in (400, 422), response.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/embed"),
+        ("POST", "/classify"),
+        ("POST", "/search"),
+        ("POST", "/v1/embeddings"),
+        ("GET", "/indexes"),
+        ("PUT", "/indexes/new"),
+        ("POST", "/indexes/default/search"),
+        ("POST", "/indexes/default/items"),
+        ("GET", "/indexes/default/items"),
+        ("GET", "/indexes/default/items/x"),
+        ("DELETE", "/indexes/default/items/x"),
+        ("GET", "/models"),
+    ],
+)
+async def test_a_query_parameter_that_is_not_known_is_named(http: httpx.AsyncClient, method: str, path: str) -> None:
+    check(await http.request(method, f"{path}?treshold=1"), 422, "query.treshold: Extra inputs are not permitted")
+
+
+async def test_a_parameter_that_has_no_effect_beside_json_is_refused(http: httpx.AsyncClient) -> None:
+    response = await http.post("/indexes/default/search?k=3", json={"vectors": [[0.0] * 10_000]})
+    check(response, 422, "k is a field of the JSON here")
 
 
 async def test_odd_charsets_of_a_form_are_no_fault_of_ours(http: httpx.AsyncClient) -> None:

@@ -13,18 +13,16 @@ import torch
 
 from rankone.model.errors import Interrupted
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.divergence import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
-from rankone.training.embed import Work
+from rankone.training.data import DataSet
 from rankone.training.evaluate import Report, doubts, gain
 from rankone.training.fit import fit
-from rankone.training.phase2 import _average
-from rankone.training.progress import Progress
+from rankone.training.optimize import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
+from rankone.training.processes import Runtime
 from rankone.training.recipe import Phase, Recipe, load_recipe
 from rankone.training.run import Run
-from rankone.training.steering import steering_of
-from rankone.training.trainer import Trainer
-from tests.training.test_fit import SMALL, StopAfter, weights
+from rankone.training.selection import training_images
+from rankone.training.state import TrainingState
+from tests.training.helpers import SMALL, StopAfter, loop_of, weights
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 
@@ -39,37 +37,37 @@ DIVERGES = SMALL.model_copy(
 """Twenty-four steps an epoch, far over the rate that this network bears."""
 
 
-def told(data: DataSet, recipe: Recipe, path: Path) -> tuple[Progress, list[str]]:
+def told(data: DataSet, recipe: Recipe, path: Path) -> tuple[TrainingState, list[str]]:
     lines: list[str] = []
     run = Run.start(path, recipe, data)
-    return fit(pipeline.network_of(recipe, len(data.classes)), data, run, Work(), tell=lines.append), lines
+    return fit(recipe.build_network(len(data.classes)), data, run, Runtime(), tell=lines.append), lines
 
 
 @pytest.fixture(scope="module")
 def diverged(
     light_backbone: None, photos: DataSet, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Progress, list[str]]:
+) -> tuple[Path, TrainingState, list[str]]:
     path = tmp_path_factory.mktemp("runs") / "diverged"
     return path, *told(photos, DIVERGES, path)
 
 
 def test_a_loss_that_stays_high_goes_back_to_the_best_network_at_half_the_rate(
-    diverged: tuple[Path, Progress, list[str]],
+    diverged: tuple[Path, TrainingState, list[str]],
 ) -> None:
-    path, progress, lines = diverged
-    assert progress.finished
-    assert progress.returns
-    start = progress.start_loss
+    path, state, lines = diverged
+    assert state.finished
+    assert state.returns
+    start = state.start_loss
     assert start is not None
-    first = progress.returns[0]
+    first = state.returns[0]
     assert first.learning_rate == 15.0
     assert f"the median loss of {NUM_STEPS} steps is" in first.reason
     assert any("goes back to the best network so far and continues at half the rate, 15" in line for line in lines)
-    rates = [record.learning_rate for record in progress.returns]
+    rates = [record.learning_rate for record in state.returns]
     assert len(rates) <= MAX_RETURNS + 1
     assert all(rate is not None for rate in rates[:MAX_RETURNS])
     found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["reason"] for line in found if line["kind"] == "return"] == [r.reason for r in progress.returns]
+    assert [line["reason"] for line in found if line["kind"] == "return"] == [r.reason for r in state.returns]
     steps = [(line["phase"], line["epoch"], line["step"]) for line in found if line["kind"] == "step"]
     assert len(steps) == len(set(steps))
 
@@ -79,33 +77,33 @@ def test_the_network_that_is_kept_is_no_worse_than_phase_1s(
     photos: DataSet, tmp_path: Path, changes: dict[str, float]
 ) -> None:
     recipe = DIVERGES.model_copy(update=changes)
-    progress, _ = told(photos, recipe, tmp_path)
+    state, _ = told(photos, recipe, tmp_path)
     run, network, _ = pipeline.trained(tmp_path, photos)
-    selecting = steering_of(photos, recipe).selecting
-    after = pipeline.measured(network, recipe, replace(photos, test=selecting))
-    earlier = pipeline.network_of(recipe, len(photos.classes))
+    selecting = training_images(photos, recipe).selecting
+    after = pipeline.measure(network, recipe, replace(photos, test=selecting))
+    earlier = recipe.build_network(len(photos.classes))
     assert run.load_phase1(earlier)
-    before = pipeline.measured(earlier, recipe, replace(photos, test=selecting))
-    assert progress.best is not None
-    assert progress.start_loss is not None
-    assert after.top1 == pytest.approx(1 - progress.best[0])
+    before = pipeline.measure(earlier, recipe, replace(photos, test=selecting))
+    assert state.best is not None
+    assert state.start_loss is not None
+    assert after.top1 == pytest.approx(1 - state.best[0])
     assert before.top1 is not None
     assert after.top1 is not None
     if "validation" in changes:
         assert after.top1 >= before.top1
     else:
-        assert progress.best[1] <= progress.start_loss
+        assert state.best[1] <= state.start_loss
 
 
 def test_a_rate_at_which_every_loss_is_infinite_leaves_the_network_of_phase_1(photos: DataSet, tmp_path: Path) -> None:
     recipe = DIVERGES.model_copy(update={"phase2": Phase(epochs=3, learning_rate=9e37, batch_size=8)})
-    progress, lines = told(photos, recipe, tmp_path)
-    assert [record.learning_rate for record in progress.returns] == [4.5e37, 2.25e37, 1.125e37, None]
+    state, lines = told(photos, recipe, tmp_path)
+    assert [record.learning_rate for record in state.returns] == [4.5e37, 2.25e37, 1.125e37, None]
     assert lines[-1].endswith("training goes back to the best network so far and ends there")
-    assert progress.chosen is not None
-    assert progress.chosen[0] == 1
+    assert state.chosen is not None
+    assert state.chosen[0] == 1
     run = Run.open(tmp_path)
-    earlier = pipeline.network_of(recipe, len(photos.classes))
+    earlier = recipe.build_network(len(photos.classes))
     assert run.load_phase1(earlier)
     found = weights(tmp_path, photos)
     assert all(torch.equal(found[name], value) for name, value in earlier.state_dict().items())
@@ -118,10 +116,10 @@ def test_without_a_phase_1_the_network_of_the_start_is_a_candidate(photos: DataS
             "phase2": Phase(epochs=1, learning_rate=9e37, batch_size=8),
         }
     )
-    progress, _ = told(photos, recipe, tmp_path)
-    assert progress.chosen is None
-    assert progress.start_loss == pytest.approx(math.log(4))
-    start = pipeline.network_of(recipe, len(photos.classes), recipe.weights).state_dict()
+    state, _ = told(photos, recipe, tmp_path)
+    assert state.chosen is None
+    assert state.start_loss == pytest.approx(math.log(4))
+    start = recipe.build_network(len(photos.classes), recipe.weights).state_dict()
     assert all(torch.equal(value, start[name]) for name, value in weights(tmp_path, photos).items())
 
 
@@ -130,28 +128,29 @@ def test_a_moving_average_that_was_resumed_is_forgotten_when_training_goes_back(
 ) -> None:
     recipe = DIVERGES.model_copy(update={"ema": 0.9, "phase2": Phase(epochs=1, learning_rate=1e-4, batch_size=8)})
     told(photos, recipe, tmp_path)
-    network = pipeline.network_of(recipe, len(photos.classes))
-    trainer = Trainer(network, steering_of(photos, recipe), Run.open(tmp_path), Work(), 600)
-    average = _average(trainer)
-    assert average is not None
-    trainer.averaged = {name: torch.zeros_like(value) for name, value in average.state_dict().items()}
-    with trainer.optimization(network, recipe.phase2) as optimization:
-        assert trainer.go_back(optimization, Diverged("here", "the loss is nan"))
-    renewed = _average(trainer)
-    assert renewed is not None
-    assert all(map(torch.equal, renewed.module.state_dict().values(), network.state_dict().values()))
+    loop = loop_of(Run.open(tmp_path), photos)
+    with loop.optimization(loop.network, recipe.phase2, ema=recipe.ema) as optimization:
+        assert optimization.average is not None
+        stale = {name: torch.full_like(value, 7) for name, value in optimization.average.state_dict().items()}
+        optimization.average.load_state_dict(stale)
+        assert loop.go_back(optimization, Diverged("here", "the loss is nan"))
+        for parameter in optimization.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        optimization.step(1.0, "here", [])
+        averaged = optimization.average.module.state_dict().values()
+    assert all(map(torch.equal, averaged, loop.network.state_dict().values()))
 
 
 @pytest.mark.parametrize("looks", [45, 75, 100])
 def test_a_stop_after_going_back_resumes_to_the_same_weights(
-    diverged: tuple[Path, Progress, list[str]], photos: DataSet, tmp_path: Path, looks: int
+    diverged: tuple[Path, TrainingState, list[str]], photos: DataSet, tmp_path: Path, looks: int
 ) -> None:
-    path, progress, _ = diverged
+    path, state, _ = diverged
     run = Run.start(tmp_path / "run", DIVERGES, photos)
     with pytest.raises(Interrupted):
-        fit(pipeline.network_of(DIVERGES, 4), photos, run, Work(stop=StopAfter(looks)))
+        fit(DIVERGES.build_network(4), photos, run, Runtime(stop=StopAfter(looks)))
     resumed, _ = told(photos, DIVERGES, tmp_path / "run")
-    assert resumed.returns == progress.returns
+    assert resumed.returns == state.returns
     expected = weights(path, photos)
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "run", photos).items())
 
@@ -198,15 +197,15 @@ def test_a_network_that_is_no_good_is_doubted() -> None:
 
 
 def test_the_report_begins_with_the_gain_and_shows_the_return(
-    diverged: tuple[Path, Progress, list[str]], photos: DataSet
+    diverged: tuple[Path, TrainingState, list[str]], photos: DataSet
 ) -> None:
-    path, progress, _ = diverged
+    path, state, _ = diverged
     found = pipeline.evaluate(path, photos)
     assert found.phase1 is not None
     page = (path / "report.md").read_text()
     assert gain(found) in page[: page.index("Measured on")]  # type: ignore[operator]
-    assert f"Phase 2 diverged in epoch {progress.returns[0].epoch + 1}" in page
+    assert f"Phase 2 diverged in epoch {state.returns[0].epoch + 1}" in page
     bundle = pipeline.export(path, photos, path / "bundle")
     training = bundle.manifest.training
     assert training is not None
-    assert (training.returns, training.phase1_metrics) == (tuple(progress.returns), found.phase1)
+    assert (training.returns, training.phase1_metrics) == (tuple(state.returns), found.phase1)

@@ -15,15 +15,15 @@ from rankone.model import backbone
 from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
 from rankone.model.catalogue import composition
 from rankone.model.composition import compose
-from rankone.model.engine import Engine, load_engine
+from rankone.model.engine import Engine, Outputs, load_engine
 from rankone.model.network import Network, build_network
 from rankone.model.preprocessing import preprocess
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.export import Description, ExportError, export, spread
+from rankone.training.data import DataSet, evenly_spaced
+from rankone.training.export import Description, ExportError, write_bundle
 from rankone.training.forms import check_graph
 from rankone.training.parity import check_parity
-from rankone.training.pooling import Pooling
+from rankone.training.recipe import PoolingRecipe
 from tests.conftest import RECIPE
 from tests.light import one_layer
 
@@ -93,9 +93,9 @@ def test_forbidden_operators_are_found_also_in_functions(operator: str) -> None:
 
 @pytest.mark.parametrize("error", ["noise", "nan", "batch"])
 def test_an_export_that_differs_is_refused(pixels: npt.NDArray[np.float32], error: str) -> None:
-    expected = np.random.default_rng(0).standard_normal((len(pixels), 50))
+    expected = np.random.default_rng(0).standard_normal((len(pixels), 50), np.float32)
 
-    def forward(images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.floating], None]:
+    def run(images: npt.NDArray[np.float32]) -> Outputs:
         index = [int(np.flatnonzero((pixels == image).all((1, 2, 3)))[0]) for image in images]
         found = expected[index].copy()
         if error == "noise":
@@ -104,24 +104,24 @@ def test_an_export_that_differs_is_refused(pixels: npt.NDArray[np.float32], erro
             found[0, 0] = np.nan
         elif len(found) == 7:  # right for every batch size but one
             found[1] = found[0]
-        return found, None
+        return Outputs(found, None)
 
     with pytest.raises(ExportError, match="differs from the network"):
-        check_parity(forward, (expected, None), pixels)
+        check_parity(run, Outputs(expected, None), pixels)
 
 
 @pytest.mark.parametrize("error", ["scaled", "nan", "missing", "extra"])
 def test_logits_that_differ_are_refused(pixels: npt.NDArray[np.float32], error: str) -> None:
-    embedding, logits = np.ones((len(pixels), 5)), np.arange(3.0) * np.ones((len(pixels), 3))
+    embedding, logits = np.ones((len(pixels), 5), np.float32), np.ones((len(pixels), 3), np.float32)
     expected = None if error == "extra" else logits
-    answers = {"scaled": 1.01 * logits, "nan": np.nan * logits, "missing": None, "extra": logits}
+    factors = {"scaled": np.float32(1.01), "nan": np.float32(np.nan), "extra": np.float32(1)}
 
-    def forward(images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]:
-        found = answers[error]
-        return embedding[: len(images)], None if found is None else found[: len(images)]
+    def run(images: npt.NDArray[np.float32]) -> Outputs:
+        found = None if error == "missing" else factors[error] * logits[: len(images)]
+        return Outputs(embedding[: len(images)], found)
 
     with pytest.raises(ExportError, match="differs from the network"):
-        check_parity(forward, (embedding, expected), pixels)
+        check_parity(run, Outputs(embedding, expected), pixels)
 
 
 def test_weights_build_the_same_network_again(
@@ -146,9 +146,9 @@ def test_weights_build_the_same_network_again(
 def test_a_network_without_classes_makes_a_bundle_that_only_embeds(
     pixels: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
-    recipe = RECIPE.model_copy(update={"pooling": Pooling(system="cbp-run-rm", options={"dim": 500})})
+    recipe = RECIPE.model_copy(update={"pooling": PoolingRecipe(system="cbp-run-rm", options={"dim": 500})})
     network = build_network(weights="random", pooling=composition("cbp-run-rm", dim=500))
-    written = export(network, recipe, pixels, tmp_path / "bundle", ALONE)
+    written = write_bundle(network, recipe, pixels, tmp_path / "bundle", ALONE)
     assert written.manifest.classes is None
     assert written.manifest.dim == 500
     for name in ("onnx", "torchscript", "export"):
@@ -161,13 +161,13 @@ def test_a_network_without_classes_makes_a_bundle_that_only_embeds(
 def test_a_refused_export_leaves_nothing(bundle: Bundle, tmp_path: Path, pixels: npt.NDArray[np.float32]) -> None:
     network = build_network(weights="random", pooling=composition("cbp-run", dim=100))
     with pytest.raises(ExportError, match="at least 7 images, got 3"):
-        export(network, RECIPE, pixels[:3], tmp_path / "bundle", ALONE)
+        write_bundle(network, RECIPE, pixels[:3], tmp_path / "bundle", ALONE)
     with pytest.raises(BundleError, match="exists already"):
-        export(network, RECIPE, pixels, bundle.path, ALONE)
+        write_bundle(network, RECIPE, pixels, bundle.path, ALONE)
     broken = pixels.copy()
     broken[0, 0, 0, 0] = np.nan
     with pytest.raises(ExportError, match="differs from the network: cosine nan"):
-        export(network, RECIPE, broken, tmp_path / "bundle", ALONE)
+        write_bundle(network, RECIPE, broken, tmp_path / "bundle", ALONE)
     assert list(tmp_path.iterdir()) == []
     assert open_bundle(bundle.path).file(TORCHSCRIPT).exists()
 
@@ -184,5 +184,5 @@ def test_the_program_holds_no_pickle_and_takes_any_batch(bundle: Bundle) -> None
 
 
 def test_images_are_spread_over_all_of_them() -> None:
-    assert spread(100, 3) == [0, 50, 99]
-    assert spread(2, 14) == [0, 1]
+    assert evenly_spaced(100, 3) == [0, 50, 99]
+    assert evenly_spaced(2, 14) == [0, 1]

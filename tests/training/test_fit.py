@@ -10,42 +10,14 @@ from rankone.model.backbone import WeightsError
 from rankone.model.errors import Interrupted
 from rankone.training import pipeline
 from rankone.training.checkpoint import latest
-from rankone.training.datasets import DataSet, Split
-from rankone.training.embed import Work
+from rankone.training.data import DataSet, Split
 from rankone.training.fit import fit
-from rankone.training.interrupt import StopRequest, stop_on_signal
-from rankone.training.pooling import Pooling
+from rankone.training.processes import DeviceError, Runtime, stop_on_signal
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.run import Run, RunError
-from tests.conftest import RECIPE
+from tests.training.helpers import SMALL, StopAfter, weights
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
-
-SMALL = RECIPE.model_copy(
-    update={
-        "size": 32,
-        "pooling": Pooling(options={"dim": 256, "resample": True}),
-        "phase1": Phase(epochs=3, learning_rate=1.0, batch_size=8),
-        "phase2": Phase(epochs=2, learning_rate=1e-3, batch_size=8),
-        "momentum": 0.5,
-    }
-)
-
-
-class StopAfter(StopRequest):
-    """Asks to stop when it was looked at `looks` times."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    def __bool__(self) -> bool:
-        self.looks -= 1
-        return self.looks < 0
-
-
-def weights(path: Path, data: DataSet) -> dict[str, torch.Tensor]:
-    return pipeline.trained(path, data)[1].state_dict()
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +37,12 @@ def test_a_stop_anywhere_resumes_to_the_same_weights(
     whole, photos = uninterrupted
     run = Run.start(tmp_path / "run", SMALL, photos)
     with pytest.raises(Interrupted):
-        fit(pipeline.network_of(SMALL, len(photos.classes)), photos, run, Work(stop=StopAfter(looks)))
-    progress = pipeline.train(photos, SMALL, tmp_path / "run")
-    assert progress.finished
+        fit(SMALL.build_network(len(photos.classes)), photos, run, Runtime(stop=StopAfter(looks)))
+    state = pipeline.train(photos, SMALL, tmp_path / "run")
+    assert state.finished
     expected, found = weights(whole, photos), weights(tmp_path / "run", photos)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-    assert len(progress.history) == 5
+    assert len(state.history) == 5
 
 
 def test_a_finished_run_is_left_alone(uninterrupted: tuple[Path, DataSet]) -> None:
@@ -109,7 +81,7 @@ def test_a_device_that_is_not_there_is_refused(
     photos: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RunError, match="torch finds no GPU .* use --device cpu"):
+    with pytest.raises(DeviceError, match="torch finds no GPU .* use --device cpu"):
         pipeline.train(photos, SMALL, tmp_path / "run", device="cuda")
     assert not (tmp_path / "run").exists()
 

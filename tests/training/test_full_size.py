@@ -16,23 +16,23 @@ import torch
 
 from rankone.training import pipeline
 from rankone.training.checkpoint import latest
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from rankone.training.recipe import Phase
-from tests.training.test_fit import SMALL, weights
+from tests.training.helpers import SMALL, weights
 
 
 def test_both_phases_are_recorded_and_learn(run_path: Path, photos: DataSet) -> None:
-    _, _, progress = pipeline.trained(run_path, photos)
-    assert progress.finished
-    assert [record.phase for record in progress.history] == [1] * 20 + [2]
-    first, last = progress.history[0], progress.history[19]
+    _, _, state = pipeline.trained(run_path, photos)
+    assert state.finished
+    assert [record.phase for record in state.history] == [1] * 20 + [2]
+    first, last = state.history[0], state.history[19]
     assert last.loss < first.loss / 2
     assert last.train_error < 0.1
-    assert all(record.validation_error is not None for record in progress.history)
+    assert all(record.validation_error is not None for record in state.history)
 
 
 def test_phase_2_moves_every_layer_and_phase_1_only_the_classifier(photos: DataSet, tmp_path: Path) -> None:
-    start = pipeline.network_of(SMALL, len(photos.classes)).state_dict()
+    start = SMALL.build_network(len(photos.classes)).state_dict()
     no_epochs = Phase(epochs=0, learning_rate=1)
     for phase, moved_backbone in (("phase2", False), ("phase1", True)):
         recipe = SMALL.model_copy(update={phase: no_epochs, "validation": 0.0})
@@ -73,8 +73,8 @@ def test_a_stopped_or_killed_process_leaves_a_checkpoint_that_can_be_used(
     long_training.send_signal(number)
     _, errors = long_training.communicate(timeout=60)
     assert long_training.returncode == status, errors
-    _, _, progress = pipeline.trained(tmp_path / "run", photos)
-    assert progress.phase == 2
+    _, _, state = pipeline.trained(tmp_path / "run", photos)
+    assert state.phase == 2
     assert pipeline.evaluate(tmp_path / "run", photos).num_images == len(photos.test)
 
 
@@ -107,4 +107,4 @@ def test_two_processes_train_as_one_with_the_same_batch(photos: DataSet, tmp_pat
     one, two = (pipeline.trained(path, photos)[2].history[-1] for path in (whole, tmp_path / "two"))
     assert two.validation_error == one.validation_error
     assert two.validation_loss == pytest.approx(one.validation_loss, rel=1e-4)
-    assert ended.stdout.count("steered by") == 1
+    assert ended.stdout.count("selected by") == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rankone.training.journal import ExtraMissing, Journal
-from rankone.training.progress import Progress
+from rankone.training.state import TrainingState
 
 
 def lines(folder: Path) -> list[tuple[object, ...]]:
@@ -16,13 +16,13 @@ def lines(folder: Path) -> list[tuple[object, ...]]:
 
 
 def write(folder: Path, epochs: int = 2, steps: int = 3) -> None:
-    progress = Progress()
-    with Journal(folder, progress) as journal:
+    state = TrainingState()
+    with Journal(folder, state) as journal:
         for _ in range(epochs):
             for _ in range(steps):
-                journal.step(progress, loss=0.5)
-                progress.count(0.5, 0, 1)
-            journal.epoch(progress.end_epoch(None, 1.0).model_dump())
+                journal.step(state, loss=0.5)
+                state.add_step(0.5, 0, 1)
+            journal.epoch(state.end_epoch(None, 1.0).model_dump())
 
 
 def test_every_step_and_epoch_is_a_line(tmp_path: Path) -> None:
@@ -46,15 +46,15 @@ def test_lines_of_what_will_be_repeated_are_removed(tmp_path: Path, position: tu
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "step", "phase": 1, "ep')  # as a power cut leaves it
     phase, epoch, step = position
-    with Journal(tmp_path, Progress(phase=phase, epoch=epoch, step=step)):
+    with Journal(tmp_path, TrainingState(phase=phase, epoch=epoch, step=step)):
         pass
     assert lines(tmp_path) == whole[:kept]
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with Journal(None, Progress(), board=True) as journal:
-        journal.step(Progress(), loss=1.0)
+    with Journal(None, TrainingState(), tensorboard=True) as journal:
+        journal.step(TrainingState(), loss=1.0)
     assert not list(tmp_path.iterdir())
 
 
@@ -62,12 +62,12 @@ def test_tensorboard_gets_every_epoch(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    progress = Progress(num_seen=1, loss_sum=0.25)
-    with Journal(tmp_path, progress, board=True) as journal:
-        journal.epoch(progress.end_epoch((0.5, 2.0), 1.0).model_dump())
-    progress = Progress(num_seen=1, loss_sum=0.75)  # killed before it was saved: the epoch is there again
-    with Journal(tmp_path, progress, board=True) as journal:
-        journal.epoch(progress.end_epoch((0.25, 2.0), 1.0).model_dump())
+    state = TrainingState(num_seen=1, loss_sum=0.25)
+    with Journal(tmp_path, state, tensorboard=True) as journal:
+        journal.epoch(state.end_epoch((0.5, 2.0), 1.0).model_dump())
+    state = TrainingState(num_seen=1, loss_sum=0.75)  # killed before it was saved: the epoch is there again
+    with Journal(tmp_path, state, tensorboard=True) as journal:
+        journal.epoch(state.end_epoch((0.25, 2.0), 1.0).model_dump())
     events = EventAccumulator(str(tmp_path / "tensorboard" / "phase1"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(0, 0.75)]
@@ -77,4 +77,4 @@ def test_tensorboard_gets_every_epoch(tmp_path: Path) -> None:
 def test_tensorboard_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ExtraMissing, match=r"pip install 'rankone\[tensorboard\]'"):
-        Journal(tmp_path, Progress(), board=True)
+        Journal(tmp_path, TrainingState(), tensorboard=True)

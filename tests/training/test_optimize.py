@@ -8,20 +8,23 @@ import torch
 from torch import nn
 
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.divergence import Diverged
-from rankone.training.optimize import Optimization
+from rankone.training.data import DataSet
+from rankone.training.optimize import Diverged, Optimization
 from rankone.training.recipe import Phase, Recipe
-from tests.training.test_fit import SMALL
+from tests.training.helpers import SMALL
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 
 PHASE = Phase(epochs=6, learning_rate=1.0)
 
 
+def module(parameter: nn.Parameter) -> nn.Module:
+    return nn.ParameterList([parameter])
+
+
 def rates(recipe: Recipe, errors: list[float]) -> list[float]:
     """The learning rate of every epoch, when the epochs end with these errors."""
-    optimization = Optimization([nn.Parameter(torch.zeros(1))], PHASE, recipe)
+    optimization = Optimization(module(nn.Parameter(torch.zeros(1))), PHASE, recipe)
     found = []
     for error in errors:
         found.append(optimization.learning_rate)
@@ -44,7 +47,7 @@ def test_the_rate_falls_in_steps_or_along_a_cosine() -> None:
 @pytest.mark.parametrize(("clip", "moved"), [(None, 5.0), (10.0, 5.0), (1.0, 1.0)])
 def test_a_gradient_that_is_longer_than_the_clip_is_scaled_down(clip: float | None, moved: float) -> None:
     parameter = nn.Parameter(torch.zeros(2))
-    optimization = Optimization([parameter], PHASE, Recipe(clip_norm=clip))
+    optimization = Optimization(module(parameter), PHASE, Recipe(clip_norm=clip))
     parameter.grad = torch.tensor([3.0, 4.0])
     assert optimization.step(1.0, "here", []) == pytest.approx(5.0)
     assert float(parameter.detach().norm()) == pytest.approx(moved)
@@ -54,7 +57,7 @@ def test_a_gradient_that_is_longer_than_the_clip_is_scaled_down(clip: float | No
 @pytest.mark.parametrize(("loss", "gradient"), [(float("nan"), 1.0), (float("inf"), 1.0), (1.0, float("nan"))])
 def test_what_is_no_number_moves_nothing_and_names_the_images(loss: float, gradient: float) -> None:
     parameter = nn.Parameter(torch.zeros(1))
-    optimization = Optimization([parameter], PHASE, Recipe())
+    optimization = Optimization(module(parameter), PHASE, Recipe())
     parameter.grad = torch.tensor([gradient])
     with pytest.raises(
         Diverged, match=r"phase 2, epoch 1, step 7: the loss is .*(now 1).*\n  a.png\n  b.png"
@@ -72,11 +75,11 @@ def test_a_state_goes_on_where_it_was() -> None:
             optimization.end_epoch(0.5)
 
     whole, first, second = (nn.Parameter(torch.ones(3)) for _ in range(3))
-    steps(Optimization([whole], PHASE, Recipe(schedule="plateau", patience=3)), whole, 7)
-    stopped = Optimization([first], PHASE, Recipe(schedule="plateau", patience=3))
+    steps(Optimization(module(whole), PHASE, Recipe(schedule="plateau", patience=3)), whole, 7)
+    stopped = Optimization(module(first), PHASE, Recipe(schedule="plateau", patience=3))
     steps(stopped, first, 4)
     second.data.copy_(first.data)
-    resumed = Optimization([second], PHASE, Recipe(schedule="plateau", patience=3))
+    resumed = Optimization(module(second), PHASE, Recipe(schedule="plateau", patience=3))
     resumed.load(stopped.state())
     steps(resumed, second, 3)
     assert torch.equal(whole, second)
@@ -96,7 +99,10 @@ def test_half_the_rate_stays_half_under_every_schedule(schedule: Literal["platea
     """And the step after it knows nothing of the gradients and the momentum before it."""
     recipe = Recipe(schedule=schedule, patience=1)
     whole, halved = (nn.Parameter(torch.zeros(1)) for _ in range(2))
-    expected, optimization = Optimization([whole], PHASE, recipe), Optimization([halved], PHASE, recipe)
+    expected, optimization = (
+        Optimization(module(whole), PHASE, recipe),
+        Optimization(module(halved), PHASE, recipe),
+    )
     for epoch in range(5):
         for each in (expected, optimization):
             each.parameters[0].grad = torch.ones(1)
@@ -104,7 +110,7 @@ def test_half_the_rate_stays_half_under_every_schedule(schedule: Literal["platea
             each.end_epoch(0.5)
         if epoch == 1:
             halved.grad = torch.full((1,), torch.nan)
-            optimization.halve()
+            optimization.restart()
             assert optimization.parameters[0].grad is None
             assert not optimization.optimizer.state
         assert optimization.learning_rate == pytest.approx(expected.learning_rate / (1 if epoch < 1 else 2))

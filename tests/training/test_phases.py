@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 
+from rankone.model.errors import Interrupted
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.embed import Work
+from rankone.training.data import DataSet
+from rankone.training.fit import fit
+from rankone.training.loop import Loop
+from rankone.training.optimize import Optimization
 from rankone.training.phase2 import _check_start
+from rankone.training.processes import Runtime
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.run import Run, RunError
-from rankone.training.steering import steering_of
-from rankone.training.trainer import Trainer
-from tests.training.test_fit import SMALL, weights
-from tests.training.test_resume import losses
+from tests.training.helpers import SMALL, StopAfter, loop_of, losses, weights
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 
@@ -62,22 +64,21 @@ def test_phase_2_has_to_start_as_phase_1_ended(photos: DataSet, tmp_path: Path) 
     for name, validation in (("held-out", 0.2), ("none", 0.0)):
         recipe = SHORT.model_copy(update={"phase2": Phase(epochs=0, learning_rate=1), "validation": validation})
         path = trained(photos, recipe, tmp_path / name)
-        network = pipeline.network_of(recipe, 4)
-        trainer = Trainer(network, steering_of(photos, recipe), Run.open(path), Work(), 600)
-        _check_start(trainer)
-        assert trainer.progress.handed_over is not None
-        right, one = trainer.progress.handed_over, 1 / len(trainer.steering.selecting)
+        loop = loop_of(Run.open(path), photos)
+        _check_start(loop)
+        assert loop.state.phase1_error is not None
+        right, one = loop.state.phase1_error, 1 / len(loop.images.selecting)
         for apart in (-2, -1, 1, 2):  # an image that lies on the border may fall to either side
-            trainer.progress.handed_over = right + apart * one
+            loop.state.phase1_error = right + apart * one
             with pytest.raises(RunError) if abs(apart) > 1 else nullcontext():
-                _check_start(trainer)
-        trainer.progress.handed_over = right
+                _check_start(loop)
+        loop.state.phase1_error = right
         with torch.no_grad():
-            network.classifier.weight.mul_(-1)  # type: ignore[union-attr, operator]
+            loop.classifier.weight.mul_(-1)  # type: ignore[operator]
         with pytest.raises(
             RunError, match=r"phase 2 does not start where phase 1 ended: .* accuracy is 0\.\d+, and was"
         ):
-            _check_start(trainer)
+            _check_start(loop)
 
 
 def test_a_loss_that_is_no_number_on_the_images_that_select_goes_back_to_phase_1(
@@ -85,33 +86,26 @@ def test_a_loss_that_is_no_number_on_the_images_that_select_goes_back_to_phase_1
 ) -> None:
     """As when the last step of an epoch went too far."""
     measured = iter([(0.5, 1.0)])
-    monkeypatch.setattr(Trainer, "measure", lambda *_: next(measured, (0.5, float("nan"))))
-    monkeypatch.setattr("rankone.training.phase2._check_start", lambda trainer: trainer.measure())
-    progress = pipeline.train(photos, SHORT, tmp_path)
-    assert [record.reason for record in progress.returns] == [
-        "the loss on the images that select the network is nan"
-    ] * 4
-    assert progress.chosen == (1, 0)
-    assert progress.best is not None
-    assert progress.best[1] < 10
+    monkeypatch.setattr(Loop, "measure", lambda *_: next(measured, (0.5, float("nan"))))
+    monkeypatch.setattr("rankone.training.phase2._check_start", lambda loop: loop.measure())
+    state = pipeline.train(photos, SHORT, tmp_path)
+    assert [record.reason for record in state.returns] == ["the loss on the images that select the network is nan"] * 4
+    assert state.chosen == (1, 0)
+    assert state.best is not None
+    assert state.best[1] < 10
 
 
 def test_images_that_steer_are_measured_without_a_graph(plain: Path, photos: DataSet) -> None:
     """Or every representation would be held until the last one is there: gigabytes, of a large data set."""
-    network = pipeline.network_of(SHORT, 4)
-    trainer = Trainer(network, steering_of(photos, SHORT), Run.open(plain), Work(), 600)
+    loop = loop_of(Run.open(plain), photos)
     seen: list[bool] = []
-    network.classifier.register_forward_hook(lambda _, __, out: seen.append(out.requires_grad))  # type: ignore[union-attr]
-    trainer.measure(trainer.forward, photos.test, "")
+    loop.classifier.register_forward_hook(lambda _, __, out: seen.append(out.requires_grad))
+    loop.measure(loop.encoder, photos.test, "")
     assert seen == [False]
 
 
 def test_a_moving_average_of_the_weights_becomes_the_network(photos: DataSet, tmp_path: Path) -> None:
     """From the definition: a <- decay a + (1 - decay) w after every step, a = w after the first one."""
-    from unittest.mock import patch
-
-    from rankone.training.optimize import Optimization
-
     recipe = SHORT.model_copy(update={"ema": 0.7, "validation": 0.0})
     seen: list[torch.Tensor] = []
     step = Optimization.step
@@ -134,21 +128,15 @@ def test_a_moving_average_of_the_weights_becomes_the_network(photos: DataSet, tm
 
 
 def test_an_average_goes_on_after_an_interruption(photos: DataSet, tmp_path: Path) -> None:
-    from rankone.model.errors import Interrupted
-    from rankone.training.fit import fit
-    from tests.training.test_fit import StopAfter
-
     recipe = SHORT.model_copy(update={"ema": 0.7})
     whole = trained(photos, recipe, tmp_path / "whole")
-    steering = steering_of(photos, recipe)
-    trainer = Trainer(pipeline.network_of(recipe, 4), steering, Run.open(whole), Work(), 600)
-    assert steering.images is not None
-    assert trainer.measure(trainer.forward, steering.images, "") == pytest.approx(trainer.progress.best, rel=1e-4)
+    loop = loop_of(Run.open(whole), photos)
+    assert loop.measure(loop.encoder, loop.images.selecting, "") == pytest.approx(loop.state.best, rel=1e-4)
     run = Run.start(tmp_path / "run", recipe, photos)
     with pytest.raises(Interrupted):
-        fit(pipeline.network_of(recipe, 4), photos, run, Work(stop=StopAfter(12)))
-    progress = pipeline.trained(tmp_path / "run", photos)[2]
-    assert progress.position == (2, 0, 2)
+        fit(recipe.build_network(4), photos, run, Runtime(stop=StopAfter(12)))
+    state = pipeline.trained(tmp_path / "run", photos)[2]
+    assert state.position == (2, 0, 2)
     trained(photos, recipe, tmp_path / "run")
     expected = weights(whole, photos)
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "run", photos).items())

@@ -8,8 +8,7 @@ from pydantic import ValidationError
 
 from rankone.model.catalogue import composition
 from rankone.model.composition import compose
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase, Recipe, RecipeError, load_recipe
+from rankone.training.recipe import Phase, PoolingRecipe, Recipe, RecipeError, load_recipe
 
 
 def test_the_default_recipe_is_the_papers() -> None:
@@ -39,7 +38,7 @@ def test_every_benchmark_has_the_papers_recipe(name: str, first: float, second: 
     assert (recipe.phase1.learning_rate, recipe.phase2.learning_rate, recipe.reader) == (first, second, reader)
     assert recipe == Recipe(
         schedule="plateau",
-        pooling=Pooling(system="cbp-run"),
+        pooling=PoolingRecipe(system="cbp-run"),
         reader=recipe.reader,
         phase1=Phase(epochs=50, learning_rate=first, weight_decay=1e-8, batch_size=64),
         phase2=Phase(epochs=40, learning_rate=second, weight_decay=1e-5, batch_size=16),
@@ -52,7 +51,7 @@ def test_the_demos_recipe_needs_no_download() -> None:
 
 def test_a_recipe_survives_yaml(tmp_path: Path) -> None:
     recipe = Recipe(
-        size=96, pooling=Pooling(options={"eta": 0.5, "iterations": 3}), phase1=Phase(epochs=3, learning_rate=2)
+        size=96, pooling=PoolingRecipe(options={"eta": 0.5, "iterations": 3}), phase1=Phase(epochs=3, learning_rate=2)
     )
     (tmp_path / "recipe.yaml").write_text(recipe.yaml())
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
@@ -136,13 +135,13 @@ def test_the_recipes_in_the_docs_are_recipes(tmp_path: Path) -> None:
 
 
 def test_one_part_alone_is_joined_by_the_plainest_others() -> None:
-    parts = Pooling(normalization="matrix-power").composition
+    parts = PoolingRecipe(normalization="matrix-power").composition
     assert (parts.statistic.name, parts.normalization.name, parts.projection.name) == (
         "gram",
         "matrix-power",
         "flatten",
     )
-    assert Pooling().composition == Pooling(system="cbp-run").composition
+    assert PoolingRecipe().composition == PoolingRecipe(system="cbp-run").composition
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

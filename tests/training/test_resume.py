@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -15,13 +14,12 @@ from rankone.model import backbone
 from rankone.model.errors import Interrupted
 from rankone.training import pipeline
 from rankone.training.checkpoint import latest
-from rankone.training.datasets import DataSet
-from rankone.training.embed import Work
+from rankone.training.data import DataSet
 from rankone.training.fit import fit
-from rankone.training.interrupt import StopRequest
+from rankone.training.processes import Runtime, StopRequest
 from rankone.training.run import Run
 from tests.light import one_layer
-from tests.training.test_fit import SMALL, weights
+from tests.training.helpers import SMALL, losses, weights
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 
@@ -46,8 +44,8 @@ class KillAfter(StopRequest):
 def train_until_killed(data: DataSet, path: Path, looks: int, save_every_s: float, threads: int) -> None:
     torch.set_num_threads(threads)  # sums are in another order with another number of them
     vars(backbone)["BACKBONES"] = {"vgg16": one_layer}  # this process is its own
-    network = pipeline.network_of(SMALL, len(data.classes))
-    fit(network, data, Run.start(path, SMALL, data), Work(stop=KillAfter(looks)), save_every_s=save_every_s)
+    network = SMALL.build_network(len(data.classes))
+    fit(network, data, Run.start(path, SMALL, data), Runtime(stop=KillAfter(looks)), save_every_s=save_every_s)
 
 
 def killed(data: DataSet, path: Path, looks: int, save_every_s: float) -> None:
@@ -57,11 +55,6 @@ def killed(data: DataSet, path: Path, looks: int, save_every_s: float) -> None:
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-
-
-def losses(path: Path) -> list[tuple[int, int, int, float]]:
-    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    return [(line["phase"], line["epoch"], line["step"], line["loss"]) for line in lines if line["kind"] == "step"]
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +89,9 @@ def test_a_run_killed_while_it_embeds_embeds_no_image_twice(photos: DataSet, who
     assert sorted(name.rpartition(".")[2] for name in files) == ["f32", "f32", "partial"]
     stop = StopRequest()
     stop.requested = True
-    network = pipeline.network_of(SMALL, len(photos.classes))
+    network = SMALL.build_network(len(photos.classes))
     with pytest.raises(Interrupted):
-        fit(network, photos, Run.open(tmp_path), Work(stop=stop))
+        fit(network, photos, Run.open(tmp_path), Runtime(stop=stop))
     for name, before in files.items():
         after = (tmp_path / "embeddings" / name).stat()
         assert (after.st_size, after.st_ino) == (before.st_size, before.st_ino)

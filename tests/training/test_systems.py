@@ -20,11 +20,10 @@ from rankone.model.network import build_network
 from rankone.model.preprocessing import preprocess
 from rankone.model.projection import LowRank
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.export import ExportError, check_exportable, export
-from rankone.training.forms import onnx_forward
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase, Recipe
+from rankone.training.data import DataSet
+from rankone.training.export import ExportError, check_exportable, write_bundle
+from rankone.training.forms import FORMS
+from rankone.training.recipe import Phase, PoolingRecipe, Recipe
 from tests.conftest import RECIPE
 from tests.light import one_layer
 from tests.training.test_export import ALONE
@@ -41,7 +40,7 @@ REFUSED = {
 
 
 @pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[Pooling], Recipe]:
+def recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[PoolingRecipe], Recipe]:
     monkeypatch.setitem(rankone.model.backbone.BACKBONES, "vgg16", one_layer)
     quick = {
         "phase1": Phase(epochs=6, learning_rate=1, batch_size=8),
@@ -57,10 +56,10 @@ def pixels(photos: DataSet) -> npt.NDArray[np.float32]:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_system_trains_end_to_end(
-    system: str, recipe: Callable[[Pooling], Recipe], photos: DataSet, tmp_path: Path
+    system: str, recipe: Callable[[PoolingRecipe], Recipe], photos: DataSet, tmp_path: Path
 ) -> None:
-    progress = pipeline.train(photos, recipe(Pooling(system=system)), tmp_path)
-    losses = [epoch.loss for epoch in progress.history]
+    state = pipeline.train(photos, recipe(PoolingRecipe(system=system)), tmp_path)
+    losses = [epoch.loss for epoch in state.history]
     assert np.isfinite(losses).all()
     assert losses[5] < losses[0]
     start = build_network(weights="random", seed=RECIPE.seed).backbone.state_dict()
@@ -70,45 +69,47 @@ def test_every_system_trains_end_to_end(
 
 @pytest.mark.parametrize("system", EXPORTED)
 def test_every_system_without_an_eigendecomposition_exports(
-    system: str, recipe: Callable[[Pooling], Recipe], pixels: npt.NDArray[np.float32], tmp_path: Path
+    system: str, recipe: Callable[[PoolingRecipe], Recipe], pixels: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
     """A bundle is only written where both forms agree with float64; ONNX then again and again: a race would show."""
-    pooling = Pooling(system=system)
+    pooling = PoolingRecipe(system=system)
     network = build_network(weights="random", pooling=pooling.composition, num_classes=2)
     nn.init.normal_(network.classifier.weight)  # type: ignore[union-attr, arg-type]
-    written = export(network, recipe(pooling), pixels[:7], tmp_path / "bundle", replace(ALONE, classes=("a", "b")))
+    written = write_bundle(
+        network, recipe(pooling), pixels[:7], tmp_path / "bundle", replace(ALONE, classes=("a", "b"))
+    )
     assert written.manifest.dim == network.pooling.out_dim
     assert compose(**written.manifest.pooling.parts) == SYSTEMS[system].composition
-    forward = onnx_forward(written.file(ONNX))
-    expected, _ = forward(pixels[:7])
+    run = FORMS[ONNX].load(written.file(ONNX))
+    expected = run(pixels[:7]).embedding
     assert np.allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-4)
     for _ in range(5):
-        assert np.allclose(forward(pixels[:7])[0], expected, atol=1e-6)
+        assert np.allclose(run(pixels[:7]).embedding, expected, atol=1e-6)
 
 
 def test_a_pooling_by_hand_exports(
-    recipe: Callable[[Pooling], Recipe], pixels: npt.NDArray[np.float32], tmp_path: Path
+    recipe: Callable[[PoolingRecipe], Recipe], pixels: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
-    pooling = Pooling(
+    pooling = PoolingRecipe(
         statistic="moment",
         normalization={"name": "newton-schulz", "iterations": 2},
         projection={"name": "random-maclaurin", "dim": 300},
         root_features=True,
     )
     network = build_network(weights="random", pooling=pooling.composition)
-    written = export(network, recipe(pooling), pixels[:7], tmp_path / "bundle", ALONE)
+    written = write_bundle(network, recipe(pooling), pixels[:7], tmp_path / "bundle", ALONE)
     assert written.manifest.pooling.system == "moment-newton-schulz-random-maclaurin"
     assert written.manifest.pooling.parts["root_features"] is True
 
 
 @pytest.mark.parametrize("system", sorted(set(SYSTEMS) - set(EXPORTED)))
 def test_an_eigendecomposition_is_refused_with_what_to_train_instead(
-    system: str, recipe: Callable[[Pooling], Recipe], pixels: npt.NDArray[np.float32], tmp_path: Path
+    system: str, recipe: Callable[[PoolingRecipe], Recipe], pixels: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
-    pooling = Pooling(system=system)
+    pooling = PoolingRecipe(system=system)
     network = build_network(weights="random", pooling=pooling.composition)
     with pytest.raises(ExportError, match=f"{system} needs an eigendecomposition, .*; {REFUSED[system]}"):
-        export(network, recipe(pooling), pixels, tmp_path / "bundle", ALONE)
+        write_bundle(network, recipe(pooling), pixels, tmp_path / "bundle", ALONE)
     assert list(tmp_path.iterdir()) == []
     sibling = SYSTEMS[system].sibling
     assert sibling in EXPORTED
@@ -116,15 +117,15 @@ def test_an_eigendecomposition_is_refused_with_what_to_train_instead(
 
 def test_by_hand_an_eigendecomposition_is_refused_too() -> None:
     with pytest.raises(ExportError, match="gram-matrix-power-upper-triangle needs .*; train the same parts with"):
-        check_exportable(Pooling(normalization="matrix-power", projection="upper-triangle"))
+        check_exportable(PoolingRecipe(normalization="matrix-power", projection="upper-triangle"))
 
 
 def test_lrbps_own_classifier_trains_and_exports(
-    recipe: Callable[[Pooling], Recipe], photos: DataSet, pixels: npt.NDArray[np.float32], tmp_path: Path
+    recipe: Callable[[PoolingRecipe], Recipe], photos: DataSet, pixels: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
-    chosen = recipe(Pooling(system="lrbp", options={"pca": True})).model_copy(update={"classifier_rank": 4})
-    progress = pipeline.train(photos, chosen, tmp_path / "run")
-    assert progress.history[5].loss < progress.history[0].loss
+    chosen = recipe(PoolingRecipe(system="lrbp", options={"pca": True})).model_copy(update={"classifier_rank": 4})
+    state = pipeline.train(photos, chosen, tmp_path / "run")
+    assert state.history[5].loss < state.history[0].loss
     report = pipeline.evaluate(tmp_path / "run", photos)
     written = pipeline.export(tmp_path / "run", photos, tmp_path / "bundle")
     assert written.manifest.metrics == report.metrics
@@ -132,9 +133,9 @@ def test_lrbps_own_classifier_trains_and_exports(
 
 
 def test_a_low_rank_projection_starts_at_the_principal_axes_of_the_training_images(
-    recipe: Callable[[Pooling], Recipe], photos: DataSet, tmp_path: Path
+    recipe: Callable[[PoolingRecipe], Recipe], photos: DataSet, tmp_path: Path
 ) -> None:
-    chosen = recipe(Pooling(system="lrbp", options={"pca": True, "rank": 5}))
+    chosen = recipe(PoolingRecipe(system="lrbp", options={"pca": True, "rank": 5}))
     chosen = chosen.model_copy(update={"phase2": Phase(epochs=0, learning_rate=1)})
     pipeline.train(photos, chosen, tmp_path)
     network = pipeline.trained(tmp_path, photos)[1].eval()

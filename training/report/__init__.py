@@ -1,15 +1,22 @@
-"""The report of a network on its test images, for people: findings -> sections of plain text and pictures -> files.
+"""The report of a network on its test images: findings -> sections of plain text and pictures -> files.
 
-findings.py    what goes in
-sections.py    what is said of it, mistakes.py of single classes, card.py of the network, protocol.py of what steered
-pictures/      draws
-html.py        one file that needs nothing else; markdown.py the same beside its pictures
-write.py       all files into a directory
+Each module imports only from those before it:
+
+    document    text, pictures and tables, independent of the format
+    markup      a document as HTML and as Markdown
+    spectrum    singular values of local features before and after RUN
+    findings    what a report is written from
+    canvas      the look of every chart
+    plots       the charts
+    sections    figures, training, calibration, retrieval, spectrum
+    mistakes    single classes and confused pairs
+    card        the model card
+    write       all files, into a directory
 """
 
 from __future__ import annotations
 
-from rankone.training.report.findings import Facts, Findings
-from rankone.training.report.write import CARD, HTML, JSON, MARKDOWN, write_report
+from rankone.training.report.findings import Findings
+from rankone.training.report.write import CARD, HTML, MARKDOWN, write_report
 
-__all__ = ["CARD", "HTML", "JSON", "MARKDOWN", "Facts", "Findings", "write_report"]
+__all__ = ["CARD", "HTML", "MARKDOWN", "Findings", "write_report"]

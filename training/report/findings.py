@@ -1,60 +1,40 @@
-"""What a report is written from: a network's outputs on the test images, how it came to be, and what it is."""
+"""What a report is written from: a network's outputs on the test images, and what is recorded of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
-from rankone.model.bundle import DatasetRecord, TrainingRecord
-from rankone.model.preprocessing import Preprocessing
-from rankone.training.datasets import DataSet
-from rankone.training.metrics.arrays import Floats, Ints
+from rankone.model.bundle import Manifest
+from rankone.training.data import DataSet
+from rankone.training.evaluate import Report
+from rankone.training.metrics import Floats, Ints
 from rankone.training.report.spectrum import Spectrum
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What the model card says of the network."""
-
-    name: str
-    backbone: str
-    weights: str
-    """Of the backbone, before it was trained."""
-    pooling: str
-    parts: Mapping[str, Any]
-    """Of the pooling, with all options."""
-    preprocessing: Preprocessing
-    dim: int
-    num_parameters: int
-    recipe: Mapping[str, Any]
-    libraries: Mapping[str, str]
-    measured_by: str
-    """Which form of the network gave the outputs: engine and device."""
-    trained_on: DatasetRecord | None = None
-    fingerprint: str | None = None
-    """Of the bundle; none for a run that is not exported."""
-    measured: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Findings:
-    """All of it. Row i of `embeddings` and `logits` belongs to image i of `data.test`."""
+    """Row i of `embeddings` and `logits` belongs to image i of `data.test`."""
 
     data: DataSet
     embeddings: Floats
     """(n, d), of length 1."""
     logits: Floats | None
-    """(n, classes); none of a network without a classifier."""
-    facts: Facts
-    training: TrainingRecord | None = None
-    """None where a bundle does not tell."""
+    """(n, classes); None for a network without a classifier."""
+    manifest: Manifest
+    """Of the network; its metrics, parity and files are not used."""
+    num_parameters: int
+    measured_by: str
+    """Engine and device that gave the outputs."""
+    fingerprint: str | None = None
+    """Of the bundle; None for a run that is not exported."""
     spectrum: Spectrum | None = None
     phase1: Mapping[str, float] | None = None
-    """Figures of the network that phase 1 ended with, on the same images; None where they are not known."""
+    """Figures of the network that phase 1 ended with, on the same images; None if not known."""
+    measured: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def labels(self) -> Ints:
@@ -62,6 +42,18 @@ class Findings:
         return np.array(self.data.test.labels)
 
     @property
-    def flattered(self) -> bool:
-        """Whether the test images steered, as in much published work: the figures are then those of the best epoch on them."""
-        return self.facts.recipe.get("protocol") == "paper"
+    def title(self) -> str:
+        """The network's name; with its version if it is exported."""
+        manifest = self.manifest
+        return manifest.name if self.fingerprint is None else f"{manifest.name} {manifest.version}"
+
+
+def percent(value: float) -> str:
+    """A share as it is printed."""
+    return f"{100 * value:.1f} %"
+
+
+def interval_of(report: Report, name: str) -> str:
+    """The 95 % interval of a figure."""
+    low, high = report.intervals[name]
+    return f"{100 * low:.1f} – {100 * high:.1f} %"

@@ -10,10 +10,9 @@ import pytest
 import rankone.model.backbone
 from benchmarks.paper.book import Book, Filled, Plan
 from benchmarks.paper.plan import TABLES, Row, Table
-from rankone.training.datasets import DataSet
-from rankone.training.interrupt import StopRequest
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase
+from rankone.training.data import DataSet
+from rankone.training.processes import StopRequest
+from rankone.training.recipe import Phase, PoolingRecipe
 from tests.conftest import RECIPE
 from tests.light import one_layer
 
@@ -29,8 +28,8 @@ SMALL = Table(
     title="Two small poolings",
     axis="eta",
     rows=(
-        Row(label="0", pooling=Pooling(options={"dim": 100, "eta": 0}), paper={"CUB": "84.1"}),
-        Row(label="0.6", pooling=Pooling(options={"dim": 100})),
+        Row(label="0", pooling=PoolingRecipe(options={"dim": 100, "eta": 0}), paper={"CUB": "84.1"}),
+        Row(label="0.6", pooling=PoolingRecipe(options={"dim": 100})),
     ),
 )
 

@@ -11,9 +11,9 @@ import pytest
 from benchmarks.paper.book import Book, Filled, Plan, TableError
 from rankone.cli.tables import tables
 from rankone.model.errors import Interrupted
-from rankone.training.datasets import DataSet
-from rankone.training.datasets.dataset import DataError, limited
-from rankone.training.interrupt import StopRequest
+from rankone.training.data import DataSet
+from rankone.training.data.dataset import DataError, limited
+from rankone.training.processes import StopRequest
 from tests.benchmarks.paper.conftest import QUICK, fill
 
 

@@ -10,18 +10,17 @@ import pytest
 import torch
 
 from benchmarks.paper.book import Filled, Plan
+from benchmarks.paper.features import RememberedFeatures
 from benchmarks.paper.measure import Setting, Workshop, singular_values
 from benchmarks.paper.plan import Row, Table
 from rankone.model.backbone import build_backbone
 from rankone.model.network import build_network
 from rankone.model.normalization import RankOneUpdate
-from rankone.training.datasets import DataSet
-from rankone.training.datasets.dataset import limited
-from rankone.training.features import RememberedFeatures
-from rankone.training.images import batches
-from rankone.training.interrupt import StopRequest
-from rankone.training.pooling import Pooling
-from rankone.training.recipe import Phase
+from rankone.training.data import DataSet
+from rankone.training.data.batches import batches
+from rankone.training.data.dataset import limited
+from rankone.training.processes import StopRequest
+from rankone.training.recipe import Phase, PoolingRecipe
 from tests.benchmarks.paper.conftest import QUICK, SMALL, fill
 from tests.oracles import run_on_features
 
@@ -89,14 +88,14 @@ def test_settings_differ_by_everything_that_changes_a_figure(photos: DataSet) ->
 def test_a_seed_draws_the_weights_and_the_tables_of_the_pooling(photos: DataSet) -> None:
     recipe = Setting.of(SMALL, SMALL.rows[0], QUICK, photos, 7, fast=False).recipe
     assert recipe.seed == recipe.pooling.composition.options["seed"] == 7
-    plain = Table(title="", rows=(Row(label="", pooling=Pooling(system="bcnn")),))
+    plain = Table(title="", rows=(Row(label="", pooling=PoolingRecipe(system="bcnn")),))
     assert Setting.of(plain, plain.rows[0], QUICK, photos, 7, fast=False).recipe.pooling.options == {}
 
 
 def test_nothing_of_the_recipes_own_pooling_is_left_in_a_row(photos: DataSet) -> None:
-    recipe = QUICK.model_copy(update={"pooling": Pooling(system="bcnn-ns", options={"iterations": 7})})
+    recipe = QUICK.model_copy(update={"pooling": PoolingRecipe(system="bcnn-ns", options={"iterations": 7})})
     pooling = Setting.of(SMALL, SMALL.rows[0], recipe, photos, 0, fast=False).recipe.pooling
-    assert pooling == Pooling(options={"dim": 100, "eta": 0, "seed": 0})
+    assert pooling == PoolingRecipe(options={"dim": 100, "eta": 0, "seed": 0})
 
 
 def test_singular_values_are_those_of_the_scaled_features_before_and_after_run(photos: DataSet) -> None:

@@ -9,7 +9,7 @@ from benchmarks.paper.book import TableError, check_names
 from benchmarks.paper.measure import Setting
 from benchmarks.paper.plan import TABLES
 from rankone.model.catalogue import SYSTEMS
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from rankone.training.recipe import load_recipe
 
 TABLE_4 = TABLES["4"]

@@ -14,11 +14,11 @@ from benchmarks.paper.measure import Measured, Setting, Workshop
 from benchmarks.quality import filters, fine_tuning, pictures, sources
 from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from rankone.training import pipeline
-from rankone.training.datasets import DataSet
-from rankone.training.interrupt import StopRequest
+from rankone.training.data import DataSet
+from rankone.training.processes import StopRequest
 from rankone.training.recipe import Phase
 from rankone.training.run import DataRecord
-from tests.training.test_fit import SMALL
+from tests.training.helpers import SMALL
 
 
 def test_the_first_layer_sees_what_caffes_saw() -> None:

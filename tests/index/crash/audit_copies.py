@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rankone.index import DEFAULT, IndexProblem
-from rankone.index.backup import back_up, restore
-from rankone.index.offline import reading
-from rankone.index.schema import SUFFIX
+from rankone.index.backup import back_up, reading, restore
+from rankone.index.database import SUFFIX
 from rankone.model.files import make_folder
 from tests.index.crash.audit import Content, audit
 from tests.index.crash.copies import silent
@@ -46,7 +45,7 @@ def _faults(path: Path, story: Account, content: Content) -> Iterator[str]:
         try:
             restore(path, restored, silent)
             with reading(restored) as (reader, _):
-                state = reader.state()
+                state = reader.about().sequence
         except IndexProblem as problem:
             yield f"it is not whole: {problem}"
             return

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 from rankone.index.backup import back_up
-from rankone.index.schema import SUFFIX
+from rankone.index.database import SUFFIX
 from rankone.model.files import make_folder
 from tests.index.crash.ledger import Ledger
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from rankone.index import DEFAULT, Index, Indexes, Item, Spec
 from rankone.index.backup import back_up, restore
-from rankone.index.schema import PARTIAL, SUFFIX
+from rankone.index.database import PARTIAL, SUFFIX
 from tests.index.crash.copies import silent
 from tests.index.oracle import unit
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from rankone.index import DEFAULT
-from rankone.index.schema import PARTIAL, SUFFIX
+from rankone.index.database import PARTIAL, SUFFIX
 from tests.index.crash.audit import audit
 from tests.index.crash.audit_copies import Seen, audit_copies
 from tests.index.crash.clients import content

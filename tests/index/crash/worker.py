@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from rankone.index import DEFAULT, Index, Indexes, IndexProblem, Item, Spec, compiled, connection, writer
-from rankone.index.schema import Kind
+from rankone.index import DEFAULT, Index, Indexes, IndexProblem, Item, Spec, compiled, database, writer
+from rankone.index.database import Kind
 from tests.index.crash.clients import Client, Refused, run_clients
 from tests.index.crash.copies import Copier
 from tests.index.crash.ledger import Ledger, State
@@ -103,7 +103,7 @@ def main() -> None:
     if given.checkpoint_bytes is not None:
         writer._CHECKPOINT_BYTES = given.checkpoint_bytes  # type: ignore[misc]
     if given.synchronous == "NORMAL":
-        connection.DURABLE["synchronous"] = 1
+        database.DURABLE["synchronous"] = 1
     work(given.folder, given.ledger, given.seed, given.kind, given.copies, given.steps, partial(print, flush=True))
 
 

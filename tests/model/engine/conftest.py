@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from rankone.model.bundle import Bundle
+from rankone.model.bundle import ONNX, Bundle
 from rankone.model.engine import Engine, Outputs
 from rankone.model.engine.base import Options
 from rankone.model.engine.onnx import OnnxEngine
@@ -24,7 +24,7 @@ def pixels(images: list[bytes], bundle: Bundle) -> Pixels:
 
 @pytest.fixture(scope="package")
 def reference(bundle: Bundle) -> Iterator[Engine]:
-    engine = OnnxEngine(bundle, Options(device="cpu", threads=2))
+    engine = OnnxEngine(bundle.file(ONNX), Options(device="cpu", threads=2))
     yield engine
     engine.close()
 

@@ -16,7 +16,7 @@ import torch
 
 from rankone.model.bundle import PROGRAM, Bundle
 from rankone.model.engine import EngineError
-from rankone.model.engine.archive import check_archive
+from rankone.model.engine.export import check_archive
 
 CONFIG, GRAPH, INPUTS = "data/weights/model_weights_config.json", "models/model.json", "data/sample_inputs/model.pt"
 
@@ -85,7 +85,7 @@ def test_a_pickle_in_place_of_example_inputs_would_run_and_does_not(bundle: Bund
         (GRAPH, changed("target", "torch.hub.load"), "its graph calls torch.hub.load"),
         (GRAPH, changed("target", "_operator.call"), "its graph calls _operator.call"),
         (GRAPH, changed("expr_str", "exec(chr(49))"), r"a shape in its graph is 'exec\(chr\(49\)\)'"),
-        (GRAPH, changed("guards_code", ["L['x'] == 1"]), "its graph brings code along"),
+        (GRAPH, changed("guards_code", ["L['x'] == 1"]), "its graph contains code"),
         (GRAPH, lambda content: content[:-5], "is not an archive of torch.export"),
     ],
 )

@@ -19,7 +19,7 @@ import torch
 from rankone.model.bundle import MANIFEST, PROGRAM, Bundle, open_bundle
 from rankone.model.engine import Engine, EngineError, Outputs, _check, load_engine
 from rankone.model.engine.base import EngineName, Precision
-from rankone.model.engine.precision import MIN_COSINE, check_precision, lowest_cosine, probe
+from rankone.model.engine.check import MIN_COSINE, check_precision, lowest_cosine, probe
 from tests.model.engine.conftest import Pixels
 
 NAMES: tuple[EngineName, ...] = get_args(EngineName)
@@ -60,6 +60,11 @@ def test_all_engines_answer_alike(engine: Engine, expected: Outputs, pixels: Pix
 def test_a_batch_changes_nothing(engine: Engine, pixels: Pixels) -> None:
     alone = np.concatenate([engine.run(pixels[i : i + 1]).embedding for i in range(3)])
     assert lowest_cosine(engine.run(pixels[:3]).embedding, alone) >= 0.99999
+
+
+def test_a_list_of_images_is_a_batch(engine: Engine, pixels: Pixels) -> None:
+    found, expected = engine.run(list(pixels[:3])), engine.run(pixels[:3])
+    assert lowest_cosine(found.embedding, expected.embedding) >= 0.99999
 
 
 def test_answers_are_the_callers_own(engine: Engine, pixels: Pixels) -> None:

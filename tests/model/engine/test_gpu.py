@@ -19,16 +19,16 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from rankone.model.bundle import ONNX, TORCHSCRIPT, Bundle
+from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, Bundle
 from rankone.model.engine import Engine, EngineError, EngineOutOfMemory, Outputs, load_engine
 from rankone.model.engine.base import EngineName, Options, Precision
+from rankone.model.engine.buffers import BufferedRunner, Buffers, Step
+from rankone.model.engine.check import lowest_cosine
 from rankone.model.engine.export import export_engine
-from rankone.model.engine.lanes import Lane, Lanes, Step
 from rankone.model.engine.onnx_gpu import Binder, with_cache_of
 from rankone.model.engine.onnx_half import half_precision, in_backbone
-from rankone.model.engine.precision import lowest_cosine
 from rankone.model.engine.providers import CUDA, TENSORRT, check_providers, gpu_providers, open_session
-from rankone.model.engine.torchscript import check_no_tf32, torchscript_engine
+from rankone.model.engine.torch_engine import check_no_tf32, torchscript_engine
 from tests.conftest import CLASSES
 from tests.model.engine.conftest import Pixels
 
@@ -65,8 +65,8 @@ def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def through_lanes(bundle: Bundle, prepare: Callable[[Lane], Step]) -> Lanes:
-    return Lanes(bundle.manifest, CPU, None, torch.get_num_threads(), prepare)
+def through_buffers(bundle: Bundle, prepare: Callable[[Buffers], Step]) -> BufferedRunner:
+    return BufferedRunner(bundle.manifest, CPU, None, torch.get_num_threads(), prepare)
 
 
 def same(found: Outputs, expected: Outputs, rows: slice, floor: float) -> None:
@@ -78,37 +78,37 @@ def same(found: Outputs, expected: Outputs, rows: slice, floor: float) -> None:
 
 @pytest.mark.parametrize("sizes", [(7, 3, 1, 3), (1, 3, 7, 3)], ids=["largest first", "growing"])
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_onnx_bound_to_lanes(
+def test_onnx_bound_to_buffers(
     bundle: Bundle, pixels: Pixels, expected: Outputs, halved: onnx.ModelProto, precision: str, sizes: tuple[int, ...]
 ) -> None:
-    """Whatever was in a lane before: each batch is other images than the last."""
+    """Whatever was in the buffers before: each batch is other images than the last."""
     session = session_of(halved if precision == "float16" else onnx.load(bundle.file(ONNX)))
-    lanes = through_lanes(bundle, Binder(session, cuda_graphs=False).bind)
+    runner = through_buffers(bundle, Binder(session, cuda_graphs=False).bind)
     for turn, size in enumerate(sizes):
         rows = slice(turn, turn + size)
-        same(lanes.run(pixels[rows]), expected, rows, 0.99999 if precision == "float32" else 0.999)
+        same(runner.run(pixels[rows]), expected, rows, 0.99999 if precision == "float32" else 0.999)
 
 
-@pytest.mark.parametrize("open_engine", [torchscript_engine, export_engine])
-def test_torch_through_lanes(bundle: Bundle, pixels: Pixels, expected: Outputs, open_engine: Any) -> None:
-    engine = open_engine(bundle, Options(device="cpu", threads=2, precision="float16"))
-    lanes = through_lanes(bundle, engine.prepare)
+@pytest.mark.parametrize(("open_engine", "file"), [(torchscript_engine, TORCHSCRIPT), (export_engine, PROGRAM)])
+def test_torch_through_buffers(bundle: Bundle, pixels: Pixels, expected: Outputs, open_engine: Any, file: str) -> None:
+    engine = open_engine(bundle.file(file), Options(device="cpu", threads=2, precision="float16"))
+    runner = through_buffers(bundle, engine.prepare)
     for turn, size in enumerate((3, 1, 7, 3)):
         rows = slice(turn, turn + size)
-        same(lanes.run(pixels[rows]), expected, rows, 0.999)
+        same(runner.run(list(pixels[rows])), expected, rows, 0.999)
 
 
-def test_lanes_prepare_once_and_keep_their_addresses(bundle: Bundle, pixels: Pixels) -> None:
+def test_buffers_are_prepared_once_and_keep_their_addresses(bundle: Bundle, pixels: Pixels) -> None:
     """Smaller batches live in the memory of the largest; only a larger one than ever moves them."""
     prepared: list[tuple[int, int]] = []
 
-    def prepare(lane: Lane) -> Step:
-        prepared.append((len(lane.images), lane.images.data_ptr()))
-        return lambda: [buffer.fill_(len(lane.images)) for buffer in lane.outputs]
+    def prepare(buffers: Buffers) -> Step:
+        prepared.append((len(buffers.images), buffers.images.data_ptr()))
+        return lambda: [buffer.fill_(len(buffers.images)) for buffer in buffers.outputs]
 
-    lanes = through_lanes(bundle, prepare)
+    runner = through_buffers(bundle, prepare)
     for size in (4, 2, 4, 2, 5, 2):
-        found = lanes.run(pixels[:size])
+        found = runner.run(pixels[:size])
         assert found.embedding.shape == (size, 10_000)
         assert found.logits is not None
         assert found.logits.shape == (size, len(CLASSES))
@@ -117,26 +117,26 @@ def test_lanes_prepare_once_and_keep_their_addresses(bundle: Bundle, pixels: Pix
     assert [size for size, _ in prepared] == [4, 2, 5, 2]
     assert prepared[0][1] == prepared[1][1]
     assert prepared[2][1] == prepared[3][1]
-    kept = lanes.run(pixels[:2])
-    lanes.run(pixels[:5])
+    kept = runner.run(pixels[:2])
+    runner.run(pixels[:5])
     assert (kept.embedding == 2).all(), "an answer must not change with the next batch"
 
 
-def test_closed_lanes_keep_nobodys_memory(bundle: Bundle, pixels: Pixels) -> None:
+def test_a_closed_runner_keeps_no_memory(bundle: Bundle, pixels: Pixels) -> None:
     """A session holds gigabytes of a card, which the engine that comes next may need."""
     session = session_of(onnx.load(bundle.file(ONNX)))
     held = weakref.ref(session)
-    lanes = through_lanes(bundle, Binder(session, cuda_graphs=False).bind)
+    runner = through_buffers(bundle, Binder(session, cuda_graphs=False).bind)
     del session
-    lanes.run(pixels[:1])
+    runner.run(pixels[:1])
     assert held() is not None
-    lanes.close()
+    runner.close()
     assert held() is None
 
 
 @pytest.mark.parametrize(("allowed", "copying"), [(1, 1), (3, 3), (16, 4)])
 def test_pixels_are_copied_by_no_more_threads_than_help(bundle: Bundle, allowed: int, copying: int) -> None:
-    Lanes(bundle.manifest, CPU, None, allowed, lambda _: lambda: None)
+    BufferedRunner(bundle.manifest, CPU, None, allowed, lambda _: lambda: None)
     assert torch.get_num_threads() == copying
 
 

@@ -7,8 +7,8 @@ import torch
 
 import rankone.model.backbone
 from rankone.model.catalogue import SYSTEMS, composition
+from rankone.model.engine.check import lowest_cosine
 from rankone.model.engine.export import module_of
-from rankone.model.engine.precision import lowest_cosine
 from rankone.model.engine.torch_engine import lower
 from rankone.model.network import build_network
 from tests.light import one_layer

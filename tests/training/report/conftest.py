@@ -10,28 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rankone.model.bundle import DatasetRecord, EpochRecord, TrainingRecord
+from rankone.model.bundle import BackboneRecord, DatasetRecord, EpochRecord, Manifest, PoolingRecord, TrainingRecord
 from rankone.model.composition import compose
 from rankone.model.preprocessing import Preprocessing
-from rankone.training.datasets import DataSet, Split
-from rankone.training.report import Facts, Findings
+from rankone.training.data import DataSet, Split
+from rankone.training.report import Findings
 from rankone.training.report.spectrum import Spectrum
 
-FACTS = Facts(
-    name="net 1",
-    backbone="vgg16",
-    weights="random",
-    pooling="cbp-run",
-    parts=compose("gram", "rank-one-update", "tensor-sketch").describe(),
-    preprocessing=Preprocessing(size=64),
-    dim=10_000,
-    num_parameters=14_754_692,
-    recipe={"backbone": "vgg16", "protocol": "holdout"},
-    libraries={"torch": "2"},
-    measured_by="torch on cpu",
-    trained_on=DatasetRecord(name="few", num_train=9, num_test=6, split="train/ and test/ folders"),
-    measured=datetime(2026, 11, 25, tzinfo=UTC),
-)
 HISTORY = TrainingRecord(
     steered_by="9 images held out.",
     chosen=(2, 1),
@@ -40,12 +25,30 @@ HISTORY = TrainingRecord(
         for phase, epoch in ((1, 0), (1, 1), (2, 0), (2, 1), (2, 2))
     ),
 )
+MANIFEST = Manifest(
+    name="net",
+    version="1",
+    created=datetime(2026, 11, 25, tzinfo=UTC),
+    classes=None,
+    dim=10_000,
+    pooling=PoolingRecord(
+        system="cbp-run", options={}, parts=compose("gram", "rank-one-update", "tensor-sketch").describe()
+    ),
+    backbone=BackboneRecord(name="vgg16", weights="random"),
+    preprocessing=Preprocessing(size=64),
+    metrics={},
+    recipe={"backbone": "vgg16", "protocol": "holdout"},
+    dataset=DatasetRecord(name="few", num_train=9, num_test=6, split="train/ and test/ folders"),
+    training=HISTORY,
+    libraries={"torch": "2"},
+    parity={},
+)
 Make = Callable[..., Findings]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Findings of one image a label; `taken` is what each image was taken for, as if with a logit of 5 against 0."""
+    """Findings of one image a label; image i was taken for class `taken[i]`. `changes` are made to the manifest."""
 
     def findings(
         classes: Sequence[str],
@@ -54,6 +57,7 @@ def make(tmp_path: Path) -> Make:
         file_name: str = "{}.png",
         size: tuple[int, int] = (40, 30),
         banner: int = 0,
+        changes: dict[str, object] | None = None,
         **others: object,
     ) -> Findings:
         folder = tmp_path / "images"
@@ -69,8 +73,10 @@ def make(tmp_path: Path) -> Make:
             "data": DataSet("few", tuple(classes), split, split),
             "embeddings": vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
             "logits": None if taken is None else 5 * np.eye(len(classes))[list(taken)],
-            "facts": FACTS,
-            "training": HISTORY,
+            "manifest": MANIFEST.model_copy(update=changes or {}),
+            "num_parameters": 14_754_692,
+            "measured_by": "torch on cpu",
+            "measured": datetime(2026, 11, 25, tzinfo=UTC),
             "spectrum": Spectrum(-np.sort(-values), -np.sort(-values / 2), eta=0.5, iterations=3, own=True),
         }
         return Findings(**{**given, **others})  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from rankone.model.composition import compose
 from rankone.model.network import Network, build_network
 from rankone.model.normalization import RankOneUpdate
 from rankone.model.preprocessing import Preprocessing, preprocess
-from rankone.training.datasets import DataSet
+from rankone.training.data import DataSet
 from rankone.training.report.spectrum import NUM_IMAGES, singular_values, spectrum
 
 SPEC = Preprocessing(size=32)

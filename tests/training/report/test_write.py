@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from rankone.model.bundle import DatasetRecord
-from rankone.training.evaluate import Report, evaluate
+from rankone.training.evaluate import Report, compute_report
 from rankone.training.report import write_report
-from tests.training.report.conftest import FACTS, Make
+from tests.training.report.conftest import Make
 
 CLASSES = ("brick", "coins", "grass")
 SPLIT = "train/ and test/ folders"
@@ -55,7 +55,7 @@ def links(markdown: str) -> list[str]:
 def test_all_files_and_pictures_are_there_and_the_figures_are_those_of_evaluate(make: Make, tmp_path: Path) -> None:
     findings = make(CLASSES, LABELS, TAKEN)
     report = write_report(findings, tmp_path / "out")
-    assert report == evaluate(findings.embeddings, findings.logits, np.array(LABELS), CLASSES)
+    assert report == compute_report(findings.embeddings, findings.logits, np.array(LABELS), CLASSES)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "report.html",
         "report.md",
@@ -205,10 +205,10 @@ def test_without_a_classifier_there_is_retrieval_alone(make: Make, tmp_path: Pat
 
 @undrawn
 def test_what_is_not_known_is_not_told(make: Make, tmp_path: Path) -> None:
-    write_report(make(CLASSES, LABELS, TAKEN, training=None, spectrum=None), tmp_path)
+    write_report(make(CLASSES, LABELS, TAKEN, changes={"training": None}, spectrum=None), tmp_path)
     text = (tmp_path / "report.md").read_text()
     assert "Nothing is recorded of the epochs" in text
-    assert "Which images steered the training is not recorded" in text
+    assert "Which images selected the epoch is not recorded" in text
     assert "Spectrum" not in text
 
 
@@ -230,24 +230,28 @@ def test_alone_images_are_told(make: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said", "unsaid"),
     [
-        ({}, "9 images held out. The test images steered nothing; they were looked at once, at the end.", "flatter"),
-        ({"recipe": {"protocol": "paper"}}, "These figures flatter the network.", "looked at once"),
         (
-            {"trained_on": DatasetRecord(name="more", num_train=1, num_test=1, split=SPLIT)},
+            {},
+            "selected by 9 images held out. The test images selected nothing; they were measured once, at the end.",
+            "flatter",
+        ),
+        ({"recipe": {"protocol": "paper"}}, "These figures flatter the network.", "measured once"),
+        (
+            {"dataset": DatasetRecord(name="more", num_train=1, num_test=1, split=SPLIT)},
             "The network was trained on more (train/ and test/ folders). These images are of few",
-            "looked at once",
+            "measured once",
         ),
         (
-            {"trained_on": DatasetRecord(name="few", num_train=1, num_test=1, split="partition 3")},
-            "whether some of them were among those it was trained on is not known here",
-            "looked at once",
+            {"dataset": DatasetRecord(name="few", num_train=1, num_test=1, split="partition 3")},
+            "it is not known here whether some of them were among its training images",
+            "measured once",
         ),
     ],
 )
-def test_the_report_says_which_images_steered(
+def test_the_report_says_which_images_selected(
     make: Make, tmp_path: Path, changes: dict[str, object], said: str, unsaid: str
 ) -> None:
-    write_report(make(CLASSES, LABELS, TAKEN, facts=replace(FACTS, **changes)), tmp_path)  # type: ignore[arg-type]
+    write_report(make(CLASSES, LABELS, TAKEN, changes=changes), tmp_path)
     for file in ("report.md", "model-card.md"):
         text = (tmp_path / file).read_text()
         assert said in text

@@ -1,0 +1,273 @@
+"""The SQLite file of an index: its tables, its durable settings, and connections that write or read.
+
+SQLite's WAL-reset bug before 3.51.3 needs two connections that write or checkpoint. There is only ever one: the lock on the
+folder keeps other processes out, and readers open the file read-only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+import numpy as np
+
+from rankone.index.errors import Cancelled, IndexConflict, IndexDamaged, IndexProblem
+from rankone.model.errors import RankoneError
+from rankone.model.files import make_folder, sync
+
+SCHEMA: Final = 2
+SUFFIX: Final = ".sqlite"
+PARTIAL: Final = ".partial"
+"""Ends the name of a file that is being written or dropped. `Indexes` removes such files when it starts."""
+DURABLE: Final[dict[str, str | int]] = {
+    "page_size": 4096,
+    "journal_mode": "wal",
+    "synchronous": 2,  # FULL: the write-ahead log is synced at every commit
+    "wal_autocheckpoint": 0,  # SQLite would swallow its errors; the writer checkpoints itself
+    "journal_size_limit": 1 << 26,
+    "cell_size_check": 1,
+    "trusted_schema": 0,
+}
+_READING: Final[dict[str, str | int]] = {"query_only": 1, "wal_autocheckpoint": 0, "trusted_schema": 0}
+# Vectors and thumbnails have tables of their own, so that a filter or a listing reads rows of a few hundred bytes, not 20 KB.
+_TABLES: Final = """
+CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE items (
+    sequence INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    metadata TEXT NOT NULL,
+    sha256 TEXT,
+    fingerprint TEXT NOT NULL,
+    checksum BLOB NOT NULL
+);
+CREATE TABLE vectors (sequence INTEGER PRIMARY KEY, vector BLOB NOT NULL);
+CREATE TABLE thumbnails (sequence INTEGER PRIMARY KEY, thumbnail BLOB NOT NULL);
+"""
+_OPERATIONS: Final = 100_000
+"""SQLite's virtual machine runs so many operations, some milliseconds, between two checks for cancellation."""
+
+Kind = Literal["exact", "compact"]
+Dtype = Literal["float16", "float32"]
+Device = Literal["cpu", "cuda"]
+
+_is_cancelled: Final[ContextVar[Callable[[], bool] | None]] = ContextVar("is_cancelled", default=None)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What was decided when the index was made: its model, the size and type of its vectors, and how it is searched."""
+
+    fingerprint: str
+    dim: int
+    dtype: Dtype = "float16"
+    kind: Kind = "exact"
+    thumbnails: bool = False
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """The type of a vector on disk."""
+        return np.dtype("<f2" if self.dtype == "float16" else "<f4")
+
+    def check_model(self, fingerprint: str, name: str) -> None:
+        """Raises IndexConflict if the vectors of this index, called `name`, come from another model than `fingerprint`."""
+        if self.fingerprint != fingerprint:
+            raise IndexConflict(
+                f"the index {name!r} was made with the bundle {self.fingerprint[:16]}, and {fingerprint[:16]} is being served: "
+                "their embeddings cannot be compared. Serve that bundle, or index the images again elsewhere"
+            )
+
+
+@dataclass(frozen=True)
+class About:
+    """The table `about`: the spec, the sequence number of the last change, and the recall that was last measured."""
+
+    spec: Spec
+    sequence: int
+    recall: float | None = None
+
+
+@contextmanager
+def cancellable(is_cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Inside this block, reads by this thread end with `Cancelled` once `is_cancelled` returns True.
+
+    This thread calls it every few milliseconds while SQLite works.
+    """
+    token = _is_cancelled.set(is_cancelled)
+    try:
+        yield
+    finally:
+        _is_cancelled.reset(token)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder of indexes. The system releases the lock of a process that dies.
+
+    Raises:
+        IndexProblem: another process holds the lock, or the folder cannot be made or written.
+    """
+    try:
+        make_folder(folder)
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        raise IndexProblem(f"{folder} cannot be opened: {error}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise IndexProblem(f"the indexes in {folder} cannot be opened: another process is using it") from error
+        yield
+
+
+def create_file(path: Path, spec: Spec) -> None:
+    """Makes the file of an empty index, on disk when this returns. Raises IndexProblem if it cannot be written."""
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        for leftover in (partial, *wal_files(partial), *wal_files(path)):
+            leftover.unlink(missing_ok=True)
+        partial.touch()
+        with closing(open_writer(partial)) as connection:
+            connection.executescript(f"BEGIN; {_TABLES}")
+            write_about(connection, schema=SCHEMA, sequence=0, **asdict(spec))
+            connection.execute("COMMIT")
+        publish(partial, path)
+    except (OSError, sqlite3.Error) as error:
+        raise IndexProblem(f"{path} cannot be made: {error}") from error
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Renames a finished file so that it is on disk under its final name when this returns."""
+    sync(partial)
+    os.replace(partial, path)
+    sync(path.parent)
+
+
+def wal_files(path: Path) -> tuple[Path, Path]:
+    """The write-ahead log and its index, which SQLite keeps beside an open file."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def write_about(connection: sqlite3.Connection, **values: object) -> None:
+    """Sets values of the table `about`."""
+    pairs = [(key, str(value)) for key, value in values.items()]
+    connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", pairs)
+
+
+def read_about(connection: sqlite3.Connection, path: Path) -> About:
+    """The table `about`.
+
+    Raises:
+        IndexDamaged: the file is not an index, or is damaged.
+        IndexProblem: another version of rankone wrote the file.
+        Cancelled: see `cancellable`.
+    """
+    try:
+        about: dict[str, str] = dict(connection.execute("SELECT key, value FROM about").fetchall())
+        if (schema := int(about["schema"])) != SCHEMA:
+            raise IndexProblem(
+                f"{path} has schema {schema}, and this version of rankone reads schema {SCHEMA} only: use the version that "
+                "wrote it, or index the images again"
+            )
+        dtype: Dtype = "float32" if about["dtype"] == "float32" else "float16"
+        kind: Kind = "compact" if about["kind"] == "compact" else "exact"
+        spec = Spec(about["fingerprint"], int(about["dim"]), dtype, kind, about["thumbnails"] == "True")
+        return About(spec, int(about["sequence"]), float(about["recall"]) if "recall" in about else None)
+    except sqlite3.DatabaseError as error:
+        raise as_problem(error, path) from error
+    except (ValueError, TypeError, KeyError) as error:  # UnicodeDecodeError too, from a damaged column name
+        raise IndexDamaged(f"{path}: its table 'about' is damaged ({error!r}); restore it from a backup") from error
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The one connection that writes, to a file that exists and that no other process has open.
+
+    Raises:
+        IndexDamaged: the file is not a database, or is damaged.
+        IndexProblem: it cannot be opened, or SQLite does not accept a setting.
+    """
+    _rewrite_log(path)
+    return _open(path, "rw", DURABLE)
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, and whose reads are `cancellable`; for the errors see `open_writer`."""
+    connection = _open(path, "ro", _READING)
+    connection.set_progress_handler(_should_stop, _OPERATIONS)
+    return connection
+
+
+@contextmanager
+def closed_on_error(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
+    """Closes the connection if the block fails, and raises an error of SQLite `as_problem`."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise as_problem(error, path) from error
+    except RankoneError:
+        connection.close()
+        raise
+
+
+def as_problem(error: sqlite3.DatabaseError, path: Path) -> RankoneError:
+    """An error of SQLite as an IndexProblem, or as Cancelled if the read was interrupted."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return Cancelled(f"reading {path} was cancelled")
+    if code == sqlite3.SQLITE_BUSY:
+        return IndexProblem(f"{path} cannot be used as an index: another process is using it")
+    if code is not None and code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return IndexDamaged(f"{path} cannot be used as an index: {error}; restore it from a backup")
+    return IndexProblem(f"{path} cannot be used as an index: {error}")
+
+
+def _should_stop() -> bool:
+    is_cancelled = _is_cancelled.get()
+    return is_cancelled is not None and is_cancelled()
+
+
+def _rewrite_log(path: Path) -> None:
+    """Writes the log that a killed process left behind once more, and syncs it.
+
+    After a failed sync, Linux marks the pages as clean: they are read back from memory, but no later sync writes them. What
+    SQLite recovers from such a log, and everything committed after it, would be lost in a power cut.
+    """
+    try:
+        with wal_files(path)[0].open("r+b", buffering=0) as log:
+            while data := log.read(1 << 20):
+                log.seek(-len(data), os.SEEK_CUR)
+                log.write(data)
+            os.fsync(log.fileno())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise IndexProblem(f"the log of {path} cannot be written: {error}") from error
+
+
+def _open(path: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Connection:
+    try:
+        uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+        connection = sqlite3.connect(uri, timeout=5, uri=True, check_same_thread=False, isolation_level=None)
+    except sqlite3.Error as error:
+        raise IndexProblem(f"{path} cannot be opened: {error}") from error
+    connection.text_factory = partial(
+        str, encoding="utf-8", errors="replace"
+    )  # its checksum can then name a damaged item
+    with closed_on_error(connection, path):
+        for name, value in settings.items():
+            connection.execute(f"PRAGMA {name} = {value}").fetchall()
+            (found,) = connection.execute(f"PRAGMA {name}").fetchone()
+            if found != value:
+                raise IndexProblem(
+                    f"{path}: SQLite runs with {name} = {found} and not {value}: commits are not durable"
+                )
+    return connection

@@ -1,0 +1,121 @@
+"""The images that paths stand for, sent to a service with a progress bar. What cannot be used is named and passed over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import Progress
+
+from rankone.cli.output import InputError, Write
+from rankone.client import DEFAULT_URL, Answer, AsyncClient, NewItem, OnRejection, Rejection
+
+Ask = Callable[[AsyncClient, Iterator[Path], OnRejection], AsyncIterator[Answer[Any, Any]]]
+_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+
+def find_images(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files among `paths`, and the JPEG, PNG and WebP files under the folders among them, in order of their names.
+
+    Of a folder, the names of one directory are in memory at a time, and no more.
+
+    Raises:
+        InputError: a path that is not there.
+    """
+    for path in paths:
+        if path.is_dir():
+            yield from _under(path)
+        elif path.is_file():
+            yield path
+        else:
+            raise InputError(f"{path} is not there")
+
+
+def count_images(paths: Sequence[Path]) -> int:
+    """How many there are.
+
+    Raises:
+        InputError: a path that is not there, or no images at all.
+    """
+    count = sum(1 for _ in find_images(paths))
+    if count == 0:
+        raise InputError("no images: give JPEG, PNG or WebP files, or folders that hold some")
+    return count
+
+
+def name_of(path: Path) -> str:
+    r"""The path as text that every format can hold: bytes of it that are no UTF-8 become `\udc..`."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _under(folder: Path) -> Iterator[Path]:
+    for name in sorted(os.listdir(folder)):
+        path = folder / name
+        if path.is_dir():
+            if not path.is_symlink():  # which may lead back up
+                yield from _under(path)
+        elif path.suffix.lower() in _SUFFIXES and path.is_file():
+            yield path
+
+
+@dataclass(frozen=True)
+class Service:
+    """Which service is asked."""
+
+    url: str = DEFAULT_URL
+    """where the service is."""
+    key: str | None = None
+    """its key; better in the variable RANKONE_KEY, which no list of processes shows."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How many images there were, and how many of them were passed over."""
+
+    num_images: int
+    num_rejected: int
+
+
+def send(paths: Sequence[Path], service: Service, ask: Ask, write: Write) -> Sent:
+    """Sends every image and gives the answers to `write`, in order.
+
+    Raises:
+        InputError: there is no image, or none that could be used.
+        ServiceError: the service refuses all of them, or cannot be reached.
+    """
+    num_images = count_images(paths)
+    with Progress(console=Console(stderr=True), redirect_stdout=False) as bar:
+        sending = _Sending(bar, num_images)
+        asyncio.run(sending.run(find_images(paths), service, ask, write))
+    if sending.num_rejected == num_images:
+        raise InputError("no image could be used; nothing is written")
+    return Sent(num_images, sending.num_rejected)
+
+
+class _Sending:
+    """One run over all images."""
+
+    def __init__(self, bar: Progress, num_images: int) -> None:
+        self.num_rejected = 0
+        self._bar, self._task = bar, bar.add_task("images", total=num_images)
+
+    async def run(self, images: Iterator[Path], service: Service, ask: Ask, write: Write) -> None:
+        async with AsyncClient(service.url, key=service.key) as client:
+            async for answer in ask(client, images, self._reject):
+                write(_name_of(answer.source), answer.value)
+                self._bar.advance(self._task)
+
+    def _reject(self, rejection: Rejection[Any]) -> None:
+        self.num_rejected += 1
+        words = f"rankone: {_name_of(rejection.source)}: {rejection.reason}"
+        self._bar.console.print(words, markup=False, highlight=False, soft_wrap=True)
+        self._bar.advance(self._task)
+
+
+def _name_of(source: Path | NewItem) -> str:
+    return source.id if isinstance(source, NewItem) else name_of(source)

@@ -1,0 +1,170 @@
+"""`rankone train`, `export` and `evaluate`: from images on disk to a bundle, and its report."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import BaseModel, ConfigDict
+from tyro.conf import Positional, arg
+
+from rankone.cli import show
+from rankone.model.bundle import Bundle, open_bundle
+from rankone.model.engine import load_engine
+from rankone.training import measure, pipeline
+from rankone.training.data import DataError, load
+from rankone.training.processes import check_device, is_main_process
+from rankone.training.recipe import Recipe, load_recipe
+from rankone.training.report import write_report
+from rankone.training.run import Run
+
+
+class Machine(BaseModel):
+    """Where the work is done; changes no result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Refused if it cannot be had."""
+    workers: int = 0
+    """Processes that load images; 0 loads them in this one."""
+
+
+class Keeping(BaseModel):
+    """What a training leaves on disk beside its run; changes no result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    cache: Path | None = None
+    """Folder for the embeddings of phase 1, kept for other runs; in the run, and removed after phase 1, if not given."""
+    tensorboard: bool = False
+    """Write for TensorBoard too, into the run; needs rankone[tensorboard]."""
+
+
+_HERE = Machine()
+_NOTHING = Keeping()
+
+
+def train(arguments: list[str]) -> None:
+    """Parses twice: the recipe that is named gives the defaults of the flags that override it."""
+
+    def named(recipe: str = "default") -> str:
+        return recipe
+
+    name, _ = tyro.cli(named, args=arguments, add_help=False, return_unknown_args=True)
+    defaults = load_recipe(name)
+
+    def command(
+        data: Positional[str],
+        run: Positional[Path],
+        recipe: str = "default",  # noqa: ARG001 - read above; here so that it is listed
+        fields: Annotated[Recipe, arg(name="")] = defaults,
+        machine: Annotated[Machine, arg(name="")] = _HERE,
+        keeping: Annotated[Keeping, arg(name="")] = _NOTHING,
+    ) -> None:
+        """Fine-tunes a network: phase 1 the classifier alone, phase 2 all layers; then measures it on the test images.
+
+        Ctrl-C leaves a checkpoint, and the same command resumes it. Several GPUs:
+        torchrun --nproc-per-node 4 -m rankone train …
+
+        Args:
+            data: photos, cub, aircraft, mit67, dtd, the folder of one, or one with train/<class>/ and test/<class>/.
+            run: directory of the run.
+            recipe: default, demo, cub, aircraft, mit67, dtd or a YAML file; the other flags override its fields.
+            fields: the recipe.
+            machine: where it runs.
+            keeping: what is kept.
+        """
+        if is_main_process():
+            show.exportable(fields.pooling)
+        images = load(data, fields.reader)
+        state = pipeline.train(
+            images,
+            fields,
+            run,
+            device=machine.device,
+            workers=machine.workers,
+            cache=keeping.cache,
+            tensorboard=keeping.tensorboard,
+        )
+        if is_main_process():
+            show.training(state, run)
+            show.report(pipeline.evaluate(run, images, device=machine.device, workers=machine.workers), run)
+
+    tyro.cli(command, prog="rankone train", args=arguments)
+
+
+def export(arguments: list[str]) -> None:
+    """See `command`."""
+
+    def command(
+        run: Positional[Path],
+        data: Positional[str],
+        bundle: Positional[Path],
+        name: str | None = None,
+        version: str = "1",
+    ) -> None:
+        """Writes a run's network as a bundle: ONNX, TorchScript and weights, checked against it on test images.
+
+        Args:
+            run: directory of the run.
+            data: what it was trained on.
+            bundle: directory to write; must not exist.
+            name: name of the bundle; data set and pooling system if not given.
+            version: version of the bundle.
+        """
+        show.bundle(pipeline.export(run, load(data, Run.open(run).recipe.reader), bundle, name=name, version=version))
+        show.doubts(pipeline.read_report(run))
+
+    tyro.cli(command, prog="rankone export", args=arguments)
+
+
+def evaluate(arguments: list[str]) -> None:
+    """See `command`."""
+
+    def command(
+        bundle: Positional[Path],
+        data: str,
+        out: Path | None = None,
+        engine: Literal["onnx", "torchscript", "export"] = "onnx",
+        device: Literal["cpu", "cuda"] = "cpu",
+        threads: int | None = None,
+        workers: int = 0,
+        reader: dict[str, str] | None = None,
+    ) -> None:
+        """Measures a bundle on the test images of a data set, through the engine that serves it; writes a report.
+
+        Args:
+            bundle: directory of the bundle.
+            data: `photos`, a benchmark by name, or a folder with train/<class>/ and test/<class>/.
+            out: directory of the report; `<bundle>-report` beside the bundle if not given.
+            engine: which exported form of the network runs.
+            device: where it runs; refused if it cannot be had.
+            threads: CPU threads of the engine; as many as there are cores if not given.
+            workers: processes that load images; 0 loads them in this one.
+            reader: options of the data set's reader, for instance `--reader partition 3`; on the benchmark that the bundle
+                was trained on, those of the training if not given.
+        """
+        check_device(device)
+        opened = open_bundle(bundle)
+        home = _report_folder(opened, out)
+        images = load(data, reader, defaults=measure.reader_options(opened.manifest))
+        measure.check_classes(opened, images)
+        runner = load_engine(opened, engine, device, threads or len(os.sched_getaffinity(0)))
+        report = write_report(measure.findings_of(opened, images, runner, device=device, workers=workers), home)
+        show.report(report, home)
+        sentence, is_warning = measure.compare_with_training(opened.manifest, images.name, report)
+        (show.alarm if is_warning else show.step)("against training", sentence)
+
+    tyro.cli(command, prog="rankone evaluate", args=arguments)
+
+
+def _report_folder(bundle: Bundle, out: Path | None) -> Path:
+    """Where the report goes: never into the bundle, which refuses files that its manifest does not list."""
+    inside = bundle.path.resolve()
+    home = inside.with_name(f"{inside.name}-report") if out is None else out
+    if home.resolve().is_relative_to(inside):
+        raise DataError(f"{home} is within the bundle, which holds nothing but its own files; choose another --out")
+    return home

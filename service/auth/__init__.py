@@ -1,0 +1,1 @@
+"""Who may do what: the file of keys, and the check of every request's key."""

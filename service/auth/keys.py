@@ -1,0 +1,173 @@
+"""API keys: random, shown once, kept as SHA-256 in a JSON file that the service reads again when it changes."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from rankone.model.errors import RankoneError
+from rankone.model.files import sync
+
+logger = logging.getLogger("rankone")
+
+Scope = Literal["read", "write", "admin"]
+
+
+class KeyFileError(RankoneError, ValueError):
+    """A key file that cannot be read or written as asked."""
+
+
+class Key(BaseModel):
+    """A key as it is kept: everything but the key itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    scopes: frozenset[Scope]
+    requests_per_minute: PositiveInt | None = None
+    created: datetime
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keys: tuple[Key, ...] = ()
+
+
+def load_keys(path: Path) -> tuple[Key, ...]:
+    """The keys in a file.
+
+    Raises:
+        KeyFileError: it cannot be read, or is not a key file.
+    """
+    try:
+        return _File.model_validate_json(path.read_bytes()).keys
+    except OSError as error:
+        raise KeyFileError(
+            f"the keys in {path} cannot be read: {error.strerror}; make one with `rankone keys add`"
+        ) from error
+    except ValidationError as error:
+        raise KeyFileError(f"{path} is not a key file: {error.errors()[0]['msg']}") from error
+
+
+def add_key(
+    path: Path, name: str | None, scopes: frozenset[Scope], requests_per_minute: int | None = None
+) -> tuple[str, Key]:
+    """Adds a key to the file, made if it does not exist, and returns the key itself, which is not kept anywhere.
+
+    Raises:
+        KeyFileError: there is a key of that name, or the file cannot be read or written.
+    """
+    secret = "r1_" + secrets.token_urlsafe(32)
+    key = Key(
+        name=name or f"key-{_digest(secret)[:8]}",
+        sha256=_digest(secret),
+        scopes=scopes,
+        requests_per_minute=requests_per_minute,
+        created=datetime.now(UTC).replace(microsecond=0),
+    )
+    with _locked(path):
+        keys = load_keys(path) if path.exists() else ()
+        if any(other.name == name for other in keys):
+            raise KeyFileError(f"{path} has a key {name!r} already; choose another name, or revoke that one first")
+        _write(path, (*keys, key))
+    return secret, key
+
+
+def revoke_key(path: Path, name: str) -> None:
+    """Removes a key from the file; a running service refuses it within a second.
+
+    Raises:
+        KeyFileError: there is no such key, or the file cannot be read or written.
+    """
+    with _locked(path):
+        keys = load_keys(path)
+        left = tuple(key for key in keys if key.name != name)
+        if len(left) == len(keys):
+            raise KeyFileError(f"{path} has no key {name!r}; it has: {', '.join(key.name for key in keys) or 'none'}")
+        _write(path, left)
+
+
+class KeyRing:
+    """The keys of a file, which is read again within a second of a change. A file that cannot be read has no valid keys.
+
+    Raises:
+        KeyFileError: the file cannot be read at the start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._keys, self._stamp = path, load_keys(path), _stamp(path)
+        self._looked_at = time.monotonic()
+
+    def find(self, secret: str) -> Key | None:
+        """The key that this is. Every key is compared, each in constant time."""
+        if time.monotonic() - self._looked_at >= 1:
+            self._refresh()
+        digest, found = _digest(secret), None
+        for key in self._keys:
+            if hmac.compare_digest(key.sha256, digest):
+                found = key
+        return found
+
+    def _refresh(self) -> None:
+        self._looked_at = time.monotonic()
+        if (stamp := _stamp(self._path)) != self._stamp:
+            try:
+                self._keys, self._stamp = load_keys(self._path), stamp
+            except KeyFileError as error:
+                self._keys, self._stamp = (), None  # so that it is tried again: permissions leave no stamp
+                logger.error("no key is valid until its file can be read: %s", error)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time changes the file. The folder is locked, as the file is replaced."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise KeyFileError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _write(path: Path, keys: tuple[Key, ...]) -> None:
+    """Replaces the file by one of the same mode; a new one is readable by its owner alone."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(_File(keys=keys).model_dump_json(indent=2) + "\n")
+    if path.exists():
+        shutil.copymode(path, name)
+    sync(Path(name))
+    Path(name).replace(path)
+    sync(path.parent)

@@ -1,0 +1,86 @@
+"""What a request's key allows, decided on its headers: none of its body is read before."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from typing import Final
+
+from starlette import types as asgi
+
+from rankone.service.auth.keys import KeyRing, Scope
+from rankone.service.errors import Problem, problem_response
+from rankone.service.observe.context import current
+from rankone.service.routes.docs import PARTS
+
+_OPEN: Final = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", *(f"/docs/{name}" for name in PARTS)})
+_SEARCHES: Final = re.compile(r"/(embed|classify|search|v1/embeddings|indexes/[^/]+/search)")
+
+
+def scope_of(method: str, path: str) -> Scope | None:
+    """The scope that a request needs, None for public routes. Unless it is known to be harmless, that is `write`."""
+    if method in ("GET", "HEAD"):
+        return None if path in _OPEN else "read"
+    if path.startswith("/models/"):
+        return "admin"
+    return "read" if method == "POST" and _SEARCHES.fullmatch(path) else "write"
+
+
+class KeysMiddleware:
+    """Answers 401 without a valid key, 403 with one of another scope, 429 over its rate."""
+
+    def __init__(self, app: asgi.ASGIApp, ring: KeyRing) -> None:
+        self._app, self._ring = app, ring
+        self._buckets: dict[str, _Bucket] = {}
+
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        needed = scope_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        problem = None if needed is None else self._refusal(needed, current().headers.get(b"authorization", b""))
+        if problem is None:
+            await self._app(scope, receive, send)
+            return
+        response = problem_response(problem, scope["path"])
+        if problem.status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        await response(scope, receive, send)
+
+    def _refusal(self, needed: Scope, authorization: bytes) -> Problem | None:
+        kind, _, secret = authorization.decode("latin-1").partition(" ")
+        if kind.lower() != "bearer" or not secret:
+            return Problem(401, "a key is needed: send it as `Authorization: Bearer <key>`")
+        if (key := self._ring.find(secret.strip())) is None:
+            return Problem(401, "this key is not valid here")
+        current().key_name = key.name
+        if needed not in key.scopes:
+            has = ", ".join(sorted(key.scopes))
+            return Problem(403, f"this needs a key of scope {needed!r}; {key.name!r} has {has}")
+        per_minute = key.requests_per_minute
+        if per_minute is not None and (wait_s := self._bucket(key.sha256, per_minute).take()) > 0:
+            detail = f"the key {key.name!r} may send {per_minute} requests a minute"
+            return Problem(429, detail, retry_after_s=math.ceil(wait_s))
+        return None
+
+    def _bucket(self, sha256: str, per_minute: int) -> _Bucket:
+        bucket = self._buckets.get(sha256)
+        if bucket is None or bucket.per_minute != per_minute:
+            bucket = self._buckets[sha256] = _Bucket(per_minute)
+        return bucket
+
+
+class _Bucket:
+    """A token bucket that holds the requests of a minute."""
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
+        self._tokens, self._filled_at = float(per_minute), time.monotonic()
+
+    def take(self) -> float:
+        """Takes a token and returns 0, or returns the seconds until there is one."""
+        now, per_s = time.monotonic(), self.per_minute / 60
+        self._tokens = min(self.per_minute, self._tokens + (now - self._filled_at) * per_s)
+        self._filled_at = now
+        if self._tokens < 1:
+            return (1 - self._tokens) / per_s
+        self._tokens -= 1
+        return 0

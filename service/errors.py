@@ -1,0 +1,175 @@
+"""Everything a request can end with other than success, as `application/problem+json` (RFC 9457).
+
+Problem                a status, and a sentence for the client
+├── DeadlinePassed     504
+├── ClientGone         499, which nobody reads; it is counted and logged
+├── InputsRejected     413, 415 or 422: single images or vectors of the request cannot be used
+├── QueueFull          429, in `rankone.service.batching.admission`
+├── UnknownModel       404, in `rankone.service.bundles`
+└── LoadConflict       409, in `rankone.service.bundles`
+
+Errors of the rooms below (`rankone.index`, `rankone.model`) have their status in `_STATUS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from rankone.index import IndexConflict, IndexFull, IndexProblem, InvalidFilter, UnknownIndex, UnknownItem
+from rankone.model.bundle import BundleError
+from rankone.model.engine import EngineError, EngineOutOfMemory
+from rankone.model.errors import RankoneError
+from rankone.model.preprocessing import ImageTooLarge, UnsupportedImageType
+
+_CLIENT_GONE: Final = 499
+_MAX_EXPLAINED: Final = 5
+
+_STATUS: Final[Mapping[type[Exception], int]] = {
+    UnknownIndex: 404,
+    UnknownItem: 404,
+    IndexConflict: 409,
+    IndexFull: 507,
+    InvalidFilter: 422,
+    IndexProblem: 503,
+    BundleError: 503,
+    EngineOutOfMemory: 503,
+    EngineError: 500,
+}
+
+
+class Problem(Exception):
+    """An answer other than success: a status, a sentence for the client and, where single inputs are at fault, which."""
+
+    def __init__(
+        self, status: int, detail: str, errors: Sequence[dict[str, Any]] = (), retry_after_s: int | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.errors, self.retry_after_s = status, detail, errors, retry_after_s
+
+
+class DeadlinePassed(Problem):
+    """The answer cannot be there in the time that its request allows."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(504, detail)
+
+
+class ClientGone(Problem):
+    """The client hung up before its answer was there."""
+
+    def __init__(self) -> None:
+        super().__init__(_CLIENT_GONE, "the client hung up")
+
+
+class InvalidVector(RankoneError, ValueError):
+    """A vector that cannot be an embedding of the bundle being served."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """The input at `index` of a request, and why it was refused."""
+
+    index: int
+    error: RankoneError
+
+
+class InputsRejected(Problem):
+    """Some inputs of a request cannot be used; every one is named. The status is that of the first."""
+
+    def __init__(self, rejections: Sequence[Rejection]) -> None:
+        self.rejections = sorted(rejections, key=lambda rejection: rejection.index)
+        index, error = self.rejections[0].index, self.rejections[0].error
+        kind = "vector" if isinstance(error, InvalidVector) else "image"
+        errors = [{"index": rejection.index, "reason": str(rejection.error)} for rejection in self.rejections]
+        super().__init__(_status_of_input(error), f"{kind} {index}: {error}", errors)
+
+
+@contextmanager
+def at_places(places: Sequence[int]) -> Iterator[None]:
+    """Within, inputs are numbered among those of their kind; what is raised has their places in the whole request."""
+    try:
+        yield
+    except InputsRejected as rejected:
+        raise InputsRejected(
+            [replace(rejection, index=places[rejection.index]) for rejection in rejected.rejections]
+        ) from None
+
+
+def problem_response(problem: Problem, path: str) -> Response:
+    """The problem as it goes over the wire; under /v1/ also in the member that OpenAI's clients read."""
+    if problem.status == _CLIENT_GONE:
+        return Response(status_code=_CLIENT_GONE)
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+    }
+    if problem.errors:
+        body["errors"] = list(problem.errors)
+    if path.startswith("/v1/"):
+        body["error"] = {"message": problem.detail, "type": body["title"], "code": problem.status}
+    headers = {} if problem.retry_after_s is None else {"Retry-After": str(problem.retry_after_s)}
+    return Response(orjson.dumps(body), problem.status, headers, "application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Makes `app` answer every error of its routes as a problem."""
+
+    @app.exception_handler(Problem)
+    async def _problem(request: Request, error: Problem) -> Response:
+        return problem_response(error, request.url.path)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        response = problem_response(Problem(error.status_code, str(error.detail)), request.url.path)
+        response.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = _allowed(app, request.url.path)
+        return response
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        return problem_response(Problem(422, explain(error.errors())), request.url.path)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(request: Request, _: ClientDisconnect) -> Response:
+        return problem_response(ClientGone(), request.url.path)
+
+    for kind, status in _STATUS.items():
+        app.add_exception_handler(kind, partial(_known, status))
+
+
+def explain(errors: Sequence[Any]) -> str:
+    """Pydantic's errors in one line, each field with what is wrong with it."""
+    lines = [f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in errors[:_MAX_EXPLAINED]]
+    return "; ".join([*lines, *([f"and {len(errors) - len(lines)} more"] if len(errors) > len(lines) else [])])
+
+
+async def _known(status: int, request: Request, error: Exception) -> Response:
+    return problem_response(Problem(status, str(error)), request.url.path)
+
+
+def _allowed(app: FastAPI, path: str) -> str:
+    """The methods of all routes with the template of the first that matches; the router names only that one's."""
+    routes = list(iter_route_contexts(app.routes))
+    template = next(route.path for route in routes if route.path_regex.match(path))
+    return ", ".join(sorted({method for route in routes if route.path == template for method in route.methods or ()}))
+
+
+def _status_of_input(error: RankoneError) -> int:
+    if isinstance(error, ImageTooLarge):
+        return 413
+    return 415 if isinstance(error, UnsupportedImageType) else 422

@@ -1,0 +1,164 @@
+"""The decode workers: each takes one image after another, in turns between requests, and is replaced when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from rankone.model.errors import RankoneError
+from rankone.model.preprocessing import ImageRejected, Preprocessing
+from rankone.service.inference.arbiter import CpuArbiter
+from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess, WorkerDied
+from rankone.service.inference.job import Job, Task
+from rankone.service.inference.queue import FairQueue
+from rankone.service.inference.slots import Slots
+
+logger = logging.getLogger("rankone")
+
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 5.0
+"""Between two attempts to start a worker."""
+_START_S: Final = 60.0
+
+
+class DecodersFailed(RankoneError, RuntimeError):
+    """The decode workers do not start."""
+
+
+class DecodePool:
+    """Decodes the images of jobs in `num_workers` processes.
+
+    Args:
+        spec: what the pixels must be.
+        slots: where they are written.
+        limits: of one image.
+        num_workers: images decoded at once.
+        arbiter: says when an image may be begun.
+        put: takes each decoded image whose job still wants it, with its slot.
+        on_death: called for each worker that died.
+    """
+
+    def __init__(
+        self,
+        spec: Preprocessing,
+        slots: Slots,
+        limits: DecodeLimits,
+        num_workers: int,
+        arbiter: CpuArbiter,
+        put: Callable[[Task], None],
+        on_death: Callable[[], None],
+    ) -> None:
+        self._spec, self._slots, self._limits, self._num_workers = spec, slots, limits, num_workers
+        self._arbiter, self._put, self._on_death = arbiter, put, on_death
+        self._queue = FairQueue()
+        self._ready: set[DecodeProcess] = set()
+        self._all_ready = asyncio.Event()
+        self._keepers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Starts the workers and returns when all are ready. Call `close` even if this fails.
+
+        Raises:
+            DecodersFailed: they are not ready within a minute.
+        """
+        self._keepers = [asyncio.create_task(self._keep_worker()) for _ in range(self._num_workers)]
+        try:
+            await asyncio.wait_for(self._all_ready.wait(), _START_S)
+        except TimeoutError:
+            raise DecodersFailed("the decode workers did not start; the log says why") from None
+
+    @property
+    def is_alive(self) -> bool:
+        """All workers are ready."""
+        return len(self._ready) == self._num_workers
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers that are ready."""
+        return [worker.process.pid for worker in self._ready if worker.process is not None]
+
+    def submit(self, job: Job) -> None:
+        """Queues the images of a job."""
+        for task in job.tasks:
+            self._queue.put_nowait(task)
+
+    def discard(self, job: Job) -> None:
+        """Forgets the waiting images of a job; one that is being decoded is dropped afterwards."""
+        self._queue.discard(job)
+
+    async def close(self) -> None:
+        """Ends the workers; waiting images are not decoded."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    async def _keep_worker(self) -> None:
+        """Runs one worker after another."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            worker = DecodeProcess(self._spec, self._slots, self._limits)
+            try:
+                await worker.start()
+                pause_s = _FIRST_PAUSE_S
+                await self._use(worker)
+            except (OSError, WorkerDied) as error:
+                logger.error("a decode worker cannot be started, trying again in %g s: %r", pause_s, error)
+            except Exception as error:
+                logger.error("a decode worker is replaced after a fault of the service", exc_info=error)
+            finally:
+                await worker.stop()
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _use(self, worker: DecodeProcess) -> None:
+        """Decodes with this worker until it dies."""
+        self._ready.add(worker)
+        if self.is_alive:
+            self._all_ready.set()
+        decoding = asyncio.create_task(self._decode_images(worker))
+        try:
+            await asyncio.wait({decoding, worker.ended}, return_when=asyncio.FIRST_COMPLETED)
+            self._on_death()
+            assert worker.process is not None
+            logger.warning("decode worker %d died; starting another", worker.process.pid)
+            if decoding.done():
+                decoding.result()
+        finally:
+            self._ready.discard(worker)
+            decoding.cancel()
+
+    async def _decode_images(self, worker: DecodeProcess) -> None:
+        with contextlib.suppress(WorkerDied):
+            while True:
+                slot = await self._slots.acquire()
+                is_lent = False
+                try:
+                    task = await self._queue.get()
+                    is_lent = await self._decode(worker, task, slot)
+                finally:
+                    if not is_lent:
+                        self._slots.release(slot)
+
+    async def _decode(self, worker: DecodeProcess, task: Task, slot: int) -> bool:
+        """Whether the image is now in the slot and on its way to the engine."""
+        job = task.job
+        try:
+            async with self._arbiter.decoding():
+                if job.is_over:
+                    return False
+                task.thumbnail = await worker.decode(task.data, slot, wants_thumbnail=job.wants_thumbnails)
+        except WorkerDied:
+            self._queue.put_nowait(task)
+            raise
+        except ImageRejected as error:
+            job.reject(task, error)
+            return False
+        job.decoded(task)
+        if not job.wants_engine:
+            return False
+        task.slot = slot
+        self._put(task)
+        return True

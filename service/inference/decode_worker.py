@@ -1,0 +1,131 @@
+"""A decode worker: a process that reads encoded images from a socket and writes their pixels into shared memory.
+
+It imports `model.preprocessing` and nothing else of ours, and limits its own memory before it reads the first image.
+
+    requests  <slot, with thumbnail or not, length> <encoded image>
+    replies   <outcome, length> <thumbnail or reason>; the first reply is READY
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import mmap
+import resource
+import signal
+import socket
+import struct
+import sys
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from rankone.model.preprocessing import (
+    ImageRejected,
+    ImageTooLarge,
+    Limits,
+    Preprocessing,
+    UndecodableImage,
+    decode,
+    to_input,
+)
+from rankone.model.preprocessing import UnsupportedImageType as Unsupported
+
+Images = npt.NDArray[np.float32]
+
+REQUEST: Final = struct.Struct("<I?Q")
+REPLY: Final = struct.Struct("<BI")
+
+READY: Final = 0
+DONE: Final = 1
+REJECTIONS: Final[dict[int, type[ImageRejected]]] = {2: UndecodableImage, 3: ImageTooLarge, 4: Unsupported}
+_CODES: Final = {kind: code for code, kind in REJECTIONS.items()}
+
+_MAX_REASON: Final = 1000
+_CHUNK: Final = 1 << 20
+_THUMBNAIL_SIDE: Final = 256
+_THUMBNAIL_QUALITY: Final = 85
+
+
+def main() -> None:
+    """Runs until the service closes its end of the socket."""
+    options = json.loads(sys.argv[1])
+    for number in (signal.SIGINT, signal.SIGTERM):  # these are for the service, which still needs us to finish its work
+        signal.signal(number, signal.SIG_IGN)
+    spec, limits = Preprocessing(**options["spec"]), Limits(**options["limits"])
+    slots = mapped(options["slots"], options["count"], (3, spec.size, spec.size))
+    link = socket.socket(fileno=options["socket"])
+    _limit_memory(options["memory_bytes"])
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the service is gone
+        _serve(link, slots, spec, limits, options["memory_bytes"])
+
+
+def mapped(descriptor: int, count: int, shape: tuple[int, ...]) -> Images:
+    """The slots behind a file descriptor, (count, *shape) float32: the same memory in every process that maps it."""
+    array: Images = np.frombuffer(mmap.mmap(descriptor, 0), np.float32).reshape(count, *shape)
+    return array
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """An upright RGB image as a JPEG of at most 256 x 256, without metadata.
+
+    Shrinks `image` itself: there may be no memory for a copy.
+    """
+    image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    image.info.clear()  # Pillow would write comments and profiles into the JPEG
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY)
+    return buffer.getvalue()
+
+
+def _serve(link: socket.socket, slots: Images, spec: Preprocessing, limits: Limits, memory_bytes: int) -> None:
+    _reply(link, READY)
+    while (head := _read(link, REQUEST.size)) is not None:
+        slot, wants_thumbnail, length = REQUEST.unpack(head)
+        if (data := _read(link, length)) is None:
+            return
+        try:
+            image = decode(bytes(data), limits)
+            to_input(image, spec, out=slots[slot])
+            small = thumbnail(image) if wants_thumbnail else b""
+        except ImageRejected as error:
+            _refuse(link, type(error), str(error))
+        except MemoryError:
+            _refuse(link, ImageTooLarge, f"decoding it takes more than {memory_bytes:,} bytes of memory")
+        else:
+            _reply(link, DONE, small)
+
+
+def _limit_memory(memory_bytes: int) -> None:
+    """Allows `memory_bytes` beyond what is mapped now, and no core file, which would contain somebody's image."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        mapped_bytes = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes + memory_bytes,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _refuse(link: socket.socket, kind: type[ImageRejected], reason: str) -> None:
+    _reply(link, _CODES.get(kind, 2), reason.encode(errors="replace")[:_MAX_REASON])
+
+
+def _reply(link: socket.socket, outcome: int, body: bytes = b"") -> None:
+    link.sendall(REPLY.pack(outcome, len(body)) + body)
+
+
+def _read(link: socket.socket, length: int) -> bytearray | None:
+    """Exactly `length` bytes; None when the other end is closed."""
+    buffer = bytearray(length)
+    view, at = memoryview(buffer), 0
+    while at < length:
+        count = link.recv_into(view[at : at + _CHUNK])
+        if count == 0:
+            return None
+        at += count
+    return buffer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The images of one request, and what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rankone.model.engine import Outputs
+from rankone.model.preprocessing import ImageRejected
+from rankone.service.errors import InputsRejected, Rejection
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the time of one image went, in seconds: until it was decoded, waiting for its batch, and in the engine."""
+
+    decode: float
+    queue: float
+    engine: float
+
+
+@dataclass(eq=False)
+class Task:
+    """One image of a job."""
+
+    job: Job
+    index: int
+    data: bytes
+    """As it was sent."""
+    slot: int | None = None
+    """Where its pixels are, from when it is decoded until its batch is put together."""
+    thumbnail: bytes | None = None
+    """A small JPEG, if its job wants one."""
+    decoded_at: float = 0.0
+
+
+class Job:
+    """One request's images; `done` resolves to their outputs, in the request's order. Used on the event loop only.
+
+    Once an image is refused, none of the job's images is run any more, but all are decoded: the error names every bad one.
+
+    Args:
+        images: encoded.
+        deadline: by `time.perf_counter`; no batch is run for a job that cannot keep it.
+        wants_thumbnails: whether the decoders also make thumbnails.
+    """
+
+    def __init__(self, images: Sequence[bytes], deadline: float, *, wants_thumbnails: bool = False) -> None:
+        self.deadline, self.wants_thumbnails = deadline, wants_thumbnails
+        self.started_at = time.perf_counter()
+        self.tasks = [Task(self, index, data) for index, data in enumerate(images)]
+        self.done: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
+        self.parts = Parts(0, 0, 0)
+        """Of the image that was answered last."""
+        self._rejections: list[Rejection] = []
+        self._num_undecoded = self._num_unanswered = len(images)
+        self._embeddings: list[npt.NDArray[np.float32] | None] = [None] * len(images)
+        self._logits: list[npt.NDArray[np.float32] | None] = [None] * len(images)
+
+    @property
+    def is_over(self) -> bool:
+        """The request has its outputs or an error, or was cancelled."""
+        return self.done.done()
+
+    @property
+    def wants_engine(self) -> bool:
+        """The job's decoded images should be run."""
+        return not self.is_over and not self._rejections
+
+    def decoded(self, task: Task) -> None:
+        """The image has been decoded."""
+        task.decoded_at = time.perf_counter()
+        self._one_decoded()
+
+    def reject(self, task: Task, error: ImageRejected) -> None:
+        """The image cannot be used. The job fails once all of its images have been looked at."""
+        self._rejections.append(Rejection(task.index, error))
+        self._one_decoded()
+
+    def answer(
+        self,
+        task: Task,
+        embedding: npt.NDArray[np.float32],
+        logits: npt.NDArray[np.float32] | None,
+        started_at: float,
+        ended_at: float,
+    ) -> None:
+        """Takes the outputs of one image: embedding (dim,) and logits (classes,), from a batch run between these times."""
+        self._embeddings[task.index], self._logits[task.index] = embedding, logits
+        self._num_unanswered -= 1
+        self.parts = Parts(task.decoded_at - self.started_at, started_at - task.decoded_at, ended_at - started_at)
+        if self._num_unanswered == 0 and not self.is_over:
+            self.done.set_result(
+                Outputs(_stacked(self._embeddings), None if logits is None else _stacked(self._logits))
+            )
+
+    def fail(self, error: Exception) -> None:
+        """Ends the job with an error, unless it has ended."""
+        if not self.is_over:
+            self.done.set_exception(error)
+
+    def _one_decoded(self) -> None:
+        self._num_undecoded -= 1
+        if self._num_undecoded == 0 and self._rejections:
+            self.fail(InputsRejected(self._rejections))
+
+
+def _stacked(rows: list[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float32]:
+    arrays = [row for row in rows if row is not None]
+    return arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)

@@ -1,1 +1,0 @@
-"""What stands before the routes, outermost first: observation, keys, the body's limits, room, and paths."""

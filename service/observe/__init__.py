@@ -1,0 +1,1 @@
+"""What an operator sees of requests: ids, timings, metrics, log lines and traces."""

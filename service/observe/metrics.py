@@ -1,0 +1,116 @@
+"""What the service counts and times, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Final, Literal, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+Worker = Literal["decode", "engine", "batch"]
+
+_SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
+_BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
+_REFUSALS: Final = {
+    401: "no valid key",
+    403: "scope",
+    408: "slow body",
+    413: "too large",
+    415: "type",
+    422: "invalid",
+    429: "busy",
+    499: "client gone",
+    503: "not ready",
+    504: "deadline",
+    507: "disk full",
+}
+
+
+class Metrics:
+    """The counters of one app, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        requests = Counter("rankone_requests", "Requests answered", ("method", "route", "status"), registry=registry)
+        request_seconds = Histogram(
+            "rankone_request_seconds", "From request to answer", ("route",), buckets=_SECONDS, registry=registry
+        )
+        part_seconds = Histogram(
+            "rankone_part_seconds", "Where the time of requests went", ("part",), buckets=_SECONDS, registry=registry
+        )
+        # finding a series by its labels costs twice as much as counting in it, and there are few series
+        self._requests, self._request_seconds = cache(requests.labels), cache(request_seconds.labels)
+        self._part_seconds = cache(part_seconds.labels)
+        self._refusals = Counter("rankone_refusals", "Requests not served, by reason", ("reason",), registry=registry)
+        self._engine_seconds = Histogram(
+            "rankone_engine_seconds", "One run of the engine", buckets=_SECONDS, registry=registry
+        )
+        self._batch_images = Histogram("rankone_batch_images", "Images in a run", buckets=_BATCHES, registry=registry)
+        self._images = Counter("rankone_images", "Images run through the engine", registry=registry)
+        self._queue = Gauge("rankone_queue_images", "Images in work, from admission to answer", registry=registry)
+        self._deaths = Counter(
+            "rankone_worker_deaths",
+            "Decode processes and threads that ended and were replaced",
+            ("worker",),
+            registry=registry,
+        )
+        for worker in get_args(Worker):
+            self._deaths.labels(worker)  # so that it starts at 0: Prometheus sees no rise in a new series
+        self._engine = Info("rankone_engine", "What runs the network", registry=registry)
+        self._gpu_memory: Gauge | None = None
+        self._index_items = _IndexItems()
+        registry.register(self._index_items)
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float, parts: Mapping[str, float]) -> None:
+        """A request that was answered, and where its time went."""
+        self._requests(method, route, status).inc()
+        self._request_seconds(route).observe(seconds)
+        for part, part_seconds in parts.items():
+            self._part_seconds(part).observe(part_seconds)
+        if (reason := _REFUSALS.get(status)) is not None:
+            self._refusals.labels(reason).inc()
+
+    def observe_batch(self, num_images: int, seconds: float) -> None:
+        """A run of the engine."""
+        self._engine_seconds.observe(seconds)
+        self._batch_images.observe(num_images)
+        self._images.inc(num_images)
+
+    def count_death(self, worker: Worker) -> None:
+        """A process or a thread that died."""
+        self._deaths.labels(worker).inc()
+
+    def describe_engine(self, name: str, provider: str, precision: str) -> None:
+        """Which engine runs the network from now on."""
+        self._engine.info({"engine": name, "provider": provider, "precision": precision})
+
+    def watch_queue(self, count: Callable[[], int]) -> None:
+        """Reads the number of images in work whenever the metrics are read."""
+        self._queue.set_function(count)
+
+    def watch_gpu_memory(self, used_bytes: Callable[[], int]) -> None:
+        """Reads the memory in use on the GPU whenever the metrics are read; without one, there is no such metric."""
+        if self._gpu_memory is None:
+            self._gpu_memory = Gauge("rankone_gpu_memory_bytes", "Memory in use on the GPU", registry=self.registry)
+        self._gpu_memory.set_function(used_bytes)
+
+    def watch_indexes(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Reads the number of items of every index whenever the metrics are read."""
+        self._index_items.counts = counts
+
+
+class _IndexItems(Collector):
+    """A series for each index that exists when the metrics are read, so that dropped indexes disappear."""
+
+    def __init__(self) -> None:
+        self.counts: Callable[[], Mapping[str, int]] = dict
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily("rankone_index_items", "Items in the index", labels=("index",))
+        for name, count in self.counts().items():
+            family.add_metric([name], count)
+        yield family

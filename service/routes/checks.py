@@ -1,0 +1,82 @@
+"""Vectors and metadata that clients send, checked before they are compared or stored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from rankone.service.errors import InputsRejected, InvalidVector, Problem, Rejection
+
+_NORM_TOLERANCE: Final = 1e-2
+"""The length of a float16 embedding differs from 1 by less."""
+_MAX_DEPTH: Final = 32
+_ESCAPE: Final = b"\\u0000"
+_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""The escape itself, and not a backslash before those letters."""
+
+
+def as_vectors(rows: Sequence[Sequence[float]], dim: int) -> npt.NDArray[np.float32]:
+    """The rows as (n, dim) float32.
+
+    Raises:
+        InputsRejected: rows that are not of length `dim`, not finite, or whose norm is neither 1 nor 0; all are named.
+    """
+    vectors = np.zeros((len(rows), dim), np.float32)
+    rejections: list[Rejection] = []
+    for index, row in enumerate(rows):
+        if (reason := _fault(row, dim)) is not None:
+            rejections.append(Rejection(index, InvalidVector(reason)))
+        else:
+            vectors[index] = row
+    if rejections:
+        raise InputsRejected(rejections)
+    return vectors
+
+
+def check_metadata(metadata: Sequence[dict[str, Any]], max_bytes: int) -> None:
+    """Checks the metadata of all items of a request. It may take a second: not for the event loop.
+
+    Raises:
+        Problem: 413 longer than `max_bytes` as JSON, all are named; 422 nested too deep, or with U+0000.
+    """
+    for index, value in enumerate(metadata):
+        if _depth(value) > _MAX_DEPTH:
+            raise Problem(422, f"item {index}: metadata is nested more than {_MAX_DEPTH} levels deep")
+    written = list(map(orjson.dumps, metadata))
+    errors = [
+        {"index": index, "reason": f"metadata of {len(text):,} bytes; at most {max_bytes:,} are accepted"}
+        for index, text in enumerate(written)
+        if len(text) > max_bytes
+    ]
+    if errors:
+        raise Problem(413, f"item {errors[0]['index']}: {errors[0]['reason']}", errors)
+    for index, text in enumerate(written):
+        if _ESCAPE in text and _NUL.search(text):
+            raise Problem(422, f"item {index}: metadata holds the character U+0000, which no filter could find")
+
+
+def _fault(row: Sequence[float], dim: int) -> str | None:
+    if len(row) != dim:
+        return f"{len(row)} numbers; this bundle's embeddings have {dim}"
+    with np.errstate(over="ignore"):
+        norm = float(np.linalg.norm(np.asarray(row, np.float64)))
+    if not np.isfinite(norm):
+        return "holds NaN, infinity or numbers too large"
+    if norm and abs(norm - 1) > _NORM_TOLERANCE:
+        return f"has length {norm:.4g}; send what /embed returned, of length 1"
+    return None
+
+
+def _depth(value: Any) -> int:
+    """How deep objects and lists are nested, level by level; orjson refuses to write what is too deep."""
+    depth, level = 0, [value]
+    while level and depth <= _MAX_DEPTH:
+        containers = [part for part in level if isinstance(part, dict | list)]
+        level = [inner for part in containers for inner in (part.values() if isinstance(part, dict) else part)]
+        depth += bool(containers)
+    return depth

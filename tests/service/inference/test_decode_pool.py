@@ -1,0 +1,348 @@
+"""Real worker processes: what they decode, and what becomes of an image that stops, kills or fills one."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rankone.model.preprocessing import (
+    ImageTooLarge,
+    Limits,
+    Preprocessing,
+    UndecodableImage,
+    UnsupportedImageType,
+    preprocess,
+)
+from rankone.service.errors import InputsRejected
+from rankone.service.inference import decode_pool
+from rankone.service.inference.arbiter import CpuArbiter
+from rankone.service.inference.decode_pool import DecodePool, DecodersFailed
+from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess, WorkerDied
+from rankone.service.inference.decode_worker import DONE, READY, REPLY
+from rankone.service.inference.job import Job, Task
+from rankone.service.inference.slots import Slots
+
+pytestmark = pytest.mark.anyio
+
+SPEC = Preprocessing(size=32)
+LIMITS = DecodeLimits(Limits(), memory_bytes=300_000_000, timeout_s=30)
+
+
+class Harness:
+    """A pool, and the images that came out of it, copied from their slots as the batcher does."""
+
+    def __init__(self, limits: DecodeLimits, num_workers: int, num_slots: int) -> None:
+        self.slots = Slots(num_slots, (3, SPEC.size, SPEC.size))
+        self.decoded: dict[Task, np.ndarray] = {}
+        self.holds_slots = False
+        self.num_deaths, self.num_workers = 0, num_workers
+        self.arbiter = CpuArbiter(pause_s=60)
+        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.arbiter, self.take, self.bury)
+
+    def take(self, task: Task) -> None:
+        assert task.slot is not None
+        self.decoded[task] = self.slots[task.slot].copy()
+        if not self.holds_slots:
+            self.slots.release(task.slot)
+
+    def bury(self) -> None:
+        self.num_deaths += 1
+
+    def stop_workers(self) -> None:
+        for pid in self.pool.pids:
+            os.kill(pid, signal.SIGSTOP)
+
+    def submit(self, images: list[bytes], deadline_s: float = 60.0, *, wants_thumbnails: bool = False) -> Job:
+        job = Job(images, time.perf_counter() + deadline_s, wants_thumbnails=wants_thumbnails)
+        self.pool.submit(job)
+        return job
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():  # noqa: ASYNC110 - of other processes, too
+                await asyncio.sleep(0.005)
+
+    async def pixels(self, job: Job) -> list[np.ndarray]:
+        await self.until(lambda: all(task in self.decoded for task in job.tasks))
+        return [self.decoded[task] for task in job.tasks]
+
+
+@asynccontextmanager
+async def running(limits: DecodeLimits = LIMITS, num_workers: int = 1, num_slots: int = 4) -> AsyncIterator[Harness]:
+    harness = Harness(limits, num_workers, num_slots)
+    try:
+        await harness.pool.start()
+        yield harness
+    finally:
+        await harness.pool.close()
+        harness.slots.close()
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (50, 40), kind: str = "png") -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 255, (*size[::-1], 3), np.uint8)
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+async def rejection_of(job: Job) -> tuple[int, Exception]:
+    with pytest.raises(InputsRejected) as rejected:
+        async with asyncio.timeout(30):
+            await job.done
+    (rejection,) = rejected.value.rejections
+    return rejection.index, rejection.error
+
+
+async def test_workers_decode_as_preprocess_does(images: list[bytes]) -> None:
+    async with running(num_workers=2) as harness:
+        found = await harness.pixels(harness.submit(images))
+        for image, pixels in zip(images, found, strict=True):
+            assert np.array_equal(pixels, preprocess(image, SPEC))
+        assert harness.slots.num_free == harness.slots.count - harness.num_workers, "each idle worker holds one"
+
+
+async def test_thumbnails_come_with_the_pixels_to_those_who_want_them() -> None:
+    """Upright, in the proportions of the image; smaller images keep their size."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # its top is on the left
+    left_red = Image.new("RGB", (900, 300), "blue")
+    left_red.paste("red", (0, 0, 450, 300))
+    files = [io.BytesIO(), io.BytesIO()]
+    left_red.save(files[0], "jpeg", exif=exif)
+    Image.new("RGB", (50, 40), "lime").save(files[1], "png")
+    sent = [file.getvalue() for file in files]
+    async with running(num_workers=2) as harness:
+        wanted, other = harness.submit(sent, wants_thumbnails=True), harness.submit(sent)
+        for job in (wanted, other):
+            for image, pixels in zip(sent, await harness.pixels(job), strict=True):
+                assert np.array_equal(pixels, preprocess(image, SPEC))
+        assert [task.thumbnail for task in other.tasks] == [None, None]
+        tall, small = [Image.open(io.BytesIO(task.thumbnail or b"")) for task in wanted.tasks]
+        assert (tall.format, tall.size, small.size) == ("JPEG", (85, 256), (50, 40))
+        top, bottom = (np.asarray(tall.getpixel((42, row)), np.float64) for row in (20, 235))
+        assert np.allclose(top, (255, 0, 0), atol=8)
+        assert np.allclose(bottom, (0, 0, 255), atol=8)
+        assert np.allclose(np.asarray(small, np.float64), (0, 255, 0), atol=8)
+
+
+async def test_every_image_at_fault_is_named_with_its_own_reason() -> None:
+    good = picture()
+    images = [good, b"nothing", good[: len(good) // 2], good, picture(size=(20_000, 1))]
+    async with running(num_workers=2) as harness:
+        job = harness.submit(images)
+        with pytest.raises(InputsRejected) as rejected:
+            await job.done
+        kinds = {rejection.index: type(rejection.error) for rejection in rejected.value.rejections}
+        assert kinds == {1: UnsupportedImageType, 2: UndecodableImage, 4: ImageTooLarge}
+        assert harness.slots.num_free == harness.slots.count - harness.num_workers, "each idle worker holds one"
+
+
+@pytest.mark.parametrize("is_too_slow", [False, True])
+async def test_an_image_that_kills_its_worker_is_refused_and_the_worker_replaced(is_too_slow: bool) -> None:
+    """Killed while it decodes, or because that takes too long; the next worker decodes what waits."""
+    limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=2 if is_too_slow else 30)
+    async with running(limits) as harness:
+        (pid,) = harness.pool.pids
+        (worker,) = harness.pool._ready
+        harness.stop_workers()
+        unlucky, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
+        await harness.until(lambda: worker._expected != set())
+        if not is_too_slow:
+            os.kill(pid, signal.SIGKILL)
+        index, error = await rejection_of(unlucky)
+        assert index == 0
+        assert ("takes longer than 2 s" if is_too_slow else "crashed") in str(error)
+        assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
+        assert (harness.pool.is_alive, harness.num_deaths) == (True, 1)
+        assert pid not in harness.pool.pids
+
+
+async def test_a_reply_that_comes_when_the_time_is_up_is_too_late() -> None:
+    async with running() as harness:
+        (worker,) = harness.pool._ready
+        harness.stop_workers()
+        late, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
+        await harness.until(lambda: worker._expected != set())
+        worker._kill("too slow")
+        worker.data_received(REPLY.pack(DONE, 0))
+        _, error = await rejection_of(late)
+        assert str(error) == "too slow"
+        assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
+
+
+async def test_an_image_given_to_a_worker_that_has_just_died_goes_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as harness:
+        (worker,) = harness.pool._ready
+        await worker.stop()
+        await worker.ended
+        with pytest.raises(WorkerDied):
+            await worker.decode(picture(), 0, wants_thumbnail=False)
+        await harness.until(lambda: harness.pool.is_alive)
+        decode, failures = DecodeProcess.decode, iter([WorkerDied()])
+
+        async def decode_or_fail(worker: DecodeProcess, *image: Any, **options: Any) -> bytes | None:
+            for failure in failures:
+                raise failure
+            return await decode(worker, *image, **options)
+
+        monkeypatch.setattr(DecodeProcess, "decode", decode_or_fail)
+        assert len(await harness.pixels(harness.submit([picture()]))) == 1
+        assert harness.num_deaths == 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        REPLY.pack(READY, 0),
+        REPLY.pack(9, 0),
+        REPLY.pack(DONE, 0) + b"more",
+        REPLY.pack(DONE, 0) * 2,
+        REPLY.pack(DONE, 2**32 - 1),
+    ],
+)
+async def test_a_worker_that_an_image_has_taken_over_is_replaced(reply: bytes) -> None:
+    async with running() as harness:
+        (worker,) = harness.pool._ready
+        harness.stop_workers()
+        evil, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
+        await harness.until(lambda: worker._expected != set())
+        worker.data_received(reply)
+        _, error = await rejection_of(evil)
+        assert (type(error), str(error)) == (UndecodableImage, "the decoder sent an invalid reply")
+        assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
+
+
+@pytest.mark.parametrize("outcome", [READY, DONE])
+async def test_a_worker_that_replies_without_a_request_is_replaced(outcome: int) -> None:
+    async with running() as harness:
+        (worker,) = harness.pool._ready
+        worker.data_received(REPLY.pack(outcome, 0))
+        await harness.until(lambda: harness.num_deaths == 1)
+        assert len(await harness.pixels(harness.submit([picture(n) for n in range(3)]))) == 3
+
+
+async def test_an_idle_worker_that_is_killed_costs_nothing() -> None:
+    async with running(num_workers=2) as harness:
+        for pid in harness.pool.pids:
+            os.kill(pid, signal.SIGKILL)
+        await harness.until(lambda: harness.num_deaths == 2)
+        assert len(await harness.pixels(harness.submit([picture(n) for n in range(4)]))) == 4
+
+
+async def test_an_image_that_takes_too_much_memory_is_refused_by_a_worker_that_lives_on() -> None:
+    limits = DecodeLimits(Limits(), memory_bytes=30_000_000, timeout_s=30)
+    file = io.BytesIO()
+    Image.new("RGBA", (5000, 5000)).save(file, "png")
+    async with running(limits) as harness:
+        pids = harness.pool.pids
+        _, error = await rejection_of(harness.submit([file.getvalue()]))
+        assert isinstance(error, ImageTooLarge)
+        assert "more than 30,000,000 bytes of memory" in str(error)
+        await harness.pixels(harness.submit([picture()]))
+        assert harness.pool.pids == pids
+
+
+async def test_no_more_images_are_decoded_than_have_slots() -> None:
+    async with running(num_workers=2, num_slots=3) as harness:
+        harness.holds_slots = True
+        job = harness.submit([picture(n) for n in range(5)])
+        await harness.until(lambda: len(harness.decoded) == 3)
+        await asyncio.sleep(0.05)
+        assert len(harness.decoded) == 3
+        slot = job.tasks[0].slot
+        assert slot is not None
+        harness.slots.release(slot)
+        await harness.until(lambda: len(harness.decoded) == 4)
+
+
+async def test_work_that_nobody_waits_for_is_not_decoded() -> None:
+    """What waits is not begun; what is being decoded is dropped, and its slot is free again."""
+    async with running() as harness:
+        (worker,) = harness.pool._ready
+        harness.stop_workers()
+        gone, fine = harness.submit([picture(1)] * 3), harness.submit([picture(3)])
+        await harness.until(lambda: worker._expected != set())
+        gone.done.cancel()
+        harness.pool.discard(gone)
+        for pid in harness.pool.pids:
+            os.kill(pid, signal.SIGCONT)
+        await harness.pixels(fine)
+        assert set(harness.decoded) == set(fine.tasks)
+        await harness.until(lambda: harness.slots.num_free == harness.slots.count - 1)
+
+
+async def test_workers_that_do_not_start_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_pool, "_START_S", 0.5)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(DecodersFailed, match="did not start"):
+        async with running():
+            pass
+
+
+async def test_a_worker_that_cannot_be_started_now_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = iter([OSError("no more processes")] * 2)
+    start = DecodeProcess.start
+
+    async def start_or_fail(worker: DecodeProcess) -> None:
+        for failure in failures:
+            raise failure
+        await start(worker)
+
+    async with running() as harness:
+        monkeypatch.setattr(DecodeProcess, "start", start_or_fail)
+        os.kill(harness.pool.pids[0], signal.SIGKILL)
+        await harness.until(lambda: harness.num_deaths == 1)
+        await harness.pixels(harness.submit([picture()]))
+        assert next(failures, None) is None
+
+
+async def test_a_pool_that_closes_while_a_worker_is_replaced_ends_all_of_them() -> None:
+    async with running(num_workers=2) as harness:
+        pids = harness.pool.pids
+        os.kill(pids[0], signal.SIGKILL)
+        await harness.until(lambda: not harness.pool.is_alive)
+    assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))
+
+
+async def test_workers_end_with_the_pool_and_not_by_signals_of_the_terminal() -> None:
+    async with running(num_workers=2) as harness:
+        pids = harness.pool.pids
+        for pid in pids:
+            os.kill(pid, signal.SIGINT)
+            os.kill(pid, signal.SIGTERM)
+        await harness.pixels(harness.submit([picture(n) for n in range(4)]))
+        assert harness.pool.pids == pids
+    assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))
+
+
+async def test_after_a_fault_of_ours_the_worker_is_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    async with running() as harness:
+        take, harness.pool._put = harness.pool._put, lambda _: 1 / 0  # type: ignore[assignment]
+        harness.submit([picture(1)])
+        await harness.until(lambda: harness.num_deaths == 1)
+        harness.pool._put = take
+        assert len(await harness.pixels(harness.submit([picture(2)]))) == 1
+        assert "a fault of the service" in caplog.text
+
+
+async def test_no_image_is_begun_while_a_batch_runs_on_the_same_cpu() -> None:
+    async with running() as harness:
+        with harness.arbiter.running():
+            wanted, gone = harness.submit([picture(1)]), harness.submit([picture(2)])
+            await asyncio.sleep(0.1)
+            assert not harness.decoded
+            gone.done.cancel()
+        await harness.pixels(wanted)
+        await harness.pixels(harness.submit([picture(3)]))
+        assert len(harness.decoded) == 2, "nor is what was cancelled meanwhile"

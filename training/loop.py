@@ -1,0 +1,188 @@
+"""What both phases share: take a step, end an epoch, keep the best network, go back, save, stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rankone.model.errors import Interrupted
+from rankone.model.network import Network
+from rankone.training.data import Split
+from rankone.training.embeddings import embed
+from rankone.training.encoder import Encoder
+from rankone.training.journal import Journal
+from rankone.training.optimize import MAX_RETURNS, Diverged, Optimization, check_losses
+from rankone.training.processes import Runtime
+from rankone.training.recipe import Phase
+from rankone.training.run import Run
+from rankone.training.selection import TrainingImages
+from rankone.training.state import Measured, TrainingState
+
+
+class Loop:
+    """Trains `encoder.network` from `state` on; every change of the training goes through its methods.
+
+    The network has the weights of the checkpoint that `state` was loaded from, if there was one. The checkpoint is renewed
+    after every epoch, and after `save_every_s` seconds; `tell` shows the user a line.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        state: TrainingState,
+        images: TrainingImages,
+        run: Run,
+        runtime: Runtime,
+        journal: Journal,
+        *,
+        save_every_s: float,
+        tell: Callable[[str], object],
+    ) -> None:
+        assert encoder.network.classifier is not None, "training needs classes"
+        self.encoder, self.network, self.classifier = encoder, encoder.network, encoder.network.classifier
+        self.state, self.images, self.run, self.recipe, self.runtime = state, images, run, run.recipe, runtime
+        self.labels = torch.tensor(images.fitted.labels)
+        self._journal, self._save_every_s, self._tell = journal, save_every_s, tell
+        self._saved = self._epoch_began = time.monotonic()
+        self._seen_before = 0
+
+    def reload(self) -> None:
+        """Continues from the checkpoint in every process, after the main one alone has worked."""
+        self.runtime.processes.barrier()
+        self.state = self.run.load(self.network) or TrainingState()
+        self.runtime.processes.barrier()  # no process renews the checkpoint while another one reads it
+
+    @contextmanager
+    def optimization(self, module: nn.Module, phase: Phase, *, ema: float = 0.0) -> Iterator[Optimization]:
+        """The optimization of `module` as the checkpoint left it; an interruption within the block is saved."""
+        optimization = Optimization(module, phase, self.recipe, ema=ema)
+        self.state.restore_optimization(optimization)
+        self._saved = self._epoch_began = time.monotonic()
+        self._seen_before = self.state.num_seen
+        try:
+            yield optimization
+        except Interrupted:
+            self.save(optimization)
+            raise
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What is minimized."""
+        return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+
+    def step(self, optimization: Optimization, loss: float, num_wrong: int, images: Sequence[Path]) -> None:
+        """Moves the parameters by the gradients of a step whose mean loss over `images` is `loss`.
+
+        Raises:
+            Diverged: it is not finite, or was too high for too many steps.
+        """
+        rate, state = optimization.learning_rate, self.state
+        where = f"{self._epoch_name}, step {state.step + 1}"
+        gradient = optimization.step(loss, where, images)
+        self._journal.step(state, loss=loss, gradient=gradient, learning_rate=rate)
+        state.add_loss(loss)
+        if state.start_loss is not None:
+            check_losses(state.recent_losses, state.start_loss, len(self.run.data.classes), where)
+        state.add_step(loss, num_wrong, len(images))
+
+    def pause(self, optimization: Optimization, stop: bool) -> None:
+        """Between two steps: renews the checkpoint if it is due; raises Interrupted if the user asked to stop."""
+        if time.monotonic() - self._saved >= self._save_every_s:
+            self.save(optimization)
+        self.check_stop(stop)
+
+    def check_stop(self, stop: bool) -> None:
+        """Raises Interrupted if the user asked to stop."""
+        if stop:
+            raise Interrupted(f"stopped; the progress is saved in {self.run.path}, and the same command resumes it")
+
+    def end_epoch(self, optimization: Optimization, measured: Measured, network: Network) -> None:
+        """Records the epoch, moves the schedule on, and keeps the weights of `network` if they are the best so far.
+
+        `measured` is the error and loss of `network` on the images that select; raises Diverged if the loss is not finite.
+        """
+        if not math.isfinite(sum(measured)):
+            raise Diverged(
+                self._epoch_name,
+                f"the loss on the images that select the network is {measured[1]}",
+                "The last checkpoint is as it was. Lower the learning rate "
+                f"(now {optimization.learning_rate:g}) or clip_norm, and train into another directory",
+            )
+        seconds, num_images = time.monotonic() - self._epoch_began, self.state.num_seen - self._seen_before
+        held_out = measured if self.images.held_out is not None else None
+        record = self.state.end_epoch(held_out, optimization.learning_rate)
+        optimization.end_epoch(record.train_error if held_out is None else held_out[0])
+        self.state.choose(measured, network, by_loss=held_out is None)
+        self._journal.epoch({**record.model_dump(), "seconds": seconds, "images_per_s": num_images / seconds})
+        self._epoch_began, self._seen_before = time.monotonic(), 0
+
+    def go_back(self, optimization: Optimization, diverged: Diverged) -> bool:
+        """Loads the best weights so far and halves the learning rate; False if that was done too often."""
+        again = len(self.state.returns) < MAX_RETURNS
+        where = f"{self._epoch_name}, step {self.state.step + 1}"
+        self.state.load_best(self.network)
+        optimization.restart()
+        record = self.state.restart_epoch(diverged.reason, optimization.learning_rate if again else None)
+        self._journal.went_back(self.state)
+        self._epoch_began, self._seen_before = time.monotonic(), 0
+        if self.runtime.processes.is_main:
+            then = f"continues at half the rate, {record.learning_rate:.3g}" if again else "ends there"
+            self._tell(f"{where}: {diverged.reason}; training goes back to the best network so far and {then}")
+        return again
+
+    def end_phase(self, phase1_error: float | None = None) -> None:
+        """Makes the best weights the network's, and begins the next phase."""
+        ended = self.state.phase
+        self.state.end_phase(self.network, phase1_error)
+        if ended == 1 and self.runtime.processes.is_main and self.recipe.phase2.epochs:
+            self.run.save_phase1(self.network)
+        self.save(None)
+
+    def save(self, optimization: Optimization | None) -> None:
+        """Renews the checkpoint, in the main process."""
+        self._saved = time.monotonic()
+        if self.runtime.processes.is_main:
+            self.state.capture(self.network, optimization)
+            self._journal.sync()
+            self.run.save(self.state)
+
+    @torch.no_grad()
+    def measure(self, encoder: Encoder, split: Split, title: str) -> Measured:
+        """Error and loss of the encoder's network on the images of `split`."""
+        processes, classifier = self.runtime.processes, encoder.network.classifier
+        assert classifier is not None
+        own = split.at(processes.shard(range(len(split))))
+        labels = torch.tensor(own.labels, device=processes.device)
+        logits = [classifier(rows) for rows in embed(encoder, own, self.recipe.preprocessing, self.runtime, title)]
+        num_wrong, loss = processes.sum(*wrong_and_loss(torch.cat(logits), labels) if logits else (0.0, 0.0))
+        return num_wrong / len(split), loss / len(split)
+
+    @property
+    def _epoch_name(self) -> str:
+        return f"phase {self.state.phase}, epoch {self.state.epoch + 1}"
+
+
+@torch.no_grad()
+def wrong_and_loss(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The number of wrong predictions, and the sum of the cross entropies."""
+    return float((logits.argmax(1) != labels).sum()), float(F.cross_entropy(logits, labels, reduction="sum"))
+
+
+def generator(*numbers: int) -> torch.Generator:
+    """A generator for this combination of numbers: (0, 1) and (1, 0) draw differently."""
+    seed = 0
+    for number in numbers:
+        seed = (seed * 1_000_003 + number + 1) % (1 << 63)
+    return torch.Generator().manual_seed(seed)
+
+
+def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """All indices below `count`, in the order of this epoch, in groups of a batch."""
+    order = torch.randperm(count, generator=generator(seed, epoch)).tolist()
+    return [order[start : start + batch_size] for start in range(0, count, batch_size)]

@@ -1,0 +1,98 @@
+"""A bundle measured on the test images of a data set, through the engine that serves it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from rankone.model.bundle import Bundle, Manifest
+from rankone.model.engine import Engine
+from rankone.model.network import open_network
+from rankone.training.data import DataError, DataSet
+from rankone.training.data.batches import batches, in_order
+from rankone.training.embeddings import BATCH_SIZE
+from rankone.training.evaluate import Report
+from rankone.training.metrics import Floats
+from rankone.training.progress import progress
+from rankone.training.report import Findings
+from rankone.training.report.spectrum import spectrum
+
+_ROUNDING: Final = 0.005
+"""Figures that differ by less than this, or by what one image makes, count as the same."""
+
+
+def findings_of(bundle: Bundle, data: DataSet, engine: Engine, *, device: str = "cpu", workers: int = 0) -> Findings:
+    """What `engine` makes of the test images, and all that the bundle tells of its network."""
+    manifest = bundle.manifest
+    embeddings, logits = outputs(engine, data, bundle, workers=workers)
+    network = open_network(bundle)
+    return Findings(
+        data=data,
+        embeddings=embeddings,
+        logits=logits,
+        manifest=manifest,
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        measured_by=f"{engine.name} on {engine.provider}",
+        fingerprint=bundle.fingerprint,
+        spectrum=spectrum(network, data.test, manifest.preprocessing, device=device),
+    )
+
+
+def outputs(engine: Engine, data: DataSet, bundle: Bundle, *, workers: int = 0) -> tuple[Floats, Floats | None]:
+    """Embeddings (n, dim) of the test images and, where the bundle has classes, logits (n, classes)."""
+    groups = in_order(len(data.test), BATCH_SIZE)
+    loaded = batches(data.test, bundle.manifest.preprocessing, groups, workers=workers)
+    embeddings = np.empty((len(data.test), bundle.manifest.dim), np.float32)
+    logits = []
+    for group, images in progress(zip(groups, loaded, strict=True), [len(group) for group in groups], "testing"):
+        found = engine.run(images.numpy())
+        embeddings[group] = found.embedding
+        if found.logits is not None:
+            logits.append(found.logits)
+    return embeddings, np.concatenate(logits) if logits else None
+
+
+def reader_options(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """The options that the data set of the training was read with, by the name of its layout. Only benchmarks have some."""
+    trained_on = manifest.dataset
+    return {} if trained_on is None else {trained_on.name: manifest.recipe.get("reader", {})}
+
+
+def check_classes(bundle: Bundle, data: DataSet) -> None:
+    """Checks that the classes of `data` are the bundle's. A bundle without classes accepts any.
+
+    Raises:
+        DataError: they differ; the message says how.
+    """
+    known = bundle.manifest.classes
+    if known is None or known == data.classes:
+        return
+    lacking, foreign = sorted(set(known) - set(data.classes)), sorted(set(data.classes) - set(known))
+    if not lacking and not foreign:
+        raise DataError(f"{data.name} has the classes of the bundle in another order")
+    differences = [
+        f"{len(names)} {words}, such as {names[0]!r}"
+        for names, words in ((foreign, "that the bundle does not know"), (lacking, "of the bundle are missing"))
+        if names
+    ]
+    raise DataError(f"the classes of {data.name} are not those of the bundle: {'; '.join(differences)}")
+
+
+def compare_with_training(manifest: Manifest, data_name: str, report: Report) -> tuple[str, bool]:
+    """One sentence on how the figures compare with those of the training, and whether it is a warning.
+
+    It is a warning if the same images gave other figures.
+    """
+    record, trained = manifest.dataset, manifest.metrics
+    differences = {name: abs(value - trained[name]) for name, value in report.metrics.items() if name in trained}
+    if not differences:
+        return "the bundle holds no figures of its training", False
+    if record is None or (record.name, record.num_test) != (data_name, report.num_images):
+        images = f"{record.num_test:,} test images of {record.name}" if record else "unknown images"
+        return f"the bundle's own figures were measured on {images} and cannot be compared with these", False
+    largest = max(differences, key=lambda name: differences[name])
+    if apart := [name for name in differences if differences[name] > max(_ROUNDING, 1.5 / report.num_images)]:
+        listed = ", ".join(f"{name} {trained[name]:.3f} there and {report.metrics[name]:.3f} here" for name in apart)
+        return f"THE FIGURES DIFFER, {listed}: check that the images are the same and that the engine works", True
+    return f"{len(differences)} figures agree, to {differences[largest]:.4f} ({largest})", False
