@@ -1,10 +1,11 @@
 """Bytes -> checked, oriented RGB -> resized, normalized array: the only code of the project that turns bytes into pixels.
 
-    kinds           what a file is, by its bytes
-    jpeg, png, containers       a walk through its structure: size, cost, metadata
-    decoder         an upright image, by Pillow
-    color           ... in sRGB
-    resize          ... as the network's input
+    kinds       what a file is, by its bytes
+    errors      why it is refused, and what it may cost
+    jpeg, png, containers   a walk through its structure: size, cost, metadata
+    decoder     an upright image, by Pillow; `exif` has its orientation
+    color       ... in 8-bit RGB and sRGB
+    resize      ... as the network's input
 
 Training and export call `preprocess`, the service the two parts of it, so a photograph means the same numbers everywhere. What
 it does is numbered by `VERSION` and travels in the bundle: change a pixel it produces and the number must change.
@@ -26,9 +27,16 @@ from rankone.model.preprocessing.errors import (
     check_size,
 )
 from rankone.model.preprocessing.kinds import MEDIA_TYPES, OWN, SERVED, SUFFIXES, kind_of
-from rankone.model.preprocessing.processor import log_warnings, processor_time
-from rankone.model.preprocessing.resize import resize_and_crop, to_array, to_input
-from rankone.model.preprocessing.spec import IMAGENET_MEAN, IMAGENET_STD, VERSION, Color, Preprocessing
+from rankone.model.preprocessing.resize import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    VERSION,
+    Color,
+    Preprocessing,
+    resize_and_crop,
+    to_array,
+    to_input,
+)
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -48,9 +56,7 @@ __all__ = [
     "check_size",
     "decode",
     "kind_of",
-    "log_warnings",
     "preprocess",
-    "processor_time",
     "resize_and_crop",
     "to_array",
     "to_input",

@@ -1,12 +1,13 @@
-"""Colours to sRGB, by the ICC profile in a file (LittleCMS).
+"""Pixels of any kind to 8-bit RGB, and colours to sRGB by the ICC profile in a file (LittleCMS).
 
-Converted after the resize, when an image has few pixels: that differs by half a level of 255 from converting before.
+Colours are converted after the resize, when an image has few pixels: that differs by half a level of 255 from before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -15,6 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from rankone.model.preprocessing.errors import UndecodableImage
+
+logger = logging.getLogger("rankone")
+
+_WITH_ALPHA: Final = ("LA", "RGBA")
+_UNKNOWN_RANGE: Final = ("I", "F")
 _PROFILE: Final = "icc_profile"
 _MAX_BYTES: Final = 4 << 20
 """Those of printing presses have up to 3 MB."""
@@ -26,6 +33,51 @@ _CACHED: Final = 16
 _Transform = Callable[[Image.Image], Image.Image] | None
 _transforms: dict[tuple[bytes, str], _Transform] = {}
 """By digest of the profile and mode; None where nothing is to be converted. Not by the profile: those are megabytes."""
+
+
+def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
+    """Transparency is composited on white; 16-bit gray keeps its high byte; of RGB no copy is made.
+
+    Args:
+        image: loaded.
+        bits: of 16-bit samples those that are used, as the header says.
+
+    Raises:
+        UndecodableImage: 32-bit samples, of which nobody knows what is black and what is white.
+    """
+    if image.mode in _UNKNOWN_RANGE and image.format != "PPM":  # Pillow scales PPM by its header
+        raise UndecodableImage.because("its samples have 32 bits and no known range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return _from_16_bit(image, bits)
+    if image.has_transparency_data:
+        return _on_white(image if image.mode in _WITH_ALPHA else image.convert("RGBA"))
+    return image if image.mode == "RGB" else image.convert("RGB")  # of RGB it makes a copy
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Pasting writes each pixel once; `alpha_composite` gives the same ones by way of three more images of full size."""
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white
+
+
+def _from_16_bit(image: Image.Image, bits: int) -> Image.Image:
+    """By the high byte, as Pillow reads 16-bit RGB; `convert` would clip everything over 255 to white.
+
+    A file may say that it uses 12 bits (sBIT). They belong at the top of the 16; where all samples are small and some
+    have lower bits, they were left at the bottom, and the picture would be black.
+    """
+    samples = np.asarray(image)
+    largest = int(samples.max())
+    if largest >> bits == 0 and bool((samples & ((1 << (16 - bits)) - 1)).any()):
+        gray = (samples.astype(np.uint32) * 255 // ((1 << bits) - 1)).astype(np.uint8)
+    else:
+        gray = (samples >> 8).astype(np.uint8)
+        if 0 < largest < 1 << 12:
+            logger.warning("an image of 16-bit samples is nearly black: its largest is %d of 65,535", largest)
+    if "transparency" in image.info:
+        gray[samples == image.info["transparency"]] = 255
+    return Image.fromarray(gray).convert("RGB")
 
 
 def fitting(profile: Any, mode: str) -> bytes | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from rankone.model.preprocessing.errors import Limits, UndecodableImage, check_size
-from rankone.model.preprocessing.source import Source
+from rankone.model.preprocessing.kinds import Source
 
 _MAX_BLOCKS: Final = 100_000
 """Pieces of comments and other extensions before the first frame of a GIF."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 from PIL import AvifImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin  # noqa: F401
 
 from rankone.model.preprocessing import containers, jpeg, kinds, png
-from rankone.model.preprocessing.color import fitting, tagged
+from rankone.model.preprocessing.color import fitting, tagged, to_rgb
 from rankone.model.preprocessing.errors import (
     ImageRejected,
     ImageTooLarge,
@@ -20,12 +20,11 @@ from rankone.model.preprocessing.errors import (
     UndecodableImage,
     UnsupportedImageType,
     check_size,
+    refusal,
 )
-from rankone.model.preprocessing.modes import to_rgb
-from rankone.model.preprocessing.orientation import upright
-from rankone.model.preprocessing.refusals import refusal
-from rankone.model.preprocessing.source import Source
-from rankone.model.preprocessing.spec import Preprocessing
+from rankone.model.preprocessing.exif import upright
+from rankone.model.preprocessing.kinds import Source
+from rankone.model.preprocessing.resize import Preprocessing
 
 Image.MAX_IMAGE_PIXELS = None
 """Pillow's own limit holds for the whole process, and strikes before `Limits`, which may be larger. Whoever opens an image here

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rankone.model.preprocessing.errors import ImageTooLarge, Limits, UndecodableImage, check_size
-from rankone.model.preprocessing.source import Source
+from rankone.model.preprocessing.kinds import Source
 
 END: Final = b"\xff\xd9"
 

@@ -1,12 +1,14 @@
-"""What a file is, by its bytes; its name and its media type are never believed."""
+"""What a file is, by its bytes: its name and its media type are not trusted."""
 
 from __future__ import annotations
 
 import re
 import struct
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from rankone.model.preprocessing.tiff import numbers
+from rankone.model.preprocessing.exif import numbers
 
 SERVED: Final = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "HEIC")
 """Kinds that are accepted from anybody. HEIC needs the package pillow-heif."""
@@ -26,15 +28,8 @@ SUFFIXES: Final = {
 }
 """By kind, the endings under which such files are looked for in folders."""
 
-MEDIA_TYPES: Final = frozenset(
-    {
-        *("image/jpeg", "image/jpg", "image/pjpeg", "image/jfif"),
-        *("image/png", "image/x-png", "image/apng", "image/webp", "image/avif", "image/gif"),
-        *("image/heic", "image/heif", "image/heic-sequence", "image/heif-sequence"),
-        *("application/octet-stream", "binary/octet-stream"),
-    }
-)
-"""Content types under which an image may be sent."""
+MEDIA_TYPES: Final = tuple(f"image/{kind.lower()}" for kind in SERVED)
+"""Their content types."""
 
 NAMES: Final = {"WEBP": "WebP"}
 """Of kinds that are not written as here."""
@@ -80,6 +75,25 @@ _HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"
 _RAW: Final = "a raw file of a camera (DNG, NEF, ARW or the like)"
 _SUBFILE_TYPE, _MAKE, _SUB_DIRECTORIES, _DNG_VERSION = 0x00FE, 0x010F, 0x014A, 0xC612
 _BITMAP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file as it is handed to Pillow, after a walk through its structure: what its pixels depend on."""
+
+    kind: str
+    """A name of `OWN`."""
+    data: bytes
+    """The file, without the metadata over which Pillow stumbles."""
+    scale: int = 1
+    """By how much a JPEG is reduced while it is decoded: 1, 2, 4 or 8."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """Metadata that was taken out of `data`, under Pillow's names: `exif`, `xmp`, `icc_profile`.
+    Also `bits`: of the 16 of a sample, those that are used."""
+    is_whole: bool = True
+    """False where the file breaks off before its end."""
+    has_all_scans: bool = True
+    """False where a JPEG that breaks off lacks more than the end of its last scan."""
 
 
 def kind_of(data: bytes) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rankone.model.preprocessing.errors import Limits, UndecodableImage, check_size
-from rankone.model.preprocessing.source import Source
+from rankone.model.preprocessing.kinds import Source
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CRITICAL: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")

@@ -69,3 +69,17 @@ def with_segments(data: bytes, *extra: bytes) -> bytes:
 def exif(orientation: int) -> bytes:
     """As little Exif as says an orientation."""
     return b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0) + b"\0\0\0\0"
+
+
+def boxes(major: bytes, *compatible: bytes) -> bytes:
+    """The beginning of a file of boxes (ISO 14496-12), such as HEIC, with these brands."""
+    brands = major + bytes(4) + b"".join(compatible)
+    return (len(brands) + 8).to_bytes(4) + b"ftyp" + brands + b"\0\0\0\x08mdat"
+
+
+def scan_bomb(side: int, scans: int) -> bytes:
+    """A JPEG that says it has `side` x `side` pixels, and passes over them `scans` times."""
+    data = encoded(noise(64, 64, "L"), "JPEG", progressive=True)
+    frame = data.index(b"\xff\xc2")
+    data = data[: frame + 5] + struct.pack(">HH", side, side) + data[frame + 9 :]
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * scans + b"\xff\xd9"

@@ -65,13 +65,6 @@ def test_palettes_with_and_without_transparency() -> None:
     assert pixels(decode(encoded(palette, transparency=1), LIMITS)).tolist() == [[[255, 0, 0], [255, 255, 255]]]
 
 
-def test_a_transparent_colour_of_gray_and_rgb_becomes_white() -> None:
-    gray = Image.fromarray(np.array([[10, 20]], np.uint8))
-    assert pixels(decode(encoded(gray, transparency=10), LIMITS))[0, :, 0].tolist() == [255, 20]
-    colour = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
-    assert pixels(decode(encoded(colour, transparency=(1, 2, 3)), LIMITS)).tolist() == [[[255, 255, 255], [4, 5, 6]]]
-
-
 @pytest.mark.parametrize("mode", ["L", "1"])
 def test_gray_and_black_and_white_become_rgb(mode: str) -> None:
     image = noise(8, 8, "L").convert(mode)
@@ -90,19 +83,6 @@ def test_16_bit_gray_is_scaled_not_clipped_and_like_16_bit_rgb() -> None:
     assert pixels(decode(encoded(Image.fromarray(samples)), LIMITS))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
     rgb = decode(png(np.repeat(samples[..., None], 3, axis=2), 16), LIMITS)
     assert pixels(rgb)[0, :, 0].tolist() == [0, 0, 1, 128, 255]
-
-
-def test_a_transparent_16_bit_gray_becomes_white() -> None:
-    samples = np.array([[1000, 2560]], np.uint16)
-    data = encoded(Image.fromarray(samples), transparency=1000)
-    assert pixels(decode(data, LIMITS))[0, :, 0].tolist() == [255, 10]
-
-
-@pytest.mark.parametrize("form", ["PNG", "WEBP"])
-def test_of_an_animation_the_first_frame_is_read(form: str) -> None:
-    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "lime")]
-    data = encoded(frames[0], form, save_all=True, append_images=frames[1:], lossless=True)
-    assert pixels(decode(data, LIMITS))[0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "AVIF"])

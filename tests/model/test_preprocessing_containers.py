@@ -40,7 +40,7 @@ def test_the_transparent_colour_of_a_gif_becomes_white() -> None:
     assert pixels(decode(encoded(image, "GIF", transparency=1), LIMITS)).tolist() == [[[255, 0, 0], [255, 255, 255]]]
 
 
-@pytest.mark.parametrize("form", ["GIF", "AVIF", "WEBP"])
+@pytest.mark.parametrize("form", ["GIF", "AVIF", "WEBP", "PNG"])
 def test_of_an_animation_the_first_frame_is_read(form: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "blue", "lime")]
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:], duration=40)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-import signal
 import struct
-import subprocess
-import sys
 import warnings
 import zlib
 from typing import Any
@@ -23,11 +20,10 @@ from rankone.model.preprocessing import (
     Preprocessing,
     UndecodableImage,
     decode,
-    log_warnings,
     png,
     resize_and_crop,
 )
-from tests.model.files import chunk, encoded, exif, header, noise, pixels, segment, with_chunk, with_segments
+from tests.model.files import chunk, encoded, exif, header, noise, pixels, scan_bomb, segment, with_chunk, with_segments
 from tests.model.profiles import rgb_profile
 
 LIMITS = Limits(max_pixels=100_000, max_side=2000)
@@ -111,12 +107,8 @@ def test_the_originals_are_decoded(name: str) -> None:
 
 def test_a_bomb_of_scans_is_refused_by_its_segments() -> None:
     """567 kB of refinement scans over 7000 x 7000 pixels take 12 s to decode."""
-    data = encoded(noise(64, 64, "L"), "JPEG", progressive=True)
-    frame = data.index(b"\xff\xc2")
-    data = data[: frame + 5] + struct.pack(">HH", 7000, 7000) + data[frame + 9 :]
-    bomb = data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 4000 + b"\xff\xd9"
     with pytest.raises(UndecodableImage, match="too many scans: more than 40 of 7000 x 7000 pixels"):
-        decode(bomb, Limits())
+        decode(scan_bomb(7000, 5000), Limits())
 
 
 def test_ten_thousands_of_exif_segments_are_refused() -> None:
@@ -167,29 +159,3 @@ def test_a_header_that_lies_about_its_pixels_is_refused() -> None:
     short = header(300, 300) + encoded(noise(20, 30))[33:]
     with pytest.raises(UndecodableImage, match="this PNG is damaged; save it again"):
         decode(short, LIMITS)
-
-
-LIMITED = """
-import signal
-from rankone.model.preprocessing import processor_time
-with processor_time(60):
-    sum(range(1000))
-assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
-with processor_time(0.05):
-    print("begun", flush=True)
-    while True:
-        pass
-"""
-
-
-def test_a_process_ends_when_its_processor_time_is_used_up() -> None:
-    ended = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, check=False)
-    assert (ended.stdout, ended.returncode) == (b"begun\n", -signal.SIGPROF)
-
-
-def test_warnings_become_lines_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    with warnings.catch_warnings():  # which puts back what shows them
-        warnings.simplefilter("always")
-        log_warnings()
-        warnings.warn("Truncated File Read\nin two lines", UserWarning, stacklevel=1)
-    assert caplog.record_tuples == [("rankone", 30, "UserWarning: Truncated File Read in two lines")]

@@ -20,15 +20,10 @@ from rankone.model.preprocessing import (
     decode,
     kind_of,
 )
-from tests.model.files import encoded, exif, noise, pixels, png
+from tests.model.files import boxes, encoded, exif, noise, pixels, png
 
 LIMITS = Limits()
 HAS_HEIC = importlib.util.find_spec("pillow_heif") is not None
-
-
-def boxes(major: bytes, *compatible: bytes) -> bytes:
-    brands = major + bytes(4) + b"".join(compatible)
-    return (len(brands) + 8).to_bytes(4) + b"ftyp" + brands + b"\0\0\0\x08mdat"
 
 
 def directory(*entries: tuple[int, int, int]) -> bytes:
@@ -170,5 +165,4 @@ def test_samples_of_unknown_range_are_refused(mode: str) -> None:
 def test_lists_of_names_cover_what_is_accepted() -> None:
     assert set(SUFFIXES) == set(OWN) > set(SERVED)
     assert {".jpg", ".jfif", ".jpe"} <= set(SUFFIXES["JPEG"])
-    assert {"image/jpeg", "image/jpg", "image/pjpeg", "application/octet-stream"} <= MEDIA_TYPES
-    assert {f"image/{name}" for name in ("png", "webp", "avif", "gif", "heic")} <= MEDIA_TYPES
+    assert tuple(f"image/{name}" for name in ("jpeg", "png", "webp", "avif", "gif", "heic")) == MEDIA_TYPES
