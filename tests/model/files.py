@@ -79,7 +79,7 @@ def boxes(major: bytes, *compatible: bytes) -> bytes:
 
 def scan_bomb(side: int, scans: int) -> bytes:
     """A JPEG that says it has `side` x `side` pixels, and passes over them `scans` times."""
-    data = encoded(noise(64, 64, "L"), "JPEG", progressive=True)
+    data = encoded(noise(8, 8, "L"), "JPEG", progressive=True)
     frame = data.index(b"\xff\xc2")
     data = data[: frame + 5] + struct.pack(">HH", side, side) + data[frame + 9 :]
     return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * scans + b"\xff\xd9"
