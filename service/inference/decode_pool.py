@@ -158,7 +158,7 @@ class DecodePool:
                 if job.is_over:
                     return False
                 task.thumbnail = await worker.decode(task.data, slot, wants_thumbnail=job.wants_thumbnails)
-        except WorkerDied:
+        except (WorkerDied, asyncio.CancelledError):  # the worker died before it began the image: for another one
             self._queue.put_nowait(task)
             raise
         except ImageRejected as error:

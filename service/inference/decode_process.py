@@ -114,7 +114,6 @@ class DecodeProcess(asyncio.Protocol):
             await asyncio.to_thread(self.process.wait)
         if self._transport is not None:
             self._transport.close()
-            await self.ended
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports have another type
@@ -134,6 +133,7 @@ class DecodeProcess(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         assert self.process is not None
+        self._transport = None  # nothing more is sent while its end is awaited
         self.process.kill()
         dying = asyncio.get_running_loop().run_in_executor(None, self.process.wait)
         dying.add_done_callback(self._bury)

@@ -397,6 +397,16 @@ async def test_after_a_fault_of_ours_the_worker_is_replaced(caplog: pytest.LogCa
         assert "a fault of the service" in caplog.text
 
 
+async def test_an_image_that_waits_for_the_cpu_survives_the_death_of_its_worker() -> None:
+    async with running() as harness:
+        with harness.arbiter.running():
+            job = harness.submit([picture()])
+            await asyncio.sleep(0.1)
+            os.kill(harness.pool.pids[0], signal.SIGKILL)
+            await harness.until(lambda: harness.num_deaths == 1)
+        assert len(await harness.pixels(job)) == 1
+
+
 async def test_no_image_is_begun_while_a_batch_runs_on_the_same_cpu() -> None:
     async with running() as harness:
         with harness.arbiter.running():
