@@ -112,8 +112,8 @@ class Recipe(Frozen):
     """In YAML: mean by channel that the weights expect, of values in [0, 1]."""
     std: Suppress[tuple[float, float, float]] = IMAGENET_STD
     """In YAML: standard deviation by channel that the weights expect."""
-    color: Color = "managed"
-    """Whether colours are converted to sRGB by the profile in a file; `ignored` takes the numbers in the file as they are."""
+    color: Suppress[Color] = "managed"
+    """In YAML: whether colours are converted to sRGB by the profile in a file; `ignored` takes the numbers in the file as they are."""
     reader: dict[str, Option | str] = Field(default_factory=dict)
     """Options of the data set's reader, for instance `{partition: 3}` of dtd."""
     flip: bool = True
