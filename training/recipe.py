@@ -113,7 +113,7 @@ class Recipe(Frozen):
     std: Suppress[tuple[float, float, float]] = IMAGENET_STD
     """In YAML: standard deviation by channel that the weights expect."""
     color: Suppress[Color] = "managed"
-    """In YAML: whether colours are converted to sRGB by the profile in a file; `ignored` takes the numbers in the file as they are."""
+    """In YAML: whether colours are converted to sRGB by the ICC profile in a file (managed), or taken as they are."""
     reader: dict[str, Option | str] = Field(default_factory=dict)
     """Options of the data set's reader, for instance `{partition: 3}` of dtd."""
     flip: bool = True
