@@ -7,8 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Protocol, TypedDict
 from urllib.parse import quote
 
 import numpy as np
@@ -21,7 +20,16 @@ DEFAULT_INDEX: Final = "default"
 
 quoted = partial(quote, safe="")  # makes one segment of a path from a name
 
-Image = bytes | Path
+
+class File(Protocol):
+    """A file, such as a `Path`, which is read when its turn to be sent comes."""
+
+    def read_bytes(self) -> bytes:
+        """The bytes of an image; raises OSError if there are none."""
+        ...
+
+
+Image = bytes | File
 Vector = npt.NDArray[np.floating]
 
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rankone.model.errors import RankoneError
 from rankone.model.files import sync
@@ -145,6 +145,12 @@ class Manifest(_Frozen):
     libraries: dict[str, str]
     parity: dict[str, ParityRecord]
     files: dict[str, FileRecord] = Field(default_factory=dict)
+
+    @field_validator("preprocessing", mode="before")
+    @classmethod
+    def _colours_of_older_bundles(cls, value: Any) -> Any:
+        """Bundles that do not say what becomes of colour profiles were made when they were ignored."""
+        return {"color": "ignored", **value} if isinstance(value, dict) else value
 
 
 class Bundle(_Frozen):

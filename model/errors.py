@@ -1,7 +1,15 @@
 """The root of every error whose message is meant for the user. Anything else that is raised is a fault of ours.
 
-Each package keeps the errors of its own beside the code that raises them.
+Each package keeps the errors of its own beside the code that raises them. Warnings of libraries go to the log.
 """
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TextIO
+
+logger = logging.getLogger("rankone")
 
 
 class RankoneError(Exception):
@@ -10,3 +18,19 @@ class RankoneError(Exception):
 
 class Interrupted(RankoneError):
     """The work was asked to stop, and did."""
+
+
+def log_warnings() -> None:
+    """From now on Python's warnings, such as Pillow's about odd files, are lines of the log `rankone`, not raw on stderr."""
+    warnings.showwarning = _log
+
+
+def _log(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,  # noqa: ARG001 - the caller's signature
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    logger.warning("%s: %s", category.__name__, " ".join(str(message).split()))

@@ -8,6 +8,7 @@ from typing import Final
 
 from rankone import __version__
 from rankone.cli.errors import explained
+from rankone.model.errors import log_warnings
 
 COMMANDS: Final = {
     "train": ("rankone.cli.train", "fine-tune a network on a data set, in two phases"),
@@ -30,6 +31,7 @@ COMMANDS: Final = {
 
 def main() -> None:
     """The console entry. A fault of the user's ends with one sentence and status 2; a traceback is a fault of ours."""
+    log_warnings()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())

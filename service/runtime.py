@@ -43,9 +43,10 @@ class Runtime:
         """The index of that name; see `Indexes.open`. IndexConflict if it was made with another bundle."""
         return self.indexes.open(name, self.bundle.fingerprint)
 
-    def faults(self) -> list[str]:
+    def faults(self, *, needs_all_decoders: bool) -> list[str]:
         """Parts that do not work at the moment, a sentence each; dead processes and threads are being replaced."""
-        faults = [] if self.pool.is_alive else ["a decode worker has died and is being replaced"]
+        decodes = self.pool.is_complete if needs_all_decoders else self.pool.is_alive
+        faults = [] if decodes else ["a decode worker has died and is being replaced"]
         faults += [] if self.batcher.is_alive else ["the engine's thread has died and is being replaced"]
         if self.batcher.running_s > self.settings.max_request_timeout_s:
             faults.append(f"the engine has been running one batch for {self.batcher.running_s:.0f} s")
@@ -91,7 +92,7 @@ async def _assemble(
     ending.push_async_callback(batcher.close)
     limits = DecodeLimits(settings.limits, settings.decode_memory_bytes, settings.decode_timeout_s)
     on_death = partial(metrics.count_death, "decode")
-    pool = DecodePool(spec, slots, limits, settings.workers, arbiter, batcher.put, on_death)
+    pool = DecodePool(spec, slots, limits, settings.workers, arbiter, batcher.put, on_death, settings.log_format)
     ending.push_async_callback(pool.close)
     await pool.start()
     admission = Admission(settings.max_queue, batcher.images_per_s)

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rankone.model.preprocessing import Limits
 from rankone.service.inference.policy import BatchPolicy
+from rankone.service.observe.logs import LogFormat
 
 
 class Settings(BaseSettings):
@@ -68,13 +69,13 @@ class Settings(BaseSettings):
     """From SIGTERM to no more connections being accepted: time for load balancers to stop sending requests."""
     grace_s: PositiveInt = 30
     """After that, for the requests in work to be answered."""
-    decode_timeout_s: float = Field(default=10.0, gt=0)
-    """For one image to be decoded."""
+    decode_timeout_s: float = Field(default=3.0, gt=0)
+    """Processor time for one image to be decoded; by the clock it may take ten times as long."""
     decode_memory_bytes: PositiveInt = 1_000_000_000
     """Memory that decoding one image may take."""
     max_connections: PositiveInt = 1000
     """Open connections, idle ones included; over that, requests are answered 503 at once."""
-    log_format: Literal["text", "json"] = "text"
+    log_format: LogFormat = "text"
     """Lines for people or for machines."""
     max_images: PositiveInt = 64
     """Images, vectors or items in one request."""

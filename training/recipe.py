@@ -14,7 +14,7 @@ from rankone.model.catalogue import SYSTEMS, composition
 from rankone.model.composition import Composition, Option, compose
 from rankone.model.errors import RankoneError
 from rankone.model.network import Network, build_classifier, build_network
-from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Color, Preprocessing
 
 _DEFAULT_SYSTEM: Final = "cbp-run"
 
@@ -112,6 +112,8 @@ class Recipe(Frozen):
     """In YAML: mean by channel that the weights expect, of values in [0, 1]."""
     std: Suppress[tuple[float, float, float]] = IMAGENET_STD
     """In YAML: standard deviation by channel that the weights expect."""
+    color: Suppress[Color] = "managed"
+    """In YAML: whether colours are converted to sRGB by the ICC profile in a file (managed), or taken as they are."""
     reader: dict[str, Option | str] = Field(default_factory=dict)
     """Options of the data set's reader, for instance `{partition: 3}` of dtd."""
     flip: bool = True
@@ -165,7 +167,7 @@ class Recipe(Frozen):
     @property
     def preprocessing(self) -> Preprocessing:
         """How images become the network's input."""
-        return Preprocessing(size=self.size, short_side=self.short_side, mean=self.mean, std=self.std)
+        return Preprocessing(size=self.size, short_side=self.short_side, mean=self.mean, std=self.std, color=self.color)
 
     def build_network(self, num_classes: int | None, weights: str = "random") -> Network:
         """A network with `weights` in its backbone; without classes, it only embeds. Raises WeightsError if there are none."""
@@ -183,15 +185,20 @@ class Recipe(Frozen):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-def load_recipe(name_or_path: str | Path) -> Recipe:
+def load_recipe(name_or_path: str | Path, **missing: str) -> Recipe:
     """A recipe of the package (`default`, `demo`, `cub`, `aircraft`, `mit67`, `dtd`), or a YAML file.
+
+    Args:
+        name_or_path: which one.
+        missing: values of fields that it lacks, instead of their defaults.
 
     Raises:
         RecipeError: no such recipe, not YAML, or fields that are unknown or out of range.
     """
     try:
         fields: Any = yaml.safe_load(_read(str(name_or_path)))
-        return Recipe.model_validate({} if fields is None else fields)
+        fields = {} if fields is None else fields
+        return Recipe.model_validate({**missing, **fields} if isinstance(fields, dict) else fields)
     except yaml.YAMLError as error:
         raise RecipeError(f"recipe {name_or_path} is not YAML: {error}") from error
     except ValidationError as error:

@@ -79,6 +79,8 @@ class Run:
         record = DataRecord.of(data)
         if (path / "recipe.yaml").exists():
             run = cls.open(path)
+            if "color" not in load_recipe(path / "recipe.yaml").model_fields_set:
+                recipe = recipe.model_copy(update={"color": run.recipe.color})  # it had no choice when it began
             run._check(recipe, record)
             return run
         path.mkdir(parents=True, exist_ok=True)
@@ -88,12 +90,15 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> Run:
-        """The run in `path`; raises RunError if there is none, RecipeError if its recipe cannot be read."""
+        """The run in `path`; raises RunError if there is none, RecipeError if its recipe cannot be read.
+
+        A recipe that does not say what becomes of colour profiles is of a time when they were ignored.
+        """
         try:
             data = DataRecord.model_validate_json((path / "dataset.json").read_bytes())
         except (OSError, ValidationError) as error:
             raise RunError(f"{path} is not a training run: {error}") from error
-        return cls(path, load_recipe(path / "recipe.yaml"), data)
+        return cls(path, load_recipe(path / "recipe.yaml", color="ignored"), data)
 
     def save(self, state: TrainingState) -> None:
         """Replaces the checkpoint, whole and synced to disk; raises CheckpointError if it could not be written."""

@@ -71,7 +71,8 @@ def prepare(home: Path, recipe: Recipe) -> Bundle:
         make(recipe, DATA, home / "run", path)
     started = time.perf_counter()
     bundle = open_bundle(path)
-    if bundle.manifest.recipe != recipe.model_dump(mode="json"):
+    made_by = {"color": recipe.color, **bundle.manifest.recipe}  # which bundles made before colour management lack
+    if made_by != recipe.model_dump(mode="json"):
         raise DemoError(
             f"{home} was made by another recipe of the same name; remove it, or name the recipe differently"
         )

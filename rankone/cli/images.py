@@ -1,8 +1,9 @@
-"""The images that paths stand for, sent to a service with a progress bar. What cannot be used is named and passed over."""
+"""The images that paths stand for, sent to a service with a progress bar. What cannot be used is named and skipped."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,29 @@ from rich.progress import Progress
 from rankone.cli.output import InputError, Write
 from rankone.client import DEFAULT_URL, Answer, AsyncClient, NewItem, OnRejection, Rejection
 
-Ask = Callable[[AsyncClient, Iterator[Path], OnRejection], AsyncIterator[Answer[Any, Any]]]
-_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+_CONVERTED: Final = frozenset({".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"})
+_SENT: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".heic", ".heif", ".hif"})
+_LARGE: Final = 1 << 30
+"""Bytes of a file of the user's own."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file to send. BMP, TIFF and PPM, which the service refuses, are sent as PNG."""
+
+    path: Path
+
+    def read_bytes(self) -> bytes:
+        """What is sent; raises OSError if the file cannot be read or converted."""
+        data = self.path.read_bytes()
+        return _as_png(data) if self.path.suffix.lower() in _CONVERTED else data
+
+
+Ask = Callable[[AsyncClient, Iterator[ImageFile], OnRejection], AsyncIterator[Answer[Any, Any]]]
 
 
 def find_images(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files among `paths`, and the JPEG, PNG and WebP files under the folders among them, in order of their names.
+    """The files among `paths`, and those named as images under the folders among them, in order of their names.
 
     Of a folder, the names of one directory are in memory at a time, and no more.
 
@@ -44,7 +62,7 @@ def count_images(paths: Sequence[Path]) -> int:
     """
     count = sum(1 for _ in find_images(paths))
     if count == 0:
-        raise InputError("no images: give JPEG, PNG or WebP files, or folders that hold some")
+        raise InputError("no images: give files such as JPEG, PNG or WebP, or folders that hold some")
     return count
 
 
@@ -53,13 +71,28 @@ def name_of(path: Path) -> str:
     return str(path).encode("utf-8", "backslashreplace").decode()
 
 
+def _as_png(data: bytes) -> bytes:
+    """An image of any kind that training reads, with its colour profile, as PNG; raises OSError if it cannot be converted."""
+    try:
+        from rankone.model.preprocessing import OWN, ImageRejected, Limits, Preprocessing, decode, to_srgb
+    except ModuleNotFoundError as error:
+        raise OSError("the service does not take its kind; to convert it: pip install 'rankone[cpu]'") from error
+    try:
+        image = decode(data, Limits(max_bytes=_LARGE), Preprocessing(), OWN)
+    except ImageRejected as error:
+        raise OSError(str(error)) from error
+    png = io.BytesIO()
+    (to_srgb(image) if image.mode == "CMYK" else image).save(png, "PNG", compress_level=1)
+    return png.getvalue()
+
+
 def _under(folder: Path) -> Iterator[Path]:
     for name in sorted(os.listdir(folder)):
         path = folder / name
         if path.is_dir():
             if not path.is_symlink():  # which may lead back up
                 yield from _under(path)
-        elif path.suffix.lower() in _SUFFIXES and path.is_file():
+        elif path.suffix.lower() in _SENT | _CONVERTED and path.is_file():
             yield path
 
 
@@ -91,7 +124,7 @@ def send(paths: Sequence[Path], service: Service, ask: Ask, write: Write) -> Sen
     num_images = count_images(paths)
     with Progress(console=Console(stderr=True), redirect_stdout=False) as bar:
         sending = _Sending(bar, num_images)
-        asyncio.run(sending.run(find_images(paths), service, ask, write))
+        asyncio.run(sending.run(map(ImageFile, find_images(paths)), service, ask, write))
     if sending.num_rejected == num_images:
         raise InputError("no image could be used; nothing is written")
     return Sent(num_images, sending.num_rejected)
@@ -104,7 +137,7 @@ class _Sending:
         self.num_rejected = 0
         self._bar, self._task = bar, bar.add_task("images", total=num_images)
 
-    async def run(self, images: Iterator[Path], service: Service, ask: Ask, write: Write) -> None:
+    async def run(self, images: Iterator[ImageFile], service: Service, ask: Ask, write: Write) -> None:
         async with AsyncClient(service.url, key=service.key) as client:
             async for answer in ask(client, images, self._reject):
                 write(_name_of(answer.source), answer.value)
@@ -117,5 +150,5 @@ class _Sending:
         self._bar.advance(self._task)
 
 
-def _name_of(source: Path | NewItem) -> str:
-    return source.id if isinstance(source, NewItem) else name_of(source)
+def _name_of(source: ImageFile | NewItem) -> str:
+    return source.id if isinstance(source, NewItem) else name_of(source.path)

@@ -15,7 +15,7 @@ import orjson
 import tyro
 from tyro.conf import Positional, arg
 
-from rankone.cli.images import Ask, Sent, Service, name_of, send
+from rankone.cli.images import Ask, ImageFile, Sent, Service, name_of, send
 from rankone.cli.output import InputError, writing
 from rankone.client import Answer, AsyncClient, Client, NewItem, OnRejection, SearchOptions
 
@@ -76,8 +76,10 @@ def add(arguments: list[str]) -> None:
             service: to ask.
         """
 
-        def ask(client: AsyncClient, images: Iterator[Path], reject: OnRejection) -> AsyncIterator[Answer[Any, Any]]:
-            return client.add_iter((NewItem(path, id=name_of(path)) for path in images), index, reject)
+        def ask(
+            client: AsyncClient, images: Iterator[ImageFile], reject: OnRejection
+        ) -> AsyncIterator[Answer[Any, Any]]:
+            return client.add_iter((NewItem(image, id=name_of(image.path)) for image in images), index, reject)
 
         sent = send(paths, service, ask, lambda _name, _value: None)
         with Client(service.url, key=service.key) as client:

@@ -15,6 +15,7 @@ from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess
 from rankone.service.inference.job import Job, Task
 from rankone.service.inference.queue import FairQueue
 from rankone.service.inference.slots import Slots
+from rankone.service.observe.logs import LogFormat
 
 logger = logging.getLogger("rankone")
 
@@ -39,6 +40,7 @@ class DecodePool:
         arbiter: says when an image may be begun.
         put: takes each decoded image whose job still wants it, with its slot.
         on_death: called for each worker that died.
+        log_format: of what the workers log.
     """
 
     def __init__(
@@ -50,9 +52,10 @@ class DecodePool:
         arbiter: CpuArbiter,
         put: Callable[[Task], None],
         on_death: Callable[[], None],
+        log_format: LogFormat = "text",
     ) -> None:
         self._spec, self._slots, self._limits, self._num_workers = spec, slots, limits, num_workers
-        self._arbiter, self._put, self._on_death = arbiter, put, on_death
+        self._arbiter, self._put, self._on_death, self._log_format = arbiter, put, on_death, log_format
         self._queue = FairQueue()
         self._ready: set[DecodeProcess] = set()
         self._all_ready = asyncio.Event()
@@ -72,6 +75,11 @@ class DecodePool:
 
     @property
     def is_alive(self) -> bool:
+        """At least one worker is ready."""
+        return bool(self._ready)
+
+    @property
+    def is_complete(self) -> bool:
         """All workers are ready."""
         return len(self._ready) == self._num_workers
 
@@ -99,7 +107,7 @@ class DecodePool:
         """Runs one worker after another."""
         pause_s = _FIRST_PAUSE_S
         while True:
-            worker = DecodeProcess(self._spec, self._slots, self._limits)
+            worker = DecodeProcess(self._spec, self._slots, self._limits, self._log_format)
             try:
                 await worker.start()
                 pause_s = _FIRST_PAUSE_S
@@ -116,7 +124,7 @@ class DecodePool:
     async def _use(self, worker: DecodeProcess) -> None:
         """Decodes with this worker until it dies."""
         self._ready.add(worker)
-        if self.is_alive:
+        if self.is_complete:
             self._all_ready.set()
         decoding = asyncio.create_task(self._decode_images(worker))
         try:
@@ -150,7 +158,7 @@ class DecodePool:
                 if job.is_over:
                     return False
                 task.thumbnail = await worker.decode(task.data, slot, wants_thumbnail=job.wants_thumbnails)
-        except (WorkerDied, asyncio.CancelledError):  # the second if the worker dies before it may begin
+        except (WorkerDied, asyncio.CancelledError):  # the worker died before it began the image: for another one
             self._queue.put_nowait(task)
             raise
         except ImageRejected as error:

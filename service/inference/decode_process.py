@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,10 +15,13 @@ from typing import Final, cast
 from rankone.model.preprocessing import Limits, Preprocessing, UndecodableImage
 from rankone.service.inference.decode_worker import DONE, READY, REJECTIONS, REPLY, REQUEST
 from rankone.service.inference.slots import Slots
+from rankone.service.observe.logs import LogFormat
 
 _MODULE: Final = "rankone.service.inference.decode_worker"
 _MAX_BODY: Final = 1 << 20
 """Of a reply, in bytes: thumbnails and reasons are far smaller."""
+_BY_THE_CLOCK: Final = 10
+"""An image may take so many times its processor time, on a busy machine: then its worker is taken to hang."""
 
 
 class WorkerDied(Exception):
@@ -31,6 +35,7 @@ class DecodeLimits:
     image: Limits
     memory_bytes: int
     timeout_s: float
+    """Of processor time."""
 
 
 class DecodeProcess(asyncio.Protocol):
@@ -42,10 +47,11 @@ class DecodeProcess(asyncio.Protocol):
         spec: what the pixels must be.
         slots: where they are written.
         limits: of one image.
+        log_format: of what the process logs.
     """
 
-    def __init__(self, spec: Preprocessing, slots: Slots, limits: DecodeLimits) -> None:
-        self._spec, self._slots, self._limits = spec, slots, limits
+    def __init__(self, spec: Preprocessing, slots: Slots, limits: DecodeLimits, log_format: LogFormat = "text") -> None:
+        self._spec, self._slots, self._limits, self._log_format = spec, slots, limits, log_format
         self.process: subprocess.Popen[bytes] | None = None
         self.ended = asyncio.get_running_loop().create_future()
         """Done when the process is dead."""
@@ -87,13 +93,13 @@ class DecodeProcess(asyncio.Protocol):
             raise WorkerDied
         loop = asyncio.get_running_loop()
         self._expected, self._reply = {DONE, *REJECTIONS}, loop.create_future()
-        timeout_s = self._limits.timeout_s
-        timer = loop.call_later(timeout_s, self._kill, f"decoding it takes longer than {timeout_s:g} s")
+        clock_s = _BY_THE_CLOCK * self._limits.timeout_s
+        timer = loop.call_later(clock_s, self._kill, f"decoding it takes longer than {clock_s:g} s")
         self._transport.writelines([REQUEST.pack(slot, wants_thumbnail, len(data)), data])
         try:
             outcome, body = await self._reply
         except WorkerDied:  # only now does nobody write to the slot any more
-            raise UndecodableImage(self._fault or "the decoder crashed on it") from None
+            raise UndecodableImage(self._fault or self._cause_of_death()) from None
         finally:
             timer.cancel()
             self._expected = set()
@@ -103,11 +109,11 @@ class DecodeProcess(asyncio.Protocol):
 
     async def stop(self) -> None:
         """Ends the process; returns when it is gone."""
-        if self._transport is not None:
-            self._transport.close()
         if self.process is not None:
             self.process.kill()
             await asyncio.to_thread(self.process.wait)
+        if self._transport is not None:
+            self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports have another type
@@ -126,11 +132,22 @@ class DecodeProcess(asyncio.Protocol):
             self._received.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        if self.process is not None:
-            self.process.kill()
+        assert self.process is not None
+        self._transport = None  # nothing more is sent while its end is awaited
+        self.process.kill()
+        dying = asyncio.get_running_loop().run_in_executor(None, self.process.wait)
+        dying.add_done_callback(self._bury)
+
+    def _bury(self, _: asyncio.Future[int]) -> None:
         if not self._reply.done():
             self._reply.set_exception(WorkerDied())
         self.ended.set_result(None)
+
+    def _cause_of_death(self) -> str:
+        assert self.process is not None
+        if self.process.returncode == -signal.SIGPROF:
+            return f"decoding it takes longer than {self._limits.timeout_s:g} s of processor time"
+        return "the decoder crashed on it"
 
     def _kill(self, reason: str) -> None:
         """Kills the process; `connection_lost` follows when it is dead."""
@@ -145,6 +162,8 @@ class DecodeProcess(asyncio.Protocol):
             "spec": asdict(self._spec),
             "limits": asdict(self._limits.image),
             "memory_bytes": self._limits.memory_bytes,
+            "timeout_s": self._limits.timeout_s,
+            "log_format": self._log_format,
             "slots": self._slots.descriptor,
             "count": self._slots.count,
             "socket": link,

@@ -1,6 +1,7 @@
 """A decode worker: a process that reads encoded images from a socket and writes their pixels into shared memory.
 
-It imports `model.preprocessing` and nothing else of ours, and limits its own memory before it reads the first image.
+It imports `model.preprocessing` and the log's format, and limits its own memory before it reads the first image. An image
+that takes too much processor time ends it.
 
     requests  <slot, with thumbnail or not, length> <encoded image>
     replies   <outcome, length> <thumbnail or reason>; the first reply is READY
@@ -17,6 +18,8 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -31,8 +34,10 @@ from rankone.model.preprocessing import (
     UndecodableImage,
     decode,
     to_input,
+    to_srgb,
 )
 from rankone.model.preprocessing import UnsupportedImageType as Unsupported
+from rankone.service.observe import logs
 
 Images = npt.NDArray[np.float32]
 
@@ -53,6 +58,7 @@ _THUMBNAIL_QUALITY: Final = 85
 def main() -> None:
     """Runs until the service closes its end of the socket."""
     options = json.loads(sys.argv[1])
+    logs.configure(options["log_format"])
     for number in (signal.SIGINT, signal.SIGTERM):  # these are for the service, which still needs us to finish its work
         signal.signal(number, signal.SIG_IGN)
     spec, limits = Preprocessing(**options["spec"]), Limits(**options["limits"])
@@ -60,7 +66,7 @@ def main() -> None:
     link = socket.socket(fileno=options["socket"])
     _limit_memory(options["memory_bytes"])
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the service is gone
-        _serve(link, slots, spec, limits, options["memory_bytes"])
+        _serve(link, slots, spec, limits, options["memory_bytes"], options["timeout_s"])
 
 
 def mapped(descriptor: int, count: int, shape: tuple[int, ...]) -> Images:
@@ -70,27 +76,45 @@ def mapped(descriptor: int, count: int, shape: tuple[int, ...]) -> Images:
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """An upright RGB image as a JPEG of at most 256 x 256, without metadata.
+    """An image from `decode` as a JPEG of at most 256 x 256, in sRGB and without metadata.
 
     Shrinks `image` itself: there may be no memory for a copy.
     """
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
+    image = to_srgb(image)
     image.info.clear()  # Pillow would write comments and profiles into the JPEG
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY)
     return buffer.getvalue()
 
 
-def _serve(link: socket.socket, slots: Images, spec: Preprocessing, limits: Limits, memory_bytes: int) -> None:
+@contextmanager
+def processor_time(limit_s: float) -> Iterator[None]:
+    """Ends the process by SIGPROF once the code within has used `limit_s` seconds of processor time, of all threads.
+
+    Time in which the process waits for the processor does not count. No exception is raised, because a decoder in C would
+    not return to handle it: the parent sees the exit status -SIGPROF.
+    """
+    signal.setitimer(signal.ITIMER_PROF, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _serve(
+    link: socket.socket, slots: Images, spec: Preprocessing, limits: Limits, memory_bytes: int, timeout_s: float
+) -> None:
     _reply(link, READY)
     while (head := _read(link, REQUEST.size)) is not None:
         slot, wants_thumbnail, length = REQUEST.unpack(head)
         if (data := _read(link, length)) is None:
             return
         try:
-            image = decode(bytes(data), limits)
-            to_input(image, spec, out=slots[slot])
-            small = thumbnail(image) if wants_thumbnail else b""
+            with processor_time(timeout_s):
+                image = decode(bytes(data), limits, spec)
+                to_input(image, spec, out=slots[slot])
+                small = thumbnail(image) if wants_thumbnail else b""
         except ImageRejected as error:
             _refuse(link, type(error), str(error))
         except MemoryError:

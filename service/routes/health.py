@@ -67,8 +67,8 @@ _VERSIONS: Final = dict(
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses=PROBLEMS)
 async def healthz(request: Request) -> dict[str, str]:
-    """The process and all its workers live; 503 while a dead one is being replaced."""
-    _check(_faults(request))
+    """The process and its workers live; 503 while the engine's thread or the last decode worker is being replaced."""
+    _check(request, needs_all_decoders=False)
     return {"status": "alive"}
 
 
@@ -81,20 +81,16 @@ async def readyz(request: Request, runtime: RuntimeDep) -> dict[str, Any]:
     """
     if request.app.state.service.is_draining:
         raise Problem(503, "the service is shutting down")
-    _check(_faults(request))
+    _check(request, needs_all_decoders=True)
     problems = runtime.indexes.problems()
     if runtime.settings.keys is not None:
         problems = dict.fromkeys(problems, _FOR_KEYS)
     return {"status": "ready", **({"indexes": problems} if problems else {})}
 
 
-def _faults(request: Request) -> list[str]:
+def _check(request: Request, *, needs_all_decoders: bool) -> None:
     runtime: Runtime | None = request.state.runtime
-    return [] if runtime is None else runtime.faults()
-
-
-def _check(faults: list[str]) -> None:
-    if faults:
+    if runtime is not None and (faults := runtime.faults(needs_all_decoders=needs_all_decoders)):
         raise Problem(503, "; ".join(faults), retry_after_s=1)
 
 

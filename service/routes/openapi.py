@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from rankone.model.preprocessing import MEDIA_TYPES
+
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _IMAGES: Final = {"images": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}}
 
@@ -32,7 +34,7 @@ def form_or_json_body(schema: type[BaseModel], **fields: dict[str, Any]) -> dict
 def image_body(schema: type[BaseModel]) -> dict[str, Any]:
     """A multipart form of images, one image as it is, or JSON."""
     body = form_or_json_body(schema)
-    body["requestBody"]["content"] |= {"image/jpeg": _BINARY, "image/png": _BINARY, "image/webp": _BINARY}
+    body["requestBody"]["content"] |= dict.fromkeys(MEDIA_TYPES, _BINARY)
     return body
 
 

@@ -14,12 +14,12 @@ from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.datastructures import UploadFile
 
-from rankone.model.preprocessing import UndecodableImage
+from rankone.model.preprocessing import MEDIA_TYPES, UndecodableImage
 from rankone.service.errors import InputsRejected, Problem, Rejection, explain
 from rankone.service.runtime import Runtime
 
-IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp")
-_OTHER_TYPES: Final = ("multipart/form-data", "application/json")
+_ANY_FILE: Final = ("application/octet-stream", "binary/octet-stream")
+_ACCEPTED: Final = (*MEDIA_TYPES, _ANY_FILE[0], "multipart/form-data", "application/json")
 
 _MAX_ENTRIES: Final = 10_000
 """Of a list in a request: ids to delete, for instance. The settings limit images, items and queries further."""
@@ -84,7 +84,7 @@ async def read_images(request: Request, max_images: int) -> list[bytes]:
     kind = media_type(request)
     if kind == "multipart/form-data":
         return (await read_form(request, max_images)).images
-    if kind in IMAGE_TYPES:
+    if kind.startswith("image/") or kind in _ANY_FILE:  # its bytes say which kind of image it is
         return [await request.body()]
     texts = (await read_json(request, ImagesIn)).images
     check_count(len(texts), max_images)
@@ -98,7 +98,7 @@ async def read_json(request: Request, schema: type[Body]) -> Body:
         Problem: 400 not JSON, 413 lists too long or too many, 415 another content type, 422 not as the schema says.
     """
     if (kind := media_type(request)) != "application/json":
-        accepted = ", ".join((*IMAGE_TYPES, *_OTHER_TYPES))
+        accepted = ", ".join(_ACCEPTED)
         raise Problem(415, f"content type {kind or 'missing'!r} is not accepted here; send one of {accepted}")
     return await parse_json(await request.body(), schema, await runtime_of(request))
 

@@ -8,12 +8,13 @@ import re
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from rankone.__main__ import COMMANDS, run, usage
+from rankone.__main__ import COMMANDS, main, run, usage
 from rankone.training.data import DataSet
 from rankone.training.recipe import Phase, Recipe
 from tests.services import Process, Start, start
@@ -34,6 +35,17 @@ def service(start: Start) -> Process:
     process: Process = start()
     process.ready().close()
     return process
+
+
+def test_warnings_of_libraries_are_lines_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rankone", "--version"])
+    with warnings.catch_warnings():  # which restores what shows them
+        warnings.simplefilter("always")
+        main()
+        warnings.warn("an odd file", UserWarning, stacklevel=1)
+    assert caplog.record_tuples == [("rankone", logging.WARNING, "UserWarning: an odd file")]
 
 
 @pytest.fixture
@@ -60,7 +72,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(
     image = photos.test.paths[0]
     for arguments, sentence in (
         (("embed", "nowhere.png"), "nowhere.png is not there"),
-        (("embed", tmp_path / "notes.png", "--url", service.url), "notes.png: not a JPEG, PNG or WebP file"),
+        (("embed", tmp_path / "notes.png", "--url", service.url), "notes.png: not an image: this is text"),
         (("embed", image, "--out", "e.csv"), "e.csv: answers are written to .npy, .json, .jsonl or .parquet files"),
         (("search", image, "--index", "other", "--url", service.url), "404: there is no index 'other'"),
         (("embed", image, "--url", "http://127.0.0.1:1"), "no service answers at http://127.0.0.1:1"),

@@ -83,7 +83,7 @@ def test_problems_are_printed_one_a_line_and_the_status_is_1(
         "train: 9 images, where the published split has 5,994",
         "test: 3 images, where the published split has 5,794",
     ]
-    assert printed[6].startswith(f"{path}: no image that can be read")
+    assert printed[6].startswith(f"{path}: not an image: this is text")
     assert printed[7:] == ["4 problems"]
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from rankone.cli.images import count_images, find_images, name_of
+from rankone.cli.images import ImageFile, count_images, find_images, name_of
 from rankone.cli.output import InputError
+from rankone.model.preprocessing import SUFFIXES, Limits, Preprocessing, decode, kind_of
+from tests.model.files import encoded, noise, pixels
+from tests.model.profiles import cmyk_profile, rgb_profile, srgb_of_lab
 
 
 def test_folders_are_looked_through_in_order(tmp_path: Path) -> None:
-    names = ["b/2.png", "b/10.JPG", "b.webp", "a/c/x.jpeg", "a/notes.txt", "c.png/inside.png", "z.gif"]
+    names = ["b/2.png", "b/10.JPG", "b.webp", "a/c/x.jpeg", "a/notes.txt", "c.png/inside.png", "z.psd"]
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -47,3 +53,43 @@ def test_a_name_that_is_no_text_has_a_name_all_the_same() -> None:
     path = Path(os.fsdecode(b"caf\xe9.png"))
     assert name_of(path).encode() == b"caf\\udce9.png"
     assert name_of(Path("é.png")) == "é.png"
+
+
+def test_every_kind_of_file_that_can_be_read_is_looked_for(tmp_path: Path) -> None:
+    paths = [tmp_path / f"image{suffix}" for suffixes in SUFFIXES.values() for suffix in suffixes]
+    for path in paths:
+        path.touch()
+    assert list(find_images([tmp_path])) == sorted(paths)
+
+
+@pytest.mark.parametrize("form", ["BMP", "TIFF", "PPM"])
+def test_kinds_that_the_service_refuses_are_sent_as_png(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"image{SUFFIXES[form][0]}"
+    path.write_bytes(encoded(noise(9, 7), form))
+    sent = ImageFile(path).read_bytes()
+    assert kind_of(sent) == "PNG"
+    assert np.array_equal(pixels(decode(sent, Limits())), pixels(noise(9, 7)))
+
+
+def test_their_colours_are_kept(tmp_path: Path) -> None:
+    """By the profile, so that the service treats them as its bundle was trained; PNG has no CMYK, which becomes sRGB."""
+    wide, press = tmp_path / "wide.tif", tmp_path / "press.tif"
+    wide.write_bytes(encoded(noise(9, 7), "TIFF", icc_profile=rgb_profile("prophoto", 1.8)))
+    lab = np.array([60.0, 40, 30])
+    profile = cmyk_profile(np.broadcast_to(lab, (2, 2, 2, 2, 3)))
+    press.write_bytes(encoded(Image.new("CMYK", (4, 4), (255, 0, 0, 0)), "TIFF", icc_profile=profile))
+    found = decode(ImageFile(wide).read_bytes(), Limits(), Preprocessing())
+    assert found.info["icc_profile"] == rgb_profile("prophoto", 1.8)
+    found = decode(ImageFile(press).read_bytes(), Limits())
+    assert np.abs(pixels(found) - srgb_of_lab(lab)).max() < 3
+
+
+def test_a_file_that_cannot_be_converted_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half.tif").write_bytes(encoded(noise(64, 64), "TIFF")[:2000])
+    with pytest.raises(OSError, match="cannot be decoded: this TIFF is damaged"):
+        ImageFile(tmp_path / "half.tif").read_bytes()
+    monkeypatch.setitem(sys.modules, "rankone.model.preprocessing", None)
+    with pytest.raises(
+        OSError, match=r"the service does not take its kind; to convert it: pip install 'rankone\[cpu\]'"
+    ):
+        ImageFile(tmp_path / "half.tif").read_bytes()

@@ -59,6 +59,7 @@ def test_an_image_that_cannot_be_used_is_named_and_the_others_are_answered(
     for n, path in enumerate(photos.test.paths[:3], 1):
         (tmp_path / f"{n}.png").write_bytes(path.read_bytes())
     (tmp_path / "4.png").write_bytes(photos.test.paths[3].read_bytes()[:300])
+    (tmp_path / "5.tif").write_bytes(b"II*\0")
     for command, arguments in (
         ("add", []),
         ("search", ["--out", str(tmp_path / "n.jsonl")]),
@@ -66,10 +67,11 @@ def test_an_image_that_cannot_be_used_is_named_and_the_others_are_answered(
     ):
         with pytest.raises(SystemExit) as ended:
             run(command, [str(tmp_path), "--url", service.url, *arguments])
-        assert "2 of 5 images could not be used" in str(ended.value.code)
+        assert "3 of 6 images could not be used" in str(ended.value.code)
         out, errors = capfd.readouterr()
-        assert f"{tmp_path}/0.png: not a JPEG, PNG or WebP file" in errors
+        assert f"{tmp_path}/0.png: not an image: this is text" in errors
         assert f"{tmp_path}/4.png: " in errors
+        assert f"{tmp_path}/5.tif: cannot be read: cannot be decoded: this TIFF is damaged; save it again" in errors
         if command == "add":
             assert "3 images added; the index holds 3" in out
     found = [json.loads(line) for line in (tmp_path / "n.jsonl").read_text().splitlines()]

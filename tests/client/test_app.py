@@ -79,10 +79,10 @@ async def test_the_asynchronous_client(async_client: AsyncClient, images: list[b
 @in_thread
 def test_errors_name_inputs_by_their_index_in_the_call(client: Client, images: list[bytes]) -> None:
     broken = [*images[:9], b"text", *images[9:11], images[0][:500]]
-    with pytest.raises(ServiceError, match="image 9: not a JPEG, PNG or WebP file") as raised:
+    with pytest.raises(ServiceError, match="image 9: not an image: this is text") as raised:
         client.embed(broken)
     assert (raised.value.status, [fault.index for fault in raised.value.errors]) == (415, [9, 12])
-    assert raised.value.errors[0] == Fault(9, "not a JPEG, PNG or WebP file")
+    assert raised.value.errors[0] == Fault(9, "not an image: this is text; JPEG, PNG, WebP, AVIF and GIF are accepted")
     with pytest.raises(ServiceError, match="item 9: "):
         client.add(broken)
     with pytest.raises(ServiceError, match="vector 1: "):

@@ -98,3 +98,20 @@ def test_any_user_of_the_machine_may_read_a_bundle(bundle: Bundle) -> None:
 def test_a_bundle_is_never_written_over(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="exists already"), staged(bundle.path):
         pass
+
+
+def test_bundles_made_before_colour_management_ignore_profiles(copy: Path) -> None:
+    """Also where they are of version 1, whose pixels are kept; bundles made now manage colours, and say so."""
+    assert open_bundle(copy).manifest.preprocessing.color == "managed"
+    manifest = json.loads((copy / MANIFEST).read_text())
+    assert manifest["preprocessing"]["color"] == "managed"
+    del manifest["preprocessing"]["color"]
+    for version in (1, 2):
+        manifest["preprocessing"]["version"] = version
+        (copy / MANIFEST).write_text(json.dumps(manifest))
+        preprocessing = open_bundle(copy).manifest.preprocessing
+        assert (preprocessing.color, preprocessing.version) == ("ignored", version)
+    manifest["preprocessing"]["color"] = "vivid"
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="preprocessing.color"):
+        open_bundle(copy)

@@ -45,8 +45,12 @@ async def test_json_multipart_and_data_uris_agree_with_the_engine(
         assert np.abs(np.array(body["embeddings"]) - expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("kind", ["image/png", "image/jpeg", "IMAGE/WEBP; q=1"])
-async def test_a_raw_body_is_one_image(http: httpx.AsyncClient, images: list[bytes], kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["image/png", "image/jpeg", "IMAGE/WEBP; q=1", "image/jpg", "image/pjpeg", "application/octet-stream"]
+)
+async def test_a_raw_body_is_one_image_whatever_its_type_says(
+    http: httpx.AsyncClient, images: list[bytes], kind: str
+) -> None:
     response = await http.post("/embed", content=images[0], headers={"content-type": kind})
     assert np.array(response.json()["embeddings"]).shape == (1, 10_000)
 

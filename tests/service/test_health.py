@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from rankone.index import Indexes
 from rankone.model.bundle import Bundle, BundleError
+from rankone.model.preprocessing import MEDIA_TYPES
 from rankone.service.app import create_app
 from rankone.service.routes.health import first_installed
 from rankone.service.runtime import load
@@ -134,9 +135,7 @@ async def test_the_openapi_document_names_every_body_and_answer(app: FastAPI, ht
     assert set(embed["requestBody"]["content"]) == {
         "multipart/form-data",
         "application/json",
-        "image/jpeg",
-        "image/png",
-        "image/webp",
+        *MEDIA_TYPES,
     }
     assert set(embed["responses"]["200"]["content"]) == {"application/json", "application/x-npy"}
     assert "/indexes/{index}/items/{item_id}" in document["paths"]

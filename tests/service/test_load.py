@@ -179,17 +179,23 @@ async def test_a_dead_worker_or_engine_shows_and_is_replaced(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Health is 503 while one is missing, requests are answered all the while, and each death is counted."""
-    runtime = await load(bundle, settings, app.state.metrics, app.state.indexes)
+    """Ready is 503 while one is missing, health while none decodes; requests are answered, and each death is counted."""
+    runtime = await load(bundle, settings.model_copy(update={"workers": 2}), app.state.metrics, app.state.indexes)
     app.state.service.runtime = runtime
     os.kill(runtime.pool.pids[0], signal.SIGKILL)
+    await _until(lambda: not runtime.pool.is_complete)
+    assert (await http.get("/healthz")).status_code == 200
+    assert (await http.get("/readyz")).status_code == 503
+    await _until(lambda: runtime.pool.is_complete)
+    for pid in runtime.pool.pids:
+        os.kill(pid, signal.SIGKILL)
     await _until(lambda: not runtime.pool.is_alive)
     for route in ("/healthz", "/readyz"):
         response = await http.get(route)
         assert response.status_code == 503
         assert "a decode worker has died" in response.json()["detail"]
     assert (await http.post("/embed", files=multipart(images[:4]))).status_code == 200
-    await _until(lambda: runtime.pool.is_alive)
+    await _until(lambda: runtime.pool.is_complete)
     with monkeypatch.context() as patch:
         patch.setattr(runtime.engine, "run", sys.exit)
         assert (await http.post("/embed", files=multipart(images[:1]))).status_code == 500
@@ -198,7 +204,7 @@ async def test_a_dead_worker_or_engine_shows_and_is_replaced(
     deaths = re.findall(
         r'^rankone_worker_deaths_total{worker="(\w+)"} (.*)', (await http.get("/metrics")).text, re.MULTILINE
     )
-    assert sorted(deaths) == [("batch", "0.0"), ("decode", "1.0"), ("engine", "1.0")]
+    assert sorted(deaths) == [("batch", "0.0"), ("decode", "3.0"), ("engine", "1.0")]
     await app.state.service.retire(app.state.service.replace(None))
 
 

@@ -44,8 +44,8 @@ def check(response: httpx.Response, status: int, detail: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("route", IMAGE_ROUTES)
 async def test_images_that_cannot_be_used_are_all_named(http: httpx.AsyncClient, route: str) -> None:
-    sent = [picture(), b"GIF89a not accepted", picture()[:40], picture()]
-    problem = check(await http.post(route, files=multipart(sent)), 415, "image 1: not a JPEG, PNG or WebP file")
+    sent = [picture(), b"hello", picture()[:40], picture()]
+    problem = check(await http.post(route, files=multipart(sent)), 415, "image 1: not an image: this is text")
     assert [error["index"] for error in problem["errors"]] == [1, 2]
     assert "cannot be decoded" in problem["errors"][1]["reason"]
 
@@ -69,7 +69,7 @@ async def test_counts_are_limited(http: httpx.AsyncClient, route: str) -> None:
 
 @pytest.mark.parametrize("route", IMAGE_ROUTES)
 async def test_other_content_types_are_refused(http: httpx.AsyncClient, route: str) -> None:
-    for kind in ("text/plain", "image/gif", "application/x-www-form-urlencoded", ""):
+    for kind in ("text/plain", "video/mp4", "application/x-www-form-urlencoded", ""):
         response = await http.post(route, content=b"hello", headers={"content-type": kind})
         check(response, 415, "is not accepted here; send one of image/jpeg")
 

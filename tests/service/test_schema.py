@@ -16,6 +16,7 @@ from rankone.service.app import create_app
 from rankone.service.settings import Settings
 from tests.services import Process, fail
 
+schemathesis.serializer.alias(["image/avif", "image/heic"], "application/octet-stream")
 schema = schemathesis.openapi.from_dict(create_app(Settings(), fail).openapi())
 
 

@@ -57,6 +57,12 @@ def test_a_recipe_survives_yaml(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
 
 
+def test_colours_are_managed_unless_the_recipe_says_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("color: ignored")
+    assert load_recipe(tmp_path / "recipe.yaml").preprocessing.color == "ignored"
+    assert Recipe().preprocessing.color == "managed"
+
+
 def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("")
     assert load_recipe(tmp_path / "recipe.yaml") == Recipe()

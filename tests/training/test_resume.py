@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rankone.training.checkpoint import latest
 from rankone.training.data import DataSet
 from rankone.training.fit import fit
 from rankone.training.processes import Runtime, StopRequest
-from rankone.training.run import Run
+from rankone.training.run import Run, RunError
 from tests.light import one_layer
 from tests.training.helpers import SMALL, losses, weights
 
@@ -81,6 +82,22 @@ def test_a_killed_run_goes_on_to_the_same_losses_and_weights(
     assert losses(tmp_path) == losses(whole)
     expected, found = weights(whole, photos), weights(tmp_path, photos)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_run_of_before_colour_management_goes_on_without_it(photos: DataSet, whole: Path, tmp_path: Path) -> None:
+    """The same command resumes it, and its bundle will say that colours are ignored; no other difference is overlooked."""
+    for path in whole.iterdir():
+        if path.is_file():
+            shutil.copy(path, tmp_path)
+    recipe = (tmp_path / "recipe.yaml").read_text()
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("color: managed\n", ""))
+    assert "color" not in (tmp_path / "recipe.yaml").read_text()
+    assert Run.start(tmp_path, SMALL, photos).recipe.preprocessing.color == "ignored"
+    assert Run.open(tmp_path).recipe == SMALL.model_copy(update={"color": "ignored"})
+    with pytest.raises(RunError, match=r"recipe.seed\)"):
+        Run.start(tmp_path, SMALL.model_copy(update={"seed": 9}), photos)
+    with pytest.raises(RunError, match=r"recipe.color\)"):
+        Run.start(whole, SMALL.model_copy(update={"color": "ignored"}), photos)
 
 
 def test_a_run_killed_while_it_embeds_embeds_no_image_twice(photos: DataSet, whole: Path, tmp_path: Path) -> None:

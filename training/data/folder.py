@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from rankone.model.preprocessing import SUFFIXES
 from rankone.training.data.dataset import DataError, DataSet, Split
 
-SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-_OTHER_SUFFIXES: Final = frozenset(
-    {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".ppm", ".tif", ".tiff"}
-)
+_READ: Final = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+_NOT_READ: Final = frozenset({".arw", ".cr2", ".cr3", ".dng", ".jp2", ".jxl", ".nef", ".psd", ".svg"})
 
 
 def load_folder(root: Path) -> DataSet:
@@ -52,8 +51,8 @@ def read_folder(root: Path) -> DataSet:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The JPEG, PNG and WebP files under `folder`, at any depth, sorted; no hidden ones."""
-    return sorted(path for path in _visible_files(folder) if path.suffix.lower() in SUFFIXES)
+    """The files under `folder` that are named as images are, at any depth, sorted; no hidden ones."""
+    return sorted(path for path in _visible_files(folder) if path.suffix.lower() in _READ)
 
 
 def class_folders(root: Path) -> list[str]:
@@ -65,9 +64,9 @@ def left_out(root: Path) -> Iterator[str]:
     """A sentence for every file of `train/` and `test/` that looks like an image and is not part of the data set."""
     for split in (root / "train", root / "test"):
         for path in sorted(_visible_files(split)):
-            if path.suffix.lower() in _OTHER_SUFFIXES:
-                yield f"{path} is left out: only files that end in {', '.join(sorted(SUFFIXES))} are read"
-            elif path.suffix.lower() in SUFFIXES and path.parent == split:
+            if path.suffix.lower() in _NOT_READ:
+                yield f"{path} is left out: files of its kind are not read; convert it to JPEG or PNG"
+            elif path.suffix.lower() in _READ and path.parent == split:
                 yield f"{path} is left out: it lies in no class folder"
 
 
@@ -91,7 +90,7 @@ def _faults(root: Path, data: DataSet) -> Iterator[str]:
         if lacking:
             yield f"{root / other} has classes that {name}/ lacks: {', '.join(lacking)}"
         if empty := [label for label in data.classes if label not in filled and label not in lacking]:
-            yield f"{root / name} has no JPEG, PNG or WebP images of: {', '.join(empty)}"
+            yield f"{root / name} has no images of: {', '.join(empty)}"
 
 
 def _split(root: Path, classes: Sequence[str]) -> Split:

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from rankone.model.preprocessing import to_srgb
 from rankone.training.data import Split
 from rankone.training.data.picture import picture
 from rankone.training.evaluate import Report
@@ -91,6 +92,7 @@ def example(split: Split, index: int, name: str, alt: str) -> Picture:
     path = split.paths[index]
     small = picture(path, split.banner)
     small.thumbnail((_SIDE, _SIDE))
+    small = to_srgb(small)
     file = io.BytesIO()
     small.save(file, "png")
     return Picture(name, alt, light=file.getvalue(), caption=f"{path.parent.name}/{path.name}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +24,9 @@ from rankone.model.preprocessing import (
     Preprocessing,
     UndecodableImage,
     UnsupportedImageType,
+    decode,
     preprocess,
+    to_srgb,
 )
 from rankone.service.errors import InputsRejected
 from rankone.service.inference import decode_pool
@@ -32,6 +36,9 @@ from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess
 from rankone.service.inference.decode_worker import DONE, READY, REPLY
 from rankone.service.inference.job import Job, Task
 from rankone.service.inference.slots import Slots
+from rankone.service.observe.logs import LogFormat
+from tests.model.files import encoded
+from tests.model.profiles import cmyk_profile, rgb_profile
 
 pytestmark = pytest.mark.anyio
 
@@ -42,13 +49,13 @@ LIMITS = DecodeLimits(Limits(), memory_bytes=300_000_000, timeout_s=30)
 class Harness:
     """A pool, and the images that came out of it, copied from their slots as the batcher does."""
 
-    def __init__(self, limits: DecodeLimits, num_workers: int, num_slots: int) -> None:
+    def __init__(self, limits: DecodeLimits, num_workers: int, num_slots: int, log_format: LogFormat) -> None:
         self.slots = Slots(num_slots, (3, SPEC.size, SPEC.size))
         self.decoded: dict[Task, np.ndarray] = {}
         self.holds_slots = False
         self.num_deaths, self.num_workers = 0, num_workers
         self.arbiter = CpuArbiter(pause_s=60)
-        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.arbiter, self.take, self.bury)
+        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.arbiter, self.take, self.bury, log_format)
 
     def take(self, task: Task) -> None:
         assert task.slot is not None
@@ -79,8 +86,10 @@ class Harness:
 
 
 @asynccontextmanager
-async def running(limits: DecodeLimits = LIMITS, num_workers: int = 1, num_slots: int = 4) -> AsyncIterator[Harness]:
-    harness = Harness(limits, num_workers, num_slots)
+async def running(
+    limits: DecodeLimits = LIMITS, num_workers: int = 1, num_slots: int = 4, log_format: LogFormat = "text"
+) -> AsyncIterator[Harness]:
+    harness = Harness(limits, num_workers, num_slots, log_format)
     try:
         await harness.pool.start()
         yield harness
@@ -150,8 +159,8 @@ async def test_every_image_at_fault_is_named_with_its_own_reason() -> None:
 
 @pytest.mark.parametrize("is_too_slow", [False, True])
 async def test_an_image_that_kills_its_worker_is_refused_and_the_worker_replaced(is_too_slow: bool) -> None:
-    """Killed while it decodes, or because that takes too long; the next worker decodes what waits."""
-    limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=2 if is_too_slow else 30)
+    """Killed while it decodes, or because that takes too long by the clock; the next worker decodes what waits."""
+    limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=0.2 if is_too_slow else 30)
     async with running(limits) as harness:
         (pid,) = harness.pool.pids
         (worker,) = harness.pool._ready
@@ -166,6 +175,58 @@ async def test_an_image_that_kills_its_worker_is_refused_and_the_worker_replaced
         assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
         assert (harness.pool.is_alive, harness.num_deaths) == (True, 1)
         assert pid not in harness.pool.pids
+
+
+async def test_an_image_that_takes_too_much_processor_time_ends_its_worker() -> None:
+    limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=0.1)
+    async with running(limits) as harness:
+        (pid,) = harness.pool.pids
+        _, error = await rejection_of(harness.submit([picture(size=(4000, 4000), kind="jpeg")]))
+        assert str(error) == "decoding it takes longer than 0.1 s of processor time"
+        assert np.array_equal((await harness.pixels(harness.submit([picture()])))[0], preprocess(picture(), SPEC))
+        assert pid not in harness.pool.pids
+
+
+LIMITED = """
+import signal, time
+from rankone.service.inference.decode_worker import processor_time
+with processor_time(0.05):
+    time.sleep(0.2)
+assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+"""
+
+
+def test_time_in_which_others_have_the_processor_does_not_count() -> None:
+    subprocess.run([sys.executable, "-c", LIMITED], check=True)
+
+
+async def test_a_worker_logs_in_the_format_of_the_service(capfd: pytest.CaptureFixture[str]) -> None:
+    nearly_black = io.BytesIO()
+    Image.fromarray(np.array([[0, 4095]], np.uint16)).save(nearly_black, "png")
+    async with running(log_format="json") as harness:
+        await harness.pixels(harness.submit([nearly_black.getvalue()]))
+    (line,) = capfd.readouterr().err.splitlines()
+    entry = json.loads(line)
+    assert (entry["level"], entry["logger"]) == ("warning", "rankone")
+    assert "nearly black" in entry["message"]
+
+
+async def test_pixels_and_thumbnails_are_in_srgb() -> None:
+    """Of a picture in ProPhoto, and of one for a press."""
+    wide = encoded(Image.new("RGB", (8, 8), (120, 90, 60)), icc_profile=rgb_profile("prophoto", 1.8))
+    press = encoded(
+        Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG", icc_profile=cmyk_profile(np.full((2,) * 4 + (3,), 50))
+    )
+    async with running() as harness:
+        job = harness.submit([wide, press], wants_thumbnails=True)
+        found = await harness.pixels(job)
+        for data, decoded, task in zip((wide, press), found, job.tasks, strict=True):
+            assert np.array_equal(decoded, preprocess(data, SPEC))
+            assert not np.array_equal(decoded, preprocess(data, Preprocessing(size=32, color="ignored")))
+            small = Image.open(io.BytesIO(task.thumbnail or b""))
+            assert (small.mode, "icc_profile" in small.info) == ("RGB", False)
+            shown = np.asarray(to_srgb(decode(data, Limits(), SPEC)), np.float64)
+            assert np.abs(np.asarray(small, np.float64).mean((0, 1)) - shown.mean((0, 1))).max() < 6
 
 
 async def test_a_reply_that_comes_when_the_time_is_up_is_too_late() -> None:
@@ -188,7 +249,7 @@ async def test_an_image_given_to_a_worker_that_has_just_died_goes_to_another(mon
         await worker.ended
         with pytest.raises(WorkerDied):
             await worker.decode(picture(), 0, wants_thumbnail=False)
-        await harness.until(lambda: harness.pool.is_alive)
+        await harness.until(lambda: harness.pool.is_complete)
         decode, failures = DecodeProcess.decode, iter([WorkerDied()])
 
         async def decode_or_fail(worker: DecodeProcess, *image: Any, **options: Any) -> bytes | None:
@@ -321,7 +382,7 @@ async def test_a_pool_that_closes_while_a_worker_is_replaced_ends_all_of_them() 
     async with running(num_workers=2) as harness:
         pids = harness.pool.pids
         os.kill(pids[0], signal.SIGKILL)
-        await harness.until(lambda: not harness.pool.is_alive)
+        await harness.until(lambda: not harness.pool.is_complete)
     assert not {str(pid) for pid in pids} & set(os.listdir("/proc"))
 
 
@@ -346,6 +407,16 @@ async def test_after_a_fault_of_ours_the_worker_is_replaced(caplog: pytest.LogCa
         assert len(await harness.pixels(harness.submit([picture(2)]))) == 1
         assert harness.num_deaths == 0, "it did not die by itself"
         assert "a fault of the service" in caplog.text
+
+
+async def test_an_image_that_waits_for_the_cpu_survives_the_death_of_its_worker() -> None:
+    async with running() as harness:
+        with harness.arbiter.running():
+            job = harness.submit([picture()])
+            await asyncio.sleep(0.1)
+            os.kill(harness.pool.pids[0], signal.SIGKILL)
+            await harness.until(lambda: harness.num_deaths == 1)
+        assert len(await harness.pixels(job)) == 1
 
 
 async def test_no_image_is_begun_while_a_batch_runs_on_the_same_cpu() -> None:
