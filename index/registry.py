@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
+import time
 from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from rankone.index.database import PARTIAL, SUFFIX, SearchDevice, Spec, create_file, locked, wal_files
-from rankone.index.errors import IndexConflict, IndexProblem, UnknownIndex
+from rankone.index.errors import DeviceProblem, IndexConflict, IndexProblem, UnknownIndex
 from rankone.index.gallery import check_device
 from rankone.index.index import Index
 from rankone.index.items import Reader
@@ -18,6 +20,17 @@ from rankone.model.files import sync
 
 DEFAULT: Final = "default"
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
+_RETRY_S: Final = 30.0
+"""An index that failed because of the device is not read again sooner, however many requests ask for it."""
+
+
+class _Fault(NamedTuple):
+    """Why an index cannot be used. Not the exception itself: its traceback would keep the rows that were read in memory."""
+
+    kind: type[IndexProblem]
+    message: str
+    retry_at: float
+    """By `time.monotonic`. A damaged file is never read again."""
 
 
 def check_name(name: str) -> None:
@@ -29,7 +42,8 @@ def check_name(name: str) -> None:
 class Indexes:
     """Every index in `folder`, which no other process can open meanwhile.
 
-    An index whose file cannot be read is reported in `problems`; the others work. The indexes of a model are open from
+    An index whose file cannot be read is reported in `problems`; the others work. If the device was the reason, `acquire` tries
+    again, and `open` after a while. The indexes of a model are open from
     `acquire` to `release`, and hold no memory otherwise. Exact ones are searched on `device`, compact ones on the CPU.
 
     Safe to call from any thread. An open index is found without waiting for another that is being opened, made or dropped.
@@ -47,7 +61,7 @@ class Indexes:
         self._users = Counter[str]()
         self._open: dict[str, Index] = {}
         self._specs: dict[str, Spec] = {}
-        self._broken: dict[str, IndexProblem] = {}
+        self._broken: dict[str, _Fault] = {}
         self._is_closed = False
         self._locked = ExitStack()
         self._locked.enter_context(locked(folder))
@@ -87,8 +101,8 @@ class Indexes:
         """
         if self._is_closed:
             raise IndexProblem(f"the indexes in {self._folder} are closed")
-        if name in self._broken:
-            raise self._broken[name]
+        if (fault := self._broken.get(name)) is not None and time.monotonic() < fault.retry_at:
+            raise fault.kind(fault.message)
         if name not in self._specs:
             raise UnknownIndex(f"there is no index {name!r}")
         return self._specs[name]
@@ -117,7 +131,7 @@ class Indexes:
 
     def problems(self) -> dict[str, str]:
         """What is wrong, by the name of the index."""
-        broken = {name: str(problem) for name, problem in self._broken.items()}
+        broken = {name: fault.message for name, fault in self._broken.items()}
         return broken | {name: index.problem for name, index in self._open.items() if index.problem is not None}
 
     def create(self, name: str, spec: Spec) -> bool:
@@ -177,15 +191,25 @@ class Indexes:
             with closing(Reader(self._path(name))) as reader:
                 self._specs[name] = reader.about().spec
         except IndexProblem as problem:
-            self._broken[name] = problem
+            self._broken[name] = _fault(problem)
 
     def _open_from_disk(self, name: str) -> None:
-        if name in self._open or name in self._broken:
+        """Opens an index that is not open, unless its file is damaged. The caller must hold `_opening`."""
+        fault = self._broken.get(name)
+        if name in self._open or (fault is not None and fault.retry_at == math.inf):
             return
+        if fault is not None:  # requests for it do not wait meanwhile
+            self._broken[name] = fault._replace(retry_at=time.monotonic() + _RETRY_S)
         try:
             self._open[name] = Index(self._path(name), self._num_threads, self._turn, self._device)
+            self._broken.pop(name, None)
         except IndexProblem as problem:
-            self._broken[name] = problem
+            self._broken[name] = _fault(problem)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{SUFFIX}"
+
+
+def _fault(problem: IndexProblem) -> _Fault:
+    is_temporary = isinstance(problem, DeviceProblem)
+    return _Fault(type(problem), str(problem), time.monotonic() + _RETRY_S if is_temporary else math.inf)

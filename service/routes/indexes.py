@@ -54,8 +54,7 @@ class IndexesOut(BaseModel):
 @router.get("", responses=PROBLEMS)
 async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
     """All indexes, also those that cannot be used now, with the reason."""
-    names = runtime.indexes.names()
-    return IndexesOut(indexes=await anyio.to_thread.run_sync(lambda: [_describe(name, runtime) for name in names]))
+    return IndexesOut(indexes=[await _describe(name, runtime) for name in runtime.indexes.names()])
 
 
 @router.put(
@@ -69,14 +68,14 @@ async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) 
     fingerprint, dim = runtime.bundle.fingerprint, runtime.bundle.manifest.dim
     spec = Spec(fingerprint, dim, options.dtype, options.kind, options.thumbnails)
     is_new = await anyio.to_thread.run_sync(runtime.indexes.create, index, spec)
-    return await json_response(_describe(index, runtime).model_dump(), 201 if is_new else 200)
+    return await json_response((await _describe(index, runtime)).model_dump(), 201 if is_new else 200)
 
 
 @router.get("/{index}", responses=PROBLEMS)
 async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
     """One index."""
-    await anyio.to_thread.run_sync(runtime.index, index)  # says why it cannot be used, if so
-    return _describe(index, runtime)
+    await runtime.index(index)  # says why it cannot be used, if so
+    return await _describe(index, runtime)
 
 
 @router.delete("/{index}", responses=PROBLEMS)
@@ -89,10 +88,10 @@ async def drop_index(index: str, runtime: RuntimeDep) -> DeletedOut:
     return DeletedOut(deleted=count)
 
 
-def _describe(name: str, runtime: Runtime) -> IndexOut:
+async def _describe(name: str, runtime: Runtime) -> IndexOut:
     """An index; without a count where it cannot be used now. Raises UnknownIndex where there is none of that name."""
     try:
-        index = runtime.index(name)
+        index = await runtime.index(name)
     except UnknownIndex:
         raise
     except IndexProblem as problem:

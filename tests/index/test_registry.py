@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ import numpy as np
 import pytest
 
 from rankone.index import (
+    DeviceProblem,
     Index,
     IndexConflict,
     IndexDamaged,
@@ -27,6 +31,7 @@ from rankone.index import (
     registry,
 )
 from rankone.index.database import create_file
+from rankone.index.exact import ExactGallery
 from tests.index.conftest import DIM, MODEL
 from tests.index.oracle import unit
 
@@ -105,6 +110,56 @@ def test_the_indexes_of_a_model_are_closed_with_its_last_user(indexes: Indexes) 
     assert (indexes.count("default"), indexes.count("new")) == (0, 3)
     indexes.acquire(MODEL, DIM)
     assert indexes.count("default") == 2
+
+
+@pytest.fixture
+def full(indexes: Indexes, monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[ExactGallery]]:
+    """The galleries of an index `default` with items that could not be opened: the device holds no rows."""
+    indexes.acquire(MODEL, DIM)
+    indexes.open("default").put(items(2))
+    indexes.release(MODEL)
+    galleries = []
+
+    def refuse(self: ExactGallery, *_: object) -> None:
+        galleries.append(weakref.ref(self))
+        raise DeviceProblem("the device is full")
+
+    monkeypatch.setattr(ExactGallery, "set", refuse)
+    indexes.acquire(MODEL, DIM)
+    return galleries
+
+
+@pytest.mark.parametrize("again", ["open", "acquire"])
+def test_an_index_for_which_the_device_was_full_is_opened_later(
+    indexes: Indexes, full: list[object], again: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert indexes.problems() == {"default": "the device is full"}
+    monkeypatch.undo()  # a model with large indexes has retired
+    if again == "acquire":
+        indexes.acquire(MODEL, DIM)
+    else:
+        for _ in range(2):  # not for every request: to read a large index takes minutes
+            with pytest.raises(DeviceProblem, match="the device is full"):
+                indexes.open("default", MODEL)
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 60)
+    assert len(indexes.open("default", MODEL)) == 2
+    assert indexes.problems() == {}
+    assert len(full) == 1
+
+
+def test_an_index_that_could_not_be_opened_keeps_no_memory(
+    indexes: Indexes, full: list[weakref.ref[ExactGallery]]
+) -> None:
+    """Its error is remembered without the frames that it came through."""
+    gc.collect()
+    assert [gallery() for gallery in full] == [None]
+    depths = set[int]()
+    for _ in range(3):
+        with pytest.raises(DeviceProblem) as raised:
+            indexes.open("default")
+        depths.add(len(raised.traceback))
+    assert len(depths) == 1
 
 
 class Slow:
