@@ -103,9 +103,9 @@ class Indexes:
             raise IndexProblem(f"the indexes in {self._folder} are closed")
         if (fault := self._broken.get(name)) is not None and time.monotonic() < fault.retry_at:
             raise fault.kind(fault.message)
-        if name not in self._specs:
+        if (spec := self._specs.get(name)) is None:
             raise UnknownIndex(f"there is no index {name!r}")
-        return self._specs[name]
+        return spec
 
     def open(self, name: str, fingerprint: str | None = None) -> Index:
         """The index, at once if it is open, otherwise read from disk; for the errors see `spec`.
@@ -131,8 +131,9 @@ class Indexes:
 
     def problems(self) -> dict[str, str]:
         """What is wrong, by the name of the index."""
-        broken = {name: fault.message for name, fault in self._broken.items()}
-        return broken | {name: index.problem for name, index in self._open.items() if index.problem is not None}
+        broken = {name: fault.message for name, fault in list(self._broken.items())}
+        found = ((name, index.problem) for name, index in list(self._open.items()))
+        return broken | {name: problem for name, problem in found if problem is not None}
 
     def create(self, name: str, spec: Spec) -> bool:
         """Makes an index, which is on disk on return; False if the same index exists already.

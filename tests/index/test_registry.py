@@ -162,6 +162,17 @@ def test_an_index_that_could_not_be_opened_keeps_no_memory(
     assert len(depths) == 1
 
 
+def test_problems_are_told_while_another_index_is_made(indexes: Indexes, monkeypatch: pytest.MonkeyPatch) -> None:
+    indexes.create("mine", Spec(MODEL, DIM))
+
+    def made_meanwhile(_: Index) -> str:
+        indexes.create("new", Spec(MODEL, DIM))
+        return "the disk failed"
+
+    monkeypatch.setattr(Index, "problem", property(made_meanwhile))
+    assert indexes.problems() == {"mine": "the disk failed"}
+
+
 class Slow:
     """Something that has begun and waits."""
 
