@@ -73,6 +73,7 @@ class Indexes:
     def acquire(self, fingerprint: str, dim: int) -> None:
         """Opens the indexes of a model, until `release`. Makes the index `default` if there is none, or raises IndexProblem."""
         with self._opening:
+            self._check_open()
             if DEFAULT not in self.names():
                 self.create(DEFAULT, Spec(fingerprint, dim))
             for name in self._names_of(fingerprint):
@@ -99,8 +100,7 @@ class Indexes:
             UnknownIndex: there is none of that name.
             IndexProblem: its file cannot be read.
         """
-        if self._is_closed:
-            raise IndexProblem(f"the indexes in {self._folder} are closed")
+        self._check_open()
         if (fault := self._broken.get(name)) is not None and time.monotonic() < fault.retry_at:
             raise fault.kind(fault.message)
         if (spec := self._specs.get(name)) is None:
@@ -144,20 +144,28 @@ class Indexes:
         """
         check_name(name)
         with self._making:
+            self._check_open()
             if name in self.names():
                 if (found := self.spec(name)) == spec:
                     return False
                 found.check_model(spec.fingerprint, name)
                 what = f"{found.kind} in {found.dtype} {'with' if found.thumbnails else 'without'} thumbnails"
                 raise IndexConflict(f"there is an index {name!r} already, {what}")
-            create_file(self._path(name), spec)
-            self._open_from_disk(name)
+            path = self._path(name)
+            create_file(path, spec)
+            try:
+                self._open[name] = self._read(name)
+            except Exception:
+                for file in (path, *wal_files(path)):
+                    file.unlink(missing_ok=True)
+                raise
             self._specs[name] = spec
             return True
 
     def drop(self, name: str) -> None:
         """Removes an index with all its items; it is gone from disk on return. For the errors see `spec`."""
         with self._opening, self._making:
+            self._check_open()
             if name not in self._broken:
                 self.spec(name)
             self._specs.pop(name, None)  # first, so that from now on nobody waits to learn that it is gone
@@ -184,6 +192,10 @@ class Indexes:
             self._open.clear()
             self._locked.close()
 
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise IndexProblem(f"the indexes in {self._folder} are closed")
+
     def _names_of(self, fingerprint: str) -> list[str]:
         return [name for name, spec in list(self._specs.items()) if spec.fingerprint == fingerprint]
 
@@ -202,10 +214,13 @@ class Indexes:
         if fault is not None:  # requests for it do not wait meanwhile
             self._broken[name] = fault._replace(retry_at=time.monotonic() + _RETRY_S)
         try:
-            self._open[name] = Index(self._path(name), self._num_threads, self._turn, self._device)
+            self._open[name] = self._read(name)
             self._broken.pop(name, None)
         except IndexProblem as problem:
             self._broken[name] = _fault(problem)
+
+    def _read(self, name: str) -> Index:
+        return Index(self._path(name), self._num_threads, self._turn, self._device)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{SUFFIX}"

@@ -162,6 +162,38 @@ def test_an_index_that_could_not_be_opened_keeps_no_memory(
     assert len(depths) == 1
 
 
+def test_an_index_that_cannot_be_opened_is_not_made(
+    indexes: Indexes, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: ExactGallery, *_: object) -> None:
+        raise DeviceProblem("the device is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ExactGallery, "__init__", refuse)
+        with pytest.raises(DeviceProblem, match="the device is full"):
+            indexes.create("mine", Spec(MODEL, DIM))
+    assert (indexes.names(), indexes.problems()) == ([], {})
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+    assert indexes.create("mine", Spec(MODEL, DIM))
+
+
+def test_nothing_is_made_opened_or_dropped_once_the_folder_is_released(indexes: Indexes, folder: Path) -> None:
+    (folder / "diary.sqlite").write_bytes(b"a diary")
+    indexes.close()
+    indexes = Indexes(folder)
+    indexes.create("mine", Spec(MODEL, DIM))
+    indexes.close()
+    for act in (
+        partial(indexes.create, "new", Spec(MODEL, DIM)),
+        partial(indexes.open, "mine"),
+        partial(indexes.acquire, OTHER, DIM),
+        partial(indexes.drop, "diary"),
+    ):
+        with pytest.raises(IndexProblem, match="are closed"):
+            act()
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "diary.sqlite", "mine.sqlite"]
+
+
 def test_problems_are_told_while_another_index_is_made(indexes: Indexes, monkeypatch: pytest.MonkeyPatch) -> None:
     indexes.create("mine", Spec(MODEL, DIM))
 
