@@ -8,7 +8,8 @@ import anyio.to_thread
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 
-from rankone.index import NAME, IndexProblem, Spec, UnknownIndex
+from rankone.index import DEFAULT, NAME, IndexProblem, Spec, UnknownIndex
+from rankone.service.errors import Problem
 from rankone.service.routes.items import DeletedOut
 from rankone.service.routes.openapi import PROBLEMS, json_body
 from rankone.service.routes.requests import NO_QUERY, JsonIn, RuntimeDep, read_json
@@ -80,7 +81,13 @@ async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
 
 @router.delete("/{index}", responses=PROBLEMS)
 async def drop_index(index: str, runtime: RuntimeDep) -> DeletedOut:
-    """Drops an index with all its items, also one that cannot be used."""
+    """Drops an index with all its items, also one that cannot be used; 409 for the index `default`."""
+    if index == DEFAULT:
+        raise Problem(
+            409,
+            f"the index {DEFAULT!r} always exists and cannot be dropped: delete its items instead, or, if it cannot be used, "
+            "stop the service and remove its file",
+        )
     if index not in runtime.indexes.names():
         raise UnknownIndex(f"there is no index {index!r}")
     count = runtime.indexes.count(index)
