@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 
-from rankone.index import DEFAULT, NAME, IndexProblem, Spec, UnknownIndex
+from rankone.index import DEFAULT, NAME, Dtype, IndexProblem, Kind, Spec, UnknownIndex
 from rankone.service.errors import Problem
 from rankone.service.routes.items import DeletedOut
 from rankone.service.routes.openapi import PROBLEMS, json_body
@@ -24,8 +24,8 @@ IndexName = Annotated[str, Path(pattern=f"^{NAME}$")]
 class IndexIn(JsonIn):
     """How an index is to be kept and searched."""
 
-    kind: Literal["exact", "compact"] = "exact"
-    dtype: Literal["float16", "float32"] = "float16"
+    kind: Kind = "exact"
+    dtype: Dtype = "float16"
     thumbnails: bool = False
 
 
