@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from rankone.index import SearchOptions, exact, gpu
+from rankone.index import search as searching
 from rankone.index.exact import BlockGallery, ExactGallery
-from rankone.index.gallery import RowTable
+from rankone.index.gallery import Candidates, RowTable
 from rankone.index.gpu import GpuGallery
 from rankone.index.search import ScoredRow, search
 from tests.index.oracle import unit
@@ -123,6 +124,52 @@ def test_more_equal_scores_than_were_fetched_are_ordered_by_id(make: Make) -> No
         for found in filled.search(np.repeat(same[None], num_queries, 0), SearchOptions(3)):
             assert found_ids(found) == ["00", "01", "02"]
             assert len({scored.score for scored in found}) == 1
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_query_of_zeros_finds_the_first_by_id_and_looks_at_no_vector(
+    make: Make, labelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is as near to one row as to any other: ranking by score would fetch all of them."""
+    filled = Filled(make(DIM), 0)
+    ids = random.Random(0).sample([f"{i:03}" for i in range(200)], 200)
+    for number, item_id in enumerate(ids):
+        filled.put(item_id, number, unit(1, DIM, seed=number)[0])
+    other = unit(1, DIM, seed=1000)
+    labels = {row: item_id[:2] for row, item_id in enumerate(ids)} if labelled else None
+    options = SearchOptions(3, exclude=frozenset({"000", "001"}))
+    expected = ["002", "010", "020"] if labelled else ["002", "003", "004"]
+    num_queries, nearest = list[int](), filled.gallery.nearest
+
+    def spy(queries: np.ndarray, k: int, rows: np.ndarray) -> list[Candidates]:
+        num_queries.append(len(queries))
+        return nearest(queries, k, rows)
+
+    monkeypatch.setattr(filled.gallery, "nearest", spy)
+    found = filled.search(np.concatenate([np.zeros_like(other), other, np.zeros_like(other)]), options, labels=labels)
+    assert [found_ids(answer) for answer in (found[0], found[2])] == [expected, expected]
+    assert {scored.score for scored in found[0]} == {0}
+    assert found[1] == filled.search(other, options, labels=labels)[0]
+    assert set(num_queries) == {1}
+    rows = np.array([ids.index(item_id) for item_id in ("150", "050", "100")])
+    some = filled.search(np.zeros_like(other), SearchOptions(2), np.sort(rows), labels)
+    assert found_ids(some[0]) == ["050", "100"]
+    assert filled.search(np.zeros_like(other), SearchOptions(2, min_score=0.1), labels=labels) == [[]]
+
+
+def test_only_rows_of_the_answer_become_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million rows that tie, a search makes no million objects while every other search waits."""
+    filled, made = Filled(ExactGallery(DIM), 0), list[str]()
+    for number in range(500):
+        filled.put(f"{number:03}", number, unit(1, DIM)[0])
+
+    def scored(row: int, item_id: str, score: float) -> ScoredRow:
+        made.append(item_id)
+        return ScoredRow(row, item_id, score)
+
+    monkeypatch.setattr(searching, "ScoredRow", scored)
+    filled.search(unit(1, DIM), SearchOptions(3))
+    assert set(made) == {"000", "001", "002"}
 
 
 def test_a_score_does_not_depend_on_place_or_company(make: Make) -> None:
