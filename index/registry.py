@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from rankone.index.database import PARTIAL, SUFFIX, SearchDevice, Spec, create_file, locked, wal_files
+from rankone.index.device import check_device
 from rankone.index.errors import DeviceProblem, IndexConflict, IndexProblem, UnknownIndex
-from rankone.index.gallery import check_device
 from rankone.index.index import Index
 from rankone.index.items import Reader
 from rankone.model.files import sync
@@ -55,16 +55,16 @@ class Indexes:
     def __init__(self, folder: Path, num_threads: int = 1, device: SearchDevice = "cpu") -> None:
         check_device(device)
         self._folder, self._num_threads, self._device = folder, num_threads, device
-        self._turn = threading.Lock()
-        # Reading indexes from disk may take minutes, for which the first is held. It is taken before the second.
+        self._cpu_turn = threading.Lock()  # held by the one index that is being searched: each search uses all threads
+        # `_opening` may be held for minutes while an index is read. Take it before `_making`.
         self._opening, self._making = threading.RLock(), threading.Lock()
         self._users = Counter[str]()
         self._open: dict[str, Index] = {}
         self._specs: dict[str, Spec] = {}
         self._broken: dict[str, _Fault] = {}
         self._is_closed = False
-        self._locked = ExitStack()
-        self._locked.enter_context(locked(folder))
+        self._folder_lock = ExitStack()
+        self._folder_lock.enter_context(locked(folder))
         for leftover in folder.glob(f".*{PARTIAL}*"):
             leftover.unlink()
         for path in sorted(folder.glob(f"*{SUFFIX}")):
@@ -190,7 +190,7 @@ class Indexes:
             for index in self._open.values():
                 index.close()
             self._open.clear()
-            self._locked.close()
+            self._folder_lock.close()
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -220,7 +220,7 @@ class Indexes:
             self._broken[name] = _fault(problem)
 
     def _read(self, name: str) -> Index:
-        return Index(self._path(name), self._num_threads, self._turn, self._device)
+        return Index(self._path(name), self._num_threads, self._cpu_turn, self._device)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{SUFFIX}"

@@ -52,7 +52,7 @@ class Filled:
 
     def put(self, item_id: str, number: int, vector: np.ndarray) -> None:
         self.vectors[item_id] = vector.astype(np.float16)
-        self.gallery.set(self.table.add(item_id, number), self.vectors[item_id][None])
+        self.gallery.write(self.table.add(item_id, number), self.vectors[item_id][None])
 
     def remove(self, item_id: str) -> None:
         move = self.table.remove(item_id)
@@ -94,8 +94,8 @@ def test_rows_stay_dense_and_blocks_where_they_are_through_any_changes(make: Mak
         if turn % 3 == 0:  # else there may be room for more
             filled.gallery.fit(len(filled.table))
             heights = [len(block) for block in filled.gallery._blocks]
-            assert filled.gallery.span == (sum(heights[:-1]) + 1, sum(heights))
-            assert filled.gallery.span[0] <= len(filled.table) <= filled.gallery.span[1]
+            assert filled.gallery.stable_row_counts == (sum(heights[:-1]) + 1, sum(heights))
+            assert filled.gallery.stable_row_counts[0] <= len(filled.table) <= filled.gallery.stable_row_counts[1]
         (query,) = queries = unit(1, DIM, turn)
         assert found_ids(filled.search(queries, SearchOptions(5))[0]) == filled.best(query)[:5]
     assert filled.gallery._blocks[0] is first
@@ -180,7 +180,7 @@ def test_a_score_does_not_depend_on_place_or_company(make: Make) -> None:
     for seed, batch in ((0, 1), (1, 40), (2, 13)):
         gallery, table = make(dim), RowTable()
         for number in random.Random(seed).sample(range(60), 60):
-            gallery.set(table.add(str(number), number), vectors[number][None])
+            gallery.write(table.add(str(number), number), vectors[number][None])
         for start in range(0, 40, batch):
             part = queries[start : start + batch]
             options = [SearchOptions(60)] * len(part)

@@ -124,7 +124,7 @@ def full(indexes: Indexes, monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[
         galleries.append(weakref.ref(self))
         raise DeviceProblem("the device is full")
 
-    monkeypatch.setattr(ExactGallery, "set", refuse)
+    monkeypatch.setattr(ExactGallery, "write", refuse)
     indexes.acquire(MODEL, DIM)
     return galleries
 
