@@ -43,8 +43,8 @@ class Indexes:
     """Every index in `folder`, which no other process can open meanwhile.
 
     An index whose file cannot be read is reported in `problems`; the others work. If the device was the reason, `acquire` tries
-    again, and `open` after a while. The indexes of a model are open from
-    `acquire` to `release`, and hold no memory otherwise. Exact ones are searched on `device`, compact ones on the CPU.
+    again, and so does `open` after a while. The indexes of a model are open from `acquire` to `release`, and hold no memory
+    otherwise. Exact ones are searched on `device`, compact ones on the CPU.
 
     Safe to call from any thread. An open index is found without waiting for another that is being opened, made or dropped.
 
