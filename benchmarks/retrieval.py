@@ -99,7 +99,7 @@ def on_device(real: Vectors, queries: Vectors, rows: int, device: SearchDevice) 
     """The search of so many rows, and a copy of half of them, which moves as many bytes as reading all."""
     gallery, table = GpuGallery(real.shape[1], np.dtype("<f2"), device), RowTable()
     for batch in noisy(real, rows, seed=0, device=device):
-        gallery.set(len(table), batch)
+        gallery.write(len(table), batch)
         for number in range(len(table), len(table) + len(batch)):
             table.add(str(number), number)
     options = [SearchOptions(K)] * len(queries)

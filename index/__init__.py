@@ -8,7 +8,7 @@ threads together, `registry` all indexes of a folder. `backup`, `transfer` and `
 
 from __future__ import annotations
 
-from rankone.index.database import Spec, cancellable
+from rankone.index.database import Dtype, Kind, Spec, cancellable
 from rankone.index.errors import (
     Cancelled,
     DeviceProblem,
@@ -34,6 +34,7 @@ __all__ = [
     "NAME",
     "Cancelled",
     "DeviceProblem",
+    "Dtype",
     "Filter",
     "Hit",
     "Index",
@@ -45,6 +46,7 @@ __all__ = [
     "Indexes",
     "InvalidFilter",
     "Item",
+    "Kind",
     "Query",
     "SearchOptions",
     "Spec",

@@ -29,7 +29,7 @@ DEVIATIONS: Final = 2.5
 _QUERY_BITS: Final = 6
 """Of a query's coordinate. The error of rounding to them is a tenth of the error of a one-bit code."""
 _TILE: Final = 256
-_NUM_FIRST: Final = 1024
+_INITIAL_CAPACITY: Final = 1024
 
 Bits = npt.NDArray[np.uint8]
 Read = Callable[[Sequence[int]], Sequence[bytes]]
@@ -40,11 +40,11 @@ class CompactGallery:
 
     def __init__(self, dim: int, table: RowTable, read: Read, stored: np.dtype[Any]) -> None:
         self._dim, self._table, self._read, self._stored = dim, table, read, stored
-        self._bits = np.zeros((_NUM_FIRST, -(-dim // 64) * 8), np.uint8)  # whole words
-        self._factors = np.zeros(_NUM_FIRST, np.float32)
+        self._bits = np.zeros((_INITIAL_CAPACITY, -(-dim // 64) * 8), np.uint8)  # whole words
+        self._factors = np.zeros(_INITIAL_CAPACITY, np.float32)
 
     @property
-    def span(self) -> tuple[int, int]:
+    def stable_row_counts(self) -> tuple[int, int]:
         return 0, len(self._bits)  # memory is never freed
 
     def fit(self, num_rows: int) -> None:
@@ -53,7 +53,7 @@ class CompactGallery:
             self._bits = np.concatenate([self._bits, np.zeros_like(self._bits)])
             self._factors = factors
 
-    def set(self, row: int, vectors: Stored) -> None:
+    def write(self, row: int, vectors: Stored) -> None:
         end = row + len(vectors)
         self.fit(end)
         x = vectors.astype(np.float32)

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import quote
 
 import numpy as np
@@ -177,8 +177,13 @@ def read_about(connection: sqlite3.Connection, path: Path) -> About:
                 f"{path} has schema {schema}, and this version of rankone reads schema {SCHEMA} only: use the version that "
                 "wrote it, or index the images again"
             )
-        dtype: Dtype = "float32" if about["dtype"] == "float32" else "float16"
-        kind: Kind = "compact" if about["kind"] == "compact" else "exact"
+        for key, known in (("kind", get_args(Kind)), ("dtype", get_args(Dtype))):
+            if (value := about[key]) not in known:
+                raise IndexProblem(
+                    f"{path} has {key} {value!r}, and this version of rankone knows only {' and '.join(known)}: use the "
+                    "version that wrote it, or restore it from a backup"
+                )
+        dtype, kind = cast("Dtype", about["dtype"]), cast("Kind", about["kind"])
         spec = Spec(about["fingerprint"], int(about["dim"]), dtype, kind, about["thumbnails"] == "True")
         return About(spec, int(about["sequence"]), float(about["recall"]) if "recall" in about else None)
     except sqlite3.DatabaseError as error:

@@ -39,7 +39,7 @@ class BlockGallery(ABC, Generic[Block]):
         self._starts: list[int] = []
 
     @property
-    def span(self) -> tuple[int, int]:
+    def stable_row_counts(self) -> tuple[int, int]:
         return (self._starts[-1] + 1 if self._starts else 0), self._capacity
 
     def fit(self, num_rows: int) -> None:
@@ -49,7 +49,7 @@ class BlockGallery(ABC, Generic[Block]):
             self._blocks.append(self._new_block(capacity))
             self._starts.append(capacity)
 
-    def set(self, row: int, vectors: Stored) -> None:
+    def write(self, row: int, vectors: Stored) -> None:
         self.fit(max(row + len(vectors), self._capacity))
         while len(vectors):
             block, place = self._find(row)

@@ -8,15 +8,12 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from rankone.index.database import SearchDevice
-from rankone.index.errors import DeviceProblem
-
 Vectors = npt.NDArray[np.float32]
 Stored = npt.NDArray[np.floating]
 """float16 or float32, as the index keeps vectors."""
 Rows = npt.NDArray[np.int64]
 """Row numbers, ascending."""
-_NUM_FIRST: Final = 1024
+_INITIAL_CAPACITY: Final = 1024
 
 
 class Candidates(NamedTuple):
@@ -28,17 +25,17 @@ class Candidates(NamedTuple):
 
 
 class Gallery(Protocol):
-    """Vectors by row, 0 to n - 1. Only the search thread calls it, but for `span`."""
+    """Vectors by row, 0 to n - 1. Only the search thread calls it, but for `stable_row_counts`."""
 
     @property
-    def span(self) -> tuple[int, int]:
+    def stable_row_counts(self) -> tuple[int, int]:
         """The smallest and the largest number of rows for which `fit` would change nothing."""
 
     def fit(self, num_rows: int) -> None:
         """Allocates memory for that many rows, and frees the rest. Raises DeviceProblem or MemoryError if it is short."""
 
-    def set(self, row: int, vectors: Stored) -> None:
-        """Writes vectors (n, dim) from `row` on, which is at most one behind the last row; for the errors see `fit`."""
+    def write(self, row: int, vectors: Stored) -> None:
+        """Writes vectors (n, dim) from `row` on, at most the number of rows; for the errors see `fit`."""
 
     def move(self, hole: int, last: int) -> None:
         """Moves the last row into `hole`, and forgets the last row."""
@@ -53,7 +50,7 @@ class RowTable:
     def __init__(self) -> None:
         self.ids: list[str] = []
         self._row: dict[str, int] = {}
-        self._sequences, self._numbers = np.empty(_NUM_FIRST, np.int64), np.arange(_NUM_FIRST)
+        self._sequences, self._numbers = np.empty(_INITIAL_CAPACITY, np.int64), np.arange(_INITIAL_CAPACITY)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -106,21 +103,3 @@ class RowTable:
 def is_dense(rows: Rows) -> bool:
     """Whether the rows lie side by side."""
     return len(rows) == 0 or int(rows[-1]) - int(rows[0]) + 1 == len(rows)
-
-
-def check_device(device: SearchDevice) -> None:
-    """Raises DeviceProblem if indexes cannot be searched on the device; the message says what to do."""
-    if device == "cpu":
-        return
-    try:
-        import torch  # which a service on the CPU does without
-    except ImportError as error:
-        raise DeviceProblem(
-            f"device 'cuda' was asked for, and indexes are searched there with torch, which is missing ({error}): install "
-            "it, or set RANKONE_DEVICE=cpu"
-        ) from error
-    if not torch.cuda.is_available():
-        raise DeviceProblem(
-            "device 'cuda' was asked for, but torch finds no GPU to search indexes on: check that the NVIDIA driver is "
-            "visible here (nvidia-smi), or set RANKONE_DEVICE=cpu"
-        )

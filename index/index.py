@@ -17,10 +17,11 @@ import numpy as np
 
 from rankone.index.compact import CompactGallery
 from rankone.index.database import SearchDevice, Spec
+from rankone.index.device import check_device
 from rankone.index.errors import DeviceProblem, IndexConflict, IndexDamaged, IndexProblem, UnknownItem
 from rankone.index.exact import ExactGallery
 from rankone.index.filters import Filter
-from rankone.index.gallery import Gallery, RowTable, Vectors, check_device
+from rankone.index.gallery import Gallery, RowTable, Vectors
 from rankone.index.items import Item, Reader, Readers, Record, record_of
 from rankone.index.search import SearchOptions
 from rankone.index.search_thread import Hits, Query, SearchThread
@@ -213,7 +214,7 @@ def _load(reader: Reader, spec: Spec, gallery: Gallery, table: RowTable, num_thr
                     else:
                         damaged.add(str(record.id))
                 assert len(table) == start + len(vectors)  # ids are unique in a file whose pages are in order
-                gallery.set(start, np.frombuffer(b"".join(vectors), spec.stored).reshape(-1, spec.dim))
+                gallery.write(start, np.frombuffer(b"".join(vectors), spec.stored).reshape(-1, spec.dim))
             if num_rows != reader.count() or number > about.sequence:
                 raise IndexDamaged(f"{reader.path}: its items are not those it counts; restore it from a backup")
     except (IndexDamaged, DeviceProblem):

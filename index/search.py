@@ -1,7 +1,8 @@
-"""What a gallery finds becomes an answer: best first, ties by id, one item of each group, without excluded ids."""
+"""Turns a gallery's candidates into an answer: best first, ties by id, one item of each group, without excluded ids."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -46,10 +47,17 @@ def search(
     """The best of these rows for every query (m, dim), best first, ties by id; with labels, one row for each label.
 
     Where a row that was not fetched could still belong to the answer, within rounding, four times as many are fetched.
+    Nothing is fetched for a query of zeros, the embedding of a black image: it scores 0 with every row.
     """
     answers: list[list[ScoredRow]] = [[] for _ in queries]
-    waiting = list(range(len(queries))) if len(rows) else []
+    is_zero = ~queries.any(axis=1)
+    waiting, zeros = (np.flatnonzero(asked).tolist() if len(rows) else [] for asked in (~is_zero, is_zero))
     num_fetched = max((option.k + len(option.exclude) for option in options), default=0) + _SPARE
+    if zeros:
+        ties = Candidates(rows, np.zeros(len(rows), np.float32), -np.inf)
+        first = {option: _best(ties, ids, option, labels) for option in {options[query] for query in zeros}}
+        for query in zeros:
+            answers[query] = first[options[query]]
     while waiting:
         unsure = []
         candidates = gallery.nearest(queries[waiting], min(num_fetched, len(rows)), rows)
@@ -63,20 +71,29 @@ def search(
     return answers
 
 
+def _first_by_id(rows: Rows, ids: Sequence[str], count: int) -> Rows:
+    return np.array(heapq.nsmallest(count, rows.tolist(), key=ids.__getitem__), np.int64)
+
+
 def _best(found: Candidates, ids: Sequence[str], options: SearchOptions, labels: Labels | None) -> list[ScoredRow]:
+    """The answer to a query from its candidates, of which there may be millions: only rows of the answer become objects."""
     rows, scores = found.rows, np.clip(found.scores, -1, 1)
     num_wanted = options.k + len(options.exclude)
-    if labels is None and num_wanted < len(rows):  # sort these alone, and any that tie with the last of them
-        is_wanted = scores >= np.partition(scores, -num_wanted)[-num_wanted]
-        rows, scores = rows[is_wanted], scores[is_wanted]
-    ordered = [ScoredRow(row, ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True)]
-    ordered.sort(key=lambda scored: (-scored.score, scored.id))
+    if labels is None and num_wanted < len(rows):  # sort these alone
+        worst = np.partition(scores, -num_wanted)[-num_wanted]
+        is_better = scores > worst
+        tied = _first_by_id(rows[scores == worst], ids, num_wanted - int(is_better.sum()))
+        rows = np.concatenate([rows[is_better], tied])
+        scores = np.concatenate([scores[is_better], np.full(len(tied), worst)])
+    names = [ids[row] for row in rows.tolist()]
+    by_id = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
+    order = by_id[np.argsort(-scores[by_id], kind="stable")]
     best, seen = list[ScoredRow](), set[str]()
-    for candidate in ordered:
-        if len(best) == options.k or candidate.score < options.min_score:
+    for row, score in zip(rows[order].tolist(), scores[order].tolist(), strict=True):
+        if len(best) == options.k or score < options.min_score:
             break
-        label = candidate.id if labels is None else labels[candidate.row]
-        if candidate.id not in options.exclude and label not in seen:
+        label = ids[row] if labels is None else labels[row]
+        if ids[row] not in options.exclude and label not in seen:
             seen.add(label)
-            best.append(candidate)
+            best.append(ScoredRow(row, ids[row], score))
     return best

@@ -93,7 +93,7 @@ class SearchThread:
 
         Called before items are stored, so that nothing is stored that cannot be searched.
         """
-        fewest, most = self._gallery.span  # changes only when the writer, who calls this, asks for it
+        fewest, most = self._gallery.stable_row_counts  # changes only when the writer, who calls this, asks for it
         if fewest <= count + len(ids) <= most:
             return
         reserved: Future[None] = Future()
@@ -149,7 +149,7 @@ class SearchThread:
                         self._gallery.move(*move)
                 for number, record in zip(effect.numbers, effect.records, strict=True):
                     vector = np.frombuffer(record.vector, self._spec.stored)
-                    self._gallery.set(self._table.add(record.id, number), vector[None])
+                    self._gallery.write(self._table.add(record.id, number), vector[None])
                 self._sequence = effect.sequence
         except Exception as error:
             self.problem = f"the search thread failed, start the service again: {type(error).__name__}: {error}"

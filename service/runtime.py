@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import anyio.to_thread
+
 from rankone.index import Index, Indexes
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Engine, gpu_memory_bytes, load_engine
@@ -39,9 +41,9 @@ class Runtime:
     indexes: Indexes
     ending: AsyncExitStack
 
-    def index(self, name: str) -> Index:
+    async def index(self, name: str) -> Index:
         """The index of that name; see `Indexes.open`. IndexConflict if it was made with another bundle."""
-        return self.indexes.open(name, self.bundle.fingerprint)
+        return await anyio.to_thread.run_sync(self.indexes.open, name, self.bundle.fingerprint)
 
     def faults(self, *, needs_all_decoders: bool) -> list[str]:
         """Parts that do not work at the moment, a sentence each; dead processes and threads are being replaced."""

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rankone.model.engine.base import Device, EngineName, Precision
 from rankone.model.preprocessing import Limits
 from rankone.service.inference.policy import BatchPolicy
 from rankone.service.observe.logs import LogFormat
@@ -31,15 +32,15 @@ class Settings(BaseSettings):
     """Directory of several bundles, instead: the newest is served, others can be loaded while it runs."""
     data: Path = Path("indexes")
     """Directory of the indexes, made if it is not there."""
-    engine: Literal["onnx", "torchscript", "export"] = "onnx"
+    engine: EngineName = "onnx"
     """Which exported form of the network runs."""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Precision = "float32"
     """Of the backbone; the head is float32. Refused at start where engine or device lack it, or embeddings suffer."""
     cuda_graphs: bool = False
     """On a GPU, record every batch size once and replay it."""
     tensorrt_cache: Path | None = None
     """On a GPU, run the backbone of the onnx engine by TensorRT, which keeps what it builds in this directory."""
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     """Where it runs; refused at start if it cannot."""
     threads: PositiveInt = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """CPU threads of the engine and of searches."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 from rankone.cli import show
 from rankone.model.bundle import Bundle, open_bundle
 from rankone.model.engine import load_engine
+from rankone.model.engine.base import Device, EngineName
 from rankone.training import measure, pipeline
 from rankone.training.data import DataError, load
 from rankone.training.processes import check_device, is_main_process
@@ -26,7 +27,7 @@ class Machine(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     """Refused if it cannot be had."""
     workers: int = 0
     """Processes that load images; 0 loads them in this one."""
@@ -128,8 +129,8 @@ def evaluate(arguments: list[str]) -> None:
         bundle: Positional[Path],
         data: str,
         out: Path | None = None,
-        engine: Literal["onnx", "torchscript", "export"] = "onnx",
-        device: Literal["cpu", "cuda"] = "cpu",
+        engine: EngineName = "onnx",
+        device: Device = "cpu",
         threads: int | None = None,
         workers: int = 0,
         reader: dict[str, str] | None = None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel
 
-from rankone.index import NAME, IndexProblem, Spec, UnknownIndex
+from rankone.index import DEFAULT, NAME, Dtype, IndexProblem, Kind, Spec, UnknownIndex
+from rankone.service.errors import Problem
 from rankone.service.routes.items import DeletedOut
 from rankone.service.routes.openapi import PROBLEMS, json_body
 from rankone.service.routes.requests import NO_QUERY, JsonIn, RuntimeDep, read_json
@@ -23,8 +24,8 @@ IndexName = Annotated[str, Path(pattern=f"^{NAME}$")]
 class IndexIn(JsonIn):
     """How an index is to be kept and searched."""
 
-    kind: Literal["exact", "compact"] = "exact"
-    dtype: Literal["float16", "float32"] = "float16"
+    kind: Kind = "exact"
+    dtype: Dtype = "float16"
     thumbnails: bool = False
 
 
@@ -54,8 +55,7 @@ class IndexesOut(BaseModel):
 @router.get("", responses=PROBLEMS)
 async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
     """All indexes, also those that cannot be used now, with the reason."""
-    names = runtime.indexes.names()
-    return IndexesOut(indexes=await anyio.to_thread.run_sync(lambda: [_describe(name, runtime) for name in names]))
+    return IndexesOut(indexes=[await _describe(name, runtime) for name in runtime.indexes.names()])
 
 
 @router.put(
@@ -69,19 +69,25 @@ async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) 
     fingerprint, dim = runtime.bundle.fingerprint, runtime.bundle.manifest.dim
     spec = Spec(fingerprint, dim, options.dtype, options.kind, options.thumbnails)
     is_new = await anyio.to_thread.run_sync(runtime.indexes.create, index, spec)
-    return await json_response(_describe(index, runtime).model_dump(), 201 if is_new else 200)
+    return await json_response((await _describe(index, runtime)).model_dump(), 201 if is_new else 200)
 
 
 @router.get("/{index}", responses=PROBLEMS)
 async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
     """One index."""
-    await anyio.to_thread.run_sync(runtime.index, index)  # says why it cannot be used, if so
-    return _describe(index, runtime)
+    await runtime.index(index)  # says why it cannot be used, if so
+    return await _describe(index, runtime)
 
 
 @router.delete("/{index}", responses=PROBLEMS)
 async def drop_index(index: str, runtime: RuntimeDep) -> DeletedOut:
-    """Drops an index with all its items, also one that cannot be used."""
+    """Drops an index with all its items, also one that cannot be used; 409 for the index `default`."""
+    if index == DEFAULT:
+        raise Problem(
+            409,
+            f"the index {DEFAULT!r} always exists and cannot be dropped: delete its items instead, or, if it cannot be used, "
+            "stop the service and remove its file",
+        )
     if index not in runtime.indexes.names():
         raise UnknownIndex(f"there is no index {index!r}")
     count = runtime.indexes.count(index)
@@ -89,10 +95,10 @@ async def drop_index(index: str, runtime: RuntimeDep) -> DeletedOut:
     return DeletedOut(deleted=count)
 
 
-def _describe(name: str, runtime: Runtime) -> IndexOut:
+async def _describe(name: str, runtime: Runtime) -> IndexOut:
     """An index; without a count where it cannot be used now. Raises UnknownIndex where there is none of that name."""
     try:
-        index = runtime.index(name)
+        index = await runtime.index(name)
     except UnknownIndex:
         raise
     except IndexProblem as problem:

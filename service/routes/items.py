@@ -96,7 +96,7 @@ class DeletedOut(BaseModel):
 )
 async def add_items(index: str, request: Request, runtime: RuntimeDep) -> Response:
     """Adds items, or replaces those whose id exists; all of the request, or nothing."""
-    target = runtime.index(index)
+    target = await runtime.index(index)
     items = await read_items(request, runtime, thumbnails=target.spec.thumbnails)
     stored = await asyncio.wrap_future(await anyio.to_thread.run_sync(target.submit, items))
     return await json_response({"ids": [item.id for item in items], "sequence": stored.sequence}, 201)
@@ -107,7 +107,7 @@ async def list_items(index: str, runtime: RuntimeDep, query: Annotated[PageIn, Q
     """A page of items in the order they were added; pass `next_cursor` on as `cursor` for the next one."""
     where = None if query.filter is None else compiled(_parsed(query.filter))
     pool = LOOKUPS if where is None else SCANS
-    page = await in_thread(pool, runtime.index(index).page, query.limit + 1, int(query.cursor), where)
+    page = await in_thread(pool, (await runtime.index(index)).page, query.limit + 1, int(query.cursor), where)
     items = [{"id": item.id, "metadata": item.metadata} for _, item in page[: query.limit]]
     next_cursor = str(page[query.limit - 1][0]) if len(page) > query.limit else None
     return await json_response({"items": items, "next_cursor": next_cursor})
@@ -121,7 +121,7 @@ async def list_items(index: str, runtime: RuntimeDep, query: Annotated[PageIn, Q
 )
 async def delete_items(index: str, request: Request, runtime: RuntimeDep) -> DeletedOut:
     """Deletes the items with these ids, or those that match a filter; ids that do not exist are no error."""
-    target = runtime.index(index)
+    target = await runtime.index(index)
     body = await read_json(request, IdsIn)
     where = None if body.filter is None else compiled(body.filter)
     done = await asyncio.wrap_future(target.submit_delete(body.ids or (), where))
@@ -131,7 +131,7 @@ async def delete_items(index: str, request: Request, runtime: RuntimeDep) -> Del
 @router.get("/{item_id:path}", responses={200: {"model": ItemOut}, **PROBLEMS})
 async def get_item(index: str, item_id: str, runtime: RuntimeDep, query: Annotated[ItemFieldsIn, Query()]) -> Response:
     """One item; with `vector=true` its embedding as it is kept, with `thumbnail=true` its small JPEG, if it has one."""
-    item = await in_thread(LOOKUPS, runtime.index(index).get, item_id)
+    item = await in_thread(LOOKUPS, (await runtime.index(index)).get, item_id)
     body: dict[str, Any] = {"id": item.id, "metadata": item.metadata, "sha256": item.sha256}
     if query.vector:
         body["vector"] = np.asarray(item.vector)
@@ -143,7 +143,8 @@ async def get_item(index: str, item_id: str, runtime: RuntimeDep, query: Annotat
 @router.delete("/{item_id:path}", responses=PROBLEMS, dependencies=[NO_QUERY])
 async def delete_item(index: str, item_id: str, runtime: RuntimeDep) -> DeletedOut:
     """Deletes one item; 404 where there is none."""
-    done = await asyncio.wrap_future(runtime.index(index).submit_delete([item_id]))
+    target = await runtime.index(index)
+    done = await asyncio.wrap_future(target.submit_delete([item_id]))
     if not done.removed:
         raise Problem(404, f"there is no item {item_id!r}")
     return DeletedOut(deleted=1)

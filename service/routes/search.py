@@ -109,7 +109,7 @@ async def search_index(
         return await _search_images(request, runtime, index, query.k)
     if query.model_fields_set:
         raise Problem(422, "k is a field of the JSON here, not a query parameter")
-    target = await _index(index, runtime)
+    target = await runtime.index(index)
     asked = await read_json(request, SearchIn)
     _check_k(asked.k, runtime)
     where = None if asked.filter is None else indexing.compiled(asked.filter)
@@ -119,7 +119,7 @@ async def search_index(
 
 
 async def _search_images(request: Request, runtime: Runtime, index: str, k: int) -> Response:
-    target = await _index(index, runtime)
+    target = await runtime.index(index)
     _check_k(k, runtime)
     images = await read_images(request, runtime.settings.max_images)
     vectors = (await runtime.inference(images)).embedding
@@ -153,10 +153,6 @@ def _options(asked: SearchIn, count: int) -> list[SearchOptions]:
 def _check_k(k: int, runtime: Runtime) -> None:
     if k > runtime.settings.max_k:
         raise Problem(422, f"k is {k}; at most {runtime.settings.max_k} neighbours are searched")
-
-
-async def _index(name: str, runtime: Runtime) -> Index:
-    return await anyio.to_thread.run_sync(runtime.index, name)
 
 
 async def _answer(target: Index, query: indexing.Query) -> Response:

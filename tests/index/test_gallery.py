@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from rankone.index import SearchOptions, exact, gpu
+from rankone.index import search as searching
 from rankone.index.exact import BlockGallery, ExactGallery
-from rankone.index.gallery import RowTable
+from rankone.index.gallery import Candidates, RowTable
 from rankone.index.gpu import GpuGallery
 from rankone.index.search import ScoredRow, search
 from tests.index.oracle import unit
@@ -51,7 +52,7 @@ class Filled:
 
     def put(self, item_id: str, number: int, vector: np.ndarray) -> None:
         self.vectors[item_id] = vector.astype(np.float16)
-        self.gallery.set(self.table.add(item_id, number), self.vectors[item_id][None])
+        self.gallery.write(self.table.add(item_id, number), self.vectors[item_id][None])
 
     def remove(self, item_id: str) -> None:
         move = self.table.remove(item_id)
@@ -93,8 +94,8 @@ def test_rows_stay_dense_and_blocks_where_they_are_through_any_changes(make: Mak
         if turn % 3 == 0:  # else there may be room for more
             filled.gallery.fit(len(filled.table))
             heights = [len(block) for block in filled.gallery._blocks]
-            assert filled.gallery.span == (sum(heights[:-1]) + 1, sum(heights))
-            assert filled.gallery.span[0] <= len(filled.table) <= filled.gallery.span[1]
+            assert filled.gallery.stable_row_counts == (sum(heights[:-1]) + 1, sum(heights))
+            assert filled.gallery.stable_row_counts[0] <= len(filled.table) <= filled.gallery.stable_row_counts[1]
         (query,) = queries = unit(1, DIM, turn)
         assert found_ids(filled.search(queries, SearchOptions(5))[0]) == filled.best(query)[:5]
     assert filled.gallery._blocks[0] is first
@@ -125,6 +126,52 @@ def test_more_equal_scores_than_were_fetched_are_ordered_by_id(make: Make) -> No
             assert len({scored.score for scored in found}) == 1
 
 
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_query_of_zeros_finds_the_first_by_id_and_looks_at_no_vector(
+    make: Make, labelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is as near to one row as to any other: ranking by score would fetch all of them."""
+    filled = Filled(make(DIM), 0)
+    ids = random.Random(0).sample([f"{i:03}" for i in range(200)], 200)
+    for number, item_id in enumerate(ids):
+        filled.put(item_id, number, unit(1, DIM, seed=number)[0])
+    other = unit(1, DIM, seed=1000)
+    labels = {row: item_id[:2] for row, item_id in enumerate(ids)} if labelled else None
+    options = SearchOptions(3, exclude=frozenset({"000", "001"}))
+    expected = ["002", "010", "020"] if labelled else ["002", "003", "004"]
+    num_queries, nearest = list[int](), filled.gallery.nearest
+
+    def spy(queries: np.ndarray, k: int, rows: np.ndarray) -> list[Candidates]:
+        num_queries.append(len(queries))
+        return nearest(queries, k, rows)
+
+    monkeypatch.setattr(filled.gallery, "nearest", spy)
+    found = filled.search(np.concatenate([np.zeros_like(other), other, np.zeros_like(other)]), options, labels=labels)
+    assert [found_ids(answer) for answer in (found[0], found[2])] == [expected, expected]
+    assert {scored.score for scored in found[0]} == {0}
+    assert found[1] == filled.search(other, options, labels=labels)[0]
+    assert set(num_queries) == {1}
+    rows = np.array([ids.index(item_id) for item_id in ("150", "050", "100")])
+    some = filled.search(np.zeros_like(other), SearchOptions(2), np.sort(rows), labels)
+    assert found_ids(some[0]) == ["050", "100"]
+    assert filled.search(np.zeros_like(other), SearchOptions(2, min_score=0.1), labels=labels) == [[]]
+
+
+def test_only_rows_of_the_answer_become_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a million rows that tie, a search makes no million objects while every other search waits."""
+    filled, made = Filled(ExactGallery(DIM), 0), list[str]()
+    for number in range(500):
+        filled.put(f"{number:03}", number, unit(1, DIM)[0])
+
+    def scored(row: int, item_id: str, score: float) -> ScoredRow:
+        made.append(item_id)
+        return ScoredRow(row, item_id, score)
+
+    monkeypatch.setattr(searching, "ScoredRow", scored)
+    filled.search(unit(1, DIM), SearchOptions(3))
+    assert set(made) == {"000", "001", "002"}
+
+
 def test_a_score_does_not_depend_on_place_or_company(make: Make) -> None:
     """The same to the last bit, alone and in a batch, in whichever row and among whichever rows."""
     dim = 1003
@@ -133,7 +180,7 @@ def test_a_score_does_not_depend_on_place_or_company(make: Make) -> None:
     for seed, batch in ((0, 1), (1, 40), (2, 13)):
         gallery, table = make(dim), RowTable()
         for number in random.Random(seed).sample(range(60), 60):
-            gallery.set(table.add(str(number), number), vectors[number][None])
+            gallery.write(table.add(str(number), number), vectors[number][None])
         for start in range(0, 40, batch):
             part = queries[start : start + batch]
             options = [SearchOptions(60)] * len(part)

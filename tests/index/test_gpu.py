@@ -42,8 +42,8 @@ def twins(
     ours, exact, table = GpuGallery(dim, stored, device), ExactGallery(dim), RowTable()
     for number, vector in enumerate(unit(count, dim).astype(stored)):
         row = table.add(f"{number:05}", number)
-        ours.set(row, vector[None])
-        exact.set(row, vector[None])
+        ours.write(row, vector[None])
+        exact.write(row, vector[None])
     return ours, exact, table
 
 
@@ -93,10 +93,10 @@ def test_a_device_with_little_memory_left_gets_smaller_blocks(monkeypatch: pytes
     monkeypatch.setattr(gpu, "_RESERVE_BYTES", 5 * row_bytes)
     monkeypatch.setattr(gpu, "free_bytes", lambda _: 20 * row_bytes)
     for row, vector in enumerate(unit(30, DIM).astype(np.float16)):
-        ours.set(row, vector[None])
+        ours.write(row, vector[None])
     assert heights(ours) == [8, 8, 8, 8]
     monkeypatch.setattr(gpu, "free_bytes", lambda _: 21 * row_bytes)
-    ours.set(30, unit(3, DIM).astype(np.float16))
+    ours.write(30, unit(3, DIM).astype(np.float16))
     assert heights(ours)[-1] == 16
 
     def full(*_: int, **__: Any) -> torch.Tensor:
@@ -105,7 +105,7 @@ def test_a_device_with_little_memory_left_gets_smaller_blocks(monkeypatch: pytes
     monkeypatch.setattr(gpu, "free_bytes", lambda _: 0)
     monkeypatch.setattr(torch, "empty", full)
     with pytest.raises(DeviceProblem, match="no memory for 8 more rows of an index.*nothing left"):
-        ours.set(33, unit(20, DIM).astype(np.float16))
+        ours.write(33, unit(20, DIM).astype(np.float16))
 
 
 @pytest.mark.parametrize("step", ["products", "row_sums"])
@@ -161,7 +161,7 @@ def test_the_nearest_is_found_even_if_rounding_ranks_200_others_higher() -> None
     ours, table = GpuGallery(dim, np.dtype("<f2"), "cpu"), RowTable()
     vectors = [worse] * 200 + [better]
     for number, vector in enumerate(vectors):
-        ours.set(table.add(f"{number:03}", number), vector[None])
+        ours.write(table.add(f"{number:03}", number), vector[None])
     stored = np.stack(vectors).astype(np.float64)
     rounded = query.astype(np.float16).astype(np.float64)
     assert (stored @ rounded).argmax() < 200 == (stored @ query.astype(np.float64)).argmax()

@@ -121,6 +121,15 @@ def test_a_file_that_is_no_index_is_refused_and_kept(path: Path) -> None:
     assert path.read_bytes().startswith(b"a diary")
 
 
+@pytest.mark.parametrize("key", ["kind", "dtype"])
+def test_an_unknown_kind_or_type_is_refused_and_named(path: Path, key: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE about SET value = 'newer' WHERE key = ?", (key,))
+    connection.close()
+    with pytest.raises(IndexProblem, match=f"has {key} 'newer', and this version of rankone knows only"):
+        Index(path)
+
+
 @pytest.mark.parametrize("schema", [1, 99])
 def test_another_schema_is_refused_and_named(path: Path, schema: int) -> None:
     """A file of schema 1 had one table, whose vectors were beside the metadata."""

@@ -86,10 +86,10 @@ def test_of_several_requests_those_that_fit_are_stored(index: Index) -> None:
 
 def test_unneeded_memory_is_freed_by_the_next_write(index: Index) -> None:
     index.put(items(0, 20))
-    assert index._searching._gallery.span == (17, 24)
+    assert index._searching._gallery.stable_row_counts == (17, 24)
     index.delete([item.id for item in items(0, 15)])
     index.put(items(0, 1))
-    assert index._searching._gallery.span == (1, 8)
+    assert index._searching._gallery.stable_row_counts == (1, 8)
     assert found(index) == ["00", "15", "16", "17", "18", "19"]
 
 
@@ -101,7 +101,7 @@ def test_an_index_whose_rows_cannot_follow_the_disk_is_not_searched_and_tells_wh
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a fault")
 
-    monkeypatch.setattr(ExactGallery, "set", fail)
+    monkeypatch.setattr(ExactGallery, "write", fail)
     assert index.put(items(0, 1)) == 1
     for _ in range(2):
         with pytest.raises(IndexProblem, match="the search thread failed, start the service again: ZeroDivisionError"):
@@ -124,7 +124,7 @@ def test_a_search_that_waits_for_a_change_fails_with_it(index: Index, monkeypatc
         assert go_on.wait(10)
         publish(effects)
 
-    monkeypatch.setattr(ExactGallery, "set", fail)
+    monkeypatch.setattr(ExactGallery, "write", fail)
     monkeypatch.setattr(index._writer, "_publish", late)
     index.submit(items(0, 1))
     until(lambda: len(index.page(1)) == 1)

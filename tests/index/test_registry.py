@@ -21,32 +21,15 @@ from rankone.index import (
     IndexDamaged,
     Indexes,
     IndexProblem,
-    Item,
     Spec,
     UnknownIndex,
     registry,
 )
 from rankone.index.database import create_file
-from tests.index.conftest import DIM, MODEL
+from tests.index.conftest import DIM, MODEL, some_items
 from tests.index.oracle import unit
 
 OTHER = "b" * 64
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "deep" / "indexes"
-
-
-@pytest.fixture
-def indexes(folder: Path) -> Iterator[Indexes]:
-    indexes = Indexes(folder)
-    yield indexes
-    indexes.close()
-
-
-def items(count: int) -> list[Item]:
-    return [Item(str(i), vector, {"i": i}) for i, vector in enumerate(unit(count, DIM))]
 
 
 def test_default_is_there_and_others_are_made_and_dropped(indexes: Indexes, folder: Path) -> None:
@@ -55,7 +38,7 @@ def test_default_is_there_and_others_are_made_and_dropped(indexes: Indexes, fold
     mine = Spec(MODEL, DIM, "float32", thumbnails=True)
     assert indexes.create("mine", mine)
     assert not indexes.create("mine", mine)
-    indexes.open("mine", MODEL).put(items(3))
+    indexes.open("mine", MODEL).put(some_items(3))
     assert indexes.count("mine") == len(indexes.open("mine", MODEL)) == 3
     assert indexes.spec("mine") == indexes.open("mine").spec == mine
     with pytest.raises(IndexConflict, match="there is an index 'mine' already, exact in float32 with thumbnails"):
@@ -78,7 +61,7 @@ def test_a_name_that_is_no_file_name_is_refused(indexes: Indexes, name: str) -> 
 def test_a_model_cannot_use_the_indexes_of_another(indexes: Indexes) -> None:
     """The indexes of both are open, as when one model follows another."""
     indexes.acquire(MODEL, DIM)
-    indexes.open("default", MODEL).put(items(2))
+    indexes.open("default", MODEL).put(some_items(2))
     indexes.acquire(OTHER, DIM)
     assert indexes.names() == ["default"]
     with pytest.raises(IndexConflict, match=f"made with the bundle {'a' * 16}, and {'b' * 16} is being served"):
@@ -95,10 +78,10 @@ def test_the_indexes_of_a_model_are_closed_with_its_last_user(indexes: Indexes) 
     """They would keep gigabytes that nobody can search."""
     for _ in range(2):
         indexes.acquire(MODEL, DIM)
-    indexes.open("default").put(items(2))
+    indexes.open("default").put(some_items(2))
     indexes.acquire(OTHER, DIM)
     indexes.create("new", Spec(OTHER, DIM))
-    indexes.open("new").put(items(3))
+    indexes.open("new").put(some_items(3))
     indexes.release(MODEL)
     assert indexes.count("default") == 2
     indexes.release(MODEL)
@@ -137,7 +120,7 @@ def test_open_indexes_are_found_while_another_is_read_from_disk(
     slow = Slow()
     for model in (MODEL, OTHER):
         indexes.acquire(model, DIM)
-    indexes.open("default").put(items(2))
+    indexes.open("default").put(some_items(2))
     indexes.create("other", Spec(OTHER, DIM))
     indexes.release(OTHER)
 
@@ -150,7 +133,7 @@ def test_open_indexes_are_found_while_another_is_read_from_disk(
     with slow.meanwhile(partial(indexes.acquire, OTHER, DIM)):
         assert len(indexes.open("default")) == 2
         assert indexes.create("new", Spec(MODEL, DIM))
-        assert indexes.open("new").put(items(1)) == 1
+        assert indexes.open("new").put(some_items(1)) == 1
         assert indexes.problems() == {}
     assert indexes.count("other") == 0
 
@@ -176,7 +159,7 @@ def test_an_index_is_gone_at_once_while_it_is_being_dropped(indexes: Indexes, mo
 
 def test_an_index_that_could_not_be_dropped_is_still_there(indexes: Indexes, monkeypatch: pytest.MonkeyPatch) -> None:
     indexes.create("mine", Spec(MODEL, DIM))
-    indexes.open("mine").put(items(2))
+    indexes.open("mine").put(some_items(2))
 
     def fail(self: Path, target: Path) -> None:
         raise PermissionError(f"{target} cannot be made")
@@ -194,7 +177,7 @@ def test_everything_is_there_after_a_restart(folder: Path) -> None:
         indexes.acquire(MODEL, DIM)
         if turn == 0:
             indexes.create("mine", Spec(MODEL, DIM, "float32"))
-            indexes.open("mine").put(items(4))
+            indexes.open("mine").put(some_items(4))
         else:
             assert indexes.names() == ["default", "mine"]
             assert np.array_equal(indexes.open("mine").vectors(["2", "0"]), unit(4, DIM)[[2, 0]])
@@ -221,13 +204,13 @@ def test_a_damaged_file_is_named_and_the_others_work(folder: Path) -> None:
         create_file(folder / f"{name}.sqlite", Spec(MODEL, DIM))
     (folder / "diary.sqlite").write_bytes(b"a diary, not a database" * 100)
     indexes = Indexes(folder)
-    indexes.open("cut").put(items(200))
+    indexes.open("cut").put(some_items(200))
     indexes.close()
     with (folder / "cut.sqlite").open("r+b") as file:
         file.truncate(file.seek(0, 2) // 2)
     indexes = Indexes(folder)
     indexes.acquire(MODEL, DIM)
-    assert indexes.open("mine").put(items(2)) == 2
+    assert indexes.open("mine").put(some_items(2)) == 2
     assert indexes.problems().keys() == {"cut", "diary"}
     for name in ("cut", "diary"):
         with pytest.raises(IndexDamaged, match=f"{name}.sqlite"):

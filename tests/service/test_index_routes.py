@@ -14,6 +14,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
+from rankone.index import Index, Indexes
 from rankone.service.errors import Problem
 from rankone.service.routes.checks import check_metadata
 from rankone.service.runtime import Runtime
@@ -202,6 +203,26 @@ async def test_the_event_loop_answers_while_metadata_is_looked_through(
         assert (await http.get("/healthz")).status_code == 200
         go_on.set()
     assert (await http.get("/indexes/default")).json()["count"] == 1
+
+
+@pytest.mark.parametrize("path", ["", "/items", "/items/a"])
+async def test_the_event_loop_answers_while_an_index_is_read_from_disk(
+    http: httpx.AsyncClient, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which takes minutes if there was no room for a large one when its model was loaded."""
+    reading, go_on, opened = threading.Event(), threading.Event(), Indexes.open
+
+    def hang(self: Indexes, name: str, fingerprint: str) -> Index:
+        reading.set()
+        assert go_on.wait(5)
+        return opened(self, name, fingerprint)
+
+    monkeypatch.setattr(Indexes, "open", hang)
+    async with anyio.create_task_group() as group:
+        group.start_soon(http.get, f"/indexes/default{path}")
+        assert await anyio.to_thread.run_sync(reading.wait, 30)
+        assert (await http.get("/healthz")).status_code == 200
+        go_on.set()
 
 
 async def test_the_characters_of_metadata_that_is_too_long_are_not_looked_at() -> None:

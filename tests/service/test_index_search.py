@@ -89,6 +89,12 @@ async def test_indexes_are_made_described_and_dropped(http: httpx.AsyncClient) -
     assert (await http.get("/metrics")).status_code == 200
 
 
+async def test_the_default_index_cannot_be_dropped(http: httpx.AsyncClient) -> None:
+    refused = await http.delete("/indexes/default")
+    assert (refused.status_code, "delete its items instead" in refused.json()["detail"]) == (409, True)
+    assert (await http.get("/indexes/default")).status_code == 200
+
+
 @pytest.mark.parametrize("name", ["A", "a.b", "-", "a" * 65, "%00"])
 async def test_a_name_that_is_no_file_name_is_refused(http: httpx.AsyncClient, name: str) -> None:
     assert (await http.put(f"/indexes/{name}")).status_code == 422
