@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio  # async only
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final, Self, Unpack
 
@@ -84,14 +84,20 @@ class AsyncClient:
         return True
 
     async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
-        """Returns when the service is ready; raises ServiceError if it is not within `timeout_s`."""
+        """Returns when the service is ready.
+
+        Raises ServiceError if it is not ready within `timeout_s`, and at once for an answer that waiting does not change.
+        """
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            with suppress(ServiceError):
-                await self._request("GET", "/readyz", dict, connection.never)
+        while True:
+            left_s = max(_POLL_S, deadline - time.monotonic())
+            try:
+                await self._request("GET", "/readyz", dict, connection.never, timeout=left_s)
                 return
+            except ServiceError as error:
+                if error.status not in connection.STARTING or time.monotonic() >= deadline:
+                    raise
             await asyncio.sleep(_POLL_S)
-        await self._request("GET", "/readyz", dict, connection.never)
 
     async def models(self) -> list[Model]:
         """The models that the service has."""
@@ -99,7 +105,10 @@ class AsyncClient:
 
     async def load_model(self, name: str, version: str) -> Json:
         """Loads a model and serves it from then on; returns when it is served."""
-        return await self._request("POST", f"/models/{quoted(name)}/{quoted(version)}/load", dict)
+        try:
+            return await self._request("POST", f"/models/{quoted(name)}/{quoted(version)}/load", dict)
+        finally:  # also if only the answer was lost
+            self._known_limits = None
 
     async def embed(self, images: Iterable[Image]) -> Embedding:
         """Embeddings (n, dim) of images, in order."""
@@ -190,15 +199,19 @@ class AsyncClient:
         """Adds or replaces items, and yields the id of each when it is on the service's disk."""
         return self._stream(batches.add(index), items, on_rejection)
 
-    async def delete(self, ids: Sequence[str], index: str = DEFAULT_INDEX) -> int:
-        """Deletes items; returns how many existed."""
-        chunks = [ids[start : start + _PAGE_SIZE] for start in range(0, len(ids), _PAGE_SIZE)]
-        return sum([await self._delete(index, {"ids": list(chunk)}, is_temporary) for chunk in chunks])
+    async def delete(self, ids: Iterable[str], index: str = DEFAULT_INDEX) -> int:
+        """Deletes items; returns how many existed.
 
-    async def delete_where(self, condition: Json, index: str = DEFAULT_INDEX) -> int:
+        A request whose answer is lost is repeated; items deleted by an attempt whose answer was lost are not counted.
+        """
+        ids = list(ids)
+        chunks = [ids[start : start + _PAGE_SIZE] for start in range(0, len(ids), _PAGE_SIZE)]
+        return sum([await self._delete(index, {"ids": chunk}, is_temporary) for chunk in chunks])
+
+    async def delete_where(self, filter: Json, index: str = DEFAULT_INDEX) -> int:  # noqa: A002 - the name in the contract
         """Deletes the items whose metadata matches a filter; returns how many there were."""
         # Sent twice, the request could delete what was added in between.
-        return await self._delete(index, {"filter": condition}, connection.not_executed)
+        return await self._delete(index, {"filter": filter}, connection.not_executed)
 
     async def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
         """An item, with its embedding if `vector` is true."""
@@ -206,11 +219,15 @@ class AsyncClient:
         path = f"/indexes/{quoted(index)}/items/{quoted(item_id)}"
         return await self._request("GET", path, Item.from_json, params=params)
 
-    async def items(self, index: str = DEFAULT_INDEX, condition: Json | None = None) -> AsyncGenerator[Item]:
+    async def items(
+        self,
+        index: str = DEFAULT_INDEX,
+        filter: Json | None = None,  # noqa: A002 - the name in the contract
+    ) -> AsyncGenerator[Item]:
         """All items, or those whose metadata matches a filter, requested page by page."""
         params: Json = {"limit": _PAGE_SIZE}
-        if condition is not None:
-            params["filter"] = orjson.dumps(condition).decode()
+        if filter is not None:
+            params["filter"] = orjson.dumps(filter).decode()
         while True:
             page, cursor = await self._request("GET", f"/indexes/{quoted(index)}/items", results.to_page, params=params)
             for item in page:

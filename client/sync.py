@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from typing import Any, Final, Self, Unpack
 
@@ -79,14 +79,20 @@ class Client:
         return True
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> None:
-        """Returns when the service is ready; raises ServiceError if it is not within `timeout_s`."""
+        """Returns when the service is ready.
+
+        Raises ServiceError if it is not ready within `timeout_s`, and at once for an answer that waiting does not change.
+        """
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            with suppress(ServiceError):
-                self._request("GET", "/readyz", dict, connection.never)
+        while True:
+            left_s = max(_POLL_S, deadline - time.monotonic())
+            try:
+                self._request("GET", "/readyz", dict, connection.never, timeout=left_s)
                 return
+            except ServiceError as error:
+                if error.status not in connection.STARTING or time.monotonic() >= deadline:
+                    raise
             time.sleep(_POLL_S)
-        self._request("GET", "/readyz", dict, connection.never)
 
     def models(self) -> list[Model]:
         """The models that the service has."""
@@ -94,7 +100,10 @@ class Client:
 
     def load_model(self, name: str, version: str) -> Json:
         """Loads a model and serves it from then on; returns when it is served."""
-        return self._request("POST", f"/models/{quoted(name)}/{quoted(version)}/load", dict)
+        try:
+            return self._request("POST", f"/models/{quoted(name)}/{quoted(version)}/load", dict)
+        finally:  # also if only the answer was lost
+            self._known_limits = None
 
     def embed(self, images: Iterable[Image]) -> Embedding:
         """Embeddings (n, dim) of images, in order."""
@@ -185,15 +194,19 @@ class Client:
         """Adds or replaces items, and yields the id of each when it is on the service's disk."""
         return self._stream(batches.add(index), items, on_rejection)
 
-    def delete(self, ids: Sequence[str], index: str = DEFAULT_INDEX) -> int:
-        """Deletes items; returns how many existed."""
-        chunks = [ids[start : start + _PAGE_SIZE] for start in range(0, len(ids), _PAGE_SIZE)]
-        return sum([self._delete(index, {"ids": list(chunk)}, is_temporary) for chunk in chunks])
+    def delete(self, ids: Iterable[str], index: str = DEFAULT_INDEX) -> int:
+        """Deletes items; returns how many existed.
 
-    def delete_where(self, condition: Json, index: str = DEFAULT_INDEX) -> int:
+        A request whose answer is lost is repeated; items deleted by an attempt whose answer was lost are not counted.
+        """
+        ids = list(ids)
+        chunks = [ids[start : start + _PAGE_SIZE] for start in range(0, len(ids), _PAGE_SIZE)]
+        return sum([self._delete(index, {"ids": chunk}, is_temporary) for chunk in chunks])
+
+    def delete_where(self, filter: Json, index: str = DEFAULT_INDEX) -> int:  # noqa: A002 - the name in the contract
         """Deletes the items whose metadata matches a filter; returns how many there were."""
         # Sent twice, the request could delete what was added in between.
-        return self._delete(index, {"filter": condition}, connection.not_executed)
+        return self._delete(index, {"filter": filter}, connection.not_executed)
 
     def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
         """An item, with its embedding if `vector` is true."""
@@ -201,11 +214,15 @@ class Client:
         path = f"/indexes/{quoted(index)}/items/{quoted(item_id)}"
         return self._request("GET", path, Item.from_json, params=params)
 
-    def items(self, index: str = DEFAULT_INDEX, condition: Json | None = None) -> Generator[Item]:
+    def items(
+        self,
+        index: str = DEFAULT_INDEX,
+        filter: Json | None = None,  # noqa: A002 - the name in the contract
+    ) -> Generator[Item]:
         """All items, or those whose metadata matches a filter, requested page by page."""
         params: Json = {"limit": _PAGE_SIZE}
-        if condition is not None:
-            params["filter"] = orjson.dumps(condition).decode()
+        if filter is not None:
+            params["filter"] = orjson.dumps(filter).decode()
         while True:
             page, cursor = self._request("GET", f"/indexes/{quoted(index)}/items", results.to_page, params=params)
             yield from page
