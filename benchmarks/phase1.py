@@ -73,7 +73,7 @@ def from_disk(data: DataSet, recipe: Recipe) -> Network:
     """Phase 1 as `rankone train` runs it."""
     network = recipe.build_network(len(data.classes), recipe.weights)
     with tempfile.TemporaryDirectory() as folder:
-        fit(network, data, Run.start(Path(folder), recipe, data), Runtime(), tell=lambda _: None)
+        fit(network, data, Run.start(Path(folder), recipe, data), Runtime(), report_line=lambda _: None)
     return network
 
 

@@ -59,7 +59,7 @@ def _step(loop: Loop, optimization: Optimization, rows: Rows, labels: Tensor, gr
     loss.backward()
     num_wrong = int((logits.argmax(1) != targets).sum())
     loop.step(optimization, float(loss.detach()), num_wrong, [paths[index % len(paths)] for index in group])
-    loop.pause(optimization, bool(loop.runtime.stop))
+    loop.between_steps(optimization, bool(loop.runtime.stop))
 
 
 def _stored(loop: Loop, split: Split, folder: Path, title: str, *, mirror: bool = False) -> Rows:

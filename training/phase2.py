@@ -44,7 +44,7 @@ def _fit(loop: Loop) -> None:
             try:
                 _epoch(loop, optimization)
             except Diverged as diverged:
-                if not loop.go_back(optimization, diverged):
+                if not loop.roll_back(optimization, diverged):
                     return
             loop.save(optimization)
 
@@ -54,7 +54,7 @@ def _epoch(loop: Loop, optimization: Optimization) -> None:
     network, encoder = loop.network, loop.encoder
     for group, parts in _groups(loop):
         stop = _step(loop, optimization, group, parts)
-        loop.pause(optimization, stop)
+        loop.between_steps(optimization, stop)
     if optimization.average is not None:
         network = cast(Network, optimization.average.module)
         encoder = Encoder(network, encoder.device, encoder.precision)

@@ -159,7 +159,7 @@ def _description(
         steered_by=training_images(data, run.recipe).description,
         chosen=state.chosen,
         history=tuple(state.history),
-        returns=tuple(state.returns),
+        rollbacks=tuple(state.rollbacks),
         phase1_metrics=(report and report.phase1) or {},
     )
     return Description(

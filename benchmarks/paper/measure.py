@@ -107,7 +107,7 @@ class Workshop:
         recipe, data, path = setting.recipe, setting.data, self._path / setting.key
         network = self._network(recipe, len(data.classes))
         work = Runtime(workers=self._workers, stop=self._stop, processes=Processes(torch.device(self._device)))
-        state = fit(network, data, Run.start(path, recipe, data), work, tell=lambda _: None)
+        state = fit(network, data, Run.start(path, recipe, data), work, report_line=lambda _: None)
         report = pipeline.measure(network, recipe, data, device=self._device, workers=self._workers)
         earlier = self._network(recipe, len(data.classes))
         before = None

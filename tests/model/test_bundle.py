@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankone.model.bundle import MANIFEST, ONNX, Bundle, BundleError, open_bundle, staged, summary
+from rankone.model.bundle import MANIFEST, ONNX, Bundle, BundleError, TrainingRecord, open_bundle, staged, summary
 
 
 @pytest.fixture
@@ -98,3 +98,11 @@ def test_any_user_of_the_machine_may_read_a_bundle(bundle: Bundle) -> None:
 def test_a_bundle_is_never_written_over(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="exists already"), staged(bundle.path):
         pass
+
+
+def test_rollbacks_are_read_under_their_earlier_name() -> None:
+    rollback = {"epoch": 1, "step": 20, "reason": "the loss is nan", "learning_rate": 0.5}
+    written = {"steered_by": "all", "chosen": None, "history": []}
+    expected = TrainingRecord.model_validate({**written, "rollbacks": [rollback]})
+    assert TrainingRecord.model_validate({**written, "returns": [rollback]}) == expected
+    assert len(expected.rollbacks) == 1

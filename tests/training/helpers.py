@@ -51,7 +51,7 @@ def loop_of(run: Run, data: DataSet) -> Loop:
     images = training_images(data, run.recipe)
     encoder = Encoder(network, CPU, run.recipe.precision)
     journal = Journal(None, state)
-    return Loop(encoder, state, images, run, Runtime(), journal, save_every_s=600, tell=lambda _: None)
+    return Loop(encoder, state, images, run, Runtime(), journal, save_every_s=600, report_line=lambda _: None)
 
 
 def weights(path: Path, data: DataSet) -> dict[str, torch.Tensor]:

@@ -81,7 +81,7 @@ def test_phase_2_has_to_start_as_phase_1_ended(photos: DataSet, tmp_path: Path) 
             _check_start(loop)
 
 
-def test_a_loss_that_is_no_number_on_the_images_that_select_goes_back_to_phase_1(
+def test_a_loss_that_is_no_number_on_the_images_that_select_is_rolled_back_to_phase_1(
     photos: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the last step of an epoch went too far."""
@@ -89,7 +89,9 @@ def test_a_loss_that_is_no_number_on_the_images_that_select_goes_back_to_phase_1
     monkeypatch.setattr(Loop, "measure", lambda *_: next(measured, (0.5, float("nan"))))
     monkeypatch.setattr("rankone.training.phase2._check_start", lambda loop: loop.measure())
     state = pipeline.train(photos, SHORT, tmp_path)
-    assert [record.reason for record in state.returns] == ["the loss on the images that select the network is nan"] * 4
+    assert [record.reason for record in state.rollbacks] == [
+        "the loss on the images that select the network is nan"
+    ] * 4
     assert state.chosen == (1, 0)
     assert state.best is not None
     assert state.best[1] < 10

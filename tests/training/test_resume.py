@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_to_the_same_losses_and_weights(
         assert latest(tmp_path) is None
     else:
         assert pipeline.trained(tmp_path, photos)[2].position == position
-    assert pipeline.train(photos, SMALL, tmp_path).finished
+    assert pipeline.train(photos, SMALL, tmp_path).is_finished
     assert losses(tmp_path) == losses(whole)
     expected, found = weights(whole, photos), weights(tmp_path, photos)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
