@@ -15,7 +15,7 @@ from rankone.training.journal import Journal
 from rankone.training.loop import Loop
 from rankone.training.phase1 import phase1
 from rankone.training.phase2 import phase2
-from rankone.training.processes import Runtime
+from rankone.training.processes import Resources
 from rankone.training.progress import print_line
 from rankone.training.run import Run
 from rankone.training.selection import training_images
@@ -29,7 +29,7 @@ def fit(
     network: Network,
     data: DataSet,
     run: Run,
-    runtime: Runtime,
+    resources: Resources,
     *,
     cache: Path | None = None,
     tensorboard: bool = False,
@@ -44,7 +44,7 @@ def fit(
         network: as it starts; if there is a checkpoint, it gets its weights.
         data: its test images are used only under the recipe's protocol `paper`.
         run: the directory.
-        runtime: devices and processes.
+        resources: devices, processes, and how to stop them.
         cache: folder for the embeddings of phase 1, kept for other runs.
         tensorboard: write for TensorBoard, too.
         save_every_s: seconds after which the checkpoint is renewed within an epoch.
@@ -56,18 +56,18 @@ def fit(
         DataError: a file that cannot be read as an image.
     """
     state = run.load(network) or TrainingState()
-    runtime.processes.barrier()  # no process renews the checkpoint while another one reads it
+    resources.processes.barrier()  # no process renews the checkpoint while another one reads it
     if state.is_finished:
         return state
-    encoder = Encoder(network, runtime.processes.device, run.recipe.precision, compile=run.recipe.compile)
+    encoder = Encoder(network, resources.processes.device, run.recipe.precision, compile=run.recipe.compile)
     images = training_images(data, run.recipe)
-    is_main = runtime.processes.is_main
+    is_main = resources.processes.is_main
     if is_main:
         (run.path / REPORT).unlink(missing_ok=True)  # it measured what is about to change
-        report_line(f"{encoder.description}; on {runtime.processes.description}")
+        report_line(f"{encoder.description}; on {resources.processes.description}")
         report_line(f"epoch and learning rate selected by: {images.description}")
     with Journal(run.path if is_main else None, state, tensorboard=tensorboard) as journal:
-        loop = Loop(encoder, state, images, run, runtime, journal, save_every_s=save_every_s, report_line=report_line)
+        loop = Loop(encoder, state, images, run, resources, journal, save_every_s=save_every_s, report_line=report_line)
         if loop.state.phase == 1:
             phase1(loop, cache or run.path / EMBEDDINGS)
         if is_main:

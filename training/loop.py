@@ -19,7 +19,7 @@ from rankone.training.embeddings import embed
 from rankone.training.encoder import Encoder
 from rankone.training.journal import Journal
 from rankone.training.optimize import MAX_ROLLBACKS, Diverged, Optimization, check_losses
-from rankone.training.processes import Runtime
+from rankone.training.processes import Resources
 from rankone.training.recipe import Phase
 from rankone.training.run import Run
 from rankone.training.selection import TrainingImages
@@ -39,7 +39,7 @@ class Loop:
         state: TrainingState,
         images: TrainingImages,
         run: Run,
-        runtime: Runtime,
+        resources: Resources,
         journal: Journal,
         *,
         save_every_s: float,
@@ -47,7 +47,7 @@ class Loop:
     ) -> None:
         assert encoder.network.classifier is not None, "training needs classes"
         self.encoder, self.network, self.classifier = encoder, encoder.network, encoder.network.classifier
-        self.state, self.images, self.run, self.recipe, self.runtime = state, images, run, run.recipe, runtime
+        self.state, self.images, self.run, self.recipe, self.resources = state, images, run, run.recipe, resources
         self.labels = torch.tensor(images.fitted.labels)
         self._journal, self._save_every_s, self._report_line = journal, save_every_s, report_line
         self._saved = self._epoch_began = time.monotonic()
@@ -55,9 +55,9 @@ class Loop:
 
     def reload(self) -> None:
         """Continues from the checkpoint in every process, after the main one alone has worked."""
-        self.runtime.processes.barrier()
+        self.resources.processes.barrier()
         self.state = self.run.load(self.network) or TrainingState()
-        self.runtime.processes.barrier()  # no process renews the checkpoint while another one reads it
+        self.resources.processes.barrier()  # no process renews the checkpoint while another one reads it
 
     @contextmanager
     def optimization(self, module: nn.Module, phase: Phase, *, ema: float = 0.0) -> Iterator[Optimization]:
@@ -126,7 +126,7 @@ class Loop:
         record = self.state.roll_back(diverged.reason, optimization.learning_rate if again else None)
         self._journal.roll_back(self.state)
         self._epoch_began, self._seen_before = time.monotonic(), 0
-        if self.runtime.processes.is_main:
+        if self.resources.processes.is_main:
             then = f"continues at half the rate, {record.learning_rate:.3g}" if again else "ends there"
             self._report_line(
                 f"{where}: {diverged.reason}; training is rolled back to the best network so far and {then}"
@@ -137,14 +137,14 @@ class Loop:
         """Makes the best weights the network's, and begins the next phase."""
         ended = self.state.phase
         self.state.end_phase(self.network, phase1_error)
-        if ended == 1 and self.runtime.processes.is_main and self.recipe.phase2.epochs:
+        if ended == 1 and self.resources.processes.is_main and self.recipe.phase2.epochs:
             self.run.save_phase1(self.network)
         self.save(None)
 
     def save(self, optimization: Optimization | None) -> None:
         """Renews the checkpoint, in the main process."""
         self._saved = time.monotonic()
-        if self.runtime.processes.is_main:
+        if self.resources.processes.is_main:
             self.state.capture(self.network, optimization)
             self._journal.sync()
             self.run.save(self.state)
@@ -152,11 +152,11 @@ class Loop:
     @torch.no_grad()
     def measure(self, encoder: Encoder, split: Split, title: str) -> Measured:
         """Error and loss of the encoder's network on the images of `split`."""
-        processes, classifier = self.runtime.processes, encoder.network.classifier
+        processes, classifier = self.resources.processes, encoder.network.classifier
         assert classifier is not None
         own = split.at(processes.shard(range(len(split))))
         labels = torch.tensor(own.labels, device=processes.device)
-        logits = [classifier(rows) for rows in embed(encoder, own, self.recipe.preprocessing, self.runtime, title)]
+        logits = [classifier(rows) for rows in embed(encoder, own, self.recipe.preprocessing, self.resources, title)]
         num_wrong, loss = processes.sum(*wrong_and_loss(torch.cat(logits), labels) if logits else (0.0, 0.0))
         return num_wrong / len(split), loss / len(split)
 

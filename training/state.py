@@ -18,7 +18,7 @@ Measured = tuple[float, float]
 class TrainingState(BaseModel):
     """Phase and epoch are the current ones; `step` counts the optimizer steps already done in the epoch.
 
-    Only its methods change it. A checkpoint holds the fields up to `rollbacks` as JSON; tensors and optimizer are separate files.
+    Only its methods change it. A checkpoint holds the fields up to `rollbacks` as JSON; tensors and optimizer are other files.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)

@@ -24,7 +24,7 @@ from rankone.training import pipeline
 from rankone.training.data import DataSet
 from rankone.training.data.batches import batches, in_order
 from rankone.training.fit import fit
-from rankone.training.processes import Processes, Runtime, StopRequest
+from rankone.training.processes import Processes, Resources, StopRequest
 from rankone.training.recipe import Recipe
 from rankone.training.report.spectrum import singular_values as spectra
 from rankone.training.run import DataRecord, Run
@@ -106,7 +106,7 @@ class Workshop:
         started = time.perf_counter()
         recipe, data, path = setting.recipe, setting.data, self._path / setting.key
         network = self._network(recipe, len(data.classes))
-        work = Runtime(workers=self._workers, stop=self._stop, processes=Processes(torch.device(self._device)))
+        work = Resources(workers=self._workers, stop=self._stop, processes=Processes(torch.device(self._device)))
         state = fit(network, data, Run.start(path, recipe, data), work, report_line=lambda _: None)
         report = pipeline.measure(network, recipe, data, device=self._device, workers=self._workers)
         earlier = self._network(recipe, len(data.classes))

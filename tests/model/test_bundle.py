@@ -102,7 +102,7 @@ def test_a_bundle_is_never_written_over(bundle: Bundle) -> None:
 
 def test_rollbacks_are_read_under_their_earlier_name() -> None:
     rollback = {"epoch": 1, "step": 20, "reason": "the loss is nan", "learning_rate": 0.5}
-    written = {"steered_by": "all", "chosen": None, "history": []}
+    written: dict[str, object] = {"steered_by": "all", "chosen": None, "history": []}
     expected = TrainingRecord.model_validate({**written, "rollbacks": [rollback]})
     assert TrainingRecord.model_validate({**written, "returns": [rollback]}) == expected
     assert len(expected.rollbacks) == 1

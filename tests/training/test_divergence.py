@@ -17,7 +17,7 @@ from rankone.training.data import DataSet
 from rankone.training.evaluate import Report, doubts, gain
 from rankone.training.fit import fit
 from rankone.training.optimize import MAX_ROLLBACKS, NUM_STEPS, Diverged, highest_loss
-from rankone.training.processes import Runtime
+from rankone.training.processes import Resources
 from rankone.training.recipe import Phase, Recipe, load_recipe
 from rankone.training.run import Run
 from rankone.training.selection import training_images
@@ -40,7 +40,7 @@ DIVERGES = SMALL.model_copy(
 def told(data: DataSet, recipe: Recipe, path: Path) -> tuple[TrainingState, list[str]]:
     lines: list[str] = []
     run = Run.start(path, recipe, data)
-    return fit(recipe.build_network(len(data.classes)), data, run, Runtime(), report_line=lines.append), lines
+    return fit(recipe.build_network(len(data.classes)), data, run, Resources(), report_line=lines.append), lines
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_a_stop_after_a_rollback_resumes_to_the_same_weights(
     path, state, _ = diverged
     run = Run.start(tmp_path / "run", DIVERGES, photos)
     with pytest.raises(Interrupted):
-        fit(DIVERGES.build_network(4), photos, run, Runtime(stop=StopAfter(looks)))
+        fit(DIVERGES.build_network(4), photos, run, Resources(stop=StopAfter(looks)))
     resumed, _ = told(photos, DIVERGES, tmp_path / "run")
     assert resumed.rollbacks == state.rollbacks
     expected = weights(path, photos)

@@ -17,7 +17,7 @@ from rankone.training.fit import fit
 from rankone.training.loop import Loop
 from rankone.training.optimize import Optimization
 from rankone.training.phase2 import _check_start
-from rankone.training.processes import Runtime
+from rankone.training.processes import Resources
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.run import Run, RunError
 from tests.training.helpers import SMALL, StopAfter, loop_of, losses, weights
@@ -136,7 +136,7 @@ def test_an_average_goes_on_after_an_interruption(photos: DataSet, tmp_path: Pat
     assert loop.measure(loop.encoder, loop.images.selecting, "") == pytest.approx(loop.state.best, rel=1e-4)
     run = Run.start(tmp_path / "run", recipe, photos)
     with pytest.raises(Interrupted):
-        fit(recipe.build_network(4), photos, run, Runtime(stop=StopAfter(12)))
+        fit(recipe.build_network(4), photos, run, Resources(stop=StopAfter(12)))
     state = pipeline.trained(tmp_path / "run", photos)[2]
     assert state.position == (2, 0, 2)
     trained(photos, recipe, tmp_path / "run")
