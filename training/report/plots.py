@@ -31,7 +31,7 @@ def history(training: TrainingRecord) -> Picture:
     """Loss, error and learning rate over both phases, with the chosen epoch and every return to the best network."""
     alt = (
         "Three curves over the epochs of both phases: loss, error, and learning rate; lines mark the chosen epoch, and where "
-        "training diverged and went back."
+        "training diverged and was rolled back."
     )
     return rendered("history", alt, lambda theme: _history(training, theme))
 
