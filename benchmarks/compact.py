@@ -69,4 +69,4 @@ def bytes_a_code(dim: int, rows: int = 4096) -> float:
     gallery.fit(rows)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return held / gallery.span[1]
+    return held / gallery.stable_row_counts[1]

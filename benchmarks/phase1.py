@@ -24,7 +24,7 @@ from rankone.training.encoder import Encoder
 from rankone.training.fit import fit
 from rankone.training.loop import shuffled
 from rankone.training.optimize import Optimization
-from rankone.training.processes import Runtime
+from rankone.training.processes import Resources
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.run import Run
 
@@ -67,7 +67,7 @@ def from_disk(data: DataSet, recipe: Recipe) -> Network:
     """Phase 1 as `rankone train` runs it."""
     network = recipe.build_network(len(data.classes), recipe.weights)
     with tempfile.TemporaryDirectory() as folder:
-        fit(network, data, Run.start(Path(folder), recipe, data), Runtime(), tell=lambda _: None)
+        fit(network, data, Run.start(Path(folder), recipe, data), Resources(), report_line=lambda _: None)
     return network
 
 

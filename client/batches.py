@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -151,8 +151,19 @@ def _encode(route: BatchRoute[Source, Any], index: int, source: Source, max_byte
     return EncodedInput(index, source, content)
 
 
-def report(kind: str, rejections: Sequence[Rejection[Any]], on_rejection: OnRejection | None) -> None:
-    """Calls `on_rejection` with each rejection; without `on_rejection`, raises ServiceError if there is any."""
+def without_rejected(
+    batch: Sequence[EncodedInput[Source]],
+    reasons: Mapping[int, str],
+    status: int,
+    kind: str,
+    on_rejection: OnRejection | None,
+) -> list[EncodedInput[Source]]:
+    """The inputs of a batch but for those at the positions in `reasons`, which `on_rejection` is called with.
+
+    Raises:
+        ServiceError: an input is rejected, and there is no `on_rejection`.
+    """
+    rejections = [Rejection(batch[n].index, batch[n].source, reason, status) for n, reason in reasons.items()]
     if on_rejection is not None:
         for rejection in rejections:
             on_rejection(rejection)
@@ -160,3 +171,4 @@ def report(kind: str, rejections: Sequence[Rejection[Any]], on_rejection: OnReje
         first = rejections[0]
         faults = [Fault(rejection.index, rejection.reason) for rejection in rejections]
         raise ServiceError(first.status, f"{kind} {first.index}: {first.reason}", faults)
+    return [entry for n, entry in enumerate(batch) if n not in reasons]

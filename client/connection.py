@@ -17,6 +17,9 @@ from rankone.client.errors import Outcome, ServiceError
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
+STARTING: Final = frozenset({0, 429, 502, 503, 504})
+"""What a service that is starting answers, itself or through its proxy; 0 is no answer."""
+
 _CONNECT_S: Final = 10.0
 _GRACE_S: Final = 5.0  # on top of `timeout_s`, to receive the service's answer that the deadline has passed
 _READ_S: Final = 300.0  # without `timeout_s`: longer than the slowest route takes
@@ -40,14 +43,17 @@ def http_options(url: str, key: str | None, timeout_s: float | None) -> dict[str
             raise ServiceError(0, "the key has characters that no key has: spaces, line ends or other than ASCII")
         headers["authorization"] = f"Bearer {key}"
     try:
-        host = httpx.URL(url).host
+        address = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ServiceError(0, f"{url!r} is not a URL: {error}") from error
+    if address.scheme not in ("http", "https"):
+        raise ServiceError(0, f"{url!r} is not the URL of a service: it must begin with http:// or https://")
     return {
         "base_url": url,
         "headers": headers,
         "timeout": httpx.Timeout(read_s, connect=min(_CONNECT_S, timeout_s or _CONNECT_S)),
-        "trust_env": host not in ("127.0.0.1", "localhost", "::1"),  # a proxy cannot reach this machine's loopback
+        "trust_env": address.host
+        not in ("127.0.0.1", "localhost", "::1"),  # a proxy cannot reach this machine's loopback
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from typing import Any, Final, Self, Unpack
 
@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from rankone.client import batches, connection, inputs, results
-from rankone.client.batches import Answer, BatchRoute, EncodedInput, OnRejection, Rejection, Source, Value
+from rankone.client.batches import Answer, BatchRoute, EncodedInput, OnRejection, Source, Value
 from rankone.client.concurrency import map_sequentially
 from rankone.client.connection import DEFAULT_RETRIES, DEFAULT_URL, Retries, RetryIf, is_temporary
 from rankone.client.errors import Outcome, ServiceError, error_of
@@ -79,14 +79,17 @@ class Client:
         return True
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> None:
-        """Returns when the service is ready; raises ServiceError if it is not within `timeout_s`."""
+        """Returns when the service is ready; raises ServiceError after `timeout_s`, or at once if waiting cannot help."""
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            with suppress(ServiceError):
-                self._request("GET", "/readyz", dict, connection.never)
+        while True:
+            left_s = max(_POLL_S, deadline - time.monotonic())
+            try:
+                self._request("GET", "/readyz", dict, connection.never, timeout=left_s)
                 return
+            except ServiceError as error:
+                if error.status not in connection.STARTING or time.monotonic() >= deadline:
+                    raise
             time.sleep(_POLL_S)
-        self._request("GET", "/readyz", dict, connection.never)
 
     def models(self) -> list[Model]:
         """The models that the service has."""
@@ -94,7 +97,10 @@ class Client:
 
     def load_model(self, name: str, version: str) -> Json:
         """Loads a model and serves it from then on; returns when it is served."""
-        return self._request("POST", f"/models/{quoted(name)}/{quoted(version)}/load", dict)
+        try:
+            return self._request("POST", f"/models/{quoted(name)}/{quoted(version)}/load", dict)
+        finally:  # also if only the answer was lost
+            self._known_limits = None
 
     def embed(self, images: Iterable[Image]) -> Embedding:
         """Embeddings (n, dim) of images, in order."""
@@ -185,27 +191,25 @@ class Client:
         """Adds or replaces items, and yields the id of each when it is on the service's disk."""
         return self._stream(batches.add(index), items, on_rejection)
 
-    def delete(self, ids: Sequence[str], index: str = DEFAULT_INDEX) -> int:
-        """Deletes items; returns how many existed."""
+    def delete(self, ids: Iterable[str], index: str = DEFAULT_INDEX) -> int:
+        """Deletes items; returns how many existed. Items deleted by an attempt whose answer was lost are not counted."""
+        ids = list(ids)
         chunks = [ids[start : start + _PAGE_SIZE] for start in range(0, len(ids), _PAGE_SIZE)]
-        return sum([self._delete(index, {"ids": list(chunk)}, is_temporary) for chunk in chunks])
+        return sum([self._delete(index, {"ids": chunk}, is_temporary) for chunk in chunks])
 
-    def delete_where(self, condition: Json, index: str = DEFAULT_INDEX) -> int:
+    def delete_where(self, filter: Json, index: str = DEFAULT_INDEX) -> int:  # noqa: A002 - the name in the contract
         """Deletes the items whose metadata matches a filter; returns how many there were."""
         # Sent twice, the request could delete what was added in between.
-        return self._delete(index, {"filter": condition}, connection.not_executed)
+        return self._delete(index, {"filter": filter}, connection.not_executed)
 
     def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
         """An item, with its embedding if `vector` is true."""
-        params = {"vector": "true"} if vector else {}
         path = f"/indexes/{quoted(index)}/items/{quoted(item_id)}"
-        return self._request("GET", path, Item.from_json, params=params)
+        return self._request("GET", path, Item.from_json, params={"vector": "true"} if vector else {})
 
-    def items(self, index: str = DEFAULT_INDEX, condition: Json | None = None) -> Generator[Item]:
+    def items(self, index: str = DEFAULT_INDEX, filter: Json | None = None) -> Generator[Item]:  # noqa: A002
         """All items, or those whose metadata matches a filter, requested page by page."""
-        params: Json = {"limit": _PAGE_SIZE}
-        if condition is not None:
-            params["filter"] = orjson.dumps(condition).decode()
+        params: Json = {"limit": _PAGE_SIZE} | ({} if filter is None else {"filter": orjson.dumps(filter).decode()})
         while True:
             page, cursor = self._request("GET", f"/indexes/{quoted(index)}/items", results.to_page, params=params)
             yield from page
@@ -250,12 +254,7 @@ class Client:
     ) -> list[Answer[Source, Value]]:
         """Sends a batch and, if `on_rejection` is given, again without the inputs that the service rejects."""
         status, reasons = 0, {n: entry.error for n, entry in enumerate(batch) if entry.error}
-        while True:
-            rejections = [Rejection(batch[n].index, batch[n].source, reasons[n], status) for n in reasons]
-            batches.report(route.kind, rejections, on_rejection)
-            batch = [entry for n, entry in enumerate(batch) if n not in reasons]
-            if not batch:
-                return []
+        while batch := batches.without_rejected(batch, reasons, status, route.kind, on_rejection):
             body = route.body([entry.content for entry in batch])
             try:
                 return self._request("POST", route.path, partial(route.answers, batch), **body)
@@ -263,6 +262,7 @@ class Client:
                 status, reasons = error.status, {f.index: f.reason for f in error.errors if 0 <= f.index < len(batch)}
                 if not reasons:
                     raise
+        return []
 
     def _limits(self) -> Limits:
         if self._known_limits is None:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rankone.model.errors import RankoneError
 from rankone.model.files import sync
@@ -100,8 +100,8 @@ class EpochRecord(_Frozen):
     learning_rate: float
 
 
-class ReturnRecord(_Frozen):
-    """Phase 2 diverged, and training went back to the best network so far."""
+class RollbackRecord(_Frozen):
+    """Phase 2 diverged, and training was rolled back to the best network so far."""
 
     epoch: int
     """Of phase 2, from 0: the one that diverged and was begun again."""
@@ -120,7 +120,7 @@ class TrainingRecord(_Frozen):
     chosen: tuple[int, int] | None
     """Phase and epoch whose network this is; none where it is the one that training began with."""
     history: tuple[EpochRecord, ...]
-    returns: tuple[ReturnRecord, ...] = ()
+    rollbacks: tuple[RollbackRecord, ...] = Field(default=(), validation_alias=AliasChoices("rollbacks", "returns"))
     """Each time that phase 2 diverged."""
     phase1_metrics: dict[str, float] = Field(default_factory=dict)
     """Figures of the network that phase 1 ended with, on the same test images as the manifest's; empty if not measured."""

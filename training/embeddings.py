@@ -20,7 +20,7 @@ from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import Split
 from rankone.training.data.batches import batches, in_order, mirrored
 from rankone.training.encoder import Encoder
-from rankone.training.processes import Runtime
+from rankone.training.processes import Resources
 from rankone.training.progress import progress
 from rankone.training.recipe import Recipe
 
@@ -33,7 +33,7 @@ def embed(
     encoder: Encoder,
     split: Split,
     spec: Preprocessing,
-    runtime: Runtime,
+    resources: Resources,
     title: str,
     *,
     mirror: bool = False,
@@ -49,10 +49,10 @@ def embed(
     """
     encoder.network.eval()
     groups = in_order(len(split), BATCH_SIZE)[start // BATCH_SIZE :]
-    loaded = batches(split, spec, groups, workers=runtime.workers)
+    loaded = batches(split, spec, groups, workers=resources.workers)
     counts = [len(group) for group in groups]
-    for images in progress(loaded, counts, title, done=start, shown=runtime.processes.is_main):
-        if runtime.stop:
+    for images in progress(loaded, counts, title, done=start, shown=resources.processes.is_main):
+        if resources.stop:
             raise Interrupted("stopped while embedding")
         yield encoder(mirrored(images) if mirror else images)
 
@@ -79,7 +79,14 @@ class Rows:
 
 
 def stored_rows(
-    encoder: Encoder, split: Split, recipe: Recipe, runtime: Runtime, folder: Path, title: str, *, mirror: bool = False
+    encoder: Encoder,
+    split: Split,
+    recipe: Recipe,
+    resources: Resources,
+    folder: Path,
+    title: str,
+    *,
+    mirror: bool = False,
 ) -> Rows:
     """The result of `embed`, computed once and written to `folder` batch by batch, so that memory does not limit it.
 
@@ -87,14 +94,14 @@ def stored_rows(
     a killed process left unfinished is continued; two runs that need the same rows wait for each other. Each process of a run
     computes its share of the images.
     """
-    processes, dim = runtime.processes, encoder.network.pooling.out_dim
+    processes, dim = resources.processes, encoder.network.pooling.out_dim
     name = _digest(encoder, split, recipe, mirror=mirror)
     paths = [folder / f"{name}-{rank}-of-{processes.size}.f32" for rank in range(processes.size)]
     share = split.at(processes.shard(range(len(split))))
     row_bytes = dim * np.dtype(np.float32).itemsize
 
     def rows_from(start: int) -> Iterator[Tensor]:
-        return embed(encoder, share, recipe.preprocessing, runtime, title, mirror=mirror, start=start)
+        return embed(encoder, share, recipe.preprocessing, resources, title, mirror=mirror, start=start)
 
     _write_once(paths[processes.rank], len(share) * row_bytes, BATCH_SIZE * row_bytes, rows_from)
     processes.barrier()

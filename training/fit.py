@@ -15,8 +15,8 @@ from rankone.training.journal import Journal
 from rankone.training.loop import Loop
 from rankone.training.phase1 import phase1
 from rankone.training.phase2 import phase2
-from rankone.training.processes import Runtime
-from rankone.training.progress import say
+from rankone.training.processes import Resources
+from rankone.training.progress import print_line
 from rankone.training.run import Run
 from rankone.training.selection import training_images
 from rankone.training.state import TrainingState
@@ -29,12 +29,12 @@ def fit(
     network: Network,
     data: DataSet,
     run: Run,
-    runtime: Runtime,
+    resources: Resources,
     *,
     cache: Path | None = None,
     tensorboard: bool = False,
     save_every_s: float = 600.0,
-    tell: Callable[[str], object] = say,
+    report_line: Callable[[str], object] = print_line,
 ) -> TrainingState:
     """Trains `network` by the run's recipe on `data`, from the run's checkpoint to the end of both phases.
 
@@ -44,30 +44,30 @@ def fit(
         network: as it starts; if there is a checkpoint, it gets its weights.
         data: its test images are used only under the recipe's protocol `paper`.
         run: the directory.
-        runtime: devices and processes.
+        resources: devices, processes, and how to stop them.
         cache: folder for the embeddings of phase 1, kept for other runs.
         tensorboard: write for TensorBoard, too.
         save_every_s: seconds after which the checkpoint is renewed within an epoch.
-        tell: gets a line on precision and devices, on the images that select, and each time that phase 2 went back.
+        report_line: is called with each message for the user: on precision and devices, the images that select, and rollbacks.
 
     Raises:
         Interrupted: a stop was requested; the checkpoint holds everything up to the last whole step.
-        Diverged: a loss or gradient of phase 1 is not finite. Phase 2 goes back and tries again instead.
+        Diverged: a loss or gradient of phase 1 is not finite. Phase 2 is rolled back and tries again instead.
         DataError: a file that cannot be read as an image.
     """
     state = run.load(network) or TrainingState()
-    runtime.processes.barrier()  # no process renews the checkpoint while another one reads it
-    if state.finished:
+    resources.processes.barrier()  # no process renews the checkpoint while another one reads it
+    if state.is_finished:
         return state
-    encoder = Encoder(network, runtime.processes.device, run.recipe.precision, compile=run.recipe.compile)
+    encoder = Encoder(network, resources.processes.device, run.recipe.precision, compile=run.recipe.compile)
     images = training_images(data, run.recipe)
-    is_main = runtime.processes.is_main
+    is_main = resources.processes.is_main
     if is_main:
         (run.path / REPORT).unlink(missing_ok=True)  # it measured what is about to change
-        tell(f"{encoder.description}; on {runtime.processes.description}")
-        tell(f"epoch and learning rate selected by: {images.description}")
+        report_line(f"{encoder.description}; on {resources.processes.description}")
+        report_line(f"epoch and learning rate selected by: {images.description}")
     with Journal(run.path if is_main else None, state, tensorboard=tensorboard) as journal:
-        loop = Loop(encoder, state, images, run, runtime, journal, save_every_s=save_every_s, tell=tell)
+        loop = Loop(encoder, state, images, run, resources, journal, save_every_s=save_every_s, report_line=report_line)
         if loop.state.phase == 1:
             phase1(loop, cache or run.path / EMBEDDINGS)
         if is_main:

@@ -20,7 +20,7 @@ from rankone.model.engine.export import export_engine
 from rankone.model.engine.onnx import OnnxEngine
 from rankone.model.engine.torch_engine import torchscript_engine
 from rankone.model.network import Network
-from rankone.training.parity import ExportError, Run
+from rankone.training.parity import EngineRun, ExportError
 
 _FORBIDDEN_OPERATORS: Final = {
     "DFT": "ONNX Runtime has no CUDA kernel for it, and its CPU kernel loses four digits at length 10,000",
@@ -55,7 +55,7 @@ class Form:
     open: Callable[[Path, Options], Engine]
     """The engine for that file."""
 
-    def load(self, path: Path) -> Run:
+    def load(self, path: Path) -> EngineRun:
         """What runs the file as the service does, on the CPU in float32, with torch's number of threads."""
         return self.open(path, Options(device="cpu", threads=torch.get_num_threads())).run
 

@@ -59,10 +59,10 @@ class Journal:
                 if isinstance(value, float):
                     self._boards[phase].add_scalar(name, value, epoch)
 
-    def went_back(self, state: TrainingState) -> None:
+    def roll_back(self, state: TrainingState) -> None:
         """The current epoch diverged and is repeated: a line that says why replaces its lines."""
-        record = state.returns[-1]
-        self._write({"kind": "return", "phase": state.phase, "number": len(state.returns), **record.model_dump()})
+        record = state.rollbacks[-1]
+        self._write({"kind": "rollback", "phase": state.phase, "number": len(state.rollbacks), **record.model_dump()})
         if self._file:
             self._file.close()
         self._open(state)
@@ -93,8 +93,8 @@ def _remove_lines_after(path: Path, state: TrainingState) -> None:
             fields = json.loads(line)
         except ValueError:
             continue
-        if fields["kind"] == "return":
-            keep = fields["number"] <= len(state.returns)
+        if fields["kind"] in ("rollback", "return"):  # as earlier versions wrote it
+            keep = fields["number"] <= len(state.rollbacks)
         else:
             step = fields["step"] if fields["kind"] == "step" else -1
             epoch = fields["epoch"] + (fields["kind"] == "epoch")  # the line of an epoch ends it

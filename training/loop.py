@@ -1,4 +1,4 @@
-"""What both phases share: take a step, end an epoch, keep the best network, go back, save, stop."""
+"""What both phases share: take a step, end an epoch, keep the best network, roll back, save, stop."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rankone.training.data import Split
 from rankone.training.embeddings import embed
 from rankone.training.encoder import Encoder
 from rankone.training.journal import Journal
-from rankone.training.optimize import MAX_RETURNS, Diverged, Optimization, check_losses
-from rankone.training.processes import Runtime
+from rankone.training.optimize import MAX_ROLLBACKS, Diverged, Optimization, check_losses
+from rankone.training.processes import Resources
 from rankone.training.recipe import Phase
 from rankone.training.run import Run
 from rankone.training.selection import TrainingImages
@@ -30,7 +30,7 @@ class Loop:
     """Trains `encoder.network` from `state` on; every change of the training goes through its methods.
 
     The network has the weights of the checkpoint that `state` was loaded from, if there was one. The checkpoint is renewed
-    after every epoch, and after `save_every_s` seconds; `tell` shows the user a line.
+    after every epoch, and after `save_every_s` seconds; `report_line` is called with each message for the user.
     """
 
     def __init__(
@@ -39,25 +39,25 @@ class Loop:
         state: TrainingState,
         images: TrainingImages,
         run: Run,
-        runtime: Runtime,
+        resources: Resources,
         journal: Journal,
         *,
         save_every_s: float,
-        tell: Callable[[str], object],
+        report_line: Callable[[str], object],
     ) -> None:
         assert encoder.network.classifier is not None, "training needs classes"
         self.encoder, self.network, self.classifier = encoder, encoder.network, encoder.network.classifier
-        self.state, self.images, self.run, self.recipe, self.runtime = state, images, run, run.recipe, runtime
+        self.state, self.images, self.run, self.recipe, self.resources = state, images, run, run.recipe, resources
         self.labels = torch.tensor(images.fitted.labels)
-        self._journal, self._save_every_s, self._tell = journal, save_every_s, tell
+        self._journal, self._save_every_s, self._report_line = journal, save_every_s, report_line
         self._saved = self._epoch_began = time.monotonic()
         self._seen_before = 0
 
     def reload(self) -> None:
         """Continues from the checkpoint in every process, after the main one alone has worked."""
-        self.runtime.processes.barrier()
+        self.resources.processes.barrier()
         self.state = self.run.load(self.network) or TrainingState()
-        self.runtime.processes.barrier()  # no process renews the checkpoint while another one reads it
+        self.resources.processes.barrier()  # no process renews the checkpoint while another one reads it
 
     @contextmanager
     def optimization(self, module: nn.Module, phase: Phase, *, ema: float = 0.0) -> Iterator[Optimization]:
@@ -73,29 +73,30 @@ class Loop:
             raise
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """What is minimized."""
+        """The training loss: cross entropy with the recipe's label smoothing."""
         return F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
 
     def step(self, optimization: Optimization, loss: float, num_wrong: int, images: Sequence[Path]) -> None:
         """Moves the parameters by the gradients of a step whose mean loss over `images` is `loss`.
 
         Raises:
-            Diverged: it is not finite, or was too high for too many steps.
+            Diverged: the loss or gradient is not finite, or the recent losses are too high; in the second case the weights have
+                been moved.
         """
         rate, state = optimization.learning_rate, self.state
         where = f"{self._epoch_name}, step {state.step + 1}"
         gradient = optimization.step(loss, where, images)
         self._journal.step(state, loss=loss, gradient=gradient, learning_rate=rate)
-        state.add_loss(loss)
-        if state.start_loss is not None:
+        if state.start_loss is not None:  # in phase 2
+            state.add_loss(loss)
             check_losses(state.recent_losses, state.start_loss, len(self.run.data.classes), where)
         state.add_step(loss, num_wrong, len(images))
 
-    def pause(self, optimization: Optimization, stop: bool) -> None:
-        """Between two steps: renews the checkpoint if it is due; raises Interrupted if the user asked to stop."""
+    def between_steps(self, optimization: Optimization, stop: bool) -> None:
+        """Renews the checkpoint if it is due; raises Interrupted if the user asked to stop."""
+        self.check_stop(stop)  # `optimization` saves what an interruption leaves
         if time.monotonic() - self._saved >= self._save_every_s:
             self.save(optimization)
-        self.check_stop(stop)
 
     def check_stop(self, stop: bool) -> None:
         """Raises Interrupted if the user asked to stop."""
@@ -107,13 +108,7 @@ class Loop:
 
         `measured` is the error and loss of `network` on the images that select; raises Diverged if the loss is not finite.
         """
-        if not math.isfinite(sum(measured)):
-            raise Diverged(
-                self._epoch_name,
-                f"the loss on the images that select the network is {measured[1]}",
-                "The last checkpoint is as it was. Lower the learning rate "
-                f"(now {optimization.learning_rate:g}) or clip_norm, and train into another directory",
-            )
+        self._check_finite(measured, optimization.learning_rate)
         seconds, num_images = time.monotonic() - self._epoch_began, self.state.num_seen - self._seen_before
         held_out = measured if self.images.held_out is not None else None
         record = self.state.end_epoch(held_out, optimization.learning_rate)
@@ -122,32 +117,34 @@ class Loop:
         self._journal.epoch({**record.model_dump(), "seconds": seconds, "images_per_s": num_images / seconds})
         self._epoch_began, self._seen_before = time.monotonic(), 0
 
-    def go_back(self, optimization: Optimization, diverged: Diverged) -> bool:
+    def roll_back(self, optimization: Optimization, diverged: Diverged) -> bool:
         """Loads the best weights so far and halves the learning rate; False if that was done too often."""
-        again = len(self.state.returns) < MAX_RETURNS
+        again = len(self.state.rollbacks) < MAX_ROLLBACKS
         where = f"{self._epoch_name}, step {self.state.step + 1}"
         self.state.load_best(self.network)
         optimization.restart()
-        record = self.state.restart_epoch(diverged.reason, optimization.learning_rate if again else None)
-        self._journal.went_back(self.state)
+        record = self.state.roll_back(diverged.reason, optimization.learning_rate if again else None)
+        self._journal.roll_back(self.state)
         self._epoch_began, self._seen_before = time.monotonic(), 0
-        if self.runtime.processes.is_main:
+        if self.resources.processes.is_main:
             then = f"continues at half the rate, {record.learning_rate:.3g}" if again else "ends there"
-            self._tell(f"{where}: {diverged.reason}; training goes back to the best network so far and {then}")
+            self._report_line(
+                f"{where}: {diverged.reason}; training is rolled back to the best network so far and {then}"
+            )
         return again
 
     def end_phase(self, phase1_error: float | None = None) -> None:
         """Makes the best weights the network's, and begins the next phase."""
         ended = self.state.phase
         self.state.end_phase(self.network, phase1_error)
-        if ended == 1 and self.runtime.processes.is_main and self.recipe.phase2.epochs:
+        if ended == 1 and self.resources.processes.is_main and self.recipe.phase2.epochs:
             self.run.save_phase1(self.network)
         self.save(None)
 
     def save(self, optimization: Optimization | None) -> None:
         """Renews the checkpoint, in the main process."""
         self._saved = time.monotonic()
-        if self.runtime.processes.is_main:
+        if self.resources.processes.is_main:
             self.state.capture(self.network, optimization)
             self._journal.sync()
             self.run.save(self.state)
@@ -155,13 +152,23 @@ class Loop:
     @torch.no_grad()
     def measure(self, encoder: Encoder, split: Split, title: str) -> Measured:
         """Error and loss of the encoder's network on the images of `split`."""
-        processes, classifier = self.runtime.processes, encoder.network.classifier
+        processes, classifier = self.resources.processes, encoder.network.classifier
         assert classifier is not None
         own = split.at(processes.shard(range(len(split))))
         labels = torch.tensor(own.labels, device=processes.device)
-        logits = [classifier(rows) for rows in embed(encoder, own, self.recipe.preprocessing, self.runtime, title)]
+        logits = [classifier(rows) for rows in embed(encoder, own, self.recipe.preprocessing, self.resources, title)]
         num_wrong, loss = processes.sum(*wrong_and_loss(torch.cat(logits), labels) if logits else (0.0, 0.0))
         return num_wrong / len(split), loss / len(split)
+
+    def _check_finite(self, measured: Measured, learning_rate: float) -> None:
+        """Raises Diverged if the network of this epoch has no finite loss."""
+        if not math.isfinite(sum(measured)):
+            raise Diverged(
+                self._epoch_name,
+                f"the loss on the images that select the network is {measured[1]}",
+                "The last checkpoint is as it was. Lower the learning rate "
+                f"(now {learning_rate:g}) or clip_norm, and train into another directory",
+            )
 
     @property
     def _epoch_name(self) -> str:

@@ -18,8 +18,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from rankone.model.errors import RankoneError
 from rankone.training.recipe import Phase, Recipe
 
-MAX_RETURNS: Final = 3
-"""How often phase 2 goes back to the best network before it ends with that."""
+MAX_ROLLBACKS: Final = 3
+"""How often phase 2 is rolled back to the best network before it ends with that."""
 
 NUM_STEPS: Final = 20
 """Steps whose median loss has to be too high: a single batch says little, and a ruined network is right by chance."""
@@ -32,7 +32,7 @@ _FACTOR: Final = 0.1
 class Diverged(RankoneError, ArithmeticError):
     """A loss or a gradient that is not finite, or a loss that stays far above the loss at the start.
 
-    The message names the phase, epoch and step, and advises what to do if training cannot go back.
+    The message names the phase, epoch and step, and advises what to do if training cannot be rolled back.
     """
 
     def __init__(self, where: str, reason: str, advice: str = "") -> None:

@@ -20,7 +20,7 @@ MIN_COSINE: Final = 0.99999
 MAX_LOGIT_DIFFERENCE: Final = 1e-3
 MIN_IMAGES: Final = max(BATCH_SIZES)
 
-Run = Callable[[Images], Outputs]
+EngineRun = Callable[[Images], Outputs]
 """An engine's `run`."""
 
 
@@ -28,7 +28,7 @@ class ExportError(RankoneError, RuntimeError):
     """A form cannot be exported, or differs from the network; nothing was written."""
 
 
-def check_parity(run: Run, reference: Outputs, images: Images) -> ParityRecord:
+def check_parity(run: EngineRun, reference: Outputs, images: Images) -> ParityRecord:
     """Compares an engine's outputs with the reference for `images`, (n, 3, size, size), at every batch size.
 
     Raises:

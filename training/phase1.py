@@ -24,7 +24,7 @@ def phase1(loop: Loop, folder: Path) -> None:
     """Embeds every image once into `folder`, and its mirror image if the recipe flips; fits the classifier to that."""
     if loop.state.position == (1, 0, 0):
         _start_at_principal_axes(loop)
-    error, is_main = None, loop.runtime.processes.is_main
+    error, is_main = None, loop.resources.processes.is_main
     if loop.recipe.phase1.epochs:
         rows = _stored(loop, loop.images.fitted, folder, "embedding")
         selecting = _selecting(loop, rows, folder)
@@ -52,18 +52,18 @@ def _fit(loop: Loop, rows: Rows, selecting: tuple[Rows, Tensor]) -> None:
 
 
 def _step(loop: Loop, optimization: Optimization, rows: Rows, labels: Tensor, group: list[int]) -> None:
-    device, paths = loop.runtime.processes.device, loop.images.fitted.paths
+    device, paths = loop.resources.processes.device, loop.images.fitted.paths
     targets = labels[group].to(device)
     logits = loop.classifier(rows[group].to(device))
     loss = loop.loss(logits, targets)
     loss.backward()
     num_wrong = int((logits.argmax(1) != targets).sum())
     loop.step(optimization, float(loss.detach()), num_wrong, [paths[index % len(paths)] for index in group])
-    loop.pause(optimization, bool(loop.runtime.stop))
+    loop.between_steps(optimization, bool(loop.resources.stop))
 
 
 def _stored(loop: Loop, split: Split, folder: Path, title: str, *, mirror: bool = False) -> Rows:
-    return stored_rows(loop.encoder, split, loop.recipe, loop.runtime, folder, title, mirror=mirror)
+    return stored_rows(loop.encoder, split, loop.recipe, loop.resources, folder, title, mirror=mirror)
 
 
 def _selecting(loop: Loop, rows: Rows, folder: Path) -> tuple[Rows, Tensor]:
@@ -91,11 +91,11 @@ def _start_at_principal_axes(loop: Loop) -> None:
     if not (isinstance(pooling.projection, LowRank) and pooling.projection.pca):
         return
     loop.network.eval()
-    processes, groups = loop.runtime.processes, in_order(len(split), BATCH_SIZE)
+    processes, groups = loop.resources.processes, in_order(len(split), BATCH_SIZE)
     total = torch.zeros((), device=processes.device)
-    loaded = batches(split, loop.recipe.preprocessing, groups, workers=loop.runtime.workers)
+    loaded = batches(split, loop.recipe.preprocessing, groups, workers=loop.resources.workers)
     for images in progress(loaded, [len(group) for group in groups], "principal axes", shown=processes.is_main):
-        loop.check_stop(bool(loop.runtime.stop))
+        loop.check_stop(bool(loop.resources.stop))
         total = total + pooling.matrix(loop.encoder.features(images)).sum(dim=0)
     pooling.projection.start_at_principal_axes(total / len(split))
     processes.broadcast(pooling.projection.parameters())

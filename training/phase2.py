@@ -44,7 +44,7 @@ def _fit(loop: Loop) -> None:
             try:
                 _epoch(loop, optimization)
             except Diverged as diverged:
-                if not loop.go_back(optimization, diverged):
+                if not loop.roll_back(optimization, diverged):
                     return
             loop.save(optimization)
 
@@ -54,7 +54,7 @@ def _epoch(loop: Loop, optimization: Optimization) -> None:
     network, encoder = loop.network, loop.encoder
     for group, parts in _groups(loop):
         stop = _step(loop, optimization, group, parts)
-        loop.pause(optimization, stop)
+        loop.between_steps(optimization, stop)
     if optimization.average is not None:
         network = cast(Network, optimization.average.module)
         encoder = Encoder(network, encoder.device, encoder.precision)
@@ -67,13 +67,13 @@ def _groups(loop: Loop) -> Iterator[tuple[list[int], Iterator[Part]]]:
 
     Order, mirroring and v_0 depend on seed, epoch and step alone, so a resumed run repeats the interrupted one.
     """
-    recipe, state, split, processes = loop.recipe, loop.state, loop.images.fitted, loop.runtime.processes
+    recipe, state, split, processes = loop.recipe, loop.state, loop.images.fitted, loop.resources.processes
     groups = shuffled(len(split), recipe.phase2.batch_size, recipe.seed, state.epoch)
     left = groups[state.step :]
     parted = [_parts(processes.shard(group), recipe.accumulate) for group in left]
     mirror = torch.rand(len(split), generator=generator(recipe.seed, state.epoch)) < (0.5 if recipe.flip else 0)
     all_parts = [part for parts in parted for part in parts]
-    loaded = batches(split, recipe.preprocessing, all_parts, workers=loop.runtime.workers)
+    loaded = batches(split, recipe.preprocessing, all_parts, workers=loop.resources.workers)
     title = f"phase 2: all layers, epoch {state.epoch + 1} of {recipe.phase2.epochs}"
     counts, done = [len(group) for group in left], sum(map(len, groups[: state.step]))
     loop.network.train()
@@ -98,14 +98,14 @@ def _parts(indices: list[int], num: int) -> list[list[int]]:
 
 def _step(loop: Loop, optimization: Optimization, group: list[int], parts: Iterator[Part]) -> bool:
     """One step along the gradient of the mean loss over the group, of all parts and processes; returns whether to stop."""
-    loss_sum, num_wrong, processes = 0.0, 0, loop.runtime.processes
+    loss_sum, num_wrong, processes = 0.0, 0, loop.resources.processes
     for images, labels in parts:
         logits = loop.encoder.classify(images)
         loss = loop.loss(logits, labels)
         (loss * (len(labels) / len(group))).backward()
         loss_sum += float(loss.detach()) * len(labels)
         num_wrong += int((logits.argmax(1) != labels).sum())
-    total_loss, total_wrong, stop = processes.sum(loss_sum, num_wrong, bool(loop.runtime.stop))
+    total_loss, total_wrong, stop = processes.sum(loss_sum, num_wrong, bool(loop.resources.stop))
     processes.sum_gradients(optimization.parameters)
     paths = loop.images.fitted.paths
     loop.step(optimization, total_loss / len(group), int(total_wrong), [paths[index] for index in group])

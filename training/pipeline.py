@@ -19,7 +19,7 @@ from rankone.training.evaluate import REPORT, Report, compute_report
 from rankone.training.export import MIN_IMAGES, Description, manifest_of, write_bundle
 from rankone.training.fit import fit
 from rankone.training.metrics import Floats
-from rankone.training.processes import Processes, Runtime, check_device, joined_processes, stop_on_signal
+from rankone.training.processes import Processes, Resources, check_device, joined_processes, stop_on_signal
 from rankone.training.recipe import Recipe
 from rankone.training.report import Findings, write_report
 from rankone.training.report.spectrum import spectrum
@@ -53,8 +53,8 @@ def train(
         if processes.is_main:
             Run.start(path, recipe, data)  # only now: weights that cannot be had leave nothing behind
         processes.barrier()
-        runtime = Runtime(workers=workers, stop=stop, processes=processes)
-        return fit(network, data, Run.open(path), runtime, cache=cache, tensorboard=tensorboard)
+        resources = Resources(workers=workers, stop=stop, processes=processes)
+        return fit(network, data, Run.open(path), resources, cache=cache, tensorboard=tensorboard)
 
 
 def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
@@ -91,9 +91,9 @@ def outputs(
     """Embeddings (n, d) and logits (n, classes) of the test images."""
     assert network.classifier is not None
     encoder = Encoder(network, torch.device(device))  # in float32, as the bundle will run
-    runtime = Runtime(workers=workers, processes=Processes(torch.device(device)))
+    resources = Resources(workers=workers, processes=Processes(torch.device(device)))
     embeddings, logits = [], []
-    for rows in embed(encoder, data.test, recipe.preprocessing, runtime, "testing"):
+    for rows in embed(encoder, data.test, recipe.preprocessing, resources, "testing"):
         embeddings.append(network.embedding_of(rows).cpu().numpy())
         logits.append(network.classifier(rows).cpu().numpy())
     return np.concatenate(embeddings), np.concatenate(logits)
@@ -159,7 +159,7 @@ def _description(
         steered_by=training_images(data, run.recipe).description,
         chosen=state.chosen,
         history=tuple(state.history),
-        returns=tuple(state.returns),
+        rollbacks=tuple(state.rollbacks),
         phase1_metrics=(report and report.phase1) or {},
     )
     return Description(

@@ -95,8 +95,8 @@ _SINGLE: Final = Processes(torch.device("cpu"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runtime:
-    """How the work is carried out; changes no result."""
+class Resources:
+    """What a training may use and how it is stopped; changes no result."""
 
     workers: int = 0
     """Processes that load images; 0 loads them in this one."""

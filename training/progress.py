@@ -42,7 +42,7 @@ def progress(
         yield from _lines(items, counts, title, done, console)
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Prints a line for the user."""
     Console(highlight=False).print(text, soft_wrap=True, markup=False)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from rankone.model.bundle import EpochRecord, ReturnRecord
+from rankone.model.bundle import EpochRecord, RollbackRecord
 from rankone.model.network import Network
 from rankone.training.optimize import NUM_STEPS, Optimization
 
@@ -18,7 +18,7 @@ Measured = tuple[float, float]
 class TrainingState(BaseModel):
     """Phase and epoch are the current ones; `step` counts the optimizer steps already done in the epoch.
 
-    Only its methods change it. A checkpoint holds the fields up to `returns` as JSON, tensors and optimizer as files beside it.
+    Only its methods change it. A checkpoint holds the fields up to `rollbacks` as JSON; tensors and optimizer are other files.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -40,7 +40,7 @@ class TrainingState(BaseModel):
     """Loss on these images when phase 2 began."""
     recent_losses: list[float] = []
     """Of the last steps of phase 2: they show whether it diverges."""
-    returns: list[ReturnRecord] = []
+    rollbacks: list[RollbackRecord] = Field(default=[], validation_alias=AliasChoices("rollbacks", "returns"))
     """Each time that phase 2 diverged."""
     tensors: dict[str, dict[str, Tensor]] = Field(default={}, exclude=True)
     """`network` in a checkpoint; `best`, the weights in which the best network differs; `average`, the moving average."""
@@ -48,7 +48,7 @@ class TrainingState(BaseModel):
     """Of `Optimization.state`, between two steps or epochs."""
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether both phases are done."""
         return self.phase > 2
 
@@ -82,8 +82,7 @@ class TrainingState(BaseModel):
 
     def add_loss(self, loss: float) -> None:
         """Remembers the loss of a step of phase 2."""
-        if self.start_loss is not None:
-            self.recent_losses = [*self.recent_losses, loss][-NUM_STEPS:]
+        self.recent_losses = [*self.recent_losses, loss][-NUM_STEPS:]
 
     def end_epoch(self, held_out: Measured | None, learning_rate: float) -> EpochRecord:
         """Adds the current epoch to the history and begins the next; `held_out` is measured on held-out images, if any."""
@@ -105,8 +104,8 @@ class TrainingState(BaseModel):
         """Keeps `network` if the epoch that ended last is the best so far; returns whether it is.
 
         `by_loss`, the lowest loss is the best; otherwise the fewest errors, and of equal ones the lowest loss. In phase 1 the
-        last epoch always is: its loss has a single minimum, and the best of fifty epochs on a few images would be the luckiest,
-        which phase 2 could not beat.
+        last epoch always is: its loss has a single minimum. Choosing the best of fifty epochs on few images would mostly choose
+        by luck, and phase 2 could not beat that figure.
         """
         order = slice(None, None, -1 if by_loss else 1)
         if self.phase > 1 and self.best is not None and measured[order] >= self.best[order]:
@@ -120,16 +119,16 @@ class TrainingState(BaseModel):
         network.load_state_dict({**network.state_dict(), **self.tensors.get("best", {})})
 
     def begin_phase2(self, measured: Measured, network: Network) -> None:
-        """Notes how good the network is that phase 2 begins with: a worse one will not be kept."""
+        """Records the error and loss at the start of phase 2; only a better network replaces it."""
         self.start_loss = measured[1]
         if self.best is None:
             self.best = measured
             self._keep(network)
 
-    def restart_epoch(self, reason: str, learning_rate: float | None) -> ReturnRecord:
-        """Notes that the current epoch diverged, and is repeated with `learning_rate`."""
-        record = ReturnRecord(epoch=self.epoch, step=self.step, reason=reason, learning_rate=learning_rate)
-        self.returns.append(record)
+    def roll_back(self, reason: str, learning_rate: float | None) -> RollbackRecord:
+        """Records that the current epoch diverged; it is repeated with `learning_rate`, or training ends if that is None."""
+        record = RollbackRecord(epoch=self.epoch, step=self.step, reason=reason, learning_rate=learning_rate)
+        self.rollbacks.append(record)
         self.recent_losses = []
         self._restart_counts()
         return record

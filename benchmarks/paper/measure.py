@@ -24,7 +24,7 @@ from rankone.training.checkpoint import training_libraries
 from rankone.training.data import DataSet
 from rankone.training.data.batches import batches, in_order
 from rankone.training.fit import fit
-from rankone.training.processes import Processes, Runtime, StopRequest
+from rankone.training.processes import Processes, Resources, StopRequest
 from rankone.training.recipe import Recipe
 from rankone.training.report.spectrum import singular_values as spectra
 from rankone.training.run import DataRecord, Run, replace_file
@@ -108,8 +108,8 @@ class Workshop:
         started = time.perf_counter()
         recipe, data, path = setting.recipe, setting.data, self._path / setting.key
         network = self._network(recipe, len(data.classes))
-        runtime = Runtime(workers=self._workers, stop=self._stop, processes=Processes(torch.device(self._device)))
-        state = fit(network, data, Run.start(path, recipe, data), runtime, tell=lambda _: None)
+        resources = Resources(workers=self._workers, stop=self._stop, processes=Processes(torch.device(self._device)))
+        state = fit(network, data, Run.start(path, recipe, data), resources, report_line=lambda _: None)
         after_phase1 = self._network(recipe, len(data.classes))
         has_phase1 = Run.open(path).load_phase1(after_phase1)
         result = Measured(

@@ -18,6 +18,9 @@ from rankone.client import DEFAULT_URL, Answer, AsyncClient, NewItem, OnRejectio
 
 _CONVERTED: Final = frozenset({".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"})
 _SENT: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".heic", ".heif", ".hif"})
+WAIT_S: Final = 30.0
+"""How long a command waits for a service that is starting."""
+_NOTICE_S: Final = 1.0
 _LARGE: Final = 1 << 30
 """Bytes of a file of the user's own."""
 
@@ -115,7 +118,7 @@ class Sent:
 
 
 def send(paths: Sequence[Path], service: Service, ask: Ask, write: Write) -> Sent:
-    """Sends every image and gives the answers to `write`, in order.
+    """Sends every image and gives the answers to `write`, in order; waits up to `WAIT_S` for a service that is starting.
 
     Raises:
         InputError: there is no image, or none that could be used.
@@ -139,15 +142,26 @@ class _Sending:
 
     async def run(self, images: Iterator[ImageFile], service: Service, ask: Ask, write: Write) -> None:
         async with AsyncClient(service.url, key=service.key) as client:
+            await self._wait(client)
             async for answer in ask(client, images, self._reject):
                 write(_name_of(answer.source), answer.value)
                 self._bar.advance(self._task)
 
+    async def _wait(self, client: AsyncClient) -> None:
+        words = f"rankone: waiting for the service at {client.url}"
+        notice = asyncio.get_running_loop().call_later(_NOTICE_S, self._print, words)
+        try:
+            await client.wait_until_ready(WAIT_S)
+        finally:
+            notice.cancel()
+
     def _reject(self, rejection: Rejection[Any]) -> None:
         self.num_rejected += 1
-        words = f"rankone: {_name_of(rejection.source)}: {rejection.reason}"
-        self._bar.console.print(words, markup=False, highlight=False, soft_wrap=True)
+        self._print(f"rankone: {_name_of(rejection.source)}: {rejection.reason}")
         self._bar.advance(self._task)
+
+    def _print(self, words: str) -> None:
+        self._bar.console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def _name_of(source: ImageFile | NewItem) -> str:

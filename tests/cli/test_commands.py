@@ -68,6 +68,7 @@ def test_mistakes_end_with_one_sentence_and_status_2(
 ) -> None:
     """In this process, as starting each would cost seconds: whatever is not caught would end the test."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rankone.cli.images.WAIT_S", 1.0)
     (tmp_path / "notes.png").write_text("not an image")
     image = photos.test.paths[0]
     for arguments, sentence in (

@@ -17,7 +17,7 @@ from rankone.client import AsyncClient, Client, Retries
 from rankone.training.data import DataSet
 from tests.cli.test_commands import rankone, service
 from tests.client.conftest import INFO, json_response, npy, npy_response
-from tests.services import Process, start
+from tests.services import Process, Start, start
 
 __all__ = ["service", "start"]
 
@@ -104,7 +104,7 @@ def test_a_service_that_goes_away_leaves_no_half_of_a_file(
 
     def service(request: httpx.Request) -> httpx.Response:
         nonlocal num_answered
-        if request.url.path == "/info":
+        if request.url.path in ("/readyz", "/info"):
             return json_response(INFO)
         num_answered += 1
         if num_answered > 3:
@@ -120,6 +120,28 @@ def test_a_service_that_goes_away_leaves_no_half_of_a_file(
     assert num_answered > 3
 
 
+def test_a_command_waits_for_a_service_that_is_starting(
+    start: Start, photos: DataSet, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its address refuses connections at first."""
+    image, starting = str(photos.test.paths[0]), start()
+    assert run("classify", [image, "--url", starting.url]) == 0
+    answered = capfd.readouterr()
+    assert json.loads(answered.out)["path"] == image
+    assert f"rankone: waiting for the service at {starting.url}" in answered.err.replace("\n", "")
+
+
+def test_a_service_that_never_starts_is_an_error(
+    photos: DataSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rankone.cli.images.WAIT_S", 0.3)
+    monkeypatch.setattr("rankone.cli.images._NOTICE_S", 0.1)
+    assert run("embed", [str(photos.test.paths[0]), "--url", "http://127.0.0.1:1"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("waiting for the service at http://127.0.0.1:1\n") == 1
+    assert "no service answers at http://127.0.0.1:1" in error
+
+
 def test_the_key_goes_with_every_request(answering: Callable[[Served], None], tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"image")
     keys: list[str] = []
@@ -130,7 +152,7 @@ def test_the_key_goes_with_every_request(answering: Callable[[Served], None], tm
 
     answering(service)
     assert run("search", [str(tmp_path), "--key", "secret", "--index", "mine"]) == 0
-    assert keys == ["Bearer secret"] * 2
+    assert keys == ["Bearer secret"] * 3  # ready? which limits? search
 
 
 def test_a_search_is_narrowed_by_filter_and_score(

@@ -103,7 +103,7 @@ CONTRACT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Any, Any, Any]] 
         ["a"],
     ),
     ("delete", (["a", "b"],), {}, "POST /indexes/default/items/delete", {"ids": ["a", "b"]}, {"deleted": 1}, 1),
-    ("delete_where", (OLD,), {}, "POST /indexes/default/items/delete", {"filter": OLD}, {"deleted": 5}, 5),
+    ("delete_where", (), {"filter": OLD}, "POST /indexes/default/items/delete", {"filter": OLD}, {"deleted": 5}, 5),
     (
         "item",
         ("a/b.png",),
@@ -168,6 +168,33 @@ def test_embed_sends_the_bytes_of_images_and_reads_an_array(call: Call) -> None:
     assert call(service, "embed", []).shape == (0, 3)
 
 
+def test_ids_to_delete_are_an_iterable(call: Call) -> None:
+    """As those to search are."""
+    sent: list[Any] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        sent.append(orjson.loads(request.content)["ids"])
+        return json_response({"deleted": len(sent[-1])})
+
+    assert call(service, "delete", (str(n) for n in range(1001))) == 1001
+    assert [len(ids) for ids in sent] == [1000, 1]
+
+
+def test_another_model_has_another_dimension() -> None:
+    dim = 3
+
+    def service(request: httpx.Request) -> httpx.Response:
+        nonlocal dim
+        if request.method == "POST":
+            dim = 5
+        return json_response({**INFO, "dim": dim})
+
+    with Client(URL, transport=httpx.MockTransport(service)) as client:
+        assert client.embed([]).shape == (0, 3)
+        client.load_model("few", "7")
+        assert client.embed([]).shape == (0, 5)
+
+
 def test_an_item_has_its_vector_if_it_is_requested(call: Call) -> None:
     def service(request: httpx.Request) -> httpx.Response:
         assert request.url.query == b"vector=true"
@@ -187,7 +214,7 @@ def test_items_are_requested_page_by_page_with_one_filter(call: Call) -> None:
         items = [{"id": str(page), "metadata": {"n": page}}]
         return json_response({"items": items, "next_cursor": str(page + 1) if page < 2 else None})
 
-    assert call(service, "items", "default", OLD) == [Item(str(n), {"n": n}) for n in range(3)]
+    assert call(service, "items", filter=OLD) == [Item(str(n), {"n": n}) for n in range(3)]
     assert [query.pop("cursor", None) for query in queries] == [None, "1", "2"]
     assert all(query == {"limit": "1000", "filter": '{"year":{"$lt":2000}}'} for query in queries)
 

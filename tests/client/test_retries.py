@@ -13,7 +13,7 @@ import pytest
 
 from rankone.client import Client, Retries, ServiceError
 from rankone.client.connection import is_temporary, not_executed, retry_after_s
-from tests.client.conftest import INFO, NO_WAITS, URL, Call, Service, json_response, npy, npy_response
+from tests.client.conftest import INFO, URL, Call, Service, json_response, npy, npy_response
 
 Outcome = tuple[int, dict[str, str], Any] | type[httpx.RequestError]
 
@@ -225,10 +225,10 @@ def test_a_wrong_address_is_reported_at_once(waits: list[float]) -> None:
 def test_an_invalid_address_or_key_is_refused() -> None:
     for url, sentence in (
         ("http://host:port", "is not a URL"),
-        ("localhost:8000", "no service answers at localhost:8000"),
+        ("localhost:8000", "'localhost:8000' .* must begin with http:// or https://"),
     ):
-        with pytest.raises(ServiceError, match=sentence), Client(url, retries=NO_WAITS) as client:
-            client.info()
+        with pytest.raises(ServiceError, match=sentence):
+            Client(url)
     for key in ("two words", "line\n", "schlüssel"):
         with pytest.raises(ServiceError, match="the key has characters"):
             Client(URL, key=key)
@@ -243,6 +243,21 @@ def test_wait_until_ready(call: Call, waits: list[float]) -> None:
         with pytest.raises(ServiceError, match=sentence):
             call(service_of((status, {}, {"detail": "loading"})), "wait_until_ready", timeout_s=0)
     assert waits == [0.1, 0.1]
+
+
+def test_wait_until_ready_ends_at_once_when_waiting_is_useless(call: Call, waits: list[float]) -> None:
+    with pytest.raises(ServiceError, match="404: another server"):
+        call(service_of((404, {}, {"detail": "another server"})), "wait_until_ready", timeout_s=60)
+    assert waits == []
+
+
+def test_wait_until_ready_ends_in_time_when_the_service_hangs() -> None:
+    """As a stopped process does: the kernel takes its connections, and no request is answered."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url, started = f"http://127.0.0.1:{silent.getsockname()[1]}", time.monotonic()
+        with Client(url, timeout_s=1) as client, pytest.raises(ServiceError, match="did not answer in time"):
+            client.wait_until_ready(timeout_s=0.3)
+    assert time.monotonic() - started < 3
 
 
 def test_ready_makes_one_request(call: Call) -> None:

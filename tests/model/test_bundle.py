@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankone.model.bundle import MANIFEST, ONNX, Bundle, BundleError, open_bundle, staged, summary
+from rankone.model.bundle import MANIFEST, ONNX, Bundle, BundleError, TrainingRecord, open_bundle, staged, summary
 
 
 @pytest.fixture
@@ -115,3 +115,11 @@ def test_bundles_made_before_colour_management_ignore_profiles(copy: Path) -> No
     (copy / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="preprocessing.color"):
         open_bundle(copy)
+
+
+def test_rollbacks_are_read_under_their_earlier_name() -> None:
+    rollback = {"epoch": 1, "step": 20, "reason": "the loss is nan", "learning_rate": 0.5}
+    written: dict[str, object] = {"steered_by": "all", "chosen": None, "history": []}
+    expected = TrainingRecord.model_validate({**written, "rollbacks": [rollback]})
+    assert TrainingRecord.model_validate({**written, "returns": [rollback]}) == expected
+    assert len(expected.rollbacks) == 1

@@ -12,7 +12,7 @@ from rankone.training.data import DataSet
 from rankone.training.encoder import Encoder
 from rankone.training.journal import Journal
 from rankone.training.loop import Loop
-from rankone.training.processes import Runtime, StopRequest
+from rankone.training.processes import Resources, StopRequest
 from rankone.training.recipe import Phase, PoolingRecipe
 from rankone.training.run import Run
 from rankone.training.selection import training_images
@@ -51,7 +51,7 @@ def loop_of(run: Run, data: DataSet) -> Loop:
     images = training_images(data, run.recipe)
     encoder = Encoder(network, CPU, run.recipe.precision)
     journal = Journal(None, state)
-    return Loop(encoder, state, images, run, Runtime(), journal, save_every_s=600, tell=lambda _: None)
+    return Loop(encoder, state, images, run, Resources(), journal, save_every_s=600, report_line=lambda _: None)
 
 
 def weights(path: Path, data: DataSet) -> dict[str, torch.Tensor]:

@@ -41,6 +41,16 @@ def files_limited_to(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_rollbacks_are_read_under_their_earlier_name(tmp_path: Path) -> None:
+    before = state()
+    before.roll_back("the loss is nan", 0.5)
+    path = save(tmp_path, before, RECIPE, DATA) / "checkpoint.json"
+    path.write_text(path.read_text().replace('"rollbacks"', '"returns"'))
+    found = load(tmp_path)
+    assert found is not None
+    assert found.rollbacks == before.rollbacks
+
+
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert load(tmp_path) is None
     path = save(tmp_path, state(), RECIPE, DATA)
@@ -95,7 +105,7 @@ def test_a_disk_that_fills_up_in_training_loses_nothing(photos: DataSet, tmp_pat
     with files_limited_to(1_000_000), pytest.raises(CheckpointError, match="make room"):
         pipeline.train(photos, recipe, tmp_path)
     assert pipeline.trained(tmp_path, photos)[2].position == (1, 0, 0)
-    assert pipeline.train(photos, recipe, tmp_path).finished
+    assert pipeline.train(photos, recipe, tmp_path).is_finished
 
 
 def test_a_damaged_checkpoint_or_one_of_another_version_says_so(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from rankone.training import pipeline
 from rankone.training.data import DataSet
 from rankone.training.evaluate import Report, doubts, gain
 from rankone.training.fit import fit
-from rankone.training.optimize import MAX_RETURNS, NUM_STEPS, Diverged, highest_loss
-from rankone.training.processes import Runtime
+from rankone.training.optimize import MAX_ROLLBACKS, NUM_STEPS, Diverged, highest_loss
+from rankone.training.processes import Resources
 from rankone.training.recipe import Phase, Recipe, load_recipe
 from rankone.training.run import Run
 from rankone.training.selection import training_images
@@ -40,7 +40,7 @@ DIVERGES = SMALL.model_copy(
 def told(data: DataSet, recipe: Recipe, path: Path) -> tuple[TrainingState, list[str]]:
     lines: list[str] = []
     run = Run.start(path, recipe, data)
-    return fit(recipe.build_network(len(data.classes)), data, run, Runtime(), tell=lines.append), lines
+    return fit(recipe.build_network(len(data.classes)), data, run, Resources(), report_line=lines.append), lines
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +51,23 @@ def diverged(
     return path, *told(photos, DIVERGES, path)
 
 
-def test_a_loss_that_stays_high_goes_back_to_the_best_network_at_half_the_rate(
+def test_a_loss_that_stays_high_is_rolled_back_to_the_best_network_at_half_the_rate(
     diverged: tuple[Path, TrainingState, list[str]],
 ) -> None:
     path, state, lines = diverged
-    assert state.finished
-    assert state.returns
+    assert state.is_finished
+    assert state.rollbacks
     start = state.start_loss
     assert start is not None
-    first = state.returns[0]
+    first = state.rollbacks[0]
     assert first.learning_rate == 15.0
     assert f"the median loss of {NUM_STEPS} steps is" in first.reason
-    assert any("goes back to the best network so far and continues at half the rate, 15" in line for line in lines)
-    rates = [record.learning_rate for record in state.returns]
-    assert len(rates) <= MAX_RETURNS + 1
-    assert all(rate is not None for rate in rates[:MAX_RETURNS])
+    assert any("is rolled back to the best network so far and continues at half the rate, 15" in line for line in lines)
+    rates = [record.learning_rate for record in state.rollbacks]
+    assert len(rates) <= MAX_ROLLBACKS + 1
+    assert all(rate is not None for rate in rates[:MAX_ROLLBACKS])
     found = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["reason"] for line in found if line["kind"] == "return"] == [r.reason for r in state.returns]
+    assert [line["reason"] for line in found if line["kind"] == "rollback"] == [r.reason for r in state.rollbacks]
     steps = [(line["phase"], line["epoch"], line["step"]) for line in found if line["kind"] == "step"]
     assert len(steps) == len(set(steps))
 
@@ -98,8 +98,8 @@ def test_the_network_that_is_kept_is_no_worse_than_phase_1s(
 def test_a_rate_at_which_every_loss_is_infinite_leaves_the_network_of_phase_1(photos: DataSet, tmp_path: Path) -> None:
     recipe = DIVERGES.model_copy(update={"phase2": Phase(epochs=3, learning_rate=9e37, batch_size=8)})
     state, lines = told(photos, recipe, tmp_path)
-    assert [record.learning_rate for record in state.returns] == [4.5e37, 2.25e37, 1.125e37, None]
-    assert lines[-1].endswith("training goes back to the best network so far and ends there")
+    assert [record.learning_rate for record in state.rollbacks] == [4.5e37, 2.25e37, 1.125e37, None]
+    assert lines[-1].endswith("training is rolled back to the best network so far and ends there")
     assert state.chosen is not None
     assert state.chosen[0] == 1
     run = Run.open(tmp_path)
@@ -123,9 +123,7 @@ def test_without_a_phase_1_the_network_of_the_start_is_a_candidate(photos: DataS
     assert all(torch.equal(value, start[name]) for name, value in weights(tmp_path, photos).items())
 
 
-def test_a_moving_average_that_was_resumed_is_forgotten_when_training_goes_back(
-    photos: DataSet, tmp_path: Path
-) -> None:
+def test_a_moving_average_that_was_resumed_is_forgotten_by_a_rollback(photos: DataSet, tmp_path: Path) -> None:
     recipe = DIVERGES.model_copy(update={"ema": 0.9, "phase2": Phase(epochs=1, learning_rate=1e-4, batch_size=8)})
     told(photos, recipe, tmp_path)
     loop = loop_of(Run.open(tmp_path), photos)
@@ -133,7 +131,7 @@ def test_a_moving_average_that_was_resumed_is_forgotten_when_training_goes_back(
         assert optimization.average is not None
         stale = {name: torch.full_like(value, 7) for name, value in optimization.average.state_dict().items()}
         optimization.average.load_state_dict(stale)
-        assert loop.go_back(optimization, Diverged("here", "the loss is nan"))
+        assert loop.roll_back(optimization, Diverged("here", "the loss is nan"))
         for parameter in optimization.parameters:
             parameter.grad = torch.zeros_like(parameter)
         optimization.step(1.0, "here", [])
@@ -142,15 +140,15 @@ def test_a_moving_average_that_was_resumed_is_forgotten_when_training_goes_back(
 
 
 @pytest.mark.parametrize("looks", [45, 75, 100])
-def test_a_stop_after_going_back_resumes_to_the_same_weights(
+def test_a_stop_after_a_rollback_resumes_to_the_same_weights(
     diverged: tuple[Path, TrainingState, list[str]], photos: DataSet, tmp_path: Path, looks: int
 ) -> None:
     path, state, _ = diverged
     run = Run.start(tmp_path / "run", DIVERGES, photos)
     with pytest.raises(Interrupted):
-        fit(DIVERGES.build_network(4), photos, run, Runtime(stop=StopAfter(looks)))
+        fit(DIVERGES.build_network(4), photos, run, Resources(stop=StopAfter(looks)))
     resumed, _ = told(photos, DIVERGES, tmp_path / "run")
-    assert resumed.returns == state.returns
+    assert resumed.rollbacks == state.rollbacks
     expected = weights(path, photos)
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "run", photos).items())
 
@@ -196,7 +194,7 @@ def test_a_network_that_is_no_good_is_doubted() -> None:
     assert len(doubts(report(0.7, 0.8, None, num_classes=2))) == 1
 
 
-def test_the_report_begins_with_the_gain_and_shows_the_return(
+def test_the_report_begins_with_the_gain_and_shows_the_rollback(
     diverged: tuple[Path, TrainingState, list[str]], photos: DataSet
 ) -> None:
     path, state, _ = diverged
@@ -204,8 +202,8 @@ def test_the_report_begins_with_the_gain_and_shows_the_return(
     assert found.phase1 is not None
     page = (path / "report.md").read_text()
     assert gain(found) in page[: page.index("Measured on")]  # type: ignore[operator]
-    assert f"Phase 2 diverged in epoch {state.returns[0].epoch + 1}" in page
+    assert f"Phase 2 diverged in epoch {state.rollbacks[0].epoch + 1}" in page
     bundle = pipeline.export(path, photos, path / "bundle")
     training = bundle.manifest.training
     assert training is not None
-    assert (training.returns, training.phase1_metrics) == (tuple(state.returns), found.phase1)
+    assert (training.rollbacks, training.phase1_metrics) == (tuple(state.rollbacks), found.phase1)

@@ -14,7 +14,7 @@ from rankone.training.data import DataError, DataSet
 from rankone.training.data.batches import batches
 from rankone.training.embeddings import Rows, embed, stored_rows
 from rankone.training.encoder import Encoder
-from rankone.training.processes import Processes, Runtime
+from rankone.training.processes import Processes, Resources
 from rankone.training.recipe import Phase, Recipe
 from tests.training.helpers import SMALL
 
@@ -29,12 +29,12 @@ def forward(recipe: Recipe = SMALL) -> Encoder:
 
 
 def test_rows_on_disk_are_those_of_the_network(photos: DataSet, tmp_path: Path) -> None:
-    whole = torch.cat(list(embed(forward(), photos.train, SMALL.preprocessing, Runtime(), "")))
-    rows = stored_rows(forward(), photos.train, SMALL, Runtime(), tmp_path, "")
+    whole = torch.cat(list(embed(forward(), photos.train, SMALL.preprocessing, Resources(), "")))
+    rows = stored_rows(forward(), photos.train, SMALL, Resources(), tmp_path, "")
     assert len(rows) == len(photos.train) == 24
     assert torch.equal(rows[range(24)], whole)
     assert torch.equal(rows[[5, 3]], whole[[5, 3]])
-    mirrored = stored_rows(forward(), photos.train, SMALL, Runtime(), tmp_path, "", mirror=True)
+    mirrored = stored_rows(forward(), photos.train, SMALL, Resources(), tmp_path, "", mirror=True)
     assert not torch.equal(mirrored[range(24)], whole)
     both = rows + mirrored
     assert torch.equal(both[[2, 26]], torch.cat([whole[[2]], mirrored[[2]]]))
@@ -48,14 +48,14 @@ def test_rows_dealt_out_over_processes_come_back_in_order(photos: DataSet, tmp_p
             def barrier(self) -> None:  # nobody to wait for: they have been here
                 pass
 
-        work = Runtime(processes=Apart(CPU, rank=rank, size=3))
+        work = Resources(processes=Apart(CPU, rank=rank, size=3))
         if rank:
             with pytest.raises(FileNotFoundError):
                 stored_rows(forward(), photos.train, SMALL, work, tmp_path, "")
         else:
             rows = stored_rows(forward(), photos.train, SMALL, work, tmp_path, "")
     assert torch.allclose(
-        rows[range(24)], stored_rows(forward(), photos.train, SMALL, Runtime(), tmp_path, "")[range(24)], atol=1e-6
+        rows[range(24)], stored_rows(forward(), photos.train, SMALL, Resources(), tmp_path, "")[range(24)], atol=1e-6
     )
     uneven = Rows.interleaved(
         [np.arange(3.0, dtype=np.float32)[:, None], np.arange(10.0, 12, dtype=np.float32)[:, None]]
@@ -65,14 +65,14 @@ def test_rows_dealt_out_over_processes_come_back_in_order(photos: DataSet, tmp_p
 
 def test_a_file_left_half_written_is_gone_on_with(photos: DataSet, tmp_path: Path) -> None:
     """A row and a half too many after the first batch: the batch is kept, the rest is computed again."""
-    expected = stored_rows(forward(), photos.train, SMALL, Runtime(), tmp_path, "")[range(24)]
+    expected = stored_rows(forward(), photos.train, SMALL, Resources(), tmp_path, "")[range(24)]
     (file,) = tmp_path.iterdir()
     row_bytes = file.stat().st_size // 24
     data = bytearray(file.read_bytes()[: 17 * row_bytes + row_bytes // 2])
     data[:4] = np.float32(7).tobytes()
     file.with_suffix(".partial").write_bytes(data)
     file.unlink()
-    found = stored_rows(forward(), photos.train, SMALL, Runtime(), tmp_path, "")[range(24)]
+    found = stored_rows(forward(), photos.train, SMALL, Resources(), tmp_path, "")[range(24)]
     assert found[0, 0] == 7
     assert torch.equal(found[1:], expected[1:])
 
@@ -80,10 +80,10 @@ def test_a_file_left_half_written_is_gone_on_with(photos: DataSet, tmp_path: Pat
 @pytest.mark.parametrize("size", [0, 100, 10**8])
 def test_a_file_of_another_size_is_not_taken_for_the_rows(photos: DataSet, tmp_path: Path, size: int) -> None:
     """Cut off by a power failure, or written by something else: it is computed again."""
-    expected = stored_rows(forward(), photos.train, SMALL, Runtime(), tmp_path, "")[range(24)]
+    expected = stored_rows(forward(), photos.train, SMALL, Resources(), tmp_path, "")[range(24)]
     (file,) = tmp_path.iterdir()
     os.truncate(file, size)
-    assert torch.equal(stored_rows(forward(), photos.train, SMALL, Runtime(), tmp_path, "")[range(24)], expected)
+    assert torch.equal(stored_rows(forward(), photos.train, SMALL, Resources(), tmp_path, "")[range(24)], expected)
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
@@ -91,13 +91,13 @@ def test_two_runs_with_one_cache_wait_for_one_another(photos: DataSet, tmp_path:
     with ThreadPoolExecutor(3) as pool:
         found = list(
             pool.map(
-                lambda _: stored_rows(forward(), photos.train, SMALL, Runtime(), tmp_path, "")[range(24)], range(3)
+                lambda _: stored_rows(forward(), photos.train, SMALL, Resources(), tmp_path, "")[range(24)], range(3)
             )
         )
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
     assert [path.suffix for path in tmp_path.iterdir()] == [".f32"]
-    whole = torch.cat(list(embed(forward(), photos.train, SMALL.preprocessing, Runtime(), "")))
+    whole = torch.cat(list(embed(forward(), photos.train, SMALL.preprocessing, Resources(), "")))
     assert torch.allclose(found[0], whole, atol=1e-6)
 
 
@@ -113,7 +113,7 @@ def test_a_broken_image_is_named_in_one_sentence_whoever_loads_it(
 
 def test_the_key_is_all_that_decides_the_rows(photos: DataSet, tmp_path: Path) -> None:
     def files(recipe: Recipe = SMALL, data: DataSet = photos, mirror: bool = False) -> int:
-        stored_rows(forward(recipe), data.train, recipe, Runtime(), tmp_path, "", mirror=mirror)
+        stored_rows(forward(recipe), data.train, recipe, Resources(), tmp_path, "", mirror=mirror)
         return len(list(tmp_path.iterdir()))
 
     def with_pooling(**options: float) -> Recipe:

@@ -12,10 +12,10 @@ from rankone.training import pipeline
 from rankone.training.checkpoint import latest
 from rankone.training.data import DataSet, Split
 from rankone.training.fit import fit
-from rankone.training.processes import DeviceError, Runtime, stop_on_signal
+from rankone.training.processes import DeviceError, Resources, stop_on_signal
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.run import Run, RunError
-from tests.training.helpers import SMALL, StopAfter, weights
+from tests.training.helpers import SMALL, StopAfter, losses, weights
 
 pytestmark = pytest.mark.usefixtures("light_backbone")
 
@@ -37,19 +37,30 @@ def test_a_stop_anywhere_resumes_to_the_same_weights(
     whole, photos = uninterrupted
     run = Run.start(tmp_path / "run", SMALL, photos)
     with pytest.raises(Interrupted):
-        fit(SMALL.build_network(len(photos.classes)), photos, run, Runtime(stop=StopAfter(looks)))
+        fit(SMALL.build_network(len(photos.classes)), photos, run, Resources(stop=StopAfter(looks)))
     state = pipeline.train(photos, SMALL, tmp_path / "run")
-    assert state.finished
+    assert state.is_finished
     expected, found = weights(whole, photos), weights(tmp_path / "run", photos)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert len(state.history) == 5
+
+
+def test_a_stop_saves_the_step_before_it_once(photos: DataSet, tmp_path: Path) -> None:
+    """Every checkpoint has the next number, and here each step has one."""
+    run = Run.start(tmp_path, SMALL, photos)
+    with pytest.raises(Interrupted):
+        fit(SMALL.build_network(len(photos.classes)), photos, run, Resources(stop=StopAfter(13)), save_every_s=0)
+    saved, num_steps = latest(tmp_path), len(losses(tmp_path))
+    assert saved is not None
+    assert num_steps > 0
+    assert saved.name == f"checkpoint-{num_steps:06d}"
 
 
 def test_a_finished_run_is_left_alone(uninterrupted: tuple[Path, DataSet]) -> None:
     path, photos = uninterrupted
     before = latest(path)
     (path / "report.json").write_text("{}")
-    assert pipeline.train(photos, SMALL, path).finished
+    assert pipeline.train(photos, SMALL, path).is_finished
     assert latest(path) == before
     assert (path / "report.json").read_text() == "{}"
 

@@ -23,7 +23,7 @@ from tests.training.helpers import SMALL, weights
 
 def test_both_phases_are_recorded_and_learn(run_path: Path, photos: DataSet) -> None:
     _, _, state = pipeline.trained(run_path, photos)
-    assert state.finished
+    assert state.is_finished
     assert [record.phase for record in state.history] == [1] * 20 + [2]
     first, last = state.history[0], state.history[19]
     assert last.loss < first.loss / 2

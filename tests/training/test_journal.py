@@ -51,6 +51,23 @@ def test_lines_of_what_will_be_repeated_are_removed(tmp_path: Path, position: tu
     assert lines(tmp_path) == whole[:kept]
 
 
+@pytest.mark.parametrize("kind", ["rollback", "return"])
+def test_the_lines_of_rollbacks_stay(tmp_path: Path, kind: str) -> None:
+    """Also under their earlier name; only the state knows which of them will be repeated."""
+    state = TrainingState(phase=2)
+    with Journal(tmp_path, state) as journal:
+        for _ in range(2):
+            journal.step(state, loss=9.0)
+            state.add_step(9.0, 0, 1)
+            state.roll_back("the loss is nan", 0.5)
+            journal.roll_back(state)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"rollback"', f'"{kind}"'))
+    with Journal(tmp_path, state.model_copy(update={"rollbacks": state.rollbacks[:1]})):
+        pass
+    assert lines(tmp_path) == [(kind, 2, 0, 1)]
+
+
 def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with Journal(None, TrainingState(), tensorboard=True) as journal:

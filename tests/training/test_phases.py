@@ -17,7 +17,7 @@ from rankone.training.fit import fit
 from rankone.training.loop import Loop
 from rankone.training.optimize import Optimization
 from rankone.training.phase2 import _check_start
-from rankone.training.processes import Runtime
+from rankone.training.processes import Resources
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.run import Run, RunError
 from tests.training.helpers import SMALL, StopAfter, loop_of, losses, weights
@@ -81,7 +81,7 @@ def test_phase_2_has_to_start_as_phase_1_ended(photos: DataSet, tmp_path: Path) 
             _check_start(loop)
 
 
-def test_a_loss_that_is_no_number_on_the_images_that_select_goes_back_to_phase_1(
+def test_a_loss_that_is_no_number_on_the_images_that_select_is_rolled_back_to_phase_1(
     photos: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the last step of an epoch went too far."""
@@ -89,7 +89,9 @@ def test_a_loss_that_is_no_number_on_the_images_that_select_goes_back_to_phase_1
     monkeypatch.setattr(Loop, "measure", lambda *_: next(measured, (0.5, float("nan"))))
     monkeypatch.setattr("rankone.training.phase2._check_start", lambda loop: loop.measure())
     state = pipeline.train(photos, SHORT, tmp_path)
-    assert [record.reason for record in state.returns] == ["the loss on the images that select the network is nan"] * 4
+    assert [record.reason for record in state.rollbacks] == [
+        "the loss on the images that select the network is nan"
+    ] * 4
     assert state.chosen == (1, 0)
     assert state.best is not None
     assert state.best[1] < 10
@@ -134,7 +136,7 @@ def test_an_average_goes_on_after_an_interruption(photos: DataSet, tmp_path: Pat
     assert loop.measure(loop.encoder, loop.images.selecting, "") == pytest.approx(loop.state.best, rel=1e-4)
     run = Run.start(tmp_path / "run", recipe, photos)
     with pytest.raises(Interrupted):
-        fit(recipe.build_network(4), photos, run, Runtime(stop=StopAfter(12)))
+        fit(recipe.build_network(4), photos, run, Resources(stop=StopAfter(12)))
     state = pipeline.trained(tmp_path / "run", photos)[2]
     assert state.position == (2, 0, 2)
     trained(photos, recipe, tmp_path / "run")

@@ -17,7 +17,7 @@ from rankone.training import pipeline
 from rankone.training.checkpoint import latest
 from rankone.training.data import DataSet
 from rankone.training.fit import fit
-from rankone.training.processes import Runtime, StopRequest
+from rankone.training.processes import Resources, StopRequest
 from rankone.training.run import Run, RunError
 from tests.light import one_layer
 from tests.training.helpers import SMALL, losses, weights
@@ -46,7 +46,7 @@ def train_until_killed(data: DataSet, path: Path, looks: int, save_every_s: floa
     torch.set_num_threads(threads)  # sums are in another order with another number of them
     vars(backbone)["BACKBONES"] = {"vgg16": one_layer}  # this process is its own
     network = SMALL.build_network(len(data.classes))
-    fit(network, data, Run.start(path, SMALL, data), Runtime(stop=KillAfter(looks)), save_every_s=save_every_s)
+    fit(network, data, Run.start(path, SMALL, data), Resources(stop=KillAfter(looks)), save_every_s=save_every_s)
 
 
 def killed(data: DataSet, path: Path, looks: int, save_every_s: float) -> None:
@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_to_the_same_losses_and_weights(
         assert latest(tmp_path) is None
     else:
         assert pipeline.trained(tmp_path, photos)[2].position == position
-    assert pipeline.train(photos, SMALL, tmp_path).finished
+    assert pipeline.train(photos, SMALL, tmp_path).is_finished
     assert losses(tmp_path) == losses(whole)
     expected, found = weights(whole, photos), weights(tmp_path, photos)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
@@ -108,7 +108,7 @@ def test_a_run_killed_while_it_embeds_embeds_no_image_twice(photos: DataSet, who
     stop.requested = True
     network = SMALL.build_network(len(photos.classes))
     with pytest.raises(Interrupted):
-        fit(network, photos, Run.open(tmp_path), Runtime(stop=stop))
+        fit(network, photos, Run.open(tmp_path), Resources(stop=stop))
     for name, before in files.items():
         after = (tmp_path / "embeddings" / name).stat()
         assert (after.st_size, after.st_ino) == (before.st_size, before.st_ino)

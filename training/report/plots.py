@@ -31,7 +31,7 @@ def history(training: TrainingRecord) -> Picture:
     """Loss, error and learning rate over both phases, with the chosen epoch and every return to the best network."""
     alt = (
         "Three curves over the epochs of both phases: loss, error, and learning rate; lines mark the chosen epoch, and where "
-        "training diverged and went back."
+        "training diverged and was rolled back."
     )
     return rendered("history", alt, lambda theme: _history(training, theme))
 
@@ -102,7 +102,7 @@ def _line(axes: Axes, values: Sequence[float | None], color: str, label: str, dr
 
 
 def _mark_epochs(axes: Axes, training: TrainingRecord, theme: Theme) -> None:
-    """The start of phase 2, the chosen epoch, and every epoch in which training went back."""
+    """The start of phase 2, the chosen epoch, and every epoch in which training was rolled back."""
     places = [(epoch.phase, epoch.epoch) for epoch in training.history]
     border = sum(phase == 1 for phase, _ in places)
     if 0 < border < len(places):
@@ -110,8 +110,8 @@ def _mark_epochs(axes: Axes, training: TrainingRecord, theme: Theme) -> None:
     if training.chosen in places:
         place = places.index(training.chosen) + 1
         axes.axvline(place, color=theme.ink, linestyle=_DASHED, linewidth=1, label="chosen epoch")
-    for number, record in enumerate(training.returns):
-        label = "went back to the best network" if number == 0 else ""
+    for number, record in enumerate(training.rollbacks):
+        label = "rolled back to the best network" if number == 0 else ""
         axes.axvline(border + record.epoch + 0.5, color=theme.second, linestyle="dotted", linewidth=1.5, label=label)
     axes.set_xlim(0.5, len(places) + 0.5)
 

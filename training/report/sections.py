@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rankone.model.bundle import ReturnRecord
+from rankone.model.bundle import RollbackRecord
 from rankone.training.evaluate import FIGURES, Report, gain
 from rankone.training.metrics import Doubles
 from rankone.training.report import plots
@@ -64,15 +64,15 @@ def training(findings: Findings) -> Section:
         words += "The network is the one that training began with: no epoch made it better."
     else:
         words += f"The network is that of phase {record.chosen[0]}, epoch {record.chosen[1] + 1}."
-    returns = [Text(_return(one), "note") for one in record.returns]
-    return Section("Training", [Text(words), *returns, plots.history(record)])
+    rollbacks = [Text(_rollback(one), "note") for one in record.rollbacks]
+    return Section("Training", [Text(words), *rollbacks, plots.history(record)])
 
 
-def _return(record: ReturnRecord) -> str:
+def _rollback(record: RollbackRecord) -> str:
     then = "ended there" if record.learning_rate is None else f"continued at half the rate, {record.learning_rate:.3g}"
     return (
-        f"Phase 2 diverged in epoch {record.epoch + 1} after {record.step} steps: {record.reason}. Training went back to the "
-        f"best network so far and {then}."
+        f"Phase 2 diverged in epoch {record.epoch + 1} after {record.step} steps: {record.reason}. Training was rolled back "
+        f"to the best network so far and {then}."
     )
 
 

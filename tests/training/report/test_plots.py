@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rankone.model.bundle import EpochRecord, ReturnRecord, TrainingRecord
+from rankone.model.bundle import EpochRecord, RollbackRecord, TrainingRecord
 from rankone.training.evaluate import compute_report
 from rankone.training.metrics import reliability
 from rankone.training.report import canvas, plots
@@ -75,10 +75,10 @@ def test_curves_mark_the_chosen_epoch_and_phase_2(
     assert ("images that select" in errors) == (history[0].validation_error is not None)
 
 
-def test_curves_mark_every_epoch_in_which_training_went_back(drawn: Callable[..., Figure]) -> None:
+def test_curves_mark_every_epoch_in_which_training_was_rolled_back(drawn: Callable[..., Figure]) -> None:
     """Two epochs of phase 1, then the second epoch of phase 2: at 3.5 between the third and the fourth."""
-    returned = ReturnRecord(epoch=1, step=20, reason="the loss is nan", learning_rate=0.5)
-    training = HISTORY.model_copy(update={"returns": (returned,)})
+    rollback = RollbackRecord(epoch=1, step=20, reason="the loss is nan", learning_rate=0.5)
+    training = HISTORY.model_copy(update={"rollbacks": (rollback,)})
     for axes in drawn(lambda: plots.history(training)).axes:
         (line,) = [line for line in axes.lines if line.get_linestyle() == ":"]
         assert list(line.get_xdata()) == [3.5, 3.5]  # type: ignore[arg-type]
