@@ -30,7 +30,7 @@ from tests.services import client_of, multipart, serving
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 WAYS = [found for part in PAGE.split("\n## ") if (found := re.findall(r"(?m)^ *(\d+) +(\S+\.py)", part))]
-IN_THE_WORKER = {"service/inference/decode_worker.py", "model/preprocessing.py"}
+IN_THE_WORKER = {"service/inference/decode_worker.py", "model/preprocessing/decoder.py"}
 
 
 class Calls:

@@ -44,7 +44,7 @@ def test_code_and_commands_answer_as_the_page_says(
         check_variables(variables)
         *items, error = capsys.readouterr().out.splitlines()
         assert items == [f"{path} {{'flower': '{path.parent.name}'}}" for path in variables["images"]]
-        (shown,) = re.findall(r"error\.errors\) +# (.*)", TEXT)
+        (shown,) = re.findall(r"error\.errors\)\n +# (.*)", TEXT)
         assert error == shown
         run(ASYNCHRONOUS, shell)
         assert capsys.readouterr().out.splitlines() == [f"{path} (10000,)" for path in variables["images"]]

@@ -82,6 +82,6 @@ def test_the_docs_give_every_system_its_dimension_cost_and_export(name: str) -> 
         flops = count_flops(lambda: pooling(features)) - count_flops(lambda: pooling.statistic(features))
     cost = human(flops) if flops else "no products"
     assert f" {pooling.out_dim:,} numbers, {cost}" in text
-    assert ("Does not export;" in text) is system.composition.needs_eigendecomposition
-    assert system.sibling is None or f"export; `{system.sibling}` does" in text
-    assert "Choose it" in text
+    assert ("Not exportable;" in text) is system.composition.needs_eigendecomposition
+    assert system.sibling is None or f"Not exportable; use `{system.sibling}`" in text
+    assert "Choose it" in text or "Only for comparison" in text

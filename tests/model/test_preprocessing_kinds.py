@@ -118,7 +118,9 @@ def test_heic_is_read() -> None:
     image = noise(8, 6).resize((64, 48))
     pillow_heif.register_heif_opener()
     data = encoded(image, "HEIF", quality=95)
-    assert np.abs(pixels(decode(data, LIMITS)).astype(int) - pixels(image)).mean() < 4
+    assert (
+        np.abs(pixels(decode(data, LIMITS)).astype(int) - pixels(image)).mean() < 8
+    )  # HEIC halves the resolution of colours
 
 
 def test_the_brands_of_an_avif_may_come_in_any_order() -> None:

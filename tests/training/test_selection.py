@@ -60,7 +60,7 @@ def test_training_does_not_look_at_the_test_images(photos: DataSet, tmp_path: Pa
     data = replace(photos, test=replace(photos.test, paths=tuple(files)))
     recipe = SMALL.model_copy(update={"phase2": Phase(epochs=0, learning_rate=1)})
     assert pipeline.train(data, recipe, tmp_path / "held-out").is_finished
-    with pytest.raises(DataError, match="no image that can be read"):
+    with pytest.raises(DataError, match="not an image"):
         pipeline.train(data, recipe.model_copy(update={"protocol": "paper"}), tmp_path / "paper")
 
 
