@@ -103,7 +103,7 @@ class Index:
         return self.submit(items).result().sequence
 
     def submit_delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> Future[Effect]:
-        """Removes the items with these ids and those that match the filter; done when that is on disk."""
+        """Removes the items that have one of these ids or match the filter. The future is done when they are off the disk."""
         return self._writer.submit(Change(ids=ids, where=where))
 
     def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:

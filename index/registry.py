@@ -90,7 +90,7 @@ class Indexes:
                         index.close()
 
     def names(self) -> list[str]:
-        """The names of all indexes, including those that cannot be used."""
+        """The names of all indexes, also of unusable ones."""
         return sorted({*self._specs, *self._broken})
 
     def spec(self, name: str) -> Spec:
@@ -130,7 +130,7 @@ class Indexes:
         return 0 if index is None else len(index)
 
     def problems(self) -> dict[str, str]:
-        """What is wrong, by the name of the index."""
+        """The faults of indexes that cannot be used or written, by name."""
         broken = {name: fault.message for name, fault in list(self._broken.items())}
         found = ((name, index.problem) for name, index in list(self._open.items()))
         return broken | {name: problem for name, problem in found if problem is not None}

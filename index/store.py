@@ -23,7 +23,7 @@ _FAULT_OF_ONE: Final = (DataError, IntegrityError, InterfaceError, ProgrammingEr
 
 @dataclass(frozen=True)
 class Change:
-    """Removes the items with these ids and those that match the filter; stores records, in place of those with the same ids."""
+    """Removes the items that have one of these ids or match the filter, then stores records, replacing equal ids."""
 
     records: Sequence[Record] = field(default=(), repr=False)
     ids: Sequence[str] = ()

@@ -33,7 +33,7 @@ class Schedule:
     num_requests: int
     """At least, in all rounds: 1,100 for the 99.9th percentile, 160 for the 99th."""
     in_time_s: float
-    """The deadline of a request; the service is told."""
+    """The deadline of a request, sent to the service with it."""
 
     @classmethod
     def of(cls, image_s: float) -> Schedule:

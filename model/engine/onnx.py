@@ -45,7 +45,7 @@ class OnnxEngine:
 def session_options(threads: int) -> onnxruntime.SessionOptions:
     """For every session, on a CPU or a GPU."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads  # the default counts the host's cores, not those that we may use
+    options.intra_op_num_threads = threads  # the default is the host's number of cores, also in a container with fewer
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
     options.log_severity_level = 3  # errors are raised, and need not be printed as well
     return options

@@ -40,10 +40,10 @@ def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
 
     Args:
         image: loaded.
-        bits: of 16-bit samples those that are used, as the header says.
+        bits: how many bits of a 16-bit sample are used, according to the header.
 
     Raises:
-        UndecodableImage: 32-bit samples, of which nobody knows what is black and what is white.
+        UndecodableImage: the samples have 32 bits, and the file does not define black and white.
     """
     if image.mode in _UNKNOWN_RANGE and image.format != "PPM":  # Pillow scales PPM by its header
         raise UndecodableImage.because("its samples have 32 bits and no known range; save it with 8 or 16 bits")

@@ -34,7 +34,7 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 _PLAIN: Final = Preprocessing(color="ignored")
 _FILLING: Final = b"\x5a\xa5\x00\x13" * 64
-"""Stands in for the missing end of a JPEG: bits in which no picture goes on as it does in zeros."""
+"""Replaces the missing end of a JPEG. A picture that lacks data decodes differently with these bits than with zeros."""
 
 
 def _has_heic() -> bool:
