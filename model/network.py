@@ -5,7 +5,7 @@ from __future__ import annotations
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rankone.model.backbone import Backbone, build_backbone
+from rankone.model.backbone import REDUCED, Backbone, build_backbone
 from rankone.model.bundle import WEIGHTS, Bundle
 from rankone.model.catalogue import DEFAULT
 from rankone.model.classifier import LowRankClassifier
@@ -67,6 +67,8 @@ def build_network(
     num_classes: int | None = None,
     classifier_rank: int | None = None,
     seed: int = 0,
+    size: int = 448,
+    reduce: int | None = REDUCED,
 ) -> Network:
     """A network from names: see `build_backbone`, and `catalogue.composition` or `compose` for the pooling.
 
@@ -77,11 +79,13 @@ def build_network(
         num_classes: how many classes there are; none gives a network that only embeds.
         classifier_rank: of LRBP's low-rank classifier; a linear one if not given.
         seed: draws random weights.
+        size: of the images.
+        reduce: the most channels of the local features, see `build_backbone`.
 
     Raises:
         ValueError: a low-rank classifier on a pooling without a low-rank projection.
     """
-    body = build_backbone(backbone, weights, seed)
+    body = build_backbone(backbone, weights, seed, size=size, reduce=reduce)
     pool = pooling.build(body.channels)
     return Network(body, pool, build_classifier(pool, num_classes, classifier_rank, seed) if num_classes else None)
 
@@ -99,6 +103,8 @@ def open_network(bundle: Bundle) -> Network:
         pooling=compose(**manifest.pooling.parts),
         num_classes=len(manifest.classes) if manifest.classes else None,
         classifier_rank=manifest.recipe.get("classifier_rank"),
+        size=manifest.preprocessing.size,
+        reduce=manifest.recipe.get("reduce", REDUCED),
     )
     network.load_state_dict(load_file(bundle.file(WEIGHTS)))
     return network.eval()

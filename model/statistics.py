@@ -16,6 +16,13 @@ from torch import Tensor, nn
 from rankone.model.precision import at_least_float32, without_autocast
 
 
+def local_features(map_BDHW: Tensor) -> Tensor:
+    """The map of a convolutional network as local features, (B, D, H, W) -> (B, H W, D), one row a location."""
+    if map_BDHW.dim() != 4:
+        raise ValueError(f"a map must be (batch, channels, height, width), got shape {tuple(map_BDHW.shape)}")
+    return map_BDHW.flatten(2).transpose(1, 2)
+
+
 def gram(features_BND: Tensor) -> Tensor:
     """`F^T F / N`, (B, N, D) -> (B, D, D), in float32 or float64 whatever the features come in.
 
@@ -52,6 +59,13 @@ def gaussian(features_BND: Tensor) -> Tensor:
     Source: Wang et al., G2DeNet: Global Gaussian Distribution Embedding Network, 2017, equation 3.
     """
     return gram(_with_ones(features_BND, before=False))
+
+
+class LocalFeatures(nn.Module):
+    """`local_features` as a layer, (B, D, H, W) -> (B, H W, D): what a pooling needs in front of it in another network."""
+
+    def forward(self, map_BDHW: Tensor) -> Tensor:
+        return local_features(map_BDHW)
 
 
 class Statistic(nn.Module):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 from tyro.conf import Suppress
 
+from rankone.model.backbone import REDUCED
 from rankone.model.catalogue import SYSTEMS, composition
 from rankone.model.composition import Composition, Option, compose
 from rankone.model.errors import RankoneError
@@ -76,12 +77,20 @@ class PoolingRecipe(Frozen):
         return self.model_dump(exclude={"system", "options"}, exclude_none=True)
 
 
+def added(default: Any, **limits: Any) -> Any:
+    """A field that a later version added: left out of what is written while it has its default.
+
+    So a recipe that does not use it is written as before, and what is named by its content keeps its name.
+    """
+    return Field(default=default, exclude_if=lambda value: value == default, **limits)
+
+
 class RecipeError(RankoneError, ValueError):
     """A recipe that cannot be read or makes no sense; the message names the field."""
 
 
 class Phase(Frozen):
-    """One phase of training by SGD."""
+    """One phase of training by gradient descent."""
 
     epochs: int = Field(ge=0)
     """Passes over the training images; 0 skips the phase."""
@@ -91,15 +100,19 @@ class Phase(Frozen):
     """L2 penalty on all parameters that the phase trains."""
     batch_size: PositiveInt = 32
     """Images a step, over all GPUs."""
+    optimizer: Literal["sgd", "adamw"] = added("sgd")
+    """SGD with momentum, or AdamW, whose weight decay spares biases and scales; AdamW takes rates of 1e-4 and less."""
 
 
 class Recipe(Frozen):
     """The paper's training by default: VGG16 + RUN + CBP at 448 x 448, first the classifier alone, then all layers."""
 
     backbone: str = "vgg16"
-    """A name of `model.backbone.BACKBONES`."""
+    """A name that `rankone backbones` lists, or `timm/NAME`."""
     weights: str = "imagenet"
-    """`imagenet`, `random`, or the path of a .safetensors file or state dict."""
+    """`imagenet` (those published under the backbone's name), `random`, or the path of a .safetensors file or state dict."""
+    reduce: PositiveInt | None = added(REDUCED)
+    """Channels to which a 1 x 1 convolution reduces a backbone that has more; None (null in YAML) for never."""
     pooling: PoolingRecipe = PoolingRecipe()
     """The pooling system."""
     classifier_rank: PositiveInt | None = None
@@ -118,6 +131,11 @@ class Recipe(Frozen):
     """Options of the data set's reader, for instance `{partition: 3}` of dtd."""
     flip: bool = True
     """Train on mirrored images too: both ways in phase 1, at random in phase 2."""
+    augment: Literal["flip", "crop", "strong"] = added("flip")
+    """How phase 2 varies images beside mirroring: not at all (flip), by random crops, or by crops, colours and RandAugment
+    (strong). Phase 1 computes each embedding once and is not changed."""
+    sampling: Literal["shuffled", "balanced"] = added("shuffled")
+    """What an epoch draws: every image once, or (balanced) as many images, equally many of every class."""
     protocol: Literal["holdout", "paper"] = "holdout"
     """What selects the epoch: images held out of the training set, or (paper) the test set, which flatters the result."""
     validation: float = Field(default=0.1, ge=0, lt=1)
@@ -127,7 +145,14 @@ class Recipe(Frozen):
     phase1: Phase = Phase(epochs=50, learning_rate=1.0, weight_decay=1e-8, batch_size=64)
     """Only the classifier, on embeddings computed once."""
     phase2: Phase = Phase(epochs=40, learning_rate=0.01, weight_decay=1e-5, batch_size=16)
-    """All layers."""
+    """All layers, or those from `train_from` on."""
+    train_from: str | None = added(None)
+    """The first layer that phase 2 trains, `layer4` for instance; the layers before it stay as they are. All if not given."""
+    rates: dict[str, Annotated[float, Field(gt=0)]] = added({})
+    """Factors of phase 2's learning rate by layer: `{backbone: 0.1}`, `{layer3: 0.1, layer4: 0.5}`. The longest name that
+    a parameter's name begins with counts; 1 for all others."""
+    minutes: float | None = added(None, gt=0)
+    """Time for both phases: phase 2 trains as many of its epochs as fit, and its cosine ends with them. None for no limit."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Of SGD."""
     schedule: Literal["plateau", "step", "cosine"] = "cosine"
@@ -178,6 +203,8 @@ class Recipe(Frozen):
             num_classes=num_classes,
             classifier_rank=self.classifier_rank,
             seed=self.seed,
+            size=self.size,
+            reduce=self.reduce,
         )
 
     def yaml(self) -> str:

@@ -137,7 +137,7 @@ class Run:
 
     def _check(self, recipe: Recipe, data: DataRecord) -> None:
         """Raises RunError if the run was started with another recipe or other data, naming what differs."""
-        ours, theirs = self.recipe.model_dump(), recipe.model_dump()
+        ours, theirs = dict(self.recipe), dict(recipe)
         differing = [f"recipe.{name}" for name in ours if ours[name] != theirs[name]]
         differing += [f"data.{name}" for name in dict(data) if getattr(self.data, name) != getattr(data, name)]
         if differing:
