@@ -20,14 +20,13 @@ _SMALLEST_SHARE = 0.1
 class _SignedSqrt(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        root = x.abs().sqrt()
-        ctx.save_for_backward(root)
-        return torch.mul(x.sign(), root)
+        signed = torch.mul(x.sign(), x.abs().sqrt())
+        ctx.save_for_backward(signed)
+        return signed
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (root,) = ctx.saved_tensors
+        root = ctx.saved_tensors[0].abs()
         rms = root.square().mean(dim=-1, keepdim=True).sqrt()
         return torch.div(gradients[0], 2 * torch.maximum(root, (_SMALLEST_SHARE * rms).clamp_min(_SMALLEST_ROOT)))
 

@@ -13,6 +13,7 @@ from rankone.training.encoder import Encoder
 from rankone.training.evaluate import REPORT
 from rankone.training.journal import Journal
 from rankone.training.loop import Loop
+from rankone.training.parameters import freeze
 from rankone.training.phase1 import phase1
 from rankone.training.phase2 import phase2
 from rankone.training.processes import Resources
@@ -54,11 +55,13 @@ def fit(
         Interrupted: a stop was requested; the checkpoint holds everything up to the last whole step.
         Diverged: a loss or gradient of phase 1 is not finite. Phase 2 is rolled back and tries again instead.
         DataError: a file that cannot be read as an image.
+        RecipeError: the recipe names a layer that the network lacks.
     """
     state = run.load(network) or TrainingState()
     resources.processes.barrier()  # no process renews the checkpoint while another one reads it
     if state.is_finished:
         return state
+    freeze(network, run.recipe)
     encoder = Encoder(network, resources.processes.device, run.recipe.precision, compile=run.recipe.compile)
     images = training_images(data, run.recipe)
     is_main = resources.processes.is_main

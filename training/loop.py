@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from rankone.model.errors import Interrupted
 from rankone.model.network import Network
+from rankone.training.budget import Budget
 from rankone.training.data import Split
 from rankone.training.embeddings import embed
 from rankone.training.encoder import Encoder
@@ -22,8 +24,11 @@ from rankone.training.optimize import MAX_ROLLBACKS, Diverged, Optimization, che
 from rankone.training.processes import Resources
 from rankone.training.recipe import Phase
 from rankone.training.run import Run
+from rankone.training.sampling import balanced, shuffled
 from rankone.training.selection import TrainingImages
 from rankone.training.state import Measured, TrainingState
+
+_NO_RATES: Final[Mapping[str, float]] = {}
 
 
 class Loop:
@@ -49,6 +54,7 @@ class Loop:
         self.encoder, self.network, self.classifier = encoder, encoder.network, encoder.network.classifier
         self.state, self.images, self.run, self.recipe, self.resources = state, images, run, run.recipe, resources
         self.labels = torch.tensor(images.fitted.labels)
+        self.budget = Budget(self.recipe.minutes, state.spent_s, resources.processes)
         self._journal, self._save_every_s, self._report_line = journal, save_every_s, report_line
         self._saved = self._epoch_began = time.monotonic()
         self._seen_before = 0
@@ -60,9 +66,11 @@ class Loop:
         self.resources.processes.barrier()  # no process renews the checkpoint while another one reads it
 
     @contextmanager
-    def optimization(self, module: nn.Module, phase: Phase, *, ema: float = 0.0) -> Iterator[Optimization]:
+    def optimization(
+        self, module: nn.Module, phase: Phase, *, ema: float = 0.0, rates: Mapping[str, float] = _NO_RATES
+    ) -> Iterator[Optimization]:
         """The optimization of `module` as the checkpoint left it; an interruption within the block is saved."""
-        optimization = Optimization(module, phase, self.recipe, ema=ema)
+        optimization = Optimization(module, phase, self.recipe, ema=ema, rates=rates)
         self.state.restore_optimization(optimization)
         self._saved = self._epoch_began = time.monotonic()
         self._seen_before = self.state.num_seen
@@ -71,6 +79,12 @@ class Loop:
         except Interrupted:
             self.save(optimization)
             raise
+
+    def order(self, phase: Phase, epoch: int, labels: Sequence[int]) -> list[list[int]]:
+        """The indices of the images with these labels in the order of this epoch, in groups of a batch."""
+        if self.recipe.sampling == "balanced":
+            return balanced(labels, phase.batch_size, self.recipe.seed, epoch)
+        return shuffled(len(labels), phase.batch_size, self.recipe.seed, epoch)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The training loss: cross entropy with the recipe's label smoothing."""
@@ -111,11 +125,34 @@ class Loop:
         self._check_finite(measured, optimization.learning_rate)
         seconds, num_images = time.monotonic() - self._epoch_began, self.state.num_seen - self._seen_before
         held_out = measured if self.images.held_out is not None else None
+        if self.state.phase == 2 and self.recipe.minutes is not None:
+            whole_s = seconds * self.state.num_seen / max(1, num_images)  # a resumed epoch took less than a whole one
+            self._fit_to_budget(optimization, whole_s)
         record = self.state.end_epoch(held_out, optimization.learning_rate)
         optimization.end_epoch(record.train_error if held_out is None else held_out[0])
         self.state.choose(measured, network, by_loss=held_out is None)
         self._journal.epoch({**record.model_dump(), "seconds": seconds, "images_per_s": num_images / seconds})
         self._epoch_began, self._seen_before = time.monotonic(), 0
+
+    def end_without_time(self) -> bool:
+        """Whether the time is spent, which the user is told."""
+        if self.budget.left_s > 0:
+            return False
+        if self.resources.processes.is_main:
+            self._report_line(f"the {self.recipe.minutes:g} minutes are spent: training ends in the {self._epoch_name}")
+        return True
+
+    def _fit_to_budget(self, optimization: Optimization, epoch_s: float) -> None:
+        """Ends phase 2 and its schedule with the last epoch for which there is time, if each takes `epoch_s`."""
+        done, most = self.state.epoch + 1, self.recipe.phase2.epochs
+        num_epochs = min(most, done + int(self.budget.left_s / epoch_s))
+        (num_epochs,) = map(int, self.resources.processes.from_main(num_epochs))
+        if num_epochs != self.state.num_epochs and self.resources.processes.is_main:
+            self._report_line(
+                f"phase 2: {num_epochs} epochs of {epoch_s:.0f} s fit into {self.recipe.minutes:g} minutes"
+            )
+        self.state.num_epochs = num_epochs
+        optimization.end_after(num_epochs)
 
     def roll_back(self, optimization: Optimization, diverged: Diverged) -> bool:
         """Loads the best weights so far and halves the learning rate; False if that was done too often."""
@@ -145,6 +182,7 @@ class Loop:
         """Renews the checkpoint, in the main process."""
         self._saved = time.monotonic()
         if self.resources.processes.is_main:
+            self.state.spent_s = self.budget.spent_s
             self.state.capture(self.network, optimization)
             self._journal.sync()
             self.run.save(self.state)
@@ -179,17 +217,3 @@ class Loop:
 def wrong_and_loss(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """The number of wrong predictions, and the sum of the cross entropies."""
     return float((logits.argmax(1) != labels).sum()), float(F.cross_entropy(logits, labels, reduction="sum"))
-
-
-def generator(*numbers: int) -> torch.Generator:
-    """A generator for this combination of numbers: (0, 1) and (1, 0) draw differently."""
-    seed = 0
-    for number in numbers:
-        seed = (seed * 1_000_003 + number + 1) % (1 << 63)
-    return torch.Generator().manual_seed(seed)
-
-
-def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """All indices below `count`, in the order of this epoch, in groups of a batch."""
-    order = torch.randperm(count, generator=generator(seed, epoch)).tolist()
-    return [order[start : start + batch_size] for start in range(0, count, batch_size)]

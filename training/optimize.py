@@ -1,21 +1,23 @@
-"""One phase of SGD: steps, learning rate schedule, moving average of the weights, and the signs of divergence."""
+"""One phase of gradient descent: steps, learning rate schedule, moving average of the weights, and the signs of divergence."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any, Final
 
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import SGD
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, ReduceLROnPlateau, StepLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rankone.model.errors import RankoneError
+from rankone.training.parameters import groups
 from rankone.training.recipe import Phase, Recipe
 
 MAX_ROLLBACKS: Final = 3
@@ -27,6 +29,7 @@ NUM_STEPS: Final = 20
 _MAX_RATIO: Final = 2.0
 _SHARE_OF_CHANCE: Final = 0.5
 _FACTOR: Final = 0.1
+_BETA2: Final = 0.999
 
 
 class Diverged(RankoneError, ArithmeticError):
@@ -58,24 +61,33 @@ def check_losses(losses: Sequence[float], start: float, num_classes: int, where:
 
 
 class Optimization:
-    """SGD on the parameters of `module`, with momentum, weight decay, clipping and a schedule as phase and recipe say.
+    """SGD or AdamW on the trained parameters of `module`, with weight decay, clipping and a schedule as phase and recipe say.
 
-    `ema` is the decay of `average`, the moving average of the weights; 0 for none.
+    `ema` is the decay of `average`, the moving average of the weights; 0 for none. `rates` has factors of the learning rate by
+    layer.
     """
 
-    def __init__(self, module: nn.Module, phase: Phase, recipe: Recipe, *, ema: float = 0.0) -> None:
-        self._module, self.parameters = module, list(module.parameters())
-        self.optimizer = SGD(
-            self.parameters, lr=phase.learning_rate, momentum=recipe.momentum, weight_decay=phase.weight_decay
-        )
+    def __init__(
+        self,
+        module: nn.Module,
+        phase: Phase,
+        recipe: Recipe,
+        *,
+        ema: float = 0.0,
+        rates: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        self._module = module
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.optimizer = _optimizer(groups(module, phase, rates), phase, recipe)
         self.schedule = _schedule(self.optimizer, phase, recipe)
         self.average = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
         self._max_norm = recipe.clip_norm or math.inf
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Of the next step, for a layer whose factor is 1."""
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"]) / float(group.get("factor", 1.0))  # a checkpoint of an earlier version has no factor
 
     def step(self, loss: float, where: str, images: Sequence[Path]) -> float:
         """Moves the parameters by their gradients; returns the norm of the gradient before clipping.
@@ -104,6 +116,11 @@ class Optimization:
         if self.average is not None:
             self.average.n_averaged.zero_()  # the next step copies the weights instead of averaging
 
+    def end_after(self, num_epochs: int) -> None:
+        """Moves the end of a cosine schedule."""
+        if isinstance(self.schedule, CosineAnnealingLR):
+            self.schedule.T_max = num_epochs
+
     def end_epoch(self, error: float) -> None:
         """Moves the schedule on; the plateau schedule looks at `error`."""
         if isinstance(self.schedule, ReduceLROnPlateau):
@@ -125,7 +142,13 @@ class Optimization:
             self.average.load_state_dict(average)
 
 
-def _schedule(optimizer: SGD, phase: Phase, recipe: Recipe) -> ReduceLROnPlateau | LRScheduler:
+def _optimizer(parameters: Iterable[dict[str, Any]], phase: Phase, recipe: Recipe) -> Optimizer:
+    if phase.optimizer == "adamw":
+        return AdamW(parameters, lr=phase.learning_rate, betas=(recipe.momentum, _BETA2))
+    return SGD(parameters, lr=phase.learning_rate, momentum=recipe.momentum)
+
+
+def _schedule(optimizer: Optimizer, phase: Phase, recipe: Recipe) -> ReduceLROnPlateau | LRScheduler:
     if recipe.schedule == "step":
         return StepLR(optimizer, step_size=recipe.patience, gamma=_FACTOR)
     if recipe.schedule == "cosine":

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from rankone.model.projection import LowRank
+from rankone.training.bottleneck import centre_bottleneck
 from rankone.training.data import Split
 from rankone.training.data.batches import batches, in_order
 from rankone.training.embeddings import BATCH_SIZE, Rows, stored_rows
-from rankone.training.loop import Loop, shuffled, wrong_and_loss
+from rankone.training.loop import Loop, wrong_and_loss
 from rankone.training.optimize import Optimization
 from rankone.training.progress import progress
 from rankone.training.state import Measured
@@ -23,6 +24,7 @@ _BLOCK: Final = 1024
 def phase1(loop: Loop, folder: Path) -> None:
     """Embeds every image once into `folder`, and its mirror image if the recipe flips; fits the classifier to that."""
     if loop.state.position == (1, 0, 0):
+        centre_bottleneck(loop.encoder, loop.images.fitted, loop.recipe.preprocessing, loop.resources)
         _start_at_principal_axes(loop)
     error, is_main = None, loop.resources.processes.is_main
     if loop.recipe.phase1.epochs:
@@ -45,7 +47,7 @@ def _fit(loop: Loop, rows: Rows, selecting: tuple[Rows, Tensor]) -> None:
     with loop.optimization(loop.classifier, phase) as optimization:
         epochs = range(loop.state.epoch, phase.epochs)
         for epoch in progress(epochs, [len(rows)] * len(epochs), "phase 1: classifier"):
-            groups = shuffled(len(rows), phase.batch_size, loop.recipe.seed, epoch)
+            groups = loop.order(phase, epoch, labels.tolist())
             for group in groups[loop.state.step :]:
                 _step(loop, optimization, rows, labels, group)
             loop.end_epoch(optimization, _measure(loop.classifier, *selecting), loop.network)

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 from rankone.model.network import Network
+from rankone.training.data.augment import augmentation
 from rankone.training.data.batches import batches, in_order, mirrored
 from rankone.training.encoder import Encoder
-from rankone.training.loop import Loop, generator, shuffled
+from rankone.training.loop import Loop
 from rankone.training.optimize import Diverged, Optimization
+from rankone.training.parameters import train_mode
 from rankone.training.progress import progress
 from rankone.training.run import RunError
+from rankone.training.sampling import generator
 from rankone.training.state import Measured
 
 Part = tuple[Tensor, Tensor]
@@ -39,8 +42,8 @@ def phase2(loop: Loop) -> None:
 
 def _fit(loop: Loop) -> None:
     phase = loop.recipe.phase2
-    with loop.optimization(loop.network, phase, ema=loop.recipe.ema) as optimization:
-        while loop.state.epoch < phase.epochs:
+    with loop.optimization(loop.network, phase, ema=loop.recipe.ema, rates=loop.recipe.rates) as optimization:
+        while loop.state.epoch < (loop.state.num_epochs or phase.epochs) and not loop.end_without_time():
             try:
                 _epoch(loop, optimization)
             except Diverged as diverged:
@@ -55,6 +58,9 @@ def _epoch(loop: Loop, optimization: Optimization) -> None:
     for group, parts in _groups(loop):
         stop = _step(loop, optimization, group, parts)
         loop.between_steps(optimization, stop)
+        if loop.budget.left_s <= 0:
+            break
+    loop.resources.processes.broadcast(network.backbone.buffers())  # batch norm's, of which each process saw its images
     if optimization.average is not None:
         network = cast(Network, optimization.average.module)
         encoder = Encoder(network, encoder.device, encoder.precision)
@@ -68,26 +74,33 @@ def _groups(loop: Loop) -> Iterator[tuple[list[int], Iterator[Part]]]:
     Order, mirroring and v_0 depend on seed, epoch and step alone, so a resumed run repeats the interrupted one.
     """
     recipe, state, split, processes = loop.recipe, loop.state, loop.images.fitted, loop.resources.processes
-    groups = shuffled(len(split), recipe.phase2.batch_size, recipe.seed, state.epoch)
-    left = groups[state.step :]
+    groups = loop.order(recipe.phase2, state.epoch, split.labels)
+    order = [index for group in groups for index in group]
+    left = in_order(len(order), recipe.phase2.batch_size)[state.step :]
     parted = [_parts(processes.shard(group), recipe.accumulate) for group in left]
     mirror = torch.rand(len(split), generator=generator(recipe.seed, state.epoch)) < (0.5 if recipe.flip else 0)
     all_parts = [part for parts in parted for part in parts]
-    loaded = batches(split, recipe.preprocessing, all_parts, workers=loop.resources.workers)
-    title = f"phase 2: all layers, epoch {state.epoch + 1} of {recipe.phase2.epochs}"
+    loaded = batches(
+        split.at(order),
+        recipe.preprocessing,
+        all_parts,
+        workers=loop.resources.workers,
+        augment=augmentation(recipe.augment, recipe.seed, state.epoch),
+    )
+    title = f"phase 2: all layers, epoch {state.epoch + 1} of {state.num_epochs or recipe.phase2.epochs}"
     counts, done = [len(group) for group in left], sum(map(len, groups[: state.step]))
-    loop.network.train()
+    train_mode(loop.network)
 
     def load(parts: list[list[int]]) -> Iterator[Part]:
-        for part in parts:
-            stored = next(loaded)
+        for places in parts:
+            stored, part = next(loaded), [order[place] for place in places]
             images = torch.where(mirror[part].view(-1, 1, 1, 1), mirrored(stored), stored)
             yield images, loop.labels[part].to(processes.device)
 
     steps = zip(left, parted, strict=True)
     for group, parts in progress(steps, counts, title, done=done, shown=processes.is_main):
         torch.manual_seed(generator(recipe.seed, state.epoch, state.step).initial_seed())
-        yield group, load(parts)
+        yield [order[place] for place in group], load(parts)
 
 
 def _parts(indices: list[int], num: int) -> list[list[int]]:

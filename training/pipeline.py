@@ -10,6 +10,7 @@ import torch
 
 from rankone.model.bundle import Bundle, TrainingRecord
 from rankone.model.network import Network
+from rankone.training.bottleneck import centre_bottleneck
 from rankone.training.checkpoint import latest
 from rankone.training.data import DataSet, evenly_spaced
 from rankone.training.data.batches import batches
@@ -123,7 +124,9 @@ def export_untrained(recipe: Recipe, data: DataSet, out: Path, *, version: str =
     """
     name = f"{Path(recipe.weights).stem}-{recipe.pooling.name}"
     description = Description(name=name, version=version, classes=None, metrics={}, dataset=None)
-    return write_bundle(recipe.build_network(None, recipe.weights), recipe, _examples(recipe, data), out, description)
+    network = recipe.build_network(None, recipe.weights)
+    centre_bottleneck(Encoder(network, torch.device("cpu")), data.train, recipe.preprocessing, Resources())
+    return write_bundle(network, recipe, _examples(recipe, data), out, description)
 
 
 def read_report(path: Path) -> Report | None:

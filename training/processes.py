@@ -57,6 +57,10 @@ class Processes:
         distributed.all_reduce(total)
         return [float(number) for number in total]
 
+    def from_main(self, *numbers: float) -> list[float]:
+        """The numbers of the main process, in every one."""
+        return self.sum(*(number if self.is_main else 0.0 for number in numbers))
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sums the gradients over all processes, after the backward pass."""
         if self.size == 1:

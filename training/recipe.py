@@ -187,6 +187,8 @@ class Recipe(Frozen):
             build_classifier(self.pooling.composition.build(), 2, self.classifier_rank, self.seed)
         if self.accumulate > self.phase2.batch_size:
             raise ValueError(f"a batch of {self.phase2.batch_size} images cannot be cut into {self.accumulate} parts")
+        if self.minutes is not None and self.schedule != "cosine":
+            raise ValueError(f"only schedule cosine ends when the minutes do, not {self.schedule}")
         return self
 
     @property

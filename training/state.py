@@ -38,6 +38,10 @@ class TrainingState(BaseModel):
     """Error on these images when phase 1 ended, from the embeddings on disk; None if phase 1 had no epochs."""
     start_loss: float | None = None
     """Loss on these images when phase 2 began."""
+    num_epochs: int | None = None
+    """Of phase 2, fitted to the recipe's time; None if there is no limit, or no epoch ended yet."""
+    spent_s: float = 0.0
+    """Seconds of training, counted if the recipe limits them."""
     recent_losses: list[float] = []
     """Of the last steps of phase 2: they show whether it diverges."""
     rollbacks: list[RollbackRecord] = Field(default=[], validation_alias=AliasChoices("rollbacks", "returns"))

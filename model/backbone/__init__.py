@@ -1,10 +1,10 @@
 """Backbones: images -> local features, one row a location.
 
-    base      what all of them are: layers, and a 1 x 1 convolution behind those that have many channels
-    table     those of torchvision, by name
-    from_timm those of the library timm, `timm/NAME`
-    build     a backbone with its weights
-    facts     what a backbone costs and gives
+base      what all of them are: layers, and a 1 x 1 convolution behind those that have many channels
+table     those of torchvision, by name
+from_timm those of the library timm, `timm/NAME`
+build     a backbone with its weights
+facts     what a backbone costs and gives
 """
 
 from __future__ import annotations

@@ -16,12 +16,12 @@ class WeightsError(RankoneError, ValueError):
 class Backbone(nn.Module):
     """Layers without a head: (B, 3, S, S) normalized images -> (B, N, channels) local features, N = (S / stride)^2.
 
-    The layers may be a transformer's too. They are called `convolutions` because the weights in every bundle and checkpoint are.
+    The layers may be a transformer's too. They are called `convolutions` as in the weights of every bundle.
 
     Attributes:
         channels: D of the local features.
         stride: pixels between two locations.
-        reduction: the 1 x 1 convolution with batch norm and ReLU of `reduce_to`, if there is one.
+        bottleneck: the 1 x 1 convolution with batch norm and ReLU of `reduce_to`, if there is one.
     """
 
     def __init__(self, layers: nn.Module, channels: int, stride: int) -> None:
@@ -29,13 +29,13 @@ class Backbone(nn.Module):
         self.convolutions = layers
         self.channels = channels
         self.stride = stride
-        self.reduction: nn.Sequential | None = None
+        self.bottleneck: nn.Sequential | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         features_BND = self.locations(images)
-        if self.reduction is None:
+        if self.bottleneck is None:
             return features_BND
-        return self.reduction(features_BND.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
+        return self.bottleneck(features_BND.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
 
     def locations(self, images: Tensor) -> Tensor:
         """The local features before they are reduced."""
@@ -52,5 +52,5 @@ class Backbone(nn.Module):
             return
         convolution = nn.Conv1d(self.channels, channels, kernel_size=1, bias=False)
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-        self.reduction = nn.Sequential(convolution, nn.BatchNorm1d(channels), nn.ReLU())
+        self.bottleneck = nn.Sequential(convolution, nn.BatchNorm1d(channels), nn.ReLU())
         self.channels = channels

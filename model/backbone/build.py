@@ -35,8 +35,7 @@ def build_backbone(
     Args:
         name: a key of `BACKBONES`, or `timm/NAME`.
         weights: `imagenet` (those that torchvision or timm publishes under the name, downloaded once), `random` (drawn from
-            `seed`), or the path of a `.safetensors` file or a state dict saved by `torch.save`, with the library's names for the
-            layers.
+            `seed`), or the path of a `.safetensors` file or a state dict saved by `torch.save`, with the library's names.
         seed: draws random weights.
         size: side of the images, on which the positions of a vision transformer depend.
         reduce: where a network has more channels, a 1 x 1 convolution reduces them to this number; None for never.

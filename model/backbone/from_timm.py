@@ -95,5 +95,3 @@ def _library() -> Any:
             raise
         raise WeightsError("backbones named timm/… need timm: pip install 'rankone[timm]'") from error
     return timm
-
-

@@ -113,10 +113,11 @@ class _RankOneUpdate(torch.autograd.Function):
         return _damped(matrix_BDD, directions[-1], _half(directions[-1], w_BD, eta))
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (p_BDD,), eta = gradients, ctx.eta
         matrix_BDD, w_BD, *saved = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: what was saved beside the matrix has no history of its own
+            return _by_autograd(matrix_BDD, saved[0], eta, len(saved) // 2, p_BDD), None, None, None
         directions, inverses = saved[: len(saved) // 2 + 1], saved[len(saved) // 2 + 1 :]
         u_BD = directions[-1]
         uh_B2D = torch.stack([u_BD, _half(u_BD, w_BD, eta)], 1)
@@ -131,6 +132,14 @@ class _RankOneUpdate(torch.autograd.Function):
             lefts.append(_product(matrix_BDD.transpose(1, 2), lefts[-1]) * inverse_B1)
         rights = [directions[-1], *reversed(directions[:-1])]
         return torch.baddbmm(p_BDD, torch.stack(lefts, 2), torch.stack(rights, 1)), None, None, None
+
+
+def _by_autograd(matrix_BDD: Tensor, start_BD: Tensor, eta: float, iterations: int, p_BDD: Tensor) -> Tensor:
+    """The gradient of `rank_one_update` with a history, so that it can be differentiated again; slower."""
+    directions, _ = _power_method(matrix_BDD, start_BD, iterations)
+    u_BD = directions[-1]
+    out_BDD = _damped(matrix_BDD, u_BD, _half(u_BD, _product(matrix_BDD, u_BD), eta))
+    return torch.autograd.grad(out_BDD, matrix_BDD, p_BDD, create_graph=True)[0]
 
 
 def _power_method(matrix_BDD: Tensor, start_BD: Tensor, iterations: int) -> tuple[list[Tensor], list[Tensor]]:

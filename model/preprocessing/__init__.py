@@ -34,6 +34,7 @@ from rankone.model.preprocessing.resize import (
     Color,
     Preprocessing,
     resize_and_crop,
+    resize_box,
     to_array,
     to_input,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "kind_of",
     "preprocess",
     "resize_and_crop",
+    "resize_box",
     "to_array",
     "to_input",
     "to_srgb",

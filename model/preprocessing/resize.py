@@ -75,7 +75,11 @@ def resize_and_crop(image: Image.Image, spec: Preprocessing) -> Image.Image:
     """
     kept = min(image.size) * spec.size / spec.kept_side
     left, top = (image.width - kept) / 2, (image.height - kept) / 2
-    box = (left, top, left + kept, top + kept)
+    return resize_box(image, (left, top, left + kept, top + kept), spec)
+
+
+def resize_box(image: Image.Image, box: tuple[float, float, float, float], spec: Preprocessing) -> Image.Image:
+    """The part of an image in `box`, (left, top, right, bottom), as the network's input; as RGB."""
     if spec.color == "managed":
         return to_srgb(image.resize((spec.size, spec.size), Image.Resampling.BILINEAR, box=box))
     image = image if image.mode == "RGB" else image.convert("RGB")

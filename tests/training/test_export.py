@@ -80,7 +80,7 @@ def test_the_graph_is_dynamic_in_the_batch_and_holds_nothing_forbidden(bundle: B
 
 @pytest.mark.parametrize("operator", ["DFT", "ScatterND", "RandomNormalLike"])
 def test_forbidden_operators_are_found_also_in_functions(operator: str) -> None:
-    node = helper.make_node(operator, ["x"], ["y"])
+    node = helper.make_node(operator, ["x"], ["y"], **({"reduction": "add"} if operator == "ScatterND" else {}))
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     function = helper.make_function("local", "f", ["x"], ["y"], [node], [helper.make_opsetid("", 20)])
     plain = helper.make_model(helper.make_graph([node], "g", [x], [y]))
@@ -89,6 +89,13 @@ def test_forbidden_operators_are_found_also_in_functions(operator: str) -> None:
     for model in (plain, nested):
         with pytest.raises(ExportError, match=f"the graph holds {operator}"):
             check_graph(model)
+
+
+def test_a_slice_may_be_assigned() -> None:
+    """Swin's mask of shifted windows is made so."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    node = helper.make_node("ScatterND", ["x", "x", "x"], ["y"], reduction="none")
+    check_graph(helper.make_model(helper.make_graph([node], "g", [x], [y])))
 
 
 @pytest.mark.parametrize("error", ["noise", "nan", "batch"])

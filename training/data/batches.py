@@ -8,21 +8,26 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from rankone.model.preprocessing import Preprocessing
+from rankone.model.preprocessing import Preprocessing, to_array
+from rankone.training.data.augment import Augment
 from rankone.training.data.dataset import DataError, Split
-from rankone.training.data.picture import pixels
+from rankone.training.data.picture import picture, pixels
 
 
 class _Files(Dataset["Tensor | DataError"]):
-    def __init__(self, split: Split, spec: Preprocessing) -> None:
-        self._split, self._spec = split, spec
+    def __init__(self, split: Split, spec: Preprocessing, augment: Augment | None) -> None:
+        self._split, self._spec, self._augment = split, spec, augment
 
     def __len__(self) -> int:
         return len(self._split)
 
     def __getitem__(self, index: int) -> Tensor | DataError:
         try:
-            return torch.from_numpy(pixels(self._split.paths[index], self._spec, self._split.banner))
+            path, banner = self._split.paths[index], self._split.banner
+            if self._augment is None:
+                return torch.from_numpy(pixels(path, self._spec, banner))
+            varied = self._augment(picture(path, banner, self._spec), index, self._spec)
+            return torch.from_numpy(to_array(varied, self._spec))
         except DataError as error:  # raised in a worker process, it would come out wrapped in a traceback
             return error
 
@@ -32,10 +37,17 @@ def _collate(loaded: Sequence[Tensor | DataError]) -> Tensor | DataError:
     return torch.stack(images) if len(images) == len(loaded) else next(e for e in loaded if isinstance(e, DataError))
 
 
-def batches(split: Split, spec: Preprocessing, groups: Sequence[list[int]], *, workers: int = 0) -> Iterator[Tensor]:
+def batches(
+    split: Split,
+    spec: Preprocessing,
+    groups: Sequence[list[int]],
+    *,
+    workers: int = 0,
+    augment: Augment | None = None,
+) -> Iterator[Tensor]:
     """The images of every group of indices, (len(group), 3, size, size) float32; raises DataError as `picture` does."""
     loader = DataLoader(
-        _Files(split, spec),
+        _Files(split, spec, augment),
         batch_sampler=list(groups),
         num_workers=workers,
         collate_fn=_collate,
