@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "export": ("rankone.cli.train", "write a trained network as a bundle"),
     "bundle": ("rankone.cli.bundle", "make a first bundle, so that there is something to serve"),
     "data": ("rankone.cli.data", "verify, download or split a data set"),
+    "backbones": ("rankone.cli.backbones", "list backbones and what they cost here"),
     "tables": ("rankone.cli.bench", "measure the paper's tables again, on any data set"),
     "serve": ("rankone.cli.serve", "serve a bundle over HTTP"),
     "keys": ("rankone.cli.keys", "add, list or revoke the keys of a service"),

@@ -57,7 +57,7 @@ def groups(module: nn.Module, phase: Phase, rates: Mapping[str, float]) -> Itera
 def _factor(parameter: str, rates: Mapping[str, float]) -> float:
     """That of the longest name of a layer which the parameter belongs to."""
     matching = [layer for layer in rates if _belongs(parameter, layer)]
-    return rates[max(matching, key=len)] if matching else 1.0
+    return rates[max(matching, key=lambda layer: len(layer.removeprefix("backbone")))] if matching else 1.0
 
 
 def _belongs(parameter: str, layer: str) -> bool:

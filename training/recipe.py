@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 from tyro.conf import Suppress
 
-from rankone.model.backbone import REDUCED
+from rankone.model.backbone import REDUCED, colors_of
 from rankone.model.catalogue import SYSTEMS, composition
 from rankone.model.composition import Composition, Option, compose
 from rankone.model.errors import RankoneError
@@ -197,7 +197,14 @@ class Recipe(Frozen):
         return Preprocessing(size=self.size, short_side=self.short_side, mean=self.mean, std=self.std, color=self.color)
 
     def build_network(self, num_classes: int | None, weights: str = "random") -> Network:
-        """A network with `weights` in its backbone; without classes, it only embeds. Raises WeightsError if there are none."""
+        """A network with `weights` in its backbone; without classes, it only embeds.
+
+        Raises:
+            WeightsError: the weights cannot be had.
+            RecipeError: they were trained on images of another `mean` and `std`.
+        """
+        if weights == "imagenet":
+            self._check_colors()
         return build_network(
             backbone=self.backbone,
             weights=weights,
@@ -209,13 +216,21 @@ class Recipe(Frozen):
             reduce=self.reduce,
         )
 
+    def _check_colors(self) -> None:
+        expected, given = colors_of(self.backbone), (self.mean, self.std)
+        if expected not in (None, given):
+            raise RecipeError(
+                f"the weights of {self.backbone} expect mean and std {expected} of the images, and the recipe has {given}; "
+                "change these two fields"
+            )
+
     def yaml(self) -> str:
         """The recipe as YAML, which `load_recipe` reads back to an equal one."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def load_recipe(name_or_path: str | Path, **missing: str) -> Recipe:
-    """A recipe of the package (`default`, `demo`, `cub`, `aircraft`, `mit67`, `dtd`), or a YAML file.
+    """A recipe of the package (`default`, `modern`, `demo`, `cub`, `aircraft`, `mit67`, `dtd`), or a YAML file.
 
     Args:
         name_or_path: which one.

@@ -10,8 +10,18 @@ facts     what a backbone costs and gives
 from __future__ import annotations
 
 from rankone.model.backbone.base import Backbone, WeightsError
-from rankone.model.backbone.build import REDUCED, build_backbone
-from rankone.model.backbone.facts import Facts, facts_of
+from rankone.model.backbone.build import REDUCED, build_backbone, colors_of
+from rankone.model.backbone.facts import Facts, facts_of, milliseconds
 from rankone.model.backbone.table import BACKBONES
 
-__all__ = ["BACKBONES", "REDUCED", "Backbone", "Facts", "WeightsError", "build_backbone", "facts_of"]
+__all__ = [
+    "BACKBONES",
+    "REDUCED",
+    "Backbone",
+    "Facts",
+    "WeightsError",
+    "build_backbone",
+    "colors_of",
+    "facts_of",
+    "milliseconds",
+]

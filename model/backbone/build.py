@@ -14,7 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rankone.model.backbone.base import Backbone, WeightsError
-from rankone.model.backbone.from_timm import PREFIX, TimmBackbone, fitted, timm_backbone, weights_at_hand
+from rankone.model.backbone.from_timm import (
+    PREFIX,
+    TimmBackbone,
+    expected_colors,
+    fitted,
+    timm_backbone,
+    weights_at_hand,
+)
 from rankone.model.backbone.table import BACKBONES, vgg16
 
 REDUCED: Final = 512
@@ -47,6 +54,14 @@ def build_backbone(
     if reduce is not None:
         backbone.reduce_to(reduce, torch.Generator().manual_seed(seed))
     return backbone
+
+
+def colors_of(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation by channel of the images that a network of timm learned from; None for torchvision's.
+
+    These all learned from images with ImageNet's.
+    """
+    return expected_colors(name.removeprefix(PREFIX)) if name.startswith(PREFIX) else None
 
 
 def imagenet_at_hand(name: str) -> bool:

@@ -1,8 +1,10 @@
-"""What a backbone costs and gives, without computing anything: on torch's meta device, which knows shapes and no numbers."""
+"""What a backbone costs and gives: by shapes alone, on torch's meta device, and by the clock of this machine."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -54,3 +56,16 @@ def facts_of(name: str, size: int) -> Facts:
         gflop=counter.get_total_flops() / 1e9,
         at_hand=imagenet_at_hand(name),
     )
+
+
+@torch.inference_mode()
+def milliseconds(name: str, size: int, rounds: int = 3) -> float:
+    """The median time of one image on this machine's CPU, with random weights; raises WeightsError as `facts_of` does."""
+    backbone = build_backbone(name, "random", size=size, reduce=None).eval().to(memory_format=torch.channels_last)
+    image = torch.zeros(1, 3, size, size).to(memory_format=torch.channels_last)
+    seconds = []
+    for _ in range(1 + rounds):
+        started = time.perf_counter()
+        backbone(image)
+        seconds.append(time.perf_counter() - started)
+    return 1e3 * median(seconds[1:])

@@ -43,14 +43,10 @@ def timm_backbone(name: str, size: int, *, pretrained: bool = False) -> TimmBack
     Raises:
         WeightsError: timm is not installed or has no such network, or the weights cannot be downloaded.
     """
-    timm = _library()
-    if not timm.is_model(name):
-        close = ", ".join(f"{PREFIX}{other}" for other in get_close_matches(name, timm.list_models()))
-        raise WeightsError(f"timm has no network {name!r}" + (f"; similar: {close}" if close else ""))
-    known = timm.get_pretrained_cfg(name)
-    if pretrained and not (known and known.has_weights):
+    timm, known = _library(), _known(name)
+    if pretrained and not known.has_weights:
         raise WeightsError(f"timm has no weights of {name}; give a file (--weights PATH), or --weights random")
-    options = {"img_size": size} if known and known.fixed_input_size else {}
+    options = {"img_size": size} if known.fixed_input_size else {}
     try:
         return TimmBackbone(timm.create_model(name, pretrained=pretrained, num_classes=0, **options))
     except Exception as error:  # of the hub, its HTTP client or the network itself: they share no class
@@ -60,7 +56,7 @@ def timm_backbone(name: str, size: int, *, pretrained: bool = False) -> TimmBack
 
 def expected_colors(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation by channel that the weights of timm's `name` expect."""
-    known = _library().get_pretrained_cfg(name)
+    known = _known(name)
     return tuple(known.mean), tuple(known.std)
 
 
@@ -79,12 +75,22 @@ def fitted(state: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]
 
 def weights_at_hand(name: str) -> bool:
     """Whether the weights of timm's `name` are in the cache of the hub."""
-    known = _library().get_pretrained_cfg(name)
-    if not known or not known.hf_hub_id:
+    known = _known(name)
+    if not known.hf_hub_id:
         return False
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(known.hf_hub_id, "model.safetensors"), str)
+
+
+def _known(name: str) -> Any:
+    """What timm knows of the network `name`; raises WeightsError if that is nothing."""
+    timm = _library()
+    known = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if known is None:
+        close = ", ".join(f"{PREFIX}{other}" for other in get_close_matches(name, timm.list_models()))
+        raise WeightsError(f"timm has no network {name!r}" + (f"; similar: {close}" if close else ""))
+    return known
 
 
 def _library() -> Any:
