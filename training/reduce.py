@@ -18,7 +18,7 @@ from rankone.training.data.folder import images_in
 from rankone.training.export import MIN_IMAGES, write_forms
 from rankone.training.processes import Processes, Resources, check_device, stop_on_signal
 from rankone.training.short import Learned, ShortReport, embedded, images_of_bundle, learn, measure
-from rankone.training.short.examples import ToLearnFrom, without_classes
+from rankone.training.short.examples import ToLearnFrom, as_they_are, without_classes
 
 _MEASURED: Final = 5
 """Of images without classes, every fifth is measured with."""
@@ -44,7 +44,7 @@ def reduce_by_classes(
         BundleError: `out` exists, or the bundle has no weights.
     """
     chosen = images_of_bundle(data, bundle.manifest)
-    return _reduced(bundle, chosen, ToLearnFrom(data.test, False, ""), data.test, out, version, device, workers)
+    return _reduced(bundle, chosen, ToLearnFrom(data.test, as_they_are, ""), data.test, out, version, device, workers)
 
 
 def reduce_without_classes(

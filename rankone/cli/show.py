@@ -77,10 +77,15 @@ def report(measured: Report, home: Path) -> None:
 def short(measured: ShortReport) -> None:
     """Recall@1 by the length of the embedding, and the recommended length."""
     table = Table("numbers", "recall@1 on test images", "on unseen classes", box=None, pad_edge=False)
-    unseen = {one.length: one for one in measured.unseen or ()}
+    unseen = measured.unseen or []
+    others = {
+        (one.length, one is unseen[-1]): one for one in unseen
+    }  # the full embedding may be as long as a short one
     for one in measured.test:
-        cells = [_with_interval(found) for found in (one, unseen.get(one.length)) if found is not None]
-        table.add_row(f"{one.length:,}", *cells)
+        is_full = one is measured.test[-1]
+        other = others.get((one.length, is_full))
+        cells = [_with_interval(one), "" if other is None else _with_interval(other)]
+        table.add_row(f"{one.length:,}{' (full)' if is_full else ''}", *cells)
     console.print(table)
     step("short embeddings", f"{measured.recommended} numbers are recommended: more gain less than a point of recall@1")
 

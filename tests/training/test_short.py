@@ -33,7 +33,7 @@ from rankone.training.short import (
     measure,
     save_learned,
 )
-from rankone.training.short.examples import MAX_VIEWS, views, without_classes
+from rankone.training.short.examples import MAX_VIEWS, as_they_are, four_views, one_view, without_classes
 from rankone.training.short.figures import recommended
 from rankone.training.short.learning import DEFAULT_SHRINKAGE, SHRINKAGES
 from tests.training.helpers import SMALL, StopAfter
@@ -140,12 +140,14 @@ def data_of(per_class: int) -> DataSet:
 
 def test_images_that_did_not_train_the_network_are_learned_from_where_there_are_enough() -> None:
     many = images_of_run(data_of(40), SMALL)  # 8 of a class are held out
-    assert (len(many.images), many.augmented) == (16, False)
+    assert (len(many.images), many.views) == (16, as_they_are)
     assert "did not train the network" in many.source
     few = images_of_run(data_of(10), SMALL)
-    assert (len(few.images), few.augmented) == (20, True)
+    assert (len(few.images), few.views) == (20, one_view)
+    fewer = images_of_run(data_of(7), SMALL)
+    assert (len(fewer.images), fewer.views) == (14, four_views)
     paper = images_of_run(data_of(40), SMALL.model_copy(update={"protocol": "paper"}))
-    assert paper.augmented  # its held-out images are the test images
+    assert paper.views == one_view  # its held-out images are the test images
     assert not any(path.name.startswith("test") for path in paper.images.paths)
     validated = images_of_run(replace(data_of(4), validation=split(np.repeat([0, 1], 9), "other")), SMALL)
     assert {path.name[:5] for path in validated.images.paths} == {"other"}
@@ -172,15 +174,19 @@ def test_at_most_so_many_views_pass_through_the_network() -> None:
     )
 
 
-def test_views_are_the_image_its_mirror_image_and_two_crops() -> None:
+def test_views_are_mirrored_and_cropped() -> None:
     images = torch.arange(100.0).reshape(1, 1, 10, 10).expand(2, 3, 10, 10)
-    plain, mirror, first, second = views(images)
+    plain, mirror, first, second = four_views(images)
     assert torch.equal(plain, images)
     assert torch.equal(mirror, images.flip(3))
     assert first.shape == second.shape == images.shape
     assert first[0, 0, 0, 0] == images[0, 0, 0, 0]
     assert first[0, 0, -1, -1] == images[0, 0, 7, 7]
     assert second[0, 0, -1, 0] == images[0, 0, -1, -1]
+    (middle,) = one_view(images)
+    assert middle.shape == images.shape
+    assert middle[0, 0, 0, -1] == images[0, 0, 1, 1]
+    assert middle[0, 0, -1, 0] == images[0, 0, 8, 8]
 
 
 def test_learning_can_be_stopped(photos: DataSet) -> None:
@@ -208,7 +214,7 @@ def test_training_ends_with_short_embeddings_that_the_report_measures(
     record, report = short_bundle.manifest.reduction, pipeline.read_report(trained_path)
     assert record is not None
     assert (record.dim, record.lengths, record.method) == (95, (16, 32, 64, 95), "within-class")  # 24 images in 4 views
-    assert "24 training images, each also mirrored and cropped" in record.source
+    assert "24 training images, each also cropped and mirrored" in record.source
     assert report is not None
     assert report.short is not None
     assert record.recommended == report.short.recommended

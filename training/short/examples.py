@@ -1,12 +1,13 @@
 """Which images short embeddings are learned from, and their embeddings.
 
 Images that trained the network vary too little within their classes. Held-out images are used where there are enough of
-them. Otherwise all images are, each in four views, so that the network has not seen most of what it embeds.
+them. Otherwise all images are, cropped and mirrored as the network has not seen them: each once where classes have many
+images, and in four views where they have few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,31 +34,57 @@ MAX_VIEWS: Final = 2048
 """Images that pass through the network. The map has at most 1,024 components."""
 _MIN_PER_CLASS: Final = 4
 """Held-out images of a class, on average: fewer do not show how a class varies."""
+_MANY_PER_CLASS: Final = 8
+"""Images of a class, on average, of which one view each will do."""
 _NUM_VIEWS: Final = 4
 _CROPPED: Final = 0.8
 """Side of a cropped view, as a part of the image's."""
 
+Views = Callable[[Tensor], Iterator[Tensor]]
+"""Preprocessed images (b, 3, S, S) to the views of them that are learned from, each of the same shape."""
+
+
+def as_they_are(images: Tensor) -> Iterator[Tensor]:
+    """The images themselves."""
+    yield images
+
+
+def one_view(images: Tensor) -> Iterator[Tensor]:
+    """Their middle, mirrored."""
+    yield mirrored(_cropped(images, 0.5))
+
+
+def four_views(images: Tensor) -> Iterator[Tensor]:
+    """As they are, mirrored, and both ways cropped, at opposite corners."""
+    yield images
+    yield mirrored(images)
+    yield _cropped(images, 0.0)
+    yield mirrored(_cropped(images, 1.0))
+
 
 @dataclass(frozen=True)
 class ToLearnFrom:
-    """Images, and whether they are learned from in four views each; `source` says it to the user."""
+    """Images, and in which views they are learned from; `source` says it to the user."""
 
     images: Split
-    augmented: bool
+    views: Views
     source: str
     has_classes: bool = True
 
 
 def images_of_run(data: DataSet, recipe: Recipe) -> ToLearnFrom:
-    """The images for the network of a run: held-out or validation images if there are enough, else all in four views."""
+    """The images for the network of a run: held-out or validation images if there are enough, else all, cropped."""
     chosen = training_images(data, recipe)
     held_out = None if recipe.protocol == "paper" else chosen.held_out
     if held_out is not None and len(held_out) >= _MIN_PER_CLASS * len(set(held_out.labels)):
         images = _limited(held_out, MAX_VIEWS)
-        return ToLearnFrom(images, False, f"{len(images):,} images that did not train the network")
+        return ToLearnFrom(images, as_they_are, f"{len(images):,} images that did not train the network")
     everything = chosen.fitted if held_out is None else chosen.fitted + held_out
+    if len(everything) >= _MANY_PER_CLASS * len(set(everything.labels)):
+        images = _limited(everything, MAX_VIEWS)
+        return ToLearnFrom(images, one_view, f"{len(images):,} training images, cropped and mirrored")
     images = _limited(everything, MAX_VIEWS // _NUM_VIEWS)
-    return ToLearnFrom(images, True, f"{len(images):,} training images, each also mirrored and cropped")
+    return ToLearnFrom(images, four_views, f"{len(images):,} training images, each also cropped and mirrored")
 
 
 def images_of_bundle(data: DataSet, manifest: Manifest) -> ToLearnFrom:
@@ -67,14 +94,14 @@ def images_of_bundle(data: DataSet, manifest: Manifest) -> ToLearnFrom:
         return images_of_run(data, Recipe.model_validate(manifest.recipe))
     unseen = data.train if data.validation is None else data.train + data.validation
     images = _limited(unseen, MAX_VIEWS)
-    return ToLearnFrom(images, False, f"{len(images):,} images of {data.name}, which did not train the network")
+    return ToLearnFrom(images, as_they_are, f"{len(images):,} images of {data.name}, which did not train the network")
 
 
 def without_classes(images: Split) -> ToLearnFrom:
     """Images of unknown classes, in four views each."""
     chosen = _limited(images, MAX_VIEWS // _NUM_VIEWS)
-    source = f"{len(chosen):,} images without classes, each also mirrored and cropped"
-    return ToLearnFrom(chosen, True, source, has_classes=False)
+    source = f"{len(chosen):,} images without classes, each also cropped and mirrored"
+    return ToLearnFrom(chosen, four_views, source, has_classes=False)
 
 
 @torch.no_grad()
@@ -93,7 +120,7 @@ def embedded(
     rows, images = [], []
     loaded = batches(chosen.images, spec, groups, workers=resources.workers)
     for group, batch in progress(zip(groups, loaded, strict=True), [len(group) for group in groups], title):
-        for view in views(batch) if chosen.augmented else [batch]:
+        for view in chosen.views(batch):
             if resources.stop:
                 raise Interrupted("stopped while learning short embeddings")
             rows.append(network.embedding_of(encoder(view)).cpu().numpy())
@@ -103,14 +130,13 @@ def embedded(
     return Examples(np.concatenate(rows), places, labels, chosen.source)
 
 
-def views(images: Tensor) -> Iterator[Tensor]:
-    """Preprocessed images (b, 3, S, S) as they are, mirrored, and both ways cropped, at opposite corners."""
+def _cropped(images: Tensor, place: float) -> Tensor:
+    """A square from the top left (place 0) to the bottom right (1), enlarged to the size of the images."""
     size = images.shape[-1]
     kept = round(_CROPPED * size)
-    yield images
-    yield mirrored(images)
-    for cropped in (images[..., :kept, :kept], mirrored(images[..., -kept:, -kept:])):
-        yield F.interpolate(cropped, (size, size), mode="bilinear", align_corners=False)
+    start = round(place * (size - kept))
+    square = images[..., start : start + kept, start : start + kept]
+    return F.interpolate(square, (size, size), mode="bilinear", align_corners=False)
 
 
 def _limited(split: Split, count: int) -> Split:

@@ -51,8 +51,9 @@ def measure(embeddings: Floats, labels: Ints, learned: Learned) -> ShortReport:
             shared = min(half.dim for half in learned.halves)
             rows = [embeddings[part] for part in parts]
             cuts = [by_length(own, half(own)[:, :shared]) for own, half in zip(rows, learned.halves, strict=True)]
-            merged = {length: [one for cut in cuts for one in cut[length]] for length in cuts[0]}
-            unseen = figures(merged, [labels[part] for part in parts])
+            unseen = figures(
+                [[*first, *second] for first, second in zip(*cuts, strict=True)], [labels[part] for part in parts]
+            )
     return ShortReport(test=test, unseen=unseen, recommended=recommended(unseen or test))
 
 
@@ -62,24 +63,23 @@ def measure_outputs(embeddings: Floats, short: Floats, labels: Ints) -> ShortRep
     return ShortReport(test=test, unseen=None, recommended=recommended(test))
 
 
-def by_length(embeddings: Floats, short: Floats) -> dict[int, list[Floats]]:
-    """One set of vectors a length: the short embeddings (n, m), and the full ones as the last."""
-    lengths = lengths_up_to(short.shape[1])
-    return {length: [shorten(short, length)] for length in lengths} | {embeddings.shape[1]: [embeddings]}
+def by_length(embeddings: Floats, short: Floats) -> list[list[Floats]]:
+    """One set of vectors a length: the short embeddings (n, m), and the full ones as the last, which may be as long."""
+    return [*([shorten(short, length)] for length in lengths_up_to(short.shape[1])), [embeddings]]
 
 
-def figures(vectors: dict[int, list[Floats]], labels: list[Ints]) -> list[LengthFigures]:
+def figures(vectors: Sequence[Sequence[Floats]], labels: Sequence[Ints]) -> list[LengthFigures]:
     """The figures of each length, as means over the queries of several sets of vectors, each searched within itself."""
     found = []
-    for length, sets in vectors.items():
+    for sets in vectors:
         scored = [retrieval_scores(rows, own) for rows, own in zip(sets, labels, strict=True)]
         scores = {name: np.concatenate([one[name] for one in scored]) for name in _FIGURES}
         means = {name: float(values.mean()) for name, values in scores.items()}
-        found.append(LengthFigures(length=length, intervals=intervals(scores), **means))
+        found.append(LengthFigures(length=sets[0].shape[1], intervals=intervals(scores), **means))
     return found
 
 
 def recommended(found: Sequence[LengthFigures]) -> int:
     """Where the curve flattens: the shortest length whose recall@1 is within 0.01 of the best short one. The last is full."""
     best = max(one.recall_at_1 for one in found[:-1])
-    return next(one.length for one in found if one.recall_at_1 >= best - FLAT)
+    return next(one.length for one in found[:-1] if one.recall_at_1 >= best - FLAT)
