@@ -31,8 +31,8 @@ format: $(READY)  ## fix what the linter and formatter can fix
 bench: $(READY)  ## measure speed, as ratios against named rivals (ARGS="head sketch" for some)
 	$(BIN)/rankone bench $(ARGS)
 
-quality: peers  ## measure what fine-tuning gains, with learned filters on pictures that are downloaded (an hour)
-	$(BIN)/rankone bench fine-tuning
+quality: peers  ## measure fine-tuning and short embeddings, with learned filters on downloaded pictures (two hours)
+	$(BIN)/rankone bench fine-tuning short
 
 peers: $(READY)  ## add the other services that `make bench` measures against
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-peers.lock

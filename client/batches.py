@@ -76,9 +76,10 @@ class BatchRoute(Generic[Source, Value]):
         return [Answer(entry.index, entry.source, value) for entry, value in zip(batch, self.parse(body), strict=True)]
 
 
-def embed() -> BatchRoute[Image, Embedding]:
-    """`POST /embed`, answered with an array."""
-    body = partial(_multipart, headers={"accept": "application/x-npy"})
+def embed(dim: int | None = None) -> BatchRoute[Image, Embedding]:
+    """`POST /embed`, answered with an array of full embeddings, or short ones of length `dim`."""
+    params = {} if dim is None else {"params": {"dim": dim}}
+    body = partial(_multipart, headers={"accept": "application/x-npy"}, **params)
     return BatchRoute("image", "/embed", inputs.read_image, body, lambda rows: list(np.asarray(rows, np.float32)))
 
 

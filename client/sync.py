@@ -102,16 +102,16 @@ class Client:
         finally:  # also if only the answer was lost
             self._known_limits = None
 
-    def embed(self, images: Iterable[Image]) -> Embedding:
-        """Embeddings (n, dim) of images, in order."""
-        rows = [answer.value for answer in self.embed_iter(images)]
-        return np.stack(rows) if rows else np.empty((0, self._limits().dim), np.float32)
+    def embed(self, images: Iterable[Image], dim: int | None = None) -> Embedding:
+        """Embeddings (n, dim) of images, in order: full ones, or short ones if `dim` is given."""
+        rows = [answer.value for answer in self.embed_iter(images, dim=dim)]
+        return np.stack(rows) if rows else np.empty((0, dim or self._limits().dim), np.float32)
 
     def embed_iter(
-        self, images: Iterable[Image], on_rejection: OnRejection | None = None
+        self, images: Iterable[Image], on_rejection: OnRejection | None = None, *, dim: int | None = None
     ) -> Generator[Answer[Image, Embedding]]:
-        """The embedding (dim,) of each image, in order."""
-        return self._stream(batches.embed(), images, on_rejection)
+        """The embedding (dim,) of each image, in order; see `embed`."""
+        return self._stream(batches.embed(dim), images, on_rejection)
 
     def classify(self, images: Iterable[Image], top_k: int = 5) -> list[list[Prediction]]:
         """The most probable classes of each image, best first."""

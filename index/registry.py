@@ -149,7 +149,8 @@ class Indexes:
                 if (found := self.spec(name)) == spec:
                     return False
                 found.check_model(spec.fingerprint, name)
-                what = f"{found.kind} in {found.dtype} {'with' if found.thumbnails else 'without'} thumbnails"
+                thumbnails = f"{'with' if found.thumbnails else 'without'} thumbnails"
+                what = f"{found.kind} in {found.dtype} {thumbnails}, of {found.dim:,} numbers"
                 raise IndexConflict(f"there is an index {name!r} already, {what}")
             path = self._path(name)
             create_file(path, spec)

@@ -1,7 +1,8 @@
 """The bundle: the one thing that passes from training to service. A directory that is complete and unchanged, or refused.
 
     manifest.json            what the network is, how it was made and measured, and the sha256 and size of every file
-    model.onnx               images (batch, 3, size, size) -> embedding (batch, dim), logits (batch, classes)
+    model.onnx               images (batch, 3, size, size) -> embedding (batch, dim), logits (batch, classes) if there are
+                             classes, short (batch, reduction.dim) if there are short embeddings
     model.torchscript.pt     the same
     model.pt2                the same, by torch.export; bundles of the first versions have none
     weights.safetensors      the same, as parameters for `model.network`
@@ -24,6 +25,7 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, 
 from rankone.model.errors import RankoneError
 from rankone.model.files import sync
 from rankone.model.preprocessing import Preprocessing
+from rankone.model.reduction import ReductionRecord
 
 MANIFEST: Final = "manifest.json"
 ONNX: Final = "model.onnx"
@@ -82,6 +84,8 @@ class ParityRecord(_Frozen):
 
     min_cosine: float
     max_logit_difference: float
+    min_short_cosine: float | None = None
+    """Of the short embeddings, if there are any."""
     batch_sizes: tuple[int, ...]
     num_images: int
 
@@ -142,9 +146,21 @@ class Manifest(_Frozen):
     recipe: dict[str, Any]
     dataset: DatasetRecord | None
     training: TrainingRecord | None = None
+    reduction: ReductionRecord | None = None
+    """None for a bundle without short embeddings."""
     libraries: dict[str, str]
     parity: dict[str, ParityRecord]
     files: dict[str, FileRecord] = Field(default_factory=dict)
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """Names of the outputs of every exported form, in their order, with their numbers for an image."""
+        widths = {
+            "embedding": self.dim,
+            "logits": len(self.classes or ()),
+            "short": self.reduction and self.reduction.dim,
+        }
+        return {name: width for name, width in widths.items() if width}
 
     @field_validator("preprocessing", mode="before")
     @classmethod
@@ -244,8 +260,16 @@ def summary(bundle: Bundle) -> Mapping[str, str]:
         "fingerprint": bundle.fingerprint[:16],
         "network": f"{manifest.backbone.name} ({manifest.backbone.weights}) + {manifest.pooling.system}",
         "embedding": f"{manifest.dim:,} dimensions",
+        "short": _short_summary(manifest.reduction),
         "classes": str(len(manifest.classes)) if manifest.classes else "none",
     }
+
+
+def _short_summary(reduction: ReductionRecord | None) -> str:
+    if reduction is None:
+        return "none: rankone reduce makes them"
+    advice = f"; {reduction.recommended} recommended" if reduction.recommended else ""
+    return f"up to {reduction.dim:,} dimensions{advice}"
 
 
 def _check_file(path: Path, expected: FileRecord) -> None:

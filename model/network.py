@@ -1,9 +1,11 @@
-"""The whole network, image -> (embedding, logits), and the small description from which it can be built again."""
+"""The whole network, image -> embedding, logits and short embedding, and the description it can be built from again."""
 
 from __future__ import annotations
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rankone.model.backbone import REDUCED, Backbone, build_backbone
 from rankone.model.bundle import WEIGHTS, Bundle
@@ -12,6 +14,29 @@ from rankone.model.classifier import LowRankClassifier
 from rankone.model.composition import Composition, compose
 from rankone.model.pooling import Pooling, l2_normalize
 from rankone.model.projection import LowRank
+from rankone.model.reduction import Reduction
+
+
+class ShortEmbedding(nn.Module):
+    """The learned map of `model.reduction`, (B, d) embeddings -> (B, m) short ones, in float32 or float64."""
+
+    def __init__(self, dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.matrix: Tensor
+        self.mean: Tensor
+        self.register_buffer("matrix", torch.zeros(out_dim, dim))
+        self.register_buffer("mean", torch.zeros(dim))
+
+    @classmethod
+    def of(cls, reduction: Reduction) -> ShortEmbedding:
+        """The map as a layer."""
+        layer = cls(len(reduction.mean), reduction.dim)
+        layer.load_state_dict({"matrix": torch.tensor(reduction.matrix), "mean": torch.tensor(reduction.mean)})
+        return layer
+
+    def forward(self, embedding_Bd: Tensor) -> Tensor:
+        moved = embedding_Bd - embedding_Bd.norm(dim=1, keepdim=True) * self.mean
+        return l2_normalize(F.linear(moved, self.matrix))
 
 
 class Network(nn.Module):
@@ -23,13 +48,22 @@ class Network(nn.Module):
     The classifier reads what the pooling system ends in. That is the embedding itself, but for two cases: a system without an
     element-wise step, whose embedding is its vector scaled to length 1; and LRBP's classifier, which reads the projected
     matrix, scaled to length 1 so that its scores do not grow with the contrast of the image.
+
+    `short` is learned after training; None until then.
     """
 
-    def __init__(self, backbone: Backbone, pooling: Pooling, classifier: nn.Module | None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooling: Pooling,
+        classifier: nn.Module | None,
+        short: ShortEmbedding | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
         self.classifier = classifier
+        self.short = short
 
     def embed(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) normalized images -> (B, d) embeddings."""
@@ -53,6 +87,16 @@ class Network(nn.Module):
         represented = self.represent(images)
         logits = None if self.classifier is None else self.classifier(represented)
         return self.embedding_of(represented), logits
+
+    def outputs(self, images: Tensor) -> dict[str, Tensor]:
+        """All that a bundle gives out: the embedding and, where the network has them, logits and the short embedding."""
+        embedding, logits = self(images)
+        found = {"embedding": embedding}
+        if logits is not None:
+            found["logits"] = logits
+        if self.short is not None:
+            found["short"] = self.short(embedding)
+        return found
 
     @property
     def _reads_matrices(self) -> bool:
@@ -106,6 +150,8 @@ def open_network(bundle: Bundle) -> Network:
         size=manifest.preprocessing.size,
         reduce=manifest.recipe.get("reduce", REDUCED),
     )
+    if manifest.reduction is not None:
+        network.short = ShortEmbedding(manifest.dim, manifest.reduction.dim)
     network.load_state_dict(load_file(bundle.file(WEIGHTS)))
     return network.eval()
 

@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "train": ("rankone.cli.train", "fine-tune a network on a data set, in two phases"),
     "evaluate": ("rankone.cli.train", "measure a bundle on the test images of a data set"),
     "export": ("rankone.cli.train", "write a trained network as a bundle"),
+    "reduce": ("rankone.cli.reduce", "learn short embeddings for a bundle"),
     "bundle": ("rankone.cli.bundle", "make a first bundle, so that there is something to serve"),
     "data": ("rankone.cli.data", "verify, download or split a data set"),
     "backbones": ("rankone.cli.backbones", "list backbones and what they cost here"),

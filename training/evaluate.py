@@ -19,6 +19,7 @@ from rankone.training.metrics import (
     reliability,
     retrieval_scores,
 )
+from rankone.training.short.figures import ShortReport
 
 FIGURES: Final = {
     "top1": "top-1 accuracy",
@@ -64,6 +65,8 @@ class Report(BaseModel):
     reliability: list[Bin] | None
     phase1: dict[str, float] | None = None
     """The single figures of the network that phase 1 ended with, on the same images; None if not known."""
+    short: ShortReport | None = None
+    """Of short embeddings; None for a network without them."""
 
     @property
     def metrics(self) -> dict[str, float]:

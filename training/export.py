@@ -25,12 +25,13 @@ from rankone.model.bundle import (
     staged,
 )
 from rankone.model.network import Network
+from rankone.model.reduction import ReductionRecord
 from rankone.training.checkpoint import training_libraries
-from rankone.training.forms import FORMS, EmbeddingOnly
+from rankone.training.forms import FORMS, Exported
 from rankone.training.parity import MIN_IMAGES, ExportError, check_parity, reference_of
 from rankone.training.recipe import PoolingRecipe, Recipe
 
-__all__ = ["MIN_IMAGES", "Description", "ExportError", "check_exportable", "manifest_of", "write_bundle"]
+__all__ = ["MIN_IMAGES", "Description", "ExportError", "check_exportable", "manifest_of", "write_bundle", "write_forms"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +44,23 @@ class Description:
     metrics: Mapping[str, float]
     dataset: DatasetRecord | None
     training: TrainingRecord | None = None
+    reduction: ReductionRecord | None = None
 
 
 def write_bundle(
     network: Network, recipe: Recipe, images: npt.NDArray[np.float32], path: Path, description: Description
 ) -> Bundle:
-    """Writes the bundle `path`, or nothing.
+    """Writes the bundle `path`, or nothing; see `write_forms`.
+
+    Raises:
+        ExportError: no graph can hold the pooling, too.
+    """
+    check_exportable(recipe.pooling)
+    return write_forms(network, manifest_of(network, recipe, description), images, path)
+
+
+def write_forms(network: Network, manifest: Manifest, images: npt.NDArray[np.float32], path: Path) -> Bundle:
+    """Writes every form of the network and the manifest, to which it adds parity and files, as the bundle `path`.
 
     `images` are at least 7 real images, preprocessed, (n, 3, size, size), on which every exported form must agree.
 
@@ -58,9 +70,8 @@ def write_bundle(
     """
     if len(images) < MIN_IMAGES:
         raise ExportError(f"an export is checked on at least {MIN_IMAGES} images, got {len(images)}")
-    check_exportable(recipe.pooling)
     network = network.cpu().float().eval()
-    exported = network if network.classifier else EmbeddingOnly(network).eval()
+    exported = Exported(network).eval()
     example = torch.from_numpy(images[:2])
     with staged(path) as stage, Progress() as bar:
         task = bar.add_task("exporting and checking", total=1 + 2 * len(FORMS))
@@ -69,11 +80,11 @@ def write_bundle(
         bar.advance(task)
         parity = {}
         for name, form in FORMS.items():
-            form.write(exported, example, stage / name)
+            form.write(exported, example, stage / name, tuple(manifest.outputs))
             bar.advance(task)
-            parity[name] = check_parity(form.load(stage / name), reference, images)
+            parity[name] = check_parity(form.load(stage / name, manifest), reference, images)
             bar.advance(task)
-        return seal(stage, manifest_of(network, recipe, description).model_copy(update={"parity": parity}), path)
+        return seal(stage, manifest.model_copy(update={"parity": parity}), path)
 
 
 def check_exportable(pooling: PoolingRecipe) -> None:
@@ -104,6 +115,7 @@ def manifest_of(network: Network, recipe: Recipe, description: Description) -> M
         recipe=recipe.model_dump(mode="json"),
         dataset=description.dataset,
         training=description.training,
+        reduction=description.reduction,
         libraries=training_libraries(),
         parity={},
     )

@@ -18,7 +18,7 @@ from rankone.training.phase1 import phase1
 from rankone.training.phase2 import phase2
 from rankone.training.processes import Resources
 from rankone.training.progress import print_line
-from rankone.training.run import Run
+from rankone.training.run import SHORT, Run
 from rankone.training.selection import training_images
 from rankone.training.state import TrainingState
 
@@ -66,7 +66,8 @@ def fit(
     images = training_images(data, run.recipe)
     is_main = resources.processes.is_main
     if is_main:
-        (run.path / REPORT).unlink(missing_ok=True)  # it measured what is about to change
+        for stale in (REPORT, SHORT):  # of the network that is about to change
+            (run.path / stale).unlink(missing_ok=True)
         report_line(f"{encoder.description}; on {resources.processes.description}")
         report_line(f"epoch and learning rate selected by: {images.description}")
     with Journal(run.path if is_main else None, state, tensorboard=tensorboard) as journal:

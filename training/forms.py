@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT
+from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, Manifest
 from rankone.model.engine import Engine
 from rankone.model.engine.base import Options
 from rankone.model.engine.export import export_engine
@@ -35,29 +35,29 @@ _FORBIDDEN_OPERATORS: Final = {
 }
 
 
-class EmbeddingOnly(nn.Module):
-    """A network without classes, with one output: exported forms cannot return None."""
+class Exported(nn.Module):
+    """A network with the outputs that it has, as a tuple in the order of `Manifest.outputs`: no form can return None."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network.embed(images)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.network.outputs(images).values())
 
 
 @dataclass(frozen=True)
 class Form:
     """How a form is written and run."""
 
-    write: Callable[[nn.Module, Tensor, Path], None]
-    """Exports a module, traced on two example images, to a file."""
-    open: Callable[[Path, Options], Engine]
+    write: Callable[[nn.Module, Tensor, Path, Sequence[str]], None]
+    """Exports a module, traced on two example images, to a file; its outputs get these names."""
+    open: Callable[[Path, Options, Manifest], Engine]
     """The engine for that file."""
 
-    def load(self, path: Path) -> EngineRun:
+    def load(self, path: Path, manifest: Manifest) -> EngineRun:
         """What runs the file as the service does, on the CPU in float32, with torch's number of threads."""
-        return self.open(path, Options(device="cpu", threads=torch.get_num_threads())).run
+        return self.open(path, Options(device="cpu", threads=torch.get_num_threads()), manifest).run
 
 
 def check_graph(model: onnx.ModelProto) -> None:
@@ -74,8 +74,7 @@ def _assigns(node: onnx.NodeProto) -> bool:
 
 
 @torch.no_grad()
-def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
-    names = ["embedding"] if isinstance(network, EmbeddingOnly) else ["embedding", "logits"]
+def _write_onnx(network: nn.Module, example: Tensor, path: Path, names: Sequence[str]) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program: Any = torch.onnx.export(
         network,
@@ -83,7 +82,7 @@ def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
         dynamo=True,
         dynamic_shapes=_any_batch(),
         input_names=["images"],
-        output_names=names,
+        output_names=list(names),
         verbose=False,
     )
     check_graph(program.model_proto)
@@ -91,7 +90,7 @@ def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
 
 
 @torch.no_grad()
-def _write_torchscript(network: nn.Module, example: Tensor, path: Path) -> None:
+def _write_torchscript(network: nn.Module, example: Tensor, path: Path, _: Sequence[str]) -> None:
     """A trace stores, as constants of each convolution, whether it may use cuDNN and TF32: later settings have no effect."""
     with warnings.catch_warnings(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)  # deprecated since torch 2.15
@@ -102,11 +101,15 @@ def _write_torchscript(network: nn.Module, example: Tensor, path: Path) -> None:
 
 
 @torch.no_grad()
-def _write_program(network: nn.Module, example: Tensor, path: Path) -> None:
+def _write_program(network: nn.Module, example: Tensor, path: Path, _: Sequence[str]) -> None:
     """Leaves out the example inputs, which the archive would hold as a pickle."""
     program = torch.export.export(network, (example,), dynamic_shapes=_any_batch())
     program.example_inputs = None
     torch.export.save(program, path)
+
+
+def _open_onnx(path: Path, options: Options, _: Manifest) -> Engine:
+    return OnnxEngine(path, options)
 
 
 def _any_batch() -> tuple[dict[int, Any]]:
@@ -114,7 +117,7 @@ def _any_batch() -> tuple[dict[int, Any]]:
 
 
 FORMS: Final[Mapping[str, Form]] = {
-    ONNX: Form(_write_onnx, OnnxEngine),
+    ONNX: Form(_write_onnx, _open_onnx),
     TORCHSCRIPT: Form(_write_torchscript, torchscript_engine),
     PROGRAM: Form(_write_program, export_engine),
 }

@@ -7,16 +7,16 @@ from typing import Any, Final
 import numpy as np
 
 from rankone.model.bundle import Bundle, Manifest
-from rankone.model.engine import Engine
+from rankone.model.engine import Engine, Outputs
 from rankone.model.network import open_network
 from rankone.training.data import DataError, DataSet
 from rankone.training.data.batches import batches, in_order
 from rankone.training.embeddings import BATCH_SIZE
 from rankone.training.evaluate import Report
-from rankone.training.metrics import Floats
 from rankone.training.progress import progress
 from rankone.training.report import Findings
 from rankone.training.report.spectrum import spectrum
+from rankone.training.short import measure_outputs
 
 _ROUNDING: Final = 0.005
 """Figures that differ by less than this, or by what one image makes, count as the same."""
@@ -25,32 +25,32 @@ _ROUNDING: Final = 0.005
 def findings_of(bundle: Bundle, data: DataSet, engine: Engine, *, device: str = "cpu", workers: int = 0) -> Findings:
     """What `engine` makes of the test images, and all that the bundle tells of its network."""
     manifest = bundle.manifest
-    embeddings, logits = outputs(engine, data, bundle, workers=workers)
+    found = outputs(engine, data, bundle, workers=workers)
     network = open_network(bundle)
     return Findings(
         data=data,
-        embeddings=embeddings,
-        logits=logits,
+        embeddings=found.embedding,
+        logits=found.logits,
         manifest=manifest,
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         measured_by=f"{engine.name} on {engine.provider}",
         fingerprint=bundle.fingerprint,
         spectrum=spectrum(network, data.test, manifest.preprocessing, device=device),
+        short=None
+        if found.short is None
+        else measure_outputs(found.embedding, found.short, np.array(data.test.labels)),
     )
 
 
-def outputs(engine: Engine, data: DataSet, bundle: Bundle, *, workers: int = 0) -> tuple[Floats, Floats | None]:
-    """Embeddings (n, dim) of the test images and, where the bundle has classes, logits (n, classes)."""
+def outputs(engine: Engine, data: DataSet, bundle: Bundle, *, workers: int = 0) -> Outputs:
+    """The outputs for the test images."""
     groups = in_order(len(data.test), BATCH_SIZE)
     loaded = batches(data.test, bundle.manifest.preprocessing, groups, workers=workers)
-    embeddings = np.empty((len(data.test), bundle.manifest.dim), np.float32)
-    logits = []
+    arrays = {name: np.empty((len(data.test), width), np.float32) for name, width in bundle.manifest.outputs.items()}
     for group, images in progress(zip(groups, loaded, strict=True), [len(group) for group in groups], "testing"):
-        found = engine.run(images.numpy())
-        embeddings[group] = found.embedding
-        if found.logits is not None:
-            logits.append(found.logits)
-    return embeddings, np.concatenate(logits) if logits else None
+        for name, found in engine.run(images.numpy()).arrays.items():
+            arrays[name][group] = found
+    return Outputs(**arrays)
 
 
 def reader_options(manifest: Manifest) -> dict[str, dict[str, Any]]:

@@ -34,22 +34,32 @@ def check_parity(run: EngineRun, reference: Outputs, images: Images) -> ParityRe
     Raises:
         ExportError: a cosine under 0.99999, logits that differ by more than a thousandth of the largest, or a NaN.
     """
-    cosines, differences = [], [0.0]
+    cosines, shorts, differences = [], list[float](), [0.0]
     for size in BATCH_SIZES:
         for start in range(0, len(images) - size + 1, size):
             rows = slice(start, start + size)
             found = run(images[rows])
             cosines.append(lowest_cosine(found.embedding, reference.embedding[rows]))
-            expected = None if reference.logits is None else reference.logits[rows]
-            differences.append(largest_difference(found.logits, expected))
+            expected = reference.at(rows)
+            differences.append(largest_difference(found.logits, expected.logits))
+            if found.short is not None and expected.short is not None:
+                shorts.append(lowest_cosine(found.short, expected.short))
+            elif found.short is not expected.short:
+                shorts.append(np.nan)
     cosine, difference = float(np.min(cosines)), float(np.max(differences))
-    if not (cosine >= MIN_COSINE and difference <= MAX_LOGIT_DIFFERENCE):
+    short = float(np.min(shorts)) if shorts else None
+    if not (cosine >= MIN_COSINE and difference <= MAX_LOGIT_DIFFERENCE and (short is None or short >= MIN_COSINE)):
+        of_short = "" if short is None else f", of short embeddings {short:.7f}"
         raise ExportError(
-            f"an exported form differs from the network: cosine {cosine:.7f} (at least {MIN_COSINE}), "
+            f"an exported form differs from the network: cosine {cosine:.7f}{of_short} (at least {MIN_COSINE}), "
             f"logits by {difference:.1e} of the largest (at most {MAX_LOGIT_DIFFERENCE})"
         )
     return ParityRecord(
-        min_cosine=cosine, max_logit_difference=difference, batch_sizes=BATCH_SIZES, num_images=len(images)
+        min_cosine=cosine,
+        max_logit_difference=difference,
+        min_short_cosine=short,
+        batch_sizes=BATCH_SIZES,
+        num_images=len(images),
     )
 
 
@@ -58,8 +68,7 @@ def reference_of(network: Network, images: Images) -> Outputs:
     """The eager network's outputs, computed in float64 image by image, and rounded to float32."""
     network.double()
     try:
-        rows = [network(torch.from_numpy(image[None]).double()) for image in images]
+        rows = [network.outputs(torch.from_numpy(image[None]).double()) for image in images]
     finally:
         network.float()
-    logits = [row.float() for _, row in rows if row is not None]
-    return Outputs(torch.cat([row.float() for row, _ in rows]).numpy(), torch.cat(logits).numpy() if logits else None)
+    return Outputs(**{name: torch.cat([row[name].float() for row in rows]).numpy() for name in rows[0]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import numpy.typing as npt
 import torch
 
 from rankone.model.bundle import Bundle, TrainingRecord
-from rankone.model.network import Network
+from rankone.model.network import Network, ShortEmbedding
+from rankone.model.reduction import ReductionError
+from rankone.training import short
 from rankone.training.bottleneck import centre_bottleneck
 from rankone.training.checkpoint import latest
 from rankone.training.data import DataSet, evenly_spaced
@@ -21,6 +24,7 @@ from rankone.training.export import MIN_IMAGES, Description, manifest_of, write_
 from rankone.training.fit import fit
 from rankone.training.metrics import Floats
 from rankone.training.processes import Processes, Resources, check_device, joined_processes, stop_on_signal
+from rankone.training.progress import print_line
 from rankone.training.recipe import Recipe
 from rankone.training.report import Findings, write_report
 from rankone.training.report.spectrum import spectrum
@@ -55,7 +59,23 @@ def train(
             Run.start(path, recipe, data)  # only now: weights that cannot be had leave nothing behind
         processes.barrier()
         resources = Resources(workers=workers, stop=stop, processes=processes)
-        return fit(network, data, Run.open(path), resources, cache=cache, tensorboard=tensorboard)
+        state = fit(network, data, Run.open(path), resources, cache=cache, tensorboard=tensorboard)
+        if processes.is_main and not (path / short.SHORT).exists():
+            _learn_short(path, data, resources)
+        return state
+
+
+def _learn_short(path: Path, data: DataSet, resources: Resources) -> None:
+    """Learns short embeddings of the trained network, and keeps the map in the run; says so where there is nothing to learn."""
+    run, network, _ = trained(path, data)
+    chosen = short.images_of_run(data, run.recipe)
+    try:
+        learned = short.learn(short.embedded(network, chosen, run.recipe.preprocessing, resources))
+    except ReductionError as error:
+        print_line(f"no short embeddings: {error}")
+        return
+    short.save_learned(learned, path)
+    print_line(f"short embeddings of up to {learned.reduction.dim} numbers, learned from {learned.source}")
 
 
 def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0) -> Report:
@@ -66,15 +86,18 @@ def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0
     embeddings, logits = outputs(network, recipe, data, device=device, workers=workers)
     earlier = recipe.build_network(len(data.classes))
     before = measure(earlier, recipe, data, device=device, workers=workers) if run.load_phase1(earlier) else None
+    learned = short.load_learned(path)
+    record = None if learned is None else learned.record()
     findings = Findings(
         data=data,
         embeddings=embeddings,
         logits=logits,
-        manifest=manifest_of(network, recipe, _description(run, data, state)),
+        manifest=manifest_of(network, recipe, replace(_description(run, data, state), reduction=record)),
         num_parameters=sum(parameter.numel() for parameter in network.parameters()),
         measured_by=f"torch on {device}",
         phase1=None if before is None else before.metrics,
         spectrum=spectrum(network, data.test, recipe.preprocessing, device=device),
+        short=None if learned is None else short.measure(embeddings, np.array(data.test.labels), learned),
     )
     return write_report(findings, path)
 
@@ -108,7 +131,12 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         BundleError: `out` exists.
     """
     run, network, state = trained(path, data)
-    description = _description(run, data, state, name=name, version=version, report=read_report(path))
+    learned, report = short.load_learned(path), read_report(path)
+    description = _description(run, data, state, name=name, version=version, report=report)
+    if learned is not None:
+        network.short = ShortEmbedding.of(learned.reduction)
+        figures = report and report.short
+        description = replace(description, reduction=learned.record(figures.recommended if figures else None))
     return write_bundle(network, run.recipe, _examples(run.recipe, data), out, description)
 
 

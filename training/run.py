@@ -6,6 +6,7 @@ metrics.jsonl        every step and epoch, see `training.journal`
 checkpoint-000012/   the training state, see `training.checkpoint`
 phase1.safetensors   the network that phase 1 ended with: shows what phase 2 gained
 embeddings/          of phase 1, until it ends
+short.safetensors    the map to short embeddings, see `training.short`
 report.*             the figures, see `training.report`
 """
 
@@ -29,6 +30,7 @@ from rankone.training.recipe import Recipe, load_recipe
 from rankone.training.state import TrainingState
 
 PHASE1: Final = "phase1.safetensors"
+SHORT: Final = "short.safetensors"
 
 
 class RunError(RankoneError, ValueError):

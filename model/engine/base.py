@@ -41,10 +41,29 @@ class EngineOutOfMemory(EngineError):
 
 @dataclass(frozen=True)
 class Outputs:
-    """Embeddings (n, dim) and, where the bundle has classes, logits (n, classes), both float32."""
+    """Embeddings (n, dim) and, where the bundle has them, logits (n, classes) and short embeddings (n, m), all float32.
+
+    Their names are those of the outputs in the exported forms, `Manifest.outputs`.
+    """
 
     embedding: npt.NDArray[np.float32]
-    logits: npt.NDArray[np.float32] | None
+    logits: npt.NDArray[np.float32] | None = None
+    short: npt.NDArray[np.float32] | None = None
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Those that there are, by name."""
+        found = {"embedding": self.embedding, "logits": self.logits, "short": self.short}
+        return {name: array for name, array in found.items() if array is not None}
+
+    def at(self, rows: slice | int) -> Outputs:
+        """The outputs of some images, or the vectors of one."""
+        return Outputs(**{name: array[rows] for name, array in self.arrays.items()})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Outputs]) -> Outputs:
+        """The outputs of several batches as one."""
+        return cls(**{name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays})
 
 
 @dataclass(frozen=True, kw_only=True)

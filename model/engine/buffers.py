@@ -25,20 +25,14 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Buffers:
-    """Images (n, 3, size, size), embeddings (n, dim) and, where there are classes, logits (n, classes), all float32."""
+    """Images (n, 3, size, size), and what the network writes, by name in the order of `Manifest.outputs`, all float32."""
 
     images: Tensor
-    embedding: Tensor
-    logits: Tensor | None
-
-    @property
-    def outputs(self) -> tuple[Tensor, ...]:
-        """The buffers that the network writes."""
-        return (self.embedding,) if self.logits is None else (self.embedding, self.logits)
+    outputs: dict[str, Tensor]
 
     def first(self, num: int) -> Buffers:
         """The buffers of a smaller batch, in the same memory."""
-        return Buffers(self.images[:num], self.embedding[:num], None if self.logits is None else self.logits[:num])
+        return Buffers(self.images[:num], {name: buffer[:num] for name, buffer in self.outputs.items()})
 
 
 class BufferedRunner:
@@ -73,11 +67,11 @@ class BufferedRunner:
                 buffer.copy_(torch.from_numpy(image))  # with several threads, unlike NumPy's
             remote.images.copy_(host.images, non_blocking=True)
             step()
-            for here, there in zip(host.outputs, remote.outputs, strict=True):
-                here.copy_(there, non_blocking=True)
+            for name, buffer in remote.outputs.items():
+                host.outputs[name].copy_(buffer, non_blocking=True)
         if self._stream is not None:
             self._stream.synchronize()
-        return Outputs(host.embedding.numpy().copy(), None if host.logits is None else host.logits.numpy().copy())
+        return Outputs(**{name: buffer.numpy().copy() for name, buffer in host.outputs.items()})
 
     def close(self) -> None:
         """Frees every buffer and what `prepare` returned; nothing can be run any more."""
@@ -97,12 +91,13 @@ class BufferedRunner:
         return self._prepared[num]
 
     def _allocate(self, num: int, device: torch.device, *, pinned: bool = False) -> Buffers:
-        size, classes = self._manifest.preprocessing.size, self._manifest.classes
+        size = self._manifest.preprocessing.size
 
         def empty(*shape: int) -> Tensor:
             return torch.zeros(num, *shape, device=device, pin_memory=pinned)
 
-        return Buffers(empty(3, size, size), empty(self._manifest.dim), empty(len(classes)) if classes else None)
+        outputs = {name: empty(width) for name, width in self._manifest.outputs.items()}
+        return Buffers(empty(3, size, size), outputs)
 
     def _on_stream(self) -> AbstractContextManager[object]:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)

@@ -25,9 +25,8 @@ _LOW, _HIGH = -2.1, 2.6
 
 def finite_rows(outputs: Outputs) -> npt.NDArray[np.bool_]:
     """Which of n answers contain neither NaN nor infinity, (n,)."""
-    arrays = (outputs.embedding, outputs.logits)
     is_finite: npt.NDArray[np.bool_] = np.logical_and.reduce(
-        [np.isfinite(array).all(axis=1) for array in arrays if array is not None]
+        [np.isfinite(array).all(axis=1) for array in outputs.arrays.values()]
     )
     return is_finite
 
@@ -55,12 +54,12 @@ def check_answer(engine: Engine, manifest: Manifest) -> None:
         UnusableNetwork: the answer does not have the shape that the manifest says, or is not finite.
     """
     outputs = engine.run(probe(manifest.preprocessing.size)[:1])
-    found = outputs.embedding.shape, None if outputs.logits is None else outputs.logits.shape
-    expected = (1, manifest.dim), (1, len(manifest.classes)) if manifest.classes else None
+    found = {name: array.shape for name, array in outputs.arrays.items()}
+    expected = {name: (1, width) for name, width in manifest.outputs.items()}
     if found != expected:
         raise UnusableNetwork(
-            f"the network of {manifest.name} {manifest.version} answers an image with embedding and logits of the shapes "
-            f"{found[0]} and {found[1]}, and its manifest says {expected[0]} and {expected[1]}: export it again"
+            f"the network of {manifest.name} {manifest.version} answers an image with outputs of the shapes {found}, and its "
+            f"manifest says {expected}: export it again"
         )
     if not finite_rows(outputs).all():
         raise UnusableNetwork(
@@ -76,7 +75,8 @@ def check_precision(engine: Engine, reference: Engine, size: int) -> float:
         EngineError: it is lower than the engine's precision allows.
     """
     images = probe(size)
-    cosine = lowest_cosine(engine.run(images).embedding, reference.run(images).embedding)
+    found, expected = engine.run(images).arrays, reference.run(images).arrays
+    cosine = min(lowest_cosine(found[name], expected[name]) for name in expected if name != "logits")
     if not cosine >= MIN_COSINE[engine.precision]:
         raise EngineError(
             f"the {engine.name} engine in {engine.precision} on {engine.provider} differs from float32 on the CPU: "

@@ -33,7 +33,7 @@ _SYMBOL: Final = re.compile(r"Symbol\('\w+'(, (positive|integer)=True)*\)")
 _ARITHMETIC: Final = re.compile(r"[\d\s()+*/-]*")
 
 
-def export_engine(path: Path, options: Options, manifest: Manifest | None = None) -> TorchEngine:
+def export_engine(path: Path, options: Options, manifest: Manifest) -> TorchEngine:
     """A `model.pt2`.
 
     Raises:

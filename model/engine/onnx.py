@@ -31,12 +31,13 @@ class OnnxEngine:
         self._session = onnxruntime.InferenceSession(
             path, session_options(options.threads), providers=[_CPU], enable_fallback=False
         )
+        self._names = [output.name for output in self._session.get_outputs()]
         self.provider: str = self._session.get_providers()[0]
 
     @reports_out_of_memory
     def run(self, images: Batch) -> Outputs:
-        embedding, *logits = self._session.run(None, {"images": np.asarray(images)})
-        return Outputs(embedding, logits[0] if logits else None)
+        found = self._session.run(self._names, {"images": np.asarray(images)})
+        return Outputs(**dict(zip(self._names, found, strict=True)))
 
     def close(self) -> None:
         del self._session

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from functools import partial
-from typing import Final
 
 import numpy as np
 import onnx
@@ -20,8 +19,6 @@ from rankone.model.engine.buffers import BufferedRunner, Buffers, Step
 from rankone.model.engine.onnx_half import half_precision
 from rankone.model.engine.providers import open_session
 from rankone.model.engine.torch_engine import check_gpu
-
-_NAMES: Final = ("embedding", "logits")
 
 
 class OnnxGpuEngine:
@@ -64,7 +61,7 @@ class Binder:
         """Returns what runs the session from the buffers' images to their outputs, without waiting for the device."""
         binding = self._session.io_binding()
         binding.bind_input("images", *_where(buffers.images))
-        for name, buffer in zip(_NAMES, buffers.outputs, strict=False):
+        for name, buffer in buffers.outputs.items():
             binding.bind_output(name, *_where(buffer))
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")

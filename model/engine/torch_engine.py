@@ -41,22 +41,22 @@ class TorchEngine:
 
     Args:
         name: of the engine.
-        module: on the device, in float32; images -> embedding, or (embedding, logits).
+        module: on the device, in float32; images -> embedding, or all outputs in the order of `Manifest.outputs`.
         options: how to run it; see `check_options`.
-        manifest: of its bundle, whose shapes the buffers on a GPU have; not needed on a CPU.
+        manifest: of its bundle: the names of the outputs, and the shapes of the buffers on a GPU.
     """
 
-    def __init__(self, name: EngineName, module: nn.Module, options: Options, manifest: Manifest | None = None) -> None:
+    def __init__(self, name: EngineName, module: nn.Module, options: Options, manifest: Manifest) -> None:
         self.name: str = name
         self.precision: Precision = options.precision
         self.provider = "cpu" if options.device == "cpu" else torch.cuda.get_device_name()
         torch.set_num_threads(options.threads)
         self._module, self._type = module, _TYPES[options.precision]
+        self._names = tuple(manifest.outputs)
         self._pool = torch.cuda.graph_pool_handle() if options.cuda_graphs else None
         lower(module, self._type)
         self._runner: BufferedRunner | None = None
         if options.device == "cuda":
-            assert manifest is not None
             use_no_tf32()
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())  # which still casts the weights
@@ -67,8 +67,8 @@ class TorchEngine:
         if self._runner is not None:
             return self._runner.run(images)
         with torch.inference_mode():
-            embedding, *logits = self._forward(torch.from_numpy(np.asarray(images)))
-        return Outputs(embedding.numpy(), logits[0].numpy() if logits else None)
+            found = self._forward(torch.from_numpy(np.asarray(images)))
+        return Outputs(**{name: output.numpy() for name, output in zip(self._names, found, strict=True)})
 
     def close(self) -> None:
         del self._module
@@ -80,7 +80,7 @@ class TorchEngine:
         """Returns what runs the network from the buffers' images to their outputs; with CUDA graphs, a recording of it."""
 
         def step() -> None:
-            for found, buffer in zip(self._forward(buffers.images), buffers.outputs, strict=True):
+            for found, buffer in zip(self._forward(buffers.images), buffers.outputs.values(), strict=True):
                 buffer.copy_(found)
 
         return step if self._pool is None else recorded(step, self._pool)
@@ -90,7 +90,7 @@ class TorchEngine:
         return (outputs,) if isinstance(outputs, Tensor) else outputs
 
 
-def torchscript_engine(path: Path, options: Options, manifest: Manifest | None = None) -> TorchEngine:
+def torchscript_engine(path: Path, options: Options, manifest: Manifest) -> TorchEngine:
     """A `model.torchscript.pt`. TorchScript is deprecated since torch 2.15, and still works.
 
     Raises:

@@ -21,9 +21,10 @@ BENCHMARKS: Final = {
     "serving": "benchmarks.serving.report",
     "retrieval": "benchmarks.retrieval",
     "fine-tuning": "benchmarks.quality.fine_tuning",
+    "short": "benchmarks.quality.short",
 }
 _OF_A_BUNDLE: Final = frozenset({"engines", "gpu", "serving"})
-_DEFAULT: Final = tuple(name for name in BENCHMARKS if name not in ("gpu", "fine-tuning"))
+_DEFAULT: Final = tuple(name for name in BENCHMARKS if name not in ("gpu", "fine-tuning", "short"))
 
 
 class UnknownBenchmark(RankoneError, ValueError):
@@ -37,8 +38,8 @@ def bench(arguments: list[str]) -> None:
         """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
 
         Args:
-            names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving, retrieval, fine-tuning;
-                all but gpu and fine-tuning (an hour) if none is named.
+            names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving, retrieval, fine-tuning,
+                short; all but gpu, fine-tuning (an hour) and short (half an hour) if none is named.
             bundle: the bundle that engines, gpu and serving measure; one with random weights if not given.
         """
         for name in names:

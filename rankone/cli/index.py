@@ -16,8 +16,9 @@ from rich.progress import Progress
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from rankone.cli.images import Service
 from rankone.client import DEFAULT_URL, Client
-from rankone.index import IndexProblem, Spec, check_name
+from rankone.index import Dtype, IndexProblem, Kind, Spec, check_name
 from rankone.index.backup import Tell, back_up, damaged_rows, file_of, reading
 from rankone.index.backup import restore as restore_backup
 from rankone.index.database import SUFFIX
@@ -32,6 +33,7 @@ Name = Positional[Annotated[str, arg(metavar="INDEX")]]
 File = Positional[Annotated[Path, arg(metavar="FILE")]]
 
 _PER_REQUEST: Final = 16
+_HERE: Final = Service()
 console = Console(highlight=False)
 
 
@@ -42,6 +44,7 @@ class OriginalsMissing(RankoneError, ValueError):
 def index(arguments: list[str]) -> None:
     """See the functions below."""
     commands: dict[str, Callable[..., None]] = {
+        "create": create,
         "list": list_indexes,
         "verify": verify,
         "duplicates": duplicates,
@@ -54,9 +57,33 @@ def index(arguments: list[str]) -> None:
     }
     description = (
         "Indexes on disk. FOLDER is the service's --data. list, verify, duplicates, export and backup work beside a "
-        "running service; check, import and restore need it stopped; rebuild goes through it."
+        "running service; check, import and restore need it stopped; create and rebuild go through it."
     )
     tyro.extras.subcommand_cli_from_dict(commands, prog="rankone index", description=description, args=arguments)
+
+
+def create(
+    name: Name,
+    dim: int | None = None,
+    kind: Kind = "exact",
+    dtype: Dtype = "float16",
+    thumbnails: bool = False,
+    service: Annotated[Service, arg(name="")] = _HERE,
+) -> None:
+    """Makes an index in a running service, if there is none of that name.
+
+    Args:
+        name: of the index.
+        dim: numbers of the short embeddings to keep; full embeddings if not given.
+        kind: `exact`, or `compact`.
+        dtype: of the vectors on disk.
+        thumbnails: keep a small JPEG of each image.
+        service: to ask.
+    """
+    options = {"kind": kind, "dtype": dtype, "thumbnails": thumbnails} | ({} if dim is None else {"dim": dim})
+    with Client(service.url, key=service.key) as client:
+        made = client.create_index(name, **options)
+    print(f"index {made.name}: {made.properties['dim']:,} numbers an item, {made.count:,} items")
 
 
 def list_indexes(folder: Folder) -> None:
@@ -66,14 +93,15 @@ def list_indexes(folder: Folder) -> None:
         folder: of the indexes.
     """
     table = Table("index", box=None, pad_edge=False)
-    for column in ("items", "kind", "type", "model"):
-        table.add_column(column, justify="right" if column == "items" else "left")
+    for column in ("items", "dim", "kind", "type", "model"):
+        table.add_column(column, justify="right" if column in ("items", "dim") else "left")
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             with reading(path) as (reader, spec):
-                table.add_row(path.stem, f"{reader.count():,}", spec.kind, spec.dtype, spec.fingerprint[:16])
+                about = (f"{reader.count():,}", f"{spec.dim:,}", spec.kind, spec.dtype, spec.fingerprint[:16])
+                table.add_row(path.stem, *about)
         except IndexProblem as problem:
-            table.add_row(path.stem, "", "", "", escape(str(problem)))
+            table.add_row(path.stem, "", "", "", "", escape(str(problem)))
     console.print(table)
 
 
@@ -146,7 +174,7 @@ def export(folder: Folder, name: Name, out: File) -> None:
     print(f"{count:,} items in {out}")
 
 
-def import_items(folder: Folder, name: Name, source: File, bundle: Path | None = None) -> None:
+def import_items(folder: Folder, name: Name, source: File, bundle: Path | None = None, dim: int | None = None) -> None:
     """Adds the items of an exported file to an index, made if it is not there. Needs the service stopped; can be run again.
 
     Args:
@@ -154,12 +182,13 @@ def import_items(folder: Folder, name: Name, source: File, bundle: Path | None =
         name: of the index.
         source: NAME.npy with NAME.jsonl beside it, or NAME.parquet.
         bundle: whose embeddings these are, where the file does not say.
+        dim: with --bundle, numbers of the short embeddings in the file; full ones if not given.
     """
     check_name(name)
     spec = None
     if bundle is not None:
         opened = open_bundle(bundle)
-        spec = Spec(opened.fingerprint, opened.manifest.dim)
+        spec = Spec(opened.fingerprint, dim or opened.manifest.dim)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("adding", total=None)
         added = load_items(source, folder / f"{name}{SUFFIX}", spec, lambda count: bar.advance(task, count))

@@ -27,16 +27,19 @@ _HERE: Final = Service()
 def embed(arguments: list[str]) -> None:
     """See `command`."""
 
-    def command(paths: Paths, out: Path | None = None, service: At = _HERE) -> None:
+    def command(paths: Paths, dim: int | None = None, out: Path | None = None, service: At = _HERE) -> None:
         """Images to embeddings.
 
         Args:
             paths: images, or folders of images.
+            dim: numbers of a short embedding; the full one if not given.
             out: a .npy file (one row an image, its path on standard output), or .json, .jsonl or .parquet; else JSON
                 lines on standard output.
             service: to ask.
         """
-        _write(out, "embedding", paths, service, lambda client, images, reject: client.embed_iter(images, reject))
+        _write(
+            out, "embedding", paths, service, lambda client, images, reject: client.embed_iter(images, reject, dim=dim)
+        )
 
     tyro.cli(command, prog="rankone embed", args=arguments)
 

@@ -14,6 +14,7 @@ from rankone.model.bundle import Bundle, summary
 if TYPE_CHECKING:  # the commands that only talk to a service start without torch
     from rankone.training.evaluate import Report
     from rankone.training.recipe import PoolingRecipe
+    from rankone.training.short import LengthFigures, ShortReport
     from rankone.training.state import TrainingState
 
 console = Console(highlight=False)
@@ -63,12 +64,35 @@ def report(measured: Report, home: Path) -> None:
         step("gain", gained)
     figures = {name: _figure(measured, name) for name in measured.metrics}
     lines({"test images": str(measured.num_images), **figures})
+    if measured.short is not None:
+        short(measured.short)
     accuracies = {name: value for name, value in (measured.per_class or {}).items() if value is not None}
     worst = sorted(accuracies.items(), key=lambda pair: pair[1])[:_NUM_CLASSES]
     if worst:
         listed = ", ".join(f"{name} {value:.2f}" for name, value in worst)
         console.print(escape(f"lowest of {len(accuracies)} classes: {listed}"))
     console.print(escape(f"report: {home}/report.html"))
+
+
+def short(measured: ShortReport) -> None:
+    """Recall@1 by the length of the embedding, and the recommended length."""
+    table = Table("numbers", "recall@1 on test images", "on unseen classes", box=None, pad_edge=False)
+    unseen = measured.unseen or []
+    others = {
+        (one.length, one is unseen[-1]): one for one in unseen
+    }  # the full embedding may be as long as a short one
+    for one in measured.test:
+        is_full = one is measured.test[-1]
+        other = others.get((one.length, is_full))
+        cells = [_with_interval(one), "" if other is None else _with_interval(other)]
+        table.add_row(f"{one.length:,}{' (full)' if is_full else ''}", *cells)
+    console.print(table)
+    step("short embeddings", f"{measured.recommended} numbers are recommended: more gain less than a point of recall@1")
+
+
+def _with_interval(one: LengthFigures) -> str:
+    low, high = one.intervals["recall_at_1"]
+    return f"{one.recall_at_1:.3f}  ({low:.3f} - {high:.3f})"
 
 
 def _figure(measured: Report, name: str) -> str:

@@ -9,8 +9,6 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from rankone.model.engine import Engine, EngineError, EngineOutOfMemory, Outputs
 from rankone.model.engine.base import Images
 from rankone.model.engine.check import finite_rows
@@ -136,9 +134,8 @@ class Batcher:
             ended_at = time.perf_counter()
             self._metrics.observe_batch(len(tasks), ended_at - started_at)
             for row, task in enumerate(tasks):
-                logits = None if outputs.logits is None else outputs.logits[row]
                 if is_finite[row]:
-                    task.job.answer(task, outputs.embedding[row], logits, started_at, ended_at)
+                    task.job.answer(task, outputs.at(row), started_at, ended_at)
                 else:
                     task.job.fail(EngineError("the network answered this image with NaN or infinity"))
         except Exception as error:
@@ -165,8 +162,7 @@ class Batcher:
             return outputs
         middle = len(images) // 2
         halves = [await self._thread.run(self._engine.run, half) for half in (images[:middle], images[middle:])]
-        logits = [half.logits for half in halves if half.logits is not None]
-        return Outputs(np.concatenate([half.embedding for half in halves]), np.concatenate(logits) if logits else None)
+        return Outputs.joined(halves)
 
     def _pixels(self, task: Task) -> Images:
         assert task.slot is not None

@@ -17,7 +17,7 @@ from rankone.service.observe.context import current
 class Inferred(Outputs):
     """The network's outputs for some images and, where they are wanted, their thumbnails."""
 
-    thumbnails: Sequence[bytes | None]
+    thumbnails: Sequence[bytes | None] = ()
 
 
 class Inference:
@@ -57,4 +57,4 @@ class Inference:
                 self._batcher.discard(job)
         parts = job.parts
         context.parts |= {"decode": parts.decode, "queue": parts.queue, "engine": parts.engine}
-        return Inferred(outputs.embedding, outputs.logits, [task.thumbnail for task in job.tasks])
+        return Inferred(**outputs.arrays, thumbnails=[task.thumbnail for task in job.tasks])

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from rankone.model.engine import Outputs
 from rankone.model.preprocessing import ImageRejected
@@ -59,8 +58,7 @@ class Job:
         """Of the image that was answered last."""
         self._rejections: list[Rejection] = []
         self._num_undecoded = self._num_unanswered = len(images)
-        self._embeddings: list[npt.NDArray[np.float32] | None] = [None] * len(images)
-        self._logits: list[npt.NDArray[np.float32] | None] = [None] * len(images)
+        self._outputs: list[Outputs | None] = [None] * len(images)
 
     @property
     def is_over(self) -> bool:
@@ -82,22 +80,13 @@ class Job:
         self._rejections.append(Rejection(task.index, error))
         self._one_decoded()
 
-    def answer(
-        self,
-        task: Task,
-        embedding: npt.NDArray[np.float32],
-        logits: npt.NDArray[np.float32] | None,
-        started_at: float,
-        ended_at: float,
-    ) -> None:
-        """Takes the outputs of one image: embedding (dim,) and logits (classes,), from a batch run between these times."""
-        self._embeddings[task.index], self._logits[task.index] = embedding, logits
+    def answer(self, task: Task, outputs: Outputs, started_at: float, ended_at: float) -> None:
+        """Takes the outputs of one image, as `Outputs.at` gives them, from a batch run between these times."""
+        self._outputs[task.index] = outputs
         self._num_unanswered -= 1
         self.parts = Parts(task.decoded_at - self.started_at, started_at - task.decoded_at, ended_at - started_at)
         if self._num_unanswered == 0 and not self.is_over:
-            self.done.set_result(
-                Outputs(_stacked(self._embeddings), None if logits is None else _stacked(self._logits))
-            )
+            self.done.set_result(_stacked([one for one in self._outputs if one is not None]))
 
     def fail(self, error: Exception) -> None:
         """Ends the job with an error, unless it has ended."""
@@ -110,6 +99,8 @@ class Job:
             self.fail(InputsRejected(self._rejections))
 
 
-def _stacked(rows: list[npt.NDArray[np.float32] | None]) -> npt.NDArray[np.float32]:
-    arrays = [row for row in rows if row is not None]
-    return arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
+def _stacked(rows: list[Outputs]) -> Outputs:
+    first = rows[0].arrays
+    if len(rows) == 1:
+        return Outputs(**{name: array[np.newaxis] for name, array in first.items()})
+    return Outputs(**{name: np.stack([row.arrays[name] for row in rows]) for name in first})

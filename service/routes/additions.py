@@ -16,6 +16,7 @@ from pydantic import Field, RootModel, model_validator
 from rankone.index import Item, Vectors
 from rankone.service.errors import Problem, at_places
 from rankone.service.routes.checks import as_vectors, check_metadata
+from rankone.service.routes.lengths import of_length
 from rankone.service.routes.requests import (
     JsonIn,
     check_count,
@@ -29,7 +30,7 @@ from rankone.service.runtime import Runtime
 
 ItemId = Annotated[str, Field(min_length=1, max_length=255)]
 Vector = Annotated[list[float], Field(max_length=1_000_000)]
-"""Compared with the length of the bundle's embeddings later; the bound only ends the reading of nonsense."""
+"""Compared with the length of the index's vectors later; the bound only ends the reading of nonsense."""
 
 
 class ItemIn(JsonIn):
@@ -74,8 +75,8 @@ class _New:
     vector: Sequence[float] | None = None
 
 
-async def read_items(request: Request, runtime: Runtime, *, thumbnails: bool) -> list[Item]:
-    """The items of a request, ready to be stored.
+async def read_items(request: Request, runtime: Runtime, dim: int, *, thumbnails: bool) -> list[Item]:
+    """The items of a request, ready to be stored in an index of vectors (dim,).
 
     Raises:
         Problem: the body cannot be read, or holds nothing or too much; metadata that is too long or too deep.
@@ -84,7 +85,7 @@ async def read_items(request: Request, runtime: Runtime, *, thumbnails: bool) ->
     is_form = media_type(request) == "multipart/form-data"
     new = await (_read_form if is_form else _read_json)(request, runtime)
     await anyio.to_thread.run_sync(check_metadata, [item.metadata for item in new], runtime.settings.max_metadata_bytes)
-    vectors, small = await _embedded(new, runtime, thumbnails)
+    vectors, small = await _embedded(new, runtime, dim, thumbnails)
     return await anyio.to_thread.run_sync(_items, new, vectors, small)
 
 
@@ -110,9 +111,10 @@ async def _read_form(request: Request, runtime: Runtime) -> list[_New]:
     return [_New(_id_of(entry), entry.metadata, image) for entry, image in zip(entries, form.images, strict=True)]
 
 
-async def _embedded(new: list[_New], runtime: Runtime, thumbnails: bool) -> tuple[Vectors, dict[int, bytes | None]]:
+async def _embedded(
+    new: list[_New], runtime: Runtime, dim: int, thumbnails: bool
+) -> tuple[Vectors, dict[int, bytes | None]]:
     """The vectors of the items, given or embedded, each in its place; and the thumbnails of images by their places."""
-    dim = runtime.bundle.manifest.dim
     vectors = np.empty((len(new), dim), np.float32)
     given = {place: item.vector for place, item in enumerate(new) if item.vector is not None}
     with at_places(list(given)):
@@ -122,7 +124,7 @@ async def _embedded(new: list[_New], runtime: Runtime, thumbnails: bool) -> tupl
         return vectors, {}
     with at_places(list(images)):
         inferred = await runtime.inference(list(images.values()), thumbnails=thumbnails)
-    vectors[list(images)] = inferred.embedding
+    vectors[list(images)] = of_length(inferred, dim)
     return vectors, dict(zip(images, inferred.thumbnails, strict=True))
 
 

@@ -62,7 +62,7 @@ def check_metadata(metadata: Sequence[dict[str, Any]], max_bytes: int) -> None:
 
 def _fault(row: Sequence[float], dim: int) -> str | None:
     if len(row) != dim:
-        return f"{len(row)} numbers; this bundle's embeddings have {dim}"
+        return f"{len(row)} numbers; the vectors of this index have {dim}"
     with np.errstate(over="ignore"):
         norm = float(np.linalg.norm(np.asarray(row, np.float64)))
     if not np.isfinite(norm):

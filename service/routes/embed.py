@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
+from rankone.service.routes.lengths import check_dim, of_length
 from rankone.service.routes.openapi import PROBLEMS, image_body, npy_or
 from rankone.service.routes.requests import ImagesIn, QueryIn, RuntimeDep, read_images
 from rankone.service.routes.responses import Dtype, Encoding, ModelOut, embeddings_response, negotiate
@@ -14,8 +16,9 @@ router = APIRouter()
 
 
 class EmbedIn(QueryIn):
-    """How embeddings are written as JSON."""
+    """How many dimensions embeddings have, all if not given, and how they are written as JSON."""
 
+    dim: int | None = Field(default=None, ge=1)
     encoding: Encoding = "float"
     dtype: Dtype = "float32"
 
@@ -30,6 +33,6 @@ class EmbedOut(ModelOut):
 @router.post("/embed", responses={200: npy_or(EmbedOut), **PROBLEMS}, openapi_extra=image_body(ImagesIn))
 async def embed(request: Request, runtime: RuntimeDep, query: Annotated[EmbedIn, Query()]) -> Response:
     """The embeddings of the images, in their order, each of length 1 (a black image has a zero embedding)."""
-    accept = negotiate(request)
+    accept, dim = negotiate(request), check_dim(query.dim, runtime.bundle)
     outputs = await runtime.inference(await read_images(request, runtime.settings.max_images))
-    return await embeddings_response(outputs.embedding, runtime.bundle, accept, query.encoding, query.dtype)
+    return await embeddings_response(of_length(outputs, dim), runtime.bundle, accept, query.encoding, query.dtype)

@@ -101,6 +101,7 @@ async def info(runtime: RuntimeDep) -> Response:
     body: dict[str, Any] = {
         **model_fields(runtime.bundle),
         "dim": manifest.dim,
+        "short": None if manifest.reduction is None else manifest.reduction.model_dump(),
         "classes": manifest.classes,
         "pooling": manifest.pooling.model_dump(),
         "backbone": manifest.backbone.model_dump(),

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from rankone.index import DEFAULT, NAME, Dtype, IndexProblem, Kind, Spec, UnknownIndex
 from rankone.service.errors import Problem
 from rankone.service.routes.items import DeletedOut
+from rankone.service.routes.lengths import check_dim
 from rankone.service.routes.openapi import PROBLEMS, json_body
 from rankone.service.routes.requests import NO_QUERY, JsonIn, RuntimeDep, read_json
 from rankone.service.routes.responses import json_response
@@ -22,8 +23,9 @@ IndexName = Annotated[str, Path(pattern=f"^{NAME}$")]
 
 
 class IndexIn(JsonIn):
-    """How an index is to be kept and searched."""
+    """How an index is to be kept and searched; with `dim`, short embeddings of that length are kept."""
 
+    dim: int | None = Field(default=None, ge=1)
     kind: Kind = "exact"
     dtype: Dtype = "float16"
     thumbnails: bool = False
@@ -32,12 +34,13 @@ class IndexIn(JsonIn):
 class IndexOut(BaseModel):
     """An index and how many items it holds; without a count, it cannot be used now. `detail` says what is wrong with it.
 
-    `device` is where it is searched. `recall` is the last recall@10 of a compact index against exact search that
-    `rankone index check` measured.
+    `dim` is the length of its vectors: short embeddings, if it is less than the bundle's. `device` is where it is searched.
+    `recall` is the last recall@10 of a compact index against exact search that `rankone index check` measured.
     """
 
     name: str
     count: int | None
+    dim: int | None = None
     kind: str | None = None
     dtype: str | None = None
     thumbnails: bool | None = None
@@ -66,7 +69,7 @@ async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
 async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) -> Response:
     """Makes an index: 201; 200 where the same is there already, 409 where another one is."""
     options = await read_json(request, IndexIn) if await request.body() else IndexIn()
-    fingerprint, dim = runtime.bundle.fingerprint, runtime.bundle.manifest.dim
+    fingerprint, dim = runtime.bundle.fingerprint, check_dim(options.dim, runtime.bundle)
     spec = Spec(fingerprint, dim, options.dtype, options.kind, options.thumbnails)
     is_new = await anyio.to_thread.run_sync(runtime.indexes.create, index, spec)
     return await json_response((await _describe(index, runtime)).model_dump(), 201 if is_new else 200)
@@ -108,6 +111,7 @@ async def _describe(name: str, runtime: Runtime) -> IndexOut:
         count=len(index),
         detail=index.problem,
         recall=index.recall,
+        dim=index.spec.dim,
         kind=index.spec.kind,
         dtype=index.spec.dtype,
         thumbnails=index.spec.thumbnails,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from rankone.service.errors import Problem
+from rankone.service.routes.lengths import check_dim, of_length
 from rankone.service.routes.openapi import PROBLEMS, json_body
 from rankone.service.routes.requests import NO_QUERY, RuntimeDep, check_count, decode_base64, read_json
 from rankone.service.routes.responses import JSON, to_json, written
@@ -50,13 +51,14 @@ class OpenAIOut(BaseModel):
 
 @router.post("/embeddings", responses={200: {"model": OpenAIOut}, **PROBLEMS}, openapi_extra=json_body(OpenAIIn))
 async def embeddings(request: Request, runtime: RuntimeDep) -> Response:
-    """One embedding an input, in order. `model` is the name of the bundle being served, `dimensions` its own, if given."""
+    """One embedding an input, in order. `model` names the bundle being served, `dimensions` a length as `dim` of /embed."""
     asked = await read_json(request, OpenAIIn)
     _check(asked, runtime)
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     check_count(len(texts), runtime.settings.max_images)
+    dim = check_dim(asked.dimensions, runtime.bundle, "dimensions")
     outputs = await runtime.inference(await decode_base64(texts))
-    values = outputs.embedding.astype("<f4", copy=False)
+    values = of_length(outputs, dim).astype("<f4", copy=False)
     return await written(lambda: _answer(values, asked), JSON, size=values.nbytes)
 
 
@@ -71,5 +73,3 @@ def _check(asked: OpenAIIn, runtime: Runtime) -> None:
     manifest = runtime.bundle.manifest
     if asked.model != manifest.name:
         raise Problem(404, f"there is no model {asked.model!r} here; {manifest.name!r} is being served")
-    if asked.dimensions not in (None, manifest.dim):
-        raise Problem(422, f"dimensions: {asked.dimensions} cannot be had; embeddings have {manifest.dim}")

@@ -17,6 +17,7 @@ from rankone.service.reads import LOOKUPS, in_thread
 from rankone.service.routes.additions import ItemId, Vector
 from rankone.service.routes.checks import as_vectors
 from rankone.service.routes.items import MetadataFilter
+from rankone.service.routes.lengths import of_length
 from rankone.service.routes.openapi import PROBLEMS, image_body
 from rankone.service.routes.requests import (
     ImagesIn,
@@ -122,7 +123,7 @@ async def _search_images(request: Request, runtime: Runtime, index: str, k: int)
     target = await runtime.index(index)
     _check_k(k, runtime)
     images = await read_images(request, runtime.settings.max_images)
-    vectors = (await runtime.inference(images)).embedding
+    vectors = of_length(await runtime.inference(images), target.spec.dim)
     return await _answer(target, indexing.Query(vectors, [SearchOptions(k)] * len(vectors)))
 
 
@@ -132,11 +133,11 @@ async def _query_vectors(asked: SearchIn, target: Index, runtime: Runtime) -> Ve
         runtime.settings.max_images,
     )
     if asked.images is not None:
-        return (await runtime.inference(await decode_base64(asked.images))).embedding
+        return of_length(await runtime.inference(await decode_base64(asked.images)), target.spec.dim)
     if asked.ids is not None:
         return await in_thread(LOOKUPS, target.vectors, asked.ids)
     if asked.vectors is not None:
-        return await anyio.to_thread.run_sync(as_vectors, asked.vectors, runtime.bundle.manifest.dim)
+        return await anyio.to_thread.run_sync(as_vectors, asked.vectors, target.spec.dim)
     return await in_thread(LOOKUPS, target.direction, asked.positive, asked.negative)
 
 

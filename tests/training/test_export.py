@@ -16,7 +16,7 @@ from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, WEIGHTS, Bundle, Bu
 from rankone.model.catalogue import composition
 from rankone.model.composition import compose
 from rankone.model.engine import Engine, Outputs, load_engine
-from rankone.model.network import Network, build_network
+from rankone.model.network import Network, ShortEmbedding, build_network
 from rankone.model.preprocessing import preprocess
 from rankone.training import pipeline
 from rankone.training.data import DataSet, evenly_spaced
@@ -72,7 +72,7 @@ def test_the_graph_is_dynamic_in_the_batch_and_holds_nothing_forbidden(bundle: B
     operators = {node.op_type for node in model.graph.node}
     assert not {op for op in operators if "DFT" in op or "Random" in op or op in ("ScatterND", "Bernoulli")}
     assert "ScatterElements" in operators
-    assert [output.name for output in model.graph.output] == ["embedding", "logits"]
+    assert [output.name for output in model.graph.output] == ["embedding", "logits", "short"]
     shape = model.graph.input[0].type.tensor_type.shape.dim
     assert shape[0].dim_param == "batch"
     assert [dim.dim_value for dim in shape[1:]] == [3, 64, 64]
@@ -143,6 +143,8 @@ def test_weights_build_the_same_network_again(
         pooling=compose(**manifest.pooling.parts).with_options(seed=9),
         num_classes=4,
     ).eval()
+    assert manifest.reduction is not None
+    again.short = ShortEmbedding(manifest.dim, manifest.reduction.dim)
     again.load_state_dict(load_file(bundle.file(WEIGHTS)))
     with torch.no_grad():
         x = torch.from_numpy(pixels[:2])

@@ -8,6 +8,7 @@ Each module imports only from those before it:
     findings    what a report is written from
     canvas      the look of every chart
     plots       the charts
+    short       short embeddings by length
     sections    figures, training, calibration, retrieval, spectrum
     mistakes    single classes and confused pairs
     card        the model card

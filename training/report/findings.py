@@ -13,6 +13,7 @@ from rankone.training.data import DataSet
 from rankone.training.evaluate import Report
 from rankone.training.metrics import Floats, Ints
 from rankone.training.report.spectrum import Spectrum
+from rankone.training.short.figures import ShortReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class Findings:
     spectrum: Spectrum | None = None
     phase1: Mapping[str, float] | None = None
     """Figures of the network that phase 1 ended with, on the same images; None if not known."""
+    short: ShortReport | None = None
+    """Of short embeddings; None for a network without them."""
     measured: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property

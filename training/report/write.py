@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from rankone.model.bundle import Manifest
 from rankone.training.evaluate import REPORT, Report, compute_report
 from rankone.training.report import mistakes, sections
 from rankone.training.report.card import card
 from rankone.training.report.document import Document
 from rankone.training.report.findings import Findings
 from rankone.training.report.markup import PICTURES, html, markdown
+from rankone.training.report.short import short as short_section
 from rankone.training.run import replace_file
+from rankone.training.short import ShortReport
 
 HTML: Final = "report.html"
 MARKDOWN: Final = "report.md"
 CARD: Final = "model-card.md"
+SHORT: Final = "short"
 
 
 def write_report(findings: Findings, out: Path) -> Report:
@@ -27,6 +31,7 @@ def write_report(findings: Findings, out: Path) -> Report:
         DataError: a test image that is to be shown cannot be read any more.
     """
     report = compute_report(findings.embeddings, findings.logits, findings.labels, findings.data.classes)
+    report.short = findings.short
     report.phase1 = None if findings.phase1 is None else dict(findings.phase1)
     document = document_of(findings, report)
     folder = out / PICTURES
@@ -43,6 +48,19 @@ def write_report(findings: Findings, out: Path) -> Report:
     return report
 
 
+def write_short(report: ShortReport, manifest: Manifest, out: Path) -> None:
+    """Writes the section on short embeddings as a report of its own: short.html, short.md and short.json in `out`."""
+    section = short_section(report, manifest.reduction)
+    document = Document(f"{manifest.name} {manifest.version}", "short embeddings", [section])
+    folder = out / PICTURES
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in document.pictures:
+        replace_file(folder / f"{picture.name}.png", picture.light)
+    replace_file(out / f"{SHORT}.html", html(document).encode())
+    replace_file(out / f"{SHORT}.md", markdown(document).encode())
+    replace_file(out / f"{SHORT}.json", f"{report.model_dump_json()}\n".encode())
+
+
 def document_of(findings: Findings, report: Report) -> Document:
     """The report, independent of its format: the sections that have something to say."""
     parts = [sections.summary(findings, report), sections.training(findings)]
@@ -53,6 +71,8 @@ def document_of(findings: Findings, report: Report) -> Document:
             sections.calibration(report),
         ]
     parts.append(sections.retrieval(report))
+    if report.short is not None:
+        parts.append(short_section(report.short, findings.manifest.reduction))
     if findings.spectrum is not None:
         parts.append(sections.spectrum(findings.spectrum))
     manifest, when = findings.manifest, f"{findings.measured:%Y-%m-%d}, {findings.measured_by}"

@@ -91,7 +91,7 @@ def test_onnx_bound_to_buffers(
 
 @pytest.mark.parametrize(("open_engine", "file"), [(torchscript_engine, TORCHSCRIPT), (export_engine, PROGRAM)])
 def test_torch_through_buffers(bundle: Bundle, pixels: Pixels, expected: Outputs, open_engine: Any, file: str) -> None:
-    engine = open_engine(bundle.file(file), Options(device="cpu", threads=2, precision="float16"))
+    engine = open_engine(bundle.file(file), Options(device="cpu", threads=2, precision="float16"), bundle.manifest)
     runner = through_buffers(bundle, engine.prepare)
     for turn, size in enumerate((3, 1, 7, 3)):
         rows = slice(turn, turn + size)
@@ -104,7 +104,7 @@ def test_buffers_are_prepared_once_and_keep_their_addresses(bundle: Bundle, pixe
 
     def prepare(buffers: Buffers) -> Step:
         prepared.append((len(buffers.images), buffers.images.data_ptr()))
-        return lambda: [buffer.fill_(len(buffers.images)) for buffer in buffers.outputs]
+        return lambda: [buffer.fill_(len(buffers.images)) for buffer in buffers.outputs.values()]
 
     runner = through_buffers(bundle, prepare)
     for size in (4, 2, 4, 2, 5, 2):
