@@ -82,4 +82,5 @@ def has_trailing_slash(scope: Scope) -> bool:
 
 def ends_with(scope: Scope, ends: str | tuple[str, ...]) -> bool:
     """Whether the path, as it was sent, ends in one of these ways: `%2F` is no slash here."""
-    return scope.get("raw_path", scope["path"].encode()).decode("latin-1").endswith(ends)
+    sent: bytes = scope.get("raw_path", scope["path"].encode())
+    return sent.decode("latin-1").endswith(ends)
