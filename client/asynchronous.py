@@ -18,7 +18,7 @@ from rankone.client.batches import Answer, BatchRoute, EncodedInput, OnRejection
 from rankone.client.concurrency import map_concurrently
 from rankone.client.connection import DEFAULT_RETRIES, DEFAULT_URL, Retries, RetryIf, is_temporary
 from rankone.client.errors import Outcome, ServiceError, error_of
-from rankone.client.inputs import DEFAULT_INDEX, Image, NewItem, SearchOptions, Vector, json_body, quoted
+from rankone.client.inputs import DEFAULT_INDEX, Image, NewItem, SearchOptions, Vector, json_body, path_of, quoted
 from rankone.client.results import Embedding, IndexDescription, Item, Json, Limits, Model, Neighbour, Prediction, Result
 
 _PAGE_SIZE: Final = 1000
@@ -76,12 +76,11 @@ class AsyncClient:
     async def ready(self) -> bool:
         """Whether the service is ready to answer."""
         try:
-            await self._request("GET", "/readyz", dict, connection.never)
+            return await self._request("GET", "/readyz", bool, connection.never)
         except ServiceError as error:
             if error.status != httpx.codes.SERVICE_UNAVAILABLE:
                 raise
             return False
-        return True
 
     async def wait_until_ready(self, timeout_s: float = 60.0) -> None:
         """Returns when the service is ready; raises ServiceError after `timeout_s`, or at once if waiting cannot help."""
@@ -166,8 +165,7 @@ class AsyncClient:
     ) -> list[Neighbour]:
         """The items nearest to those with the `positive` ids and far from those with the `negative` ids."""
         body = json_body({**options, "positive": list(positive)} | ({"negative": list(negative)} if negative else {}))
-        path = f"/indexes/{quoted(index)}/search"
-        return await self._request("POST", path, lambda body: batches.to_neighbours(body)[0], **body)
+        return await self._request("POST", f"/indexes/{quoted(index)}/search", batches.to_first_neighbours, **body)
 
     async def add(
         self,
@@ -198,9 +196,7 @@ class AsyncClient:
 
     async def delete(self, ids: Iterable[str], index: str = DEFAULT_INDEX) -> int:
         """Deletes items; returns how many existed. Items deleted by an attempt whose answer was lost are not counted."""
-        ids = list(ids)
-        chunks = [ids[start : start + _PAGE_SIZE] for start in range(0, len(ids), _PAGE_SIZE)]
-        return sum([await self._delete(index, {"ids": chunk}, is_temporary) for chunk in chunks])
+        return sum([await self._delete(index, {"ids": some}, is_temporary) for some in inputs.chunks(ids, _PAGE_SIZE)])
 
     async def delete_where(self, filter: Json, index: str = DEFAULT_INDEX) -> int:  # noqa: A002 - the name in the contract
         """Deletes the items whose metadata matches a filter; returns how many there were."""
@@ -209,8 +205,13 @@ class AsyncClient:
 
     async def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
         """An item, with its embedding if `vector` is true."""
-        path = f"/indexes/{quoted(index)}/items/{quoted(item_id)}"
+        path = path_of(index, item_id)
         return await self._request("GET", path, Item.from_json, params={"vector": "true"} if vector else {})
+
+    async def update(self, item_id: str, metadata: Json, index: str = DEFAULT_INDEX) -> Json:
+        """Sets fields of an item's metadata, and removes those that are None; returns the metadata it has then."""
+        body = json_body({"metadata": metadata})
+        return await self._request("PATCH", path_of(index, item_id), results.to_metadata, **body)
 
     async def items(self, index: str = DEFAULT_INDEX, filter: Json | None = None) -> AsyncGenerator[Item]:  # noqa: A002
         """All items, or those whose metadata matches a filter, requested page by page."""
@@ -242,8 +243,7 @@ class AsyncClient:
 
     async def drop_index(self, index: str) -> None:
         """Deletes an index with all its items."""
-        # Sent twice, the request would fail, because the index is gone.
-        await self._request("DELETE", f"/indexes/{quoted(index)}", dict, connection.not_executed)
+        await self._request("DELETE", f"/indexes/{quoted(index)}", dict, connection.not_executed)  # twice, it is 404
 
     async def _stream(
         self, route: BatchRoute[Source, Value], sources: Iterable[Source], on_rejection: OnRejection | None = None

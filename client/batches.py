@@ -105,6 +105,11 @@ def to_neighbours(body: Json) -> list[list[Neighbour]]:
     return [[Neighbour(e["id"], e["score"], e.get("metadata", {})) for e in row] for row in body["results"]]
 
 
+def to_first_neighbours(body: Json) -> list[Neighbour]:
+    """The items that a search of one query found."""
+    return to_neighbours(body)[0]
+
+
 def add(index: str, max_inputs: int = MAX_IMAGES) -> BatchRoute[NewItem, str]:
     """`POST /indexes/{index}/items`, answered with the ids."""
     path, body = f"/indexes/{quoted(index)}/items", partial(_json_list, "items", {})

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any, Final, Protocol, TypedDict
 from urllib.parse import quote
 
@@ -19,6 +20,18 @@ from rankone.client.results import Json
 DEFAULT_INDEX: Final = "default"
 
 quoted = partial(quote, safe="")  # makes one segment of a path from a name
+
+
+def path_of(index: str, item_id: str) -> str:
+    """The path of an item."""
+    return f"/indexes/{quoted(index)}/items/{quoted(item_id)}"
+
+
+def chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:
+    """The ids in lists of `size`, the last one of which may be shorter."""
+    rest = iter(ids)
+    while chunk := list(islice(rest, size)):
+        yield chunk
 
 
 class File(Protocol):

@@ -91,6 +91,11 @@ class Limits:
         return cls(info["dim"], info["limits"]["max_images"], info["limits"]["max_request_bytes"])
 
 
+def to_metadata(body: Any) -> Json:
+    """The metadata of a changed item."""
+    return dict(body["metadata"])
+
+
 def to_page(body: Json) -> tuple[list[Item], str | None]:
     """The items of a page, and the cursor of the next page, if there is one."""
     return [Item.from_json(entry) for entry in body["items"]], body["next_cursor"]

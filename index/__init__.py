@@ -18,6 +18,7 @@ from rankone.index.errors import (
     IndexProblem,
     IndexReadOnly,
     InvalidFilter,
+    MetadataTooLong,
     UnknownIndex,
     UnknownItem,
 )
@@ -25,6 +26,7 @@ from rankone.index.filters import Filter, compiled, path_of
 from rankone.index.gallery import Vectors
 from rankone.index.index import Index
 from rankone.index.items import Item
+from rankone.index.patches import Patch
 from rankone.index.registry import DEFAULT, NAME, Indexes, check_name
 from rankone.index.search import SearchOptions
 from rankone.index.search_thread import Hit, Query
@@ -47,6 +49,8 @@ __all__ = [
     "InvalidFilter",
     "Item",
     "Kind",
+    "MetadataTooLong",
+    "Patch",
     "Query",
     "SearchOptions",
     "Spec",

@@ -5,6 +5,7 @@ RankoneError
 └── IndexProblem
     ├── UnknownIndex     there is no index of that name
     ├── UnknownItem      there is no item with that id
+    ├── MetadataTooLong  an item's metadata would grow over the limit
     ├── IndexConflict    the request contradicts what is stored, or itself
     ├── IndexFull        the disk or the memory is full; nothing of the request was stored
     ├── IndexReadOnly    a commit failed; searches go on, but nothing more is stored
@@ -30,6 +31,10 @@ class UnknownIndex(IndexProblem):
 
 class UnknownItem(IndexProblem):
     """There is no item with that id in the index."""
+
+
+class MetadataTooLong(IndexProblem):
+    """The metadata of an item would be longer than is allowed; the item is unchanged."""
 
 
 class IndexConflict(IndexProblem):

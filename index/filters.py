@@ -6,22 +6,25 @@ A filter is an object, and all of its entries must hold.
 |---|---|
 | `{"field": value}`, `{"field": {"$eq": value}}` | the field exists and equals the value |
 | `{"field": {"$in": [...]}}` | it equals one of the values; never, if there are none |
-| `{"field": {"$ne": value}}` | `$eq` does not hold; so also if the field is missing |
+| `{"field": {"$ne": value}}`, `{"field": {"$nin": [...]}}` | `$eq` or `$in` does not hold; so also if the field is missing |
+| `{"field": {"$contains": value}}` | it is a list with an element that equals the value, or a string of which it is a part |
 | `{"field": {"$gt": value}}`, `$gte`, `$lt`, `$lte` | the field exists, has the value's type, and compares like that |
 | `{"field": {"$exists": true}}`, `false` | the field exists, even if it is null · it does not exist |
 | `{"$and": [...]}`, `{"$or": [...]}`, `{"$not": {...}}` | all · at least one · not, each of a filter |
 
 Values are strings, numbers, booleans and null; only strings and numbers are ordered. Types never mix: "1", 1 and true are
 three different values, but 1 equals 1.0. Null equals null, but not a missing field. A list or an object equals nothing and
-compares with nothing; it exists. Strings are compared by code point, and case matters. Integers beyond 64 bits are compared as
-doubles, and doubles as SQLite reads them.
+compares with nothing; it exists. Strings are compared by code point, and case matters. Integers beyond 64 bits are refused,
+and doubles are compared as SQLite reads them.
 
-A field is a path of names joined by dots: "a.b" is `b` in the object `a`. It cannot name elements of lists, nor names that are
-empty or contain a dot, a quotation mark, a backslash or a control character. A name that starts with `$` is an operator.
+A field is a path of names joined by dots: "a.b" is `b` in the object `a`. A name between backticks may contain dots and begin
+with `$`: "`a.b`.c" is `c` in the object `a.b`, and a backtick in it is doubled. Otherwise, what starts with `$` is an operator.
+A field cannot name elements of lists, nor names that are empty or contain a quotation mark, a backslash or a control character.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,9 +37,11 @@ from rankone.index.errors import InvalidFilter
 MAX_DEPTH: Final = 16
 MAX_TERMS: Final = 256
 MAX_VALUES: Final = 10_000
-_NAME: Final = re.compile(r'[^".\\\x00-\x1f\x7f]+')
+_NAME: Final = re.compile(r'`((?:[^`"\\\x00-\x1f\x7f]|``)+)`|([^`".\\\x00-\x1f\x7f]+)')
+_FIELD: Final = re.compile(rf"(?:{_NAME.pattern})(?:\.(?:{_NAME.pattern}))*")
+_INT64: Final = range(-(2**63), 2**63)
 _ORDER: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
-_OPERATORS: Final = ("$eq", "$in", "$ne", "$exists", *_ORDER)
+_OPERATORS: Final = ("$eq", "$in", "$ne", "$nin", "$contains", "$exists", *_ORDER)
 _CONSTANTS: Final = {None: "'null'", True: "'true'", False: "'false'"}
 _NUMBER: Final = "('integer', 'real')"
 _TEXT: Final = "('text')"
@@ -68,9 +73,12 @@ def path_of(field: str) -> str:
     Raises:
         InvalidFilter: a name that cannot be looked up.
     """
-    names = field.split(".")
-    if not all(_NAME.fullmatch(name) for name in names):
-        raise InvalidFilter(f"{field!r} is no field: names joined by dots, without quotation marks and backslashes")
+    if not _FIELD.fullmatch(field):
+        raise InvalidFilter(
+            f"{field!r} is no field: names joined by dots, without quotation marks and backslashes; a name with a dot or a "
+            "backtick in it, or a $ before it, stands between backticks: `a.b`"
+        )
+    names = [quoted.replace("``", "`") or bare for quoted, bare in _NAME.findall(field)]
     return "$" + "".join(f'."{name}"' for name in names)
 
 
@@ -101,7 +109,9 @@ class _Compiler:
         if name == "$not":
             return ~self.filter(value, depth + 1)
         if name.startswith("$"):
-            raise InvalidFilter(f"there is no operator {name!r} of filters; there are $and, $or and $not")
+            raise InvalidFilter(
+                f"there is no operator {name!r} of filters; there are $and, $or and $not (a field of that name is '`{name}`')"
+            )
         path = path_of(name)
         if not isinstance(value, dict):
             return _equals_any(path, [value])
@@ -114,11 +124,16 @@ class _Compiler:
 def _operation(path: str, name: str, operand: object) -> Filter:
     if name in _ORDER:
         return _compares(path, _ORDER[name], operand)
-    if name == "$in":
-        return _equals_any(path, operand)
+    if name in ("$in", "$nin"):
+        if not isinstance(operand, list) or len(operand) > MAX_VALUES:
+            raise InvalidFilter(f"{name} takes a list of at most {MAX_VALUES:,} values, not {_shown(operand)}")
+        equals = _equals_any(path, operand)
+        return equals if name == "$in" else ~equals
     if name in ("$eq", "$ne"):
         equals = _equals_any(path, [operand])
         return equals if name == "$eq" else ~equals
+    if name == "$contains":
+        return _contains(path, operand)
     if name == "$exists":
         if not isinstance(operand, bool):
             raise InvalidFilter(f"$exists takes true or false, not {_shown(operand)}")
@@ -127,10 +142,8 @@ def _operation(path: str, name: str, operand: object) -> Filter:
     raise InvalidFilter(f"there is no operator {name!r} of fields; there are {known} (a field in an object is 'a.b')")
 
 
-def _equals_any(path: str, values: object) -> Filter:
+def _equals_any(path: str, values: list[Any]) -> Filter:
     """Compares with the values of each type apart; with `IN` a JSON list, as SQLite limits the depth of a chain of ORs."""
-    if not isinstance(values, list) or len(values) > MAX_VALUES:
-        raise InvalidFilter(f"$in takes a list of at most {MAX_VALUES:,} values, not {_shown(values)}")
     constants = [_CONSTANTS[value] for value in values if value is None or isinstance(value, bool)]
     texts = [value for value in values if isinstance(value, str)]
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
@@ -153,18 +166,52 @@ def _compares(path: str, operator: str, operand: object) -> Filter:
     return _typed(path, types, f"{operator} json_extract(?, '$[0]')", [operand])
 
 
+def _contains(path: str, value: object) -> Filter:
+    """The field is a list with an element equal to the value, or a string with the value in it."""
+    if value is None or isinstance(value, bool):
+        return _some_element(path, f"element.type = {_CONSTANTS[value]}")
+    if not isinstance(value, str | int | float):
+        raise InvalidFilter(f"$contains takes a string, a number, a boolean or null, not {_shown(value)}")
+    types = _TEXT if isinstance(value, str) else _NUMBER
+    written = _as_json([value])
+    in_list = _some_element(path, f"element.type IN {types} AND element.value = json_extract(?, '$[0]')", written)
+    if not isinstance(value, str):
+        return in_list
+    is_text = _has_type(path, _TEXT)
+    sql = f"({is_text.sql} AND instr(json_extract(metadata, ?), json_extract(?, '$[0]')) > 0)"
+    return _joined("OR", [in_list, Filter(sql, (*is_text.parameters, path, written))])
+
+
+def _some_element(path: str, condition: str, *parameters: str) -> Filter:
+    """The field is a list, and at least one `element` of it, a row of SQLite's json_each, meets the condition."""
+    is_list = _has_type(path, "('array')")
+    sql = f"({is_list.sql} AND EXISTS (SELECT 1 FROM json_each(metadata, ?) AS element WHERE {condition}))"  # noqa: S608
+    return Filter(sql, (*is_list.parameters, path, *parameters))
+
+
 def _typed(path: str, types: str, comparison: str, values: list[Any]) -> Filter:
     """The field has one of these types, and compares with the values, which reach SQLite as JSON like the field itself.
 
     The type is checked first, so that what is extracted is never null.
     """
-    try:
-        written = orjson.dumps(values).decode()
-    except TypeError as error:
-        raise InvalidFilter(f"a value of the filter cannot be compared: {error}") from error
+    written = _as_json(values)
     has_type = _has_type(path, types)
     sql = f"({has_type.sql} AND json_extract(metadata, ?) {comparison})"
     return Filter(sql, (*has_type.parameters, path, written))
+
+
+def _as_json(values: list[Any]) -> str:
+    for value in values:
+        if isinstance(value, int) and value not in _INT64:
+            raise InvalidFilter(
+                f"the integer {_shown(value)} is beyond 64 bits (-2^63 to 2^63 - 1) and cannot be compared"
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidFilter(f"the number {value} is not finite and cannot be compared")
+    try:
+        return orjson.dumps(values).decode()
+    except TypeError as error:
+        raise InvalidFilter(f"a value of the filter cannot be compared: {error}") from error
 
 
 def _has_type(path: str, types: str) -> Filter:

@@ -23,6 +23,7 @@ from rankone.index.exact import ExactGallery
 from rankone.index.filters import Filter
 from rankone.index.gallery import Gallery, RowTable, Vectors
 from rankone.index.items import Item, Reader, Readers, Record, record_of
+from rankone.index.patches import Patch
 from rankone.index.search import SearchOptions
 from rankone.index.search_thread import Hits, Query, SearchThread
 from rankone.index.store import Change, Effect, Store
@@ -102,6 +103,10 @@ class Index:
         """
         return self.submit(items).result().sequence
 
+    def submit_patch(self, patch: Patch) -> Future[Effect]:
+        """Changes the metadata of an item; done when that is on disk. For the errors see `Patch.apply` and `get`."""
+        return self._writer.submit(Change(patches=[patch]))
+
     def submit_delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> Future[Effect]:
         """Removes the items that have one of these ids or match the filter. The future is done when they are off the disk."""
         return self._writer.submit(Change(ids=ids, where=where))
@@ -129,11 +134,12 @@ class Index:
         return self._items([item_id])[0]
 
     def holds(self, item: Item) -> bool:
-        """Whether the item is stored with the same content, apart from its thumbnail."""
+        """Whether the item is stored with the same content. If `item` has no thumbnail, any thumbnail will do."""
         with self._readers.borrow() as reader:
             found = reader.records([item.id]).get(item.id)
-        wanted = record_of(item, self.spec)
-        return found is not None and replace(found, thumbnail=None, checksum=b"") == replace(wanted, checksum=b"")
+        return found is not None and found == record_of(
+            replace(item, thumbnail=item.thumbnail or found.thumbnail), self.spec
+        )
 
     def page(self, limit: int, after: int = 0, where: Filter | None = None) -> list[tuple[int, Item]]:
         """Up to `limit` items after sequence number `after`, each with its number, in the order they were added."""

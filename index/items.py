@@ -20,10 +20,11 @@ from rankone.index.database import About, Spec, as_problem, open_reader, read_ab
 from rankone.index.errors import IndexDamaged
 from rankone.index.filters import Filter, has_scalar
 
-_RECORDS: Final = """
+RECORDS: Final = """
 SELECT sequence, id, metadata, sha256, fingerprint, vector, thumbnail, checksum
 FROM items LEFT JOIN vectors USING (sequence) LEFT JOIN thumbnails USING (sequence)
 """
+"""The columns are a sequence number and the fields of a `Record`."""
 _EVERY_ITEM: Final = Filter("(1)")
 _IN_LIST: Final = "WHERE sequence IN (SELECT value FROM json_each(?))"
 
@@ -185,7 +186,7 @@ class Reader:
         return [found[sequence] for sequence in sequences]
 
     def _records(self, clause: str, *parameters: Any) -> Iterator[Row]:
-        for sequence, *values in self._rows(f"{_RECORDS} {clause}", *parameters):
+        for sequence, *values in self._rows(f"{RECORDS} {clause}", *parameters):
             yield sequence, Record(*values)
 
     def _fetch(self, query: str, *parameters: Any) -> list[Any]:

@@ -70,12 +70,15 @@ class Indexes:
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             self._read_spec(path.stem)
 
-    def acquire(self, fingerprint: str, dim: int) -> None:
-        """Opens the indexes of a model, until `release`. Makes the index `default` if there is none, or raises IndexProblem."""
+    def acquire(self, fingerprint: str, dim: int, *, thumbnails: bool = False) -> None:
+        """Opens the indexes of a model, until `release`.
+
+        Makes the index `default` if there is none, with `thumbnails` or without, or raises IndexProblem.
+        """
         with self._opening:
             self._check_open()
             if DEFAULT not in self.names():
-                self.create(DEFAULT, Spec(fingerprint, dim))
+                self.create(DEFAULT, Spec(fingerprint, dim, thumbnails=thumbnails))
             for name in self._names_of(fingerprint):
                 self._open_from_disk(name)
             self._users[fingerprint] += 1

@@ -11,23 +11,31 @@ from sqlite3 import DataError, IntegrityError, InterfaceError, ProgrammingError
 from typing import Final
 
 from rankone.index.database import closed_on_error, open_writer, read_about, write_about
-from rankone.index.errors import IndexFull, IndexProblem, IndexReadOnly
+from rankone.index.errors import IndexDamaged, IndexFull, IndexProblem, IndexReadOnly, MetadataTooLong, UnknownItem
 from rankone.index.filters import Filter
-from rankone.index.items import Record
+from rankone.index.items import RECORDS, Record
+from rankone.index.patches import Patch
 
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """No room for pages, or for the index of the write-ahead log, which SQLite reports as an I/O error."""
-_FAULT_OF_ONE: Final = (DataError, IntegrityError, InterfaceError, ProgrammingError, ValueError)
-"""What SQLite raises about a value, as opposed to the disk."""
+_FAULT_OF_ONE: Final = (
+    *(DataError, IntegrityError, InterfaceError, ProgrammingError, ValueError),
+    *(UnknownItem, IndexDamaged, MetadataTooLong),
+)
+"""What SQLite raises about a value, as opposed to the disk, and why an item cannot be patched."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Removes the items that have one of these ids or match the filter, then stores records, replacing equal ids."""
+    """Removes the items that have one of these ids or match the filter, then stores records, replacing equal ids.
+
+    A patched item is stored again, with its new metadata.
+    """
 
     records: Sequence[Record] = field(default=(), repr=False)
     ids: Sequence[str] = ()
     where: Filter | None = None
+    patches: Sequence[Patch] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,7 @@ class Store:
         return effect
 
     def _make(self, change: Change) -> Effect:
-        ids, records = list(change.ids), change.records
+        ids, records = list(change.ids), [*change.records, *map(self._patched, change.patches)]
         if change.where is not None:
             query = f"SELECT id FROM items WHERE {change.where.sql}"  # noqa: S608 - values are parameters
             ids += [item_id for (item_id,) in self._connection.execute(query, change.where.parameters)]
@@ -133,6 +141,13 @@ class Store:
         self.sequence += len(records)
         self.count += len(records)
         return Effect(self.sequence, removed, numbers, records)
+
+    def _patched(self, patch: Patch) -> Record:
+        """The patched record of the item. Raises UnknownItem if there is none, and what `Patch.apply` raises."""
+        row = self._connection.execute(f"{RECORDS} WHERE id = ?", (patch.id,)).fetchone()
+        if row is None:
+            raise UnknownItem(f"there is no item {patch.id!r}")
+        return patch.apply(Record(*row[1:]), self.spec)
 
     def _remove(self, ids: Iterable[str]) -> list[str]:
         """Deletes the rows of these ids; returns the ids that existed."""

@@ -1,11 +1,13 @@
-"""Items of an index to files and back, item by item whatever the size. Thumbnails are not exported.
+"""Items of an index to files and back, item by item whatever the size.
 
-`NAME.npy` is an array (n, dim). Beside it, `NAME.jsonl` has one {"id", "metadata", "sha256"} a row, and `NAME.json` names the
-model. `NAME.parquet` has columns id, vector, metadata (JSON) and sha256, and names the model in its schema.
+`NAME.npy` is an array (n, dim). Beside it, `NAME.jsonl` has one {"id", "metadata", "sha256"} a row, with its "thumbnail" in
+base64 where the item has one, and `NAME.json` names the model. `NAME.parquet` has columns id, vector, metadata (JSON), sha256
+and thumbnail, and names the model in its schema.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
@@ -134,6 +136,8 @@ def _cut_to_whole_items(vectors: BinaryIO, lines: BinaryIO, header_bytes: int, v
 
 def _line(record: Record) -> bytes:
     entry = {"id": record.id, "metadata": orjson.Fragment(record.metadata), "sha256": record.sha256}
+    if record.thumbnail is not None:
+        entry["thumbnail"] = base64.b64encode(record.thumbnail).decode()
     return orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE)
 
 
@@ -146,14 +150,15 @@ def _read_npy(source: Path) -> Iterator[Item]:
     vectors = np.load(source, mmap_mode="r", allow_pickle=False)
     with require_exists(source.with_suffix(".jsonl")).open("rb") as lines:
         for vector, entry in zip(vectors, map(orjson.loads, lines), strict=True):
-            yield Item(entry["id"], np.asarray(vector), entry.get("metadata", {}), entry.get("sha256"))
+            small = base64.b64decode(entry["thumbnail"], validate=True) if "thumbnail" in entry else None
+            yield Item(entry["id"], np.asarray(vector), entry.get("metadata", {}), entry.get("sha256"), small)
 
 
 def _write_parquet(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
     arrow = _pyarrow()
     element = arrow.float16() if spec.dtype == "float16" else arrow.float32()
     text, vector = arrow.string(), arrow.list_(element, spec.dim)
-    columns = [("id", text), ("vector", vector), ("metadata", text), ("sha256", text)]
+    columns = [("id", text), ("vector", vector), ("metadata", text), ("sha256", text), ("thumbnail", arrow.binary())]
     schema = arrow.schema(columns, metadata={"rankone": orjson.dumps(asdict(spec))})
     partial = out.with_name(f".{out.name}{PARTIAL}")
     records = (require_intact(record) for _, record in reader.everything())
@@ -161,8 +166,8 @@ def _write_parquet(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
         while batch := list(islice(records, _BATCH)):
             flat = np.frombuffer(b"".join(record.vector for record in batch), spec.stored)
             vectors = arrow.FixedSizeListArray.from_arrays(arrow.array(flat, element), spec.dim)
-            ids, metadata, sums = ([getattr(r, name) for r in batch] for name in ("id", "metadata", "sha256"))
-            writer.write_batch(arrow.record_batch([ids, vectors, metadata, sums], schema=schema))
+            ids, *others = ([getattr(r, name) for r in batch] for name in ("id", "metadata", "sha256", "thumbnail"))
+            writer.write_batch(arrow.record_batch([ids, vectors, *others], schema=schema))
             tell(len(batch))
     publish(partial, out)
 
@@ -177,8 +182,10 @@ def _read_parquet(source: Path) -> Iterator[Item]:
         flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
         ids, metadata, sums = (batch.column(name).to_pylist() for name in ("id", "metadata", "sha256"))
         rows = flat.reshape(batch.num_rows, -1)
-        for item_id, text, sha256, vector in zip(ids, metadata, sums, rows, strict=True):
-            yield Item(item_id, vector, orjson.loads(text), sha256)
+        has_thumbnails = "thumbnail" in batch.schema.names  # older exports have none
+        small = batch.column("thumbnail").to_pylist() if has_thumbnails else [None] * batch.num_rows
+        for item_id, text, sha256, vector, thumbnail in zip(ids, metadata, sums, rows, small, strict=True):
+            yield Item(item_id, vector, orjson.loads(text), sha256, thumbnail)
 
 
 def _pyarrow() -> Any:

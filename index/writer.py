@@ -109,7 +109,7 @@ class Writer:
             change, future = waiting
             if future.set_running_or_notify_cancel():
                 group.append(waiting)
-                num_records += len(change.records) + len(change.ids) + 1
+                num_records += len(change.records) + len(change.patches) + len(change.ids) + 1
         return group, True
 
     def _commit(self, group: Sequence[Waiting]) -> None:
@@ -128,8 +128,9 @@ class Writer:
             for _, future in group:
                 future.set_exception(error)
             return
-        self._log_bytes += sum(_num_bytes(change) for change, _ in group)
-        self._publish([outcome for outcome in outcomes if isinstance(outcome, Effect)])
+        effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
+        self._log_bytes += sum(map(_num_bytes, effects))
+        self._publish(effects)
         for (_, future), outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, Effect):
                 future.set_result(outcome)
@@ -144,7 +145,7 @@ class Writer:
             self.problem = str(error) or repr(error)
 
 
-def _num_bytes(change: Change) -> int:
-    """Roughly what a change adds to the write-ahead log, whose pages have 4 KB."""
-    added = sum(len(r.vector) + len(r.metadata) + len(r.thumbnail or b"") + 4096 for r in change.records)
-    return added + 4096 * (len(change.ids) + 1)
+def _num_bytes(effect: Effect) -> int:
+    """Roughly what a change has added to the write-ahead log, whose pages have 4 KB."""
+    added = sum(len(r.vector) + len(r.metadata) + len(r.thumbnail or b"") + 4096 for r in effect.records)
+    return added + 4096 * (len(effect.removed) + 1)

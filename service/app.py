@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Final
 
@@ -15,6 +16,7 @@ from opentelemetry.trace import get_tracer
 
 from rankone.index import Indexes
 from rankone.service import errors
+from rankone.service.addresses import AddressMiddleware, ForwardedMiddleware
 from rankone.service.auth.keys import KeyRing
 from rankone.service.auth.middleware import KeysMiddleware
 from rankone.service.bundles import Models, ServiceState
@@ -46,8 +48,10 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         version=version("rankone"),
         summary="Image embeddings by normalized bilinear pooling, class predictions and retrieval.",
         lifespan=_lifespan,
+        openapi_url=None,  # ours names the prefix and the keys
         docs_url=None,  # ours needs no other host
         redoc_url=None,
+        redirect_slashes=False,
         telemetry={
             "tracer_provider": provider,
             "tracing": provider is not None,
@@ -69,9 +73,11 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     if settings.keys is not None:
         app.add_middleware(KeysMiddleware, ring=KeyRing(settings.keys))
     app.add_middleware(DeadlineMiddleware, state=state, settings=settings)
+    app.add_middleware(AddressMiddleware, methods=partial(errors.methods_of, app), root_path=settings.root_path)
     app.add_middleware(
         ObserveMiddleware, tracer=get_tracer("rankone", tracer_provider=provider), metrics=app.state.metrics
     )
+    app.add_middleware(ForwardedMiddleware, trusted_hosts=settings.trusted_proxies)
     return app
 
 

@@ -27,7 +27,15 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from rankone.index import IndexConflict, IndexFull, IndexProblem, InvalidFilter, UnknownIndex, UnknownItem
+from rankone.index import (
+    IndexConflict,
+    IndexFull,
+    IndexProblem,
+    InvalidFilter,
+    MetadataTooLong,
+    UnknownIndex,
+    UnknownItem,
+)
 from rankone.model.bundle import BundleError
 from rankone.model.engine import EngineError, EngineOutOfMemory
 from rankone.model.errors import RankoneError
@@ -41,6 +49,7 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
     UnknownItem: 404,
     IndexConflict: 409,
     IndexFull: 507,
+    MetadataTooLong: 413,
     InvalidFilter: 422,
     IndexProblem: 503,
     BundleError: 503,
@@ -137,7 +146,7 @@ def install(app: FastAPI) -> None:
         response = problem_response(Problem(error.status_code, str(error.detail)), request.url.path)
         response.headers.update(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            response.headers["Allow"] = _allowed(app, request.url.path)
+            response.headers["Allow"] = ", ".join(methods_of(app, request.scope["path"]))
         return response
 
     @app.exception_handler(RequestValidationError)
@@ -152,6 +161,12 @@ def install(app: FastAPI) -> None:
         app.add_exception_handler(kind, partial(_known, status))
 
 
+def methods_of(app: FastAPI, path: str) -> list[str]:
+    """The methods of all routes that match the path, HEAD and OPTIONS where GET is; none if there is no route."""
+    found = {method for r in iter_route_contexts(app.routes) if r.path_regex.match(path) for method in r.methods or ()}
+    return sorted(found | ({"HEAD", "OPTIONS"} if "GET" in found else {"OPTIONS"})) if found else []
+
+
 def explain(errors: Sequence[Any]) -> str:
     """Pydantic's errors in one line, each field with what is wrong with it."""
     lines = [f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in errors[:_MAX_EXPLAINED]]
@@ -160,13 +175,6 @@ def explain(errors: Sequence[Any]) -> str:
 
 async def _known(status: int, request: Request, error: Exception) -> Response:
     return problem_response(Problem(status, str(error)), request.url.path)
-
-
-def _allowed(app: FastAPI, path: str) -> str:
-    """The methods of all routes with the template of the first that matches; the router names only that one's."""
-    routes = list(iter_route_contexts(app.routes))
-    template = next(route.path for route in routes if route.path_regex.match(path))
-    return ", ".join(sorted({method for route in routes if route.path == template for method in route.methods or ()}))
 
 
 def _status_of_input(error: RankoneError) -> int:

@@ -7,6 +7,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rankone.service.bundles import ServiceState
+from rankone.service.encodings import Gunzip, is_gzip
 from rankone.service.errors import Problem, problem_response
 from rankone.service.observe.context import current
 from rankone.service.runtime import Runtime
@@ -18,6 +19,8 @@ _IMAGES_ONLY: Final = frozenset({"/embed", "/classify", "/search", "/v1/embeddin
 
 class LimitsMiddleware:
     """Refuses bodies that are too long (413), or too long together (429), and images when the queue is full (429).
+
+    Bodies of gzip are decoded, and it is what they decode to that is counted.
 
     It leases the runtime for the request, as `scope["state"]["runtime"]`, None where no bundle is loaded yet.
     """
@@ -32,10 +35,11 @@ class LimitsMiddleware:
             await self._app(scope, receive, send)
             return
         num_read = 0
+        source = receive
 
         async def count() -> Message:
             nonlocal num_read
-            message = await receive()
+            message = await source()
             added = len(message.get("body", b""))
             num_read, self._total = num_read + added, self._total + added
             if num_read > self._max_bytes:
@@ -48,8 +52,13 @@ class LimitsMiddleware:
             scope["state"] = {**scope.get("state", {}), "runtime": runtime}
             try:
                 self._check_headers(scope, runtime)
+                if is_gzip(scope):
+                    source = Gunzip(receive, self._max_bytes)
             except Problem as problem:
-                await problem_response(problem, scope["path"])(scope, receive, send)
+                response = problem_response(problem, scope["path"])
+                if problem.status == 415:
+                    response.headers["Accept-Encoding"] = "gzip"
+                await response(scope, receive, send)
                 return
             try:
                 await self._app(scope, count, send)

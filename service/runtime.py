@@ -98,7 +98,7 @@ async def _assemble(
     ending.push_async_callback(pool.close)
     await pool.start()
     admission = Admission(settings.max_queue, batcher.images_per_s)
-    await asyncio.to_thread(indexes.acquire, bundle.fingerprint, bundle.manifest.dim)
+    await asyncio.to_thread(indexes.acquire, bundle.fingerprint, bundle.manifest.dim, thumbnails=settings.thumbnails)
     ending.push_async_callback(asyncio.to_thread, indexes.release, bundle.fingerprint)
     _watch(settings, metrics, engine, admission, indexes)
     return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), indexes, ending)

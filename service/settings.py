@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
+from typing import Final
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rankone.model.engine.base import Device, EngineName, Precision
 from rankone.model.preprocessing import Limits
 from rankone.service.inference.policy import BatchPolicy
 from rankone.service.observe.logs import LogFormat
+
+PREFIX: Final = r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*"
+"""A path under which a proxy offers the service."""
 
 
 class Settings(BaseSettings):
@@ -73,6 +78,10 @@ class Settings(BaseSettings):
     """Processor time for one image to be decoded; by the clock it may take ten times as long."""
     decode_memory_bytes: PositiveInt = 1_000_000_000
     """Memory that decoding one image may take."""
+    root_path: str = Field(default="", pattern=f"^{PREFIX}$")
+    """Path under which a proxy offers the service, such as /rankone, whether the proxy takes it off or not."""
+    trusted_proxies: str = ""
+    """Addresses or networks of proxies, with commas between them, whose X-Forwarded-For, -Proto and -Prefix hold; * for all."""
     max_connections: PositiveInt = 1000
     """Open connections, idle ones included; over that, requests are answered 503 at once."""
     log_format: LogFormat = "text"
@@ -91,8 +100,17 @@ class Settings(BaseSettings):
     """Longest side of one image in pixels, by its header."""
     max_k: PositiveInt = 1000
     """Neighbours of one query."""
+    thumbnails: bool = True
+    """Whether a new index keeps a small JPEG of each image, unless the request that makes it says otherwise."""
     max_metadata_bytes: PositiveInt = 16_384
     """Length of one item's metadata as JSON."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        for part in value.split(",") if value not in ("", "*") else ():
+            ip_network(part.strip())  # uvicorn would take anything else for the name of a socket
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

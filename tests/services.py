@@ -57,7 +57,7 @@ async def serving(settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]
     app = create_app(settings, fail)
     app.state.indexes = Indexes(settings.data)
     indexes = app.state.indexes
-    indexes.acquire(loaded.bundle.fingerprint, loaded.bundle.manifest.dim)
+    indexes.acquire(loaded.bundle.fingerprint, loaded.bundle.manifest.dim, thumbnails=settings.thumbnails)
     app.state.service.runtime = replace(loaded, settings=settings, indexes=indexes)
     app.state.metrics.watch_indexes(lambda: {name: indexes.count(name) for name in indexes.names()})
     app.state.models = Models(settings, app.state.service, app.state.metrics, app.state.indexes)

@@ -1,4 +1,4 @@
-"""`rankone embed`, `classify`, `add` and `search`: any number of images to a running service, answers as they come.
+"""`rankone embed`, `classify`, `add` and `search`: any number of images to a running service, answers as they come; `update`.
 
 They end with status 0 when every image was answered, 1 when some could not be used and were passed over, and 2 when nothing
 came of it: then there is no output file.
@@ -127,22 +127,41 @@ def search(arguments: list[str]) -> None:
     tyro.cli(command, prog="rankone search", args=arguments)
 
 
+def update(arguments: list[str]) -> None:
+    """See `command`."""
+
+    def command(item: Positional[str], metadata: str, index: str = "default", service: At = _HERE) -> None:
+        """Changes the metadata of an item and leaves its image; prints the metadata that it then has.
+
+        Args:
+            item: its id.
+            metadata: the fields to set, as JSON, where null removes one: '{"year": 2020, "draft": null}'.
+            index: name of the index.
+            service: to ask.
+        """
+        fields = _parsed("--metadata", metadata, '{"year": 2020, "draft": null}')
+        if not isinstance(fields, dict):
+            raise InputError(f"--metadata {metadata}: not an object, as in --metadata '{{\"year\": 2020}}'")
+        with Client(service.url, key=service.key) as client:
+            print(orjson.dumps(client.update(item, fields, index)).decode())
+
+    tyro.cli(command, prog="rankone update", args=arguments)
+
+
 def _options(k: int, condition: str | None, min_score: float | None) -> SearchOptions:
     options: SearchOptions = {"k": k}
     if condition is not None:
-        options["filter"] = _parsed(condition)
+        options["filter"] = _parsed("--filter", condition, '{"year": {"$gte": 2020}}')
     if min_score is not None:
         options["min_score"] = min_score
     return options
 
 
-def _parsed(condition: str) -> Any:
+def _parsed(flag: str, text: str, example: str) -> Any:
     try:
-        return orjson.loads(condition)
+        return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise InputError(
-            f'--filter {condition}: not JSON ({error}); write it as in --filter \'{{"year": {{"$gte": 2020}}}}\''
-        ) from None
+        raise InputError(f"{flag} {text}: not JSON ({error}); write it as in {flag} '{example}'") from None
 
 
 def _write(out: Path | None, column: str, paths: Sequence[Path], service: Service, ask: Ask) -> None:

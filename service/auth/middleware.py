@@ -13,8 +13,9 @@ from rankone.service.auth.keys import KeyRing, KeyScope
 from rankone.service.errors import Problem, problem_response
 from rankone.service.observe.context import current
 from rankone.service.routes.docs import PARTS
+from rankone.service.routes.openapi import PUBLIC
 
-_OPEN: Final = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", *(f"/docs/{name}" for name in PARTS)})
+_OPEN: Final = frozenset({*PUBLIC, "/openapi.json", "/docs", *(f"/docs/{name}" for name in PARTS)})
 _SEARCHES: Final = re.compile(r"/(embed|classify|search|v1/embeddings|indexes/[^/]+/search)")
 
 

@@ -1,4 +1,7 @@
-"""`GET /docs`: every operation in a browser; Swagger UI comes from this installation, so it works without the internet."""
+"""`GET /openapi.json` and `GET /docs`: every operation, for programs and in a browser.
+
+Swagger UI comes from this installation, so it works without the internet.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 
+from rankone.service.addresses import has_trailing_slash
 from rankone.service.errors import Problem
+from rankone.service.routes.openapi import described
 
 _SCRIPT: Final = "swagger-ui-bundle.js"
 _STYLE: Final = "swagger-ui.css"
@@ -23,24 +28,32 @@ _POLICY: Final = (
 """What the browser may load: nothing from another host, whatever a later Swagger UI asks for."""
 _CACHED: Final = "public, max-age=86400"
 
-router = APIRouter(prefix="/docs", include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
-@router.get("")
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """The document, with the path of the service as the client sees it, and whether it needs a key."""
+    needs_key = request.app.state.settings.keys is not None
+    return JSONResponse(described(request.app.openapi(), request.state.prefix, needs_key=needs_key))
+
+
+@router.get("/docs")
 async def docs(request: Request) -> Response:
     """The page. Its addresses are relative, so that it works behind a proxy that puts the service under a path."""
+    up = "../" if has_trailing_slash(request.scope) else ""
     page = get_swagger_ui_html(
-        openapi_url="openapi.json",
+        openapi_url=f"{up}openapi.json",
         title=request.app.title,
-        swagger_js_url=f"docs/{_SCRIPT}",
-        swagger_css_url=f"docs/{_STYLE}",
+        swagger_js_url=f"{up}docs/{_SCRIPT}",
+        swagger_css_url=f"{up}docs/{_STYLE}",
         swagger_favicon_url=_NO_ICON,
     )
     page.headers["Content-Security-Policy"] = _POLICY
     return page
 
 
-@router.get("/{name}")
+@router.get("/docs/{name}")
 async def part(name: str) -> Response:
     """The script and the style of the page."""
     if name not in PARTS:

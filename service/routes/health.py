@@ -64,7 +64,6 @@ _VERSIONS: Final = dict(
 )
 
 
-@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", responses=PROBLEMS)
 async def healthz(request: Request) -> dict[str, str]:
     """The process and its workers live; 503 while the engine's thread or the last decode worker is being replaced."""
@@ -72,7 +71,6 @@ async def healthz(request: Request) -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=PROBLEMS)
 async def readyz(request: Request, runtime: RuntimeDep) -> dict[str, Any]:
     """Requests are answered; 503 while a bundle is loaded, while draining, and while a dead worker is replaced.

@@ -28,7 +28,8 @@ class IndexIn(JsonIn):
     dim: int | None = Field(default=None, ge=1)
     kind: Kind = "exact"
     dtype: Dtype = "float16"
-    thumbnails: bool = False
+    thumbnails: bool | None = None
+    """If it is not said: what the service's settings say for a new index, what it is for one that exists."""
 
 
 class IndexOut(BaseModel):
@@ -70,7 +71,7 @@ async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) 
     """Makes an index: 201; 200 where the same is there already, 409 where another one is."""
     options = await read_json(request, IndexIn) if await request.body() else IndexIn()
     fingerprint, dim = runtime.bundle.fingerprint, check_dim(options.dim, runtime.bundle)
-    spec = Spec(fingerprint, dim, options.dtype, options.kind, options.thumbnails)
+    spec = Spec(fingerprint, dim, options.dtype, options.kind, _thumbnails(options, index, runtime))
     is_new = await anyio.to_thread.run_sync(runtime.indexes.create, index, spec)
     return await json_response((await _describe(index, runtime)).model_dump(), 201 if is_new else 200)
 
@@ -96,6 +97,13 @@ async def drop_index(index: str, runtime: RuntimeDep) -> DeletedOut:
     count = runtime.indexes.count(index)
     await anyio.to_thread.run_sync(runtime.indexes.drop, index)
     return DeletedOut(deleted=count)
+
+
+def _thumbnails(options: IndexIn, name: str, runtime: Runtime) -> bool:
+    if options.thumbnails is not None:
+        return options.thumbnails
+    is_new = name not in runtime.indexes.names()
+    return runtime.settings.thumbnails if is_new else runtime.indexes.spec(name).thumbnails
 
 
 async def _describe(name: str, runtime: Runtime) -> IndexOut:

@@ -12,13 +12,15 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field, model_validator
 
-from rankone.index import compiled
+from rankone.index import Patch, compiled
+from rankone.service.addresses import ends_with
 from rankone.service.errors import Problem
 from rankone.service.reads import LOOKUPS, SCANS, in_thread
 from rankone.service.routes.additions import ItemId, ItemsIn, read_items
+from rankone.service.routes.checks import check_integers, check_metadata
 from rankone.service.routes.openapi import PROBLEMS, form_or_json_body, json_body
 from rankone.service.routes.requests import NO_QUERY, JsonIn, QueryIn, RuntimeDep, read_json
-from rankone.service.routes.responses import json_response
+from rankone.service.routes.responses import cached_response, json_response
 
 router = APIRouter(prefix="/indexes/{index}/items", tags=["index"])
 
@@ -66,6 +68,20 @@ class ItemFieldsIn(QueryIn):
 
     vector: bool = False
     thumbnail: bool = False
+
+
+class PatchIn(JsonIn):
+    """A JSON merge patch (RFC 7396) of an item's metadata: fields are set, null removes one, the others stay."""
+
+    metadata: dict[str, Any]
+
+
+class PatchedOut(BaseModel):
+    """The metadata that an item has now, on disk too."""
+
+    id: str
+    metadata: dict[str, Any]
+    sequence: int
 
 
 class IdsIn(JsonIn):
@@ -128,6 +144,35 @@ async def delete_items(index: str, request: Request, runtime: RuntimeDep) -> Del
     return DeletedOut(deleted=len(done.removed))
 
 
+@router.get(
+    "/{item_id:path}/thumbnail",
+    responses={
+        200: {"content": {"image/jpeg": {}}},
+        304: {"description": "The thumbnail is still the same"},
+        **PROBLEMS,
+    },
+    response_class=Response,
+)
+async def get_thumbnail(
+    index: str,
+    item_id: str,
+    request: Request,
+    runtime: RuntimeDep,
+    query: Annotated[ItemFieldsIn, Query(include_in_schema=False)],
+) -> Response:
+    """The small JPEG of an item's image, up to 256 x 256; 404 where the item has none. `%2F` belongs to an id, `/` does not."""
+    if not ends_with(request.scope, ("/thumbnail", "/thumbnail/")):
+        return await get_item(index, f"{item_id}/thumbnail", runtime, query)
+    if query.model_fields_set:
+        raise Problem(422, f"a thumbnail has no query parameter {min(query.model_fields_set)!r}")
+    target = await runtime.index(index)
+    item = await in_thread(LOOKUPS, target.get, item_id)
+    if item.thumbnail is None:
+        why = "it was added as a vector, or without thumbnails" if target.spec.thumbnails else "its index keeps none"
+        raise Problem(404, f"the item {item_id!r} has no thumbnail: {why}")
+    return cached_response(item.thumbnail, "image/jpeg", request)
+
+
 @router.get("/{item_id:path}", responses={200: {"model": ItemOut}, **PROBLEMS})
 async def get_item(index: str, item_id: str, runtime: RuntimeDep, query: Annotated[ItemFieldsIn, Query()]) -> Response:
     """One item; with `vector=true` its embedding as it is kept, with `thumbnail=true` its small JPEG, if it has one."""
@@ -138,6 +183,22 @@ async def get_item(index: str, item_id: str, runtime: RuntimeDep, query: Annotat
     if query.thumbnail:
         body["thumbnail"] = None if item.thumbnail is None else base64.b64encode(item.thumbnail).decode()
     return await json_response(body)
+
+
+@router.patch(
+    "/{item_id:path}",
+    responses={200: {"model": PatchedOut}, **PROBLEMS},
+    openapi_extra=json_body(PatchIn),
+    dependencies=[NO_QUERY],
+)
+async def patch_item(index: str, item_id: str, request: Request, runtime: RuntimeDep) -> Response:
+    """Changes the metadata of an item and leaves its image; 404 where there is none. It then counts as added last."""
+    target = await runtime.index(index)
+    patch, max_bytes = (await read_json(request, PatchIn)).metadata, runtime.settings.max_metadata_bytes
+    await anyio.to_thread.run_sync(check_metadata, [patch], max_bytes)
+    done = await asyncio.wrap_future(target.submit_patch(Patch(item_id, patch, max_bytes)))
+    metadata = orjson.Fragment(done.records[0].metadata)
+    return await json_response({"id": item_id, "metadata": metadata, "sequence": done.sequence})
 
 
 @router.delete("/{item_id:path}", responses=PROBLEMS, dependencies=[NO_QUERY])
@@ -152,6 +213,8 @@ async def delete_item(index: str, item_id: str, runtime: RuntimeDep) -> DeletedO
 
 def _parsed(text: str) -> Any:
     try:
-        return orjson.loads(text)
+        parsed = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Problem(422, f"the filter is not JSON: {error}") from error
+    check_integers(text.encode())
+    return parsed

@@ -11,10 +11,30 @@ from rankone.model.preprocessing import MEDIA_TYPES
 _BINARY: Final = {"schema": {"type": "string", "format": "binary"}}
 _IMAGES: Final = {"images": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}}
 
+PUBLIC: Final = frozenset({"/healthz", "/readyz"})
+"""Described routes that need no key."""
+_KEY: Final = {"type": "http", "scheme": "bearer", "description": "A key that `rankone keys add` made"}
+
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     "4XX": {"description": "What was wrong with the request", "content": {"application/problem+json": {}}},
     "5XX": {"description": "Why it cannot be answered now", "content": {"application/problem+json": {}}},
 }
+
+
+def described(document: dict[str, Any], prefix: str, *, needs_key: bool) -> dict[str, Any]:
+    """The app's OpenAPI document for whoever reaches it under `prefix`, and needs a key or does not."""
+    document = {**document, "servers": [{"url": prefix or "/"}]}
+    if not needs_key:
+        return document
+    document["components"] = {**document.get("components", {}), "securitySchemes": {"key": _KEY}}
+    document["security"] = [{"key": []}]
+    document["paths"] = {
+        path: {method: {**operation, "security": []} for method, operation in operations.items()}
+        if path in PUBLIC
+        else operations
+        for path, operations in document["paths"].items()
+    }
+    return document
 
 
 def json_body(schema: type[BaseModel], *, required: bool = True) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from starlette.datastructures import UploadFile
 
 from rankone.model.preprocessing import MEDIA_TYPES, UndecodableImage
 from rankone.service.errors import InputsRejected, Problem, Rejection, explain
+from rankone.service.routes.checks import check_integers
+from rankone.service.routes.multipart import parts_of
 from rankone.service.runtime import Runtime
 
 _ANY_FILE: Final = ("application/octet-stream", "binary/octet-stream")
@@ -25,8 +27,9 @@ _MAX_ENTRIES: Final = 10_000
 """Of a list in a request: ids to delete, for instance. The settings limit images, items and queries further."""
 _MAX_MARKS: Final = 2_000_000
 """Brackets and commas in a JSON body, beside those of its vectors: parsed, `[[],[],…]` takes twenty times its length."""
-_MAX_PARTS: Final = 10_000
-_MAX_FIELD: Final = 1 << 24
+
+_LINE_BREAKS: Final = b" \t\r\n"
+"""What `base64`, MIME and PEM put between the lines; it holds no data."""
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -121,6 +124,7 @@ def _parse_json(data: bytes, schema: type[Body], max_marks: int) -> Body:
         isinstance(part, list) and len(part) > _MAX_ENTRIES for part in parts
     ):  # pydantic would check every entry first
         raise Problem(413, f"a list in the request has more than {_MAX_ENTRIES:,} entries")
+    check_integers(data)
     try:
         return schema.model_validate(parsed)
     except ValidationError as error:
@@ -142,7 +146,7 @@ async def read_form(request: Request, max_images: int) -> Form:
         Problem: 400 not a multipart form, or images that are no files; 413 too many of them.
     """
     try:
-        async with request.form(max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=_MAX_FIELD) as form:
+        async with parts_of(request) as form:
             parts, items = form.getlist("images"), form.get("items")
             check_count(len(parts), max_images)
             return Form([await _file(part) for part in parts], None if items is None else await _text(items))
@@ -183,7 +187,7 @@ def _decode_base64(texts: Sequence[str]) -> list[bytes]:
     for index, text in enumerate(texts):
         payload = text.partition(",")[2] if text.startswith("data:") else text
         try:
-            images.append(base64.b64decode(payload, validate=True))
+            images.append(base64.b64decode(payload.encode("ascii").translate(None, _LINE_BREAKS), validate=True))
         except (binascii.Error, ValueError) as error:
             rejections.append(Rejection(index, UndecodableImage(f"not base64: {error}")))
     if rejections:

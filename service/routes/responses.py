@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Callable
 from functools import lru_cache
@@ -24,6 +25,8 @@ NPY: Final = "application/x-npy"
 _WIDER: Final = ("application/*", "*/*")
 """The ranges that match both, the more specific first."""
 _INLINE_BYTES: Final = 200_000
+_KEPT: Final = "private, max-age=60"
+"""By the browser for a minute, then asked for again by its ETag; what is behind a key is not for shared caches."""
 
 Encoding = Literal["float", "base64"]
 Dtype = Literal["float32", "float16"]
@@ -72,6 +75,16 @@ async def written(write: Callable[[], bytes], media_type: str, size: int | None 
         is_quick = size is not None and size <= _INLINE_BYTES
         body = write() if is_quick else await anyio.to_thread.run_sync(write)
     return Response(body, status, media_type=media_type)
+
+
+def cached_response(body: bytes, media_type: str, request: Request) -> Response:
+    """`body`, for a browser to keep; 304 without it if the request's If-None-Match says that it is there already."""
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": _KEPT, "X-Content-Type-Options": "nosniff"}
+    known = {name.strip().removeprefix("W/") for name in request.headers.get("if-none-match", "").split(",")}
+    if known & {tag, "*"}:
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type=media_type)
 
 
 def to_json(body: Any) -> bytes:

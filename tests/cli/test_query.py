@@ -51,6 +51,21 @@ def test_images_and_folders_to_embeddings_predictions_and_neighbours(
     assert [row["path"] for row in rows] == [row["neighbours"][0]["id"] for row in rows] == names
     assert {len(row["neighbours"]) for row in rows} == {3}
 
+    for fields, metadata in (
+        ('{"year": 2020, "draft": true}', {"year": 2020, "draft": True}),
+        ('{"draft": null}', {"year": 2020}),
+    ):
+        assert json.loads(rankone("update", names[0], "--metadata", fields, *url).stdout) == metadata
+    with Client(service.url) as client:
+        assert [item.id for item in client.items(filter={"year": 2020})] == names[:1]
+    assert "there is no item 'none'" in rankone("update", "none", "--metadata", "{}", *url).stderr
+
+
+@pytest.mark.parametrize(("wrong", "reason"), [("{", "not JSON"), ("[1]", "not an object")])
+def test_metadata_to_set_is_an_object(wrong: str, reason: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("update", ["a", "--metadata", wrong]) == 2
+    assert f"--metadata {wrong}: {reason}" in capfd.readouterr().err
+
 
 def test_an_image_that_cannot_be_used_is_named_and_the_others_are_answered(
     service: Process, photos: DataSet, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -118,6 +118,15 @@ CONTRACT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Any, Any, Any]] 
     ("create_index", ("my/own",), {"kind": "exact"}, "PUT /indexes/my%2Fown", {"kind": "exact"}, ABOUT, DESCRIBED),
     ("describe_index", ("my/own",), {}, "GET /indexes/my%2Fown", None, ABOUT, DESCRIBED),
     ("count", (), {}, "GET /indexes/default", None, ABOUT, 2),
+    (
+        "update",
+        ("a/b", {"year": None, "n": 1}, "my/own"),
+        {},
+        "PATCH /indexes/my%2Fown/items/a%2Fb",
+        {"metadata": {"year": None, "n": 1}},
+        {"id": "a/b", "metadata": {"n": 1}, "sequence": 7},
+        {"n": 1},
+    ),
     ("drop_index", ("my/own",), {}, "DELETE /indexes/my%2Fown", None, {}, None),
 ]
 

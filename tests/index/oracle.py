@@ -40,21 +40,47 @@ def equals(found: Any, value: Any) -> bool:
     return found is not MISSING and kind(found) == kind(value) != "other" and bool(found == value)
 
 
+def names_of(path: str) -> list[str]:
+    """The names of a dotted path, some of them between backticks, read character by character."""
+    names, rest = [], list(path)
+    while rest:
+        name = ""
+        if rest[0] == "`":
+            del rest[0]
+            while rest[0] != "`" or rest[1:2] == ["`"]:
+                if rest[0] == "`":
+                    del rest[0]
+                name += rest.pop(0)
+            del rest[0]
+        else:
+            while rest and rest[0] != ".":
+                name += rest.pop(0)
+        names.append(name)
+        del rest[:1]
+    return names
+
+
 def lookup(metadata: Any, path: str) -> Any:
-    for name in path.split("."):
+    for name in names_of(path):
         if not isinstance(metadata, dict) or name not in metadata:
             return MISSING
         metadata = metadata[name]
     return metadata
 
 
+def contains(found: Any, value: Any) -> bool:
+    if isinstance(found, list):
+        return any(equals(element, value) for element in found)
+    return isinstance(found, str) and isinstance(value, str) and value in found
+
+
 def compares(found: Any, name: str, operand: Any) -> bool:
-    if name == "$eq":
-        return equals(found, operand)
-    if name == "$ne":
-        return not equals(found, operand)
-    if name == "$in":
-        return any(equals(found, value) for value in operand)
+    if name in ("$eq", "$ne"):
+        return equals(found, operand) == (name == "$eq")
+    if name in ("$in", "$nin"):
+        return any(equals(found, value) for value in operand) == (name == "$in")
+    if name == "$contains":
+        return contains(found, operand)
     if name == "$exists":
         return bool((found is not MISSING) == operand)
     return found is not MISSING and kind(found) == kind(operand) and bool(ORDER[name](found, operand))

@@ -28,12 +28,17 @@ def silent(*_: int) -> None:
 
 
 def items(count: int) -> list[Item]:
-    return [Item(f"{i:03}", v, {"n": i, "é": [None]}, f"{i:064}") for i, v in enumerate(unit(count, DIM))]
+    """Every other one with a thumbnail, where the index keeps them."""
+    return [
+        Item(f"{i:03}", v, {"n": i, "é": [None]}, f"{i:064}", bytes([i % 256, 255]) if i % 2 else None)
+        for i, v in enumerate(unit(count, DIM))
+    ]
 
 
-def everything(path: Path) -> list[tuple[str, dict[str, object], str | None, bytes]]:
+def everything(path: Path) -> list[tuple[str, dict[str, object], str | None, bytes, bytes | None]]:
     index = Index(path)
-    found = [(item.id, item.metadata, item.sha256, item.vector.tobytes()) for _, item in index.page(10_000)]
+    page = index.page(10_000)
+    found = [(item.id, item.metadata, item.sha256, item.vector.tobytes(), item.thumbnail) for _, item in page]
     index.close()
     return found
 
@@ -138,10 +143,10 @@ def test_damaged_rows_are_named_and_a_torn_file_is_refused(index: Index, path: P
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_items_go_out_and_come_back_the_same(tmp_path: Path, suffix: str, dtype: Dtype) -> None:
+@pytest.mark.parametrize(("dtype", "thumbnails"), [("float16", False), ("float16", True), ("float32", True)])
+def test_items_go_out_and_come_back_the_same(tmp_path: Path, suffix: str, dtype: Dtype, thumbnails: bool) -> None:
     path, out, other = tmp_path / "a.sqlite", tmp_path / f"out{suffix}", tmp_path / "b.sqlite"
-    create_file(path, replace(SPEC, dtype=dtype))
+    create_file(path, replace(SPEC, dtype=dtype, thumbnails=thumbnails))
     index = Index(path)
     index.put(items(700))
     told: list[int] = []
@@ -151,6 +156,7 @@ def test_items_go_out_and_come_back_the_same(tmp_path: Path, suffix: str, dtype:
     assert load_items(out, other, None, silent) == 700
     assert everything(other) == everything(path)
     assert load_items(out, other, None, silent) == 0
+    assert sum(small is not None for *_, small in everything(other)) == (350 if thumbnails else 0)
     with pytest.raises(IndexConflict, match="is there already"):
         export(path, out, silent)
     if suffix == ".npy":

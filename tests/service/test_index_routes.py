@@ -29,7 +29,7 @@ EMPTY = {
     "count": 0,
     "kind": "exact",
     "dtype": "float16",
-    "thumbnails": False,
+    "thumbnails": True,
     "device": "cpu",
     "recall": None,
     "detail": None,

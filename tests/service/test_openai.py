@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -65,5 +66,32 @@ async def test_what_cannot_be_had_is_refused(
         await client.embeddings.create(model=model, input=encoded(images[0]), dimensions=256)
     with pytest.raises(openai.UnprocessableEntityError, match="image 1: not base64"):
         await client.embeddings.create(model=model, input=[encoded(images[0]), "a sentence"])
-    with pytest.raises(openai.UnprocessableEntityError, match="input"):
-        await client.embeddings.create(model=model, input=[1, 2, 3])
+    for tokens in ([1, 2, 3], [[1, 2], [3]]):
+        with pytest.raises(openai.UnprocessableEntityError, match="lists of tokens are not accepted.*string of base64"):
+            await client.embeddings.create(model=model, input=tokens)
+    for part in ({"image": encoded(images[0])}, {"type": "image_url", "image_url": {"url": "x"}}):
+        for given in (part, [part]):
+            body = {"model": model, "input": given}
+            refused = await http.post("/v1/embeddings", json=body)
+            assert (refused.status_code, "objects are not accepted" in refused.json()["error"]["message"]) == (
+                422,
+                True,
+            )
+
+
+async def test_models_are_listed_as_openai_lists_them(client: openai.AsyncOpenAI, http: httpx.AsyncClient) -> None:
+    (served,) = (await http.get("/models")).json()["models"]
+    (model,) = [model async for model in client.models.list()]
+    assert (model.id, model.object, model.owned_by) == (served["model"], "model", "rankone")
+    assert model.created == int(datetime.fromisoformat(served["created"]).timestamp())
+    assert await client.models.retrieve(model.id) == model
+    with pytest.raises(openai.NotFoundError, match=f"no model 'gpt'.*{model.id}"):
+        await client.models.retrieve("gpt")
+
+
+async def test_null_is_what_is_not_said(http: httpx.AsyncClient, images: list[bytes]) -> None:
+    model = (await http.get("/info")).json()["model"]
+    body = {"model": model, "input": encoded(images[0]), "encoding_format": None, "dimensions": None, "user": None}
+    answer = await http.post("/v1/embeddings", json=body)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["data"][0]["embedding"]) == 10_000
