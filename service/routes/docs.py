@@ -11,6 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse
 
 from rankone.service.errors import Problem
+from rankone.service.routes.requests import NO_QUERY
 
 _SCRIPT: Final = "swagger-ui-bundle.js"
 _STYLE: Final = "swagger-ui.css"
@@ -23,7 +24,7 @@ _POLICY: Final = (
 """What the browser may load: nothing from another host, whatever a later Swagger UI asks for."""
 _CACHED: Final = "public, max-age=86400"
 
-router = APIRouter(prefix="/docs", include_in_schema=False)
+router = APIRouter(prefix="/docs", include_in_schema=False, dependencies=[NO_QUERY])
 
 
 @router.get("")
