@@ -13,12 +13,14 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, Route
+from playwright.async_api import Page, Route
 
 from rankone.client import Client
 from rankone.model.bundle import Bundle
 from rankone.service.auth.keys import add_key
 from tests.services import Process
+
+pytestmark = pytest.mark.anyio
 
 HTML = "<!doctype html><title>page</title>"
 ATTACK = """
@@ -94,50 +96,53 @@ def state(url: str, key: str | None = None) -> tuple[list[str], list[str]]:
         return sorted(item.id for item in client.items()), sorted(index.name for index in client.indexes())
 
 
-def attack(page: Page, process: Process, key: str | None = None) -> dict[str, int | str]:
-    done: dict[str, int | str] = page.evaluate(ATTACK, [process.url, base64.b64encode(PNG).decode(), key])
+def metrics(url: str) -> str:
+    return httpx.get(f"{url}/metrics").text
+
+
+async def attack(page: Page, process: Process, key: str | None = None) -> dict[str, int | str]:
+    done: dict[str, int | str] = await page.evaluate(ATTACK, [process.url, base64.b64encode(PNG).decode(), key])
     return done
 
 
-def serve(page: Page, url: str) -> None:
+async def serve(page: Page, url: str) -> None:
     """Shows an empty page under an address that no server has to have."""
 
-    def fulfil(route: Route) -> None:
-        route.fulfill(body=HTML, content_type="text/html")
+    async def fulfil(route: Route) -> None:
+        await route.fulfill(body=HTML, content_type="text/html")
 
-    page.route(url, fulfil)
-    page.goto(url)
+    await page.route(url, fulfil)
+    await page.goto(url)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "evil.example"])
-def test_a_page_of_another_origin_gets_nothing_done(page: Page, process: Process, site: int, host: str) -> None:
+async def test_a_page_of_another_origin_gets_nothing_done(page: Page, process: Process, site: int, host: str) -> None:
     """Of another port of this machine, which browsers call the same site, or of another site."""
     before = state(process.url)
-    page.goto(f"http://{host}:{site}/")
-    done = attack(page, process)
+    await page.goto(f"http://{host}:{site}/")
+    done = await attack(page, process)
     assert done == {
         "simple": 0, "load": 0, "text": 0,  # sent, and refused by the service: the page cannot see how
         "form": "blocked", "create": "blocked", "drop": "blocked", "item": "blocked", "read": "blocked",
     }  # fmt: skip
     assert state(process.url) == before
-    refused = httpx.get(f"{process.url}/metrics").text
-    assert 'status="403"' in refused, "the simple requests did arrive"
+    assert 'status="403"' in metrics(process.url), "the simple requests did arrive"
 
 
-def test_a_name_that_was_pointed_at_the_service_gets_nothing(page: Page, process: Process) -> None:
+async def test_a_name_that_was_pointed_at_the_service_gets_nothing(page: Page, process: Process) -> None:
     """DNS rebinding: the page's own origin, by its name, is the service. Nothing is blocked by the browser."""
     before = state(process.url)
     name = process.url.replace("127.0.0.1", "evil.example")
-    serve(page, f"{name}/page")
-    done = page.evaluate(ATTACK, [name, base64.b64encode(PNG).decode(), None])
+    await serve(page, f"{name}/page")
+    done = await page.evaluate(ATTACK, [name, base64.b64encode(PNG).decode(), None])
     assert done == dict.fromkeys(done, 403)
     assert state(process.url) == before
 
 
-def test_the_service_s_own_page_works(page: Page, process: Process) -> None:
-    page.goto(f"{process.url}/docs")
-    assert "rankone" in page.title()
-    embedded = page.evaluate(
+async def test_the_service_s_own_page_works(page: Page, process: Process) -> None:
+    await page.goto(f"{process.url}/docs")
+    assert "rankone" in await page.title()
+    embedded = await page.evaluate(
         "async url => (await fetch(url + '/indexes/default/items/delete', {method: 'POST', body: '{\"ids\": []}', "
         "headers: {'content-type': 'application/json'}})).status",
         process.url,
@@ -145,7 +150,7 @@ def test_the_service_s_own_page_works(page: Page, process: Process) -> None:
     assert embedded == 200
 
 
-def test_a_page_that_is_allowed_can_do_everything(
+async def test_a_page_that_is_allowed_can_do_everything(
     page: Page, tiny: Bundle, site: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("allowed")
@@ -158,13 +163,13 @@ def test_a_page_that_is_allowed_can_do_everything(
                 client.wait_until_ready(60)
                 client.add([PNG], ["kept"])
                 client.create_index("other")
-            page.goto(f"http://localhost:{site}/")
-            done = attack(page, process, secret)
+            await page.goto(f"http://localhost:{site}/")
+            done = await attack(page, process, secret)
             assert {name: done[name] for name in ("form", "create", "drop", "item", "read")} == {
                 "form": 201, "create": 201, "drop": 200, "item": 200, "read": 200,
             }  # fmt: skip
             assert state(process.url, secret) == (["mine"], ["default", "new"])
-            page.goto(f"http://127.0.0.1:{site}/")
-            assert attack(page, process, secret)["form"] == "blocked"
+            await page.goto(f"http://127.0.0.1:{site}/")
+            assert (await attack(page, process, secret))["form"] == "blocked"
         finally:
             process.close()
