@@ -6,7 +6,6 @@ import base64
 import uuid
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Any, Final, Protocol, TypedDict
 from urllib.parse import quote
@@ -19,7 +18,10 @@ from rankone.client.results import Json
 
 DEFAULT_INDEX: Final = "default"
 
-quoted = partial(quote, safe="")  # makes one segment of a path from a name
+
+def quoted(name: str) -> str:
+    """One segment of a path from a name; `.` and `..` are quoted too, or httpx would shorten the path."""
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
 
 
 def path_of(index: str, item_id: str) -> str:

@@ -237,7 +237,9 @@ class Client:
 
     def drop_index(self, index: str) -> None:
         """Deletes an index with all its items."""
-        self._request("DELETE", f"/indexes/{quoted(index)}", dict, connection.not_executed)  # twice, it is 404
+        # Sent twice, the request would fail, because the index is gone.
+        confirmed = {"confirm": index}
+        self._request("DELETE", f"/indexes/{quoted(index)}", dict, connection.not_executed, params=confirmed)
 
     def _stream(
         self, route: BatchRoute[Source, Value], sources: Iterable[Source], on_rejection: OnRejection | None = None

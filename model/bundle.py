@@ -13,17 +13,18 @@ Its fingerprint is the sha256 of manifest.json, which names the sha256 of all th
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, BinaryIO, Final, Literal
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rankone.model.errors import RankoneError
-from rankone.model.files import sync
+from rankone.model.files import open_regular, sync
 from rankone.model.preprocessing import Preprocessing
 from rankone.model.reduction import ReductionRecord
 
@@ -32,6 +33,7 @@ ONNX: Final = "model.onnx"
 TORCHSCRIPT: Final = "model.torchscript.pt"
 PROGRAM: Final = "model.pt2"
 WEIGHTS: Final = "weights.safetensors"
+_MAX_MANIFEST_BYTES: Final = 100_000_000
 
 
 class BundleError(RankoneError, ValueError):
@@ -47,6 +49,10 @@ class FileRecord(_Frozen):
 
     sha256: str
     size: int
+
+
+PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$")]
+"""The name of a file of the bundle's own folder, and of no other."""
 
 
 class PoolingRecord(_Frozen):
@@ -150,7 +156,7 @@ class Manifest(_Frozen):
     """None for a bundle without short embeddings."""
     libraries: dict[str, str]
     parity: dict[str, ParityRecord]
-    files: dict[str, FileRecord] = Field(default_factory=dict)
+    files: dict[PlainName, FileRecord] = Field(default_factory=dict)
 
     @property
     def outputs(self) -> dict[str, int]:
@@ -191,12 +197,15 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     """The manifest of a bundle and its fingerprint, without a look at the other files.
 
     Raises:
-        BundleError: no bundle there, or a manifest of another schema.
+        BundleError: no bundle there, a manifest that is no file or is far too long, or one of another schema.
     """
     try:
-        raw = (path / MANIFEST).read_bytes()
+        with open_regular(path / MANIFEST) as file:
+            raw = file.read(_MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise BundleError(f"{path} is not a bundle: it has no readable {MANIFEST} ({error.strerror})") from error
+    if len(raw) > _MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path / MANIFEST} is not a manifest: it is longer than {_MAX_MANIFEST_BYTES:,} bytes")
     try:
         manifest = Manifest.model_validate_json(raw)
     except ValidationError as error:
@@ -205,10 +214,11 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
 
 
 def open_bundle(path: Path) -> Bundle:
-    """Reads the manifest and checks the size and sha256 of every file.
+    """Reads the manifest and checks the size and sha256 of every file. Files of another size are not read.
 
     Raises:
-        BundleError: no bundle there, a manifest of another schema, or a file that is missing, changed or not listed.
+        BundleError: no bundle there, a manifest of another schema, or a file that is missing, changed, not listed, or no
+            regular file: a link, a pipe or a device.
     """
     manifest, fingerprint = read_manifest(path)
     for name, expected in manifest.files.items():
@@ -274,16 +284,25 @@ def _short_summary(reduction: ReductionRecord | None) -> str:
 
 def _check_file(path: Path, expected: FileRecord) -> None:
     try:
-        found = _record(path)
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != expected.size:
+                raise BundleError(
+                    f"{path} is not the file its manifest describes: {size} bytes, expected {expected.size} bytes"
+                )
+            sha256 = _sha256(file)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
-    if found != expected:
+    if sha256 != expected.sha256:
         raise BundleError(
-            f"{path} is not the file its manifest describes: {found.size} bytes, sha256 {found.sha256[:16]}…, "
-            f"expected {expected.size} bytes, {expected.sha256[:16]}…"
+            f"{path} is not the file its manifest describes: its sha256 is {sha256[:16]}…, expected {expected.sha256[:16]}…"
         )
 
 
 def _record(path: Path) -> FileRecord:
-    with path.open("rb") as file:
-        return FileRecord(sha256=hashlib.file_digest(file, "sha256").hexdigest(), size=path.stat().st_size)
+    with open_regular(path) as file:
+        return FileRecord(sha256=_sha256(file), size=os.fstat(file.fileno()).st_size)
+
+
+def _sha256(file: BinaryIO) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()

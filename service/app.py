@@ -13,12 +13,14 @@ from typing import Final
 
 from fastapi import FastAPI
 from opentelemetry.trace import get_tracer
+from starlette.middleware.cors import CORSMiddleware
 
 from rankone.index import Indexes
 from rankone.service import errors
 from rankone.service.addresses import AddressMiddleware, ForwardedMiddleware
 from rankone.service.auth.keys import KeyRing
 from rankone.service.auth.middleware import KeysMiddleware
+from rankone.service.auth.origins import OriginsMiddleware
 from rankone.service.bundles import Models, ServiceState
 from rankone.service.deadlines import DeadlineMiddleware
 from rankone.service.limits import LimitsMiddleware
@@ -26,11 +28,14 @@ from rankone.service.observe.metrics import Metrics
 from rankone.service.observe.middleware import ObserveMiddleware
 from rankone.service.observe.traces import otlp_provider
 from rankone.service.routes import classify, docs, embed, health, indexes, items, models, openai, search
+from rankone.service.routes.requests import ONCE
 from rankone.service.settings import Settings
 
 logger = logging.getLogger("rankone")
 
 _END_S: Final = 5.0
+_CORS_SENT: Final = ("Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout")
+_CORS_READ: Final = ("Retry-After", "Server-Timing", "X-Request-Id")
 
 
 def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> FastAPI:
@@ -52,6 +57,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         docs_url=None,  # ours needs no other host
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[ONCE],
         telemetry={
             "tracer_provider": provider,
             "tracing": provider is not None,
@@ -74,6 +80,15 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         app.add_middleware(KeysMiddleware, ring=KeyRing(settings.keys))
     app.add_middleware(DeadlineMiddleware, state=state, settings=settings)
     app.add_middleware(AddressMiddleware, methods=partial(errors.methods_of, app), root_path=settings.root_path)
+    app.add_middleware(OriginsMiddleware, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=_CORS_SENT,
+            expose_headers=_CORS_READ,
+        )
     app.add_middleware(
         ObserveMiddleware, tracer=get_tracer("rankone", tracer_provider=provider), metrics=app.state.metrics
     )

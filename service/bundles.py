@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from rankone.model.engine import UnusableNetwork
 from rankone.model.errors import RankoneError
 from rankone.service import runtime
 from rankone.service.errors import Problem
+from rankone.service.inference.engine_thread import EngineThread
 from rankone.service.observe.metrics import Metrics
 from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
@@ -36,6 +38,10 @@ class LoadConflict(Problem):
 
     def __init__(self, detail: str) -> None:
         super().__init__(409, detail)
+
+
+class LoadTooLong(RankoneError):
+    """A bundle took longer to load than the settings allow."""
 
 
 class ServiceState:
@@ -97,6 +103,7 @@ class Models:
         self._settings, self._state, self._metrics, self._indexes = settings, state, metrics, indexes
         self._loading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
+        self._hung = set[Path]()
 
     def listed(self) -> list[Listed]:
         """Every bundle by its manifest, newest first, then those that are broken. Reads the disk.
@@ -121,9 +128,9 @@ class Models:
         reasons: list[str] = []
         for listed in await asyncio.to_thread(self.listed):
             try:
-                await self._serve(await asyncio.to_thread(open_bundle, listed.path))
+                await self._serve(listed.path)
                 return
-            except (BundleError, UnusableNetwork) as error:
+            except (BundleError, UnusableNetwork, LoadTooLong) as error:
                 logger.warning("not served: %s", error)
                 reasons.append(str(error))
         raise BundleError(
@@ -144,13 +151,11 @@ class Models:
             raise LoadConflict("another bundle is being loaded; try again when it is done")
         async with self._loading:
             try:
-                bundle = await asyncio.to_thread(lambda: open_bundle(self._path_of(name, version)))
-                await self._serve(bundle)
+                return await self._serve(await asyncio.to_thread(self._path_of, name, version))
             except RankoneError as error:
                 raise LoadConflict(
                     f"{name} {version} cannot be served, and what was served still is: {error}"
                 ) from error
-            return bundle.fingerprint
 
     async def close(self) -> None:
         """Stops serving; returns when every runtime has been closed."""
@@ -171,8 +176,27 @@ class Models:
             raise LoadConflict(f"{' and '.join(path.name for path in found)} are both {name} {version}")
         return found[0]
 
-    async def _serve(self, bundle: Bundle) -> None:
-        loaded = await runtime.load(bundle, self._settings, self._metrics, self._indexes)
+    async def _serve(self, path: Path) -> str:
+        """Verifies, warms and serves a bundle; returns its fingerprint.
+
+        Raises:
+            BundleError, EngineError, DecodersFailed: it cannot be served.
+            LoadTooLong: it takes too long, as a network that never ends does. Its thread cannot be stopped.
+        """
+        if path in self._hung:
+            raise LoadTooLong(f"{path} took too long to load before; start the service again to try it once more")
+        try:
+            async with asyncio.timeout(self._settings.load_timeout_s) as timer:
+                bundle = await self._open(path)
+                loaded = await runtime.load(bundle, self._settings, self._metrics, self._indexes)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            self._hung.add(path)
+            raise LoadTooLong(
+                f"{path} did not load within {self._settings.load_timeout_s:g} s (RANKONE_LOAD_TIMEOUT_S); what it does still "
+                "runs until the service ends"
+            ) from None
         manifest = bundle.manifest
         logger.info(
             "serving %s %s by %s on %s", manifest.name, manifest.version, loaded.engine.name, loaded.engine.provider
@@ -182,6 +206,15 @@ class Models:
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
             retiring.add_done_callback(_report)
+        return bundle.fingerprint
+
+    async def _open(self, path: Path) -> Bundle:
+        """Verifies a bundle, in a thread that can be left behind if the disk never answers."""
+        thread = EngineThread(partial(self._metrics.count_death, "engine"))
+        try:
+            return await thread.run(open_bundle, path)
+        finally:
+            thread.close()
 
 
 def _directories(folder: Path) -> list[Path]:

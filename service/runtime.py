@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -26,6 +26,7 @@ from rankone.service.observe.metrics import Metrics
 from rankone.service.settings import Settings
 
 _DECODERS_PAUSE_S: Final = 0.25
+_END_S: Final = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,9 @@ async def load(bundle: Bundle, settings: Settings, metrics: Metrics, indexes: In
     try:
         return await _assemble(bundle, settings, metrics, indexes, ending)
     except BaseException:
-        await ending.aclose()
+        with suppress(TimeoutError):  # an engine that hangs cannot be closed
+            async with asyncio.timeout(_END_S):
+                await ending.aclose()
         raise
 
 

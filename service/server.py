@@ -10,7 +10,6 @@ import os
 import resource
 import socket
 import struct
-from ipaddress import ip_address
 from types import FrameType
 from typing import Final
 
@@ -18,6 +17,8 @@ import uvicorn
 
 from rankone.model.errors import RankoneError
 from rankone.service.app import create_app
+from rankone.service.auth.keys import with_own_keys
+from rankone.service.auth.origins import is_loopback
 from rankone.service.bundles import ServiceState
 from rankone.service.observe import logs
 from rankone.service.settings import Settings
@@ -89,8 +90,9 @@ def serve(settings: Settings) -> None:
         KeyFileError, TracesMissing: the keys cannot be read; the libraries for traces are not installed.
         BundleError, EngineError, IndexProblem, DecodersFailed: what kept the service from becoming ready.
     """
-    check_address(settings)
     logs.configure(settings.log_format)
+    settings = with_own_keys(settings)
+    check_address(settings)
     _allow_many_connections()
     failures: list[Exception] = []
 
@@ -126,18 +128,11 @@ def check_address(settings: Settings) -> None:
     Raises:
         InsecureBind: with what to do.
     """
-    if settings.keys is None and not settings.allow_anonymous and not _is_loopback(settings.host):
+    if settings.keys is None and not settings.allow_anonymous and not is_loopback(settings.host):
         raise InsecureBind(
             f"host {settings.host} can be reached from outside and there are no keys: make some (`rankone keys add`, --keys), "
             "set allow_anonymous (--allow-anonymous, RANKONE_ALLOW_ANONYMOUS=true) if that is meant, or listen on 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _allow_many_connections() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rankone.model.engine.base import Device, EngineName, Precision
 from rankone.model.preprocessing import Limits
@@ -17,6 +18,23 @@ from rankone.service.observe.logs import LogFormat
 
 PREFIX: Final = r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*"
 """A path under which a proxy offers the service."""
+
+
+def _split(value: Any) -> Any:
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        parts = urlsplit(origin)
+        is_default = parts.port == {"http": 80, "https": 443}.get(parts.scheme, -1)
+        if not parts.hostname or f"{parts.scheme}://{parts.netloc}".lower() != origin or "@" in origin or is_default:
+            raise ValueError(f"{origin!r} is not what browsers send in Origin, such as https://app.example.org")
+    return origins
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""In the environment, names with commas or spaces between them."""
 
 
 class Settings(BaseSettings):
@@ -58,6 +76,12 @@ class Settings(BaseSettings):
     """File of keys, made by `rankone keys add`; then only /healthz, /readyz and the documentation are answered without one."""
     allow_anonymous: bool = False
     """Let anybody who reaches the address embed, search, add and delete."""
+    own_keys: Path | None = None
+    """Folder in which the service keeps keys, if neither keys nor allow_anonymous is set; the first start makes one."""
+    allowed_hosts: Names = ()
+    """Names in Host that are answered without keys, beside those of this machine and the address; * for all."""
+    cors_origins: Annotated[Names, AfterValidator(_check_origins)] = ()
+    """Origins, such as https://app.example.org, whose pages may use the service."""
     max_batch: PositiveInt | None = None
     """Images in one run of the engine at most; if not set, 16 on a GPU and 4 on a CPU."""
     batch_window_ms: float = Field(default=0.0, ge=0, le=100)
@@ -74,6 +98,8 @@ class Settings(BaseSettings):
     """From SIGTERM to no more connections being accepted: time for load balancers to stop sending requests."""
     grace_s: PositiveInt = 30
     """After that, for the requests in work to be answered."""
+    load_timeout_s: float = Field(default=900.0, gt=0)
+    """For a bundle to be verified, loaded and warmed, at the start and later."""
     decode_timeout_s: float = Field(default=3.0, gt=0)
     """Processor time for one image to be decoded; by the clock it may take ten times as long."""
     decode_memory_bytes: PositiveInt = 1_000_000_000

@@ -23,7 +23,7 @@ from rankone.training.recipe import Phase, Recipe
 from rankone.training.report import canvas
 from tests.light import one_layer
 
-pytest_plugins = ["tests.services"]
+pytest_plugins = ["tests.browser", "tests.services"]
 
 CLASSES = ("brick", "coins", "grass", "retina")
 RECIPE = Recipe(

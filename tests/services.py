@@ -51,6 +51,24 @@ async def loaded(
     indexes.close()
 
 
+@pytest.fixture(scope="session")
+async def light(anyio_backend: str, tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runtime]:
+    """Like `loaded`, for tests of everything around the network: one that takes no time, and one decode worker."""
+    settings = Settings(bundle=tiny.path, data=tmp_path_factory.mktemp("light"), workers=1)
+    indexes = Indexes(settings.data)
+    runtime = await load(tiny, settings, Metrics(), indexes)
+    yield runtime
+    await runtime.close()
+    indexes.close()
+
+
+@pytest.fixture
+async def light_http(light: Runtime, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    own = light.settings.model_copy(update={"data": tmp_path / "index"})
+    async with serving(own, light) as app, client_of(app) as http:
+        yield http
+
+
 @contextlib.asynccontextmanager
 async def serving(settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]:
     """The app, ready, with settings and an index of its own, and the engine and workers that `loaded` has."""
@@ -78,7 +96,7 @@ async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://service")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost")
 
 
 def multipart(images: list[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
@@ -115,7 +133,7 @@ async def exchange(
         num_bytes += len(message.get("body", b""))
         await asyncio.sleep(slow_s)
 
-    sent = [(b"content-length", b"%d" % len(body)), *headers]
+    sent = [(b"host", b"localhost"), (b"content-length", b"%d" % len(body)), *headers]
     scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": sent}
     await app(scope, receive, send)
     return statuses, num_bytes

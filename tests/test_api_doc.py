@@ -95,7 +95,7 @@ def check_values(answers: dict[str, str]) -> None:
     assert class_of(others[0]) == "moon"
     assert "moon/00.png" not in [hit["id"] for hit in others]
     assert class_of(answer("positive")["results"][0][0]) == "moon"
-    deletions = ("items/coins-1'", "coins-3", '"filter"', "-X DELETE localhost:8000/indexes/mine'")
+    deletions = ("items/coins-1'", "coins-3", '"filter"', "indexes/mine?confirm=mine'")
     assert [answer(part)["deleted"] for part in deletions] == [1, 1, 1, 0]
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from unicodedata import category
 
 from rich.console import Console
 from rich.progress import Progress
@@ -21,6 +22,7 @@ _SENT: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".a
 WAIT_S: Final = 30.0
 """How long a command waits for a service that is starting."""
 _NOTICE_S: Final = 1.0
+_NOT_IN_IDS: Final = ("Cc", "Zl", "Zp")
 _LARGE: Final = 1 << 30
 """Bytes of a file of the user's own."""
 
@@ -72,6 +74,12 @@ def count_images(paths: Sequence[Path]) -> int:
 def name_of(path: Path) -> str:
     r"""The path as text that every format can hold: bytes of it that are no UTF-8 become `\udc..`."""
     return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def id_of(path: Path) -> str:
+    """The path as an id: absolute where it leads up (`..`), and with control characters escaped, as no id may have either."""
+    name = name_of(Path(os.path.abspath(path)) if ".." in path.parts else path)
+    return "".join(ascii(letter)[1:-1] if category(letter) in _NOT_IN_IDS else letter for letter in name)
 
 
 def _as_png(data: bytes) -> bytes:

@@ -11,7 +11,7 @@ import tyro
 from pydantic import PositiveInt
 from tyro.conf import Positional, arg
 
-from rankone.service.auth.keys import KeyFileError, KeyScope, add_key, load_keys, revoke_key
+from rankone.service.auth.keys import KeyFileError, KeyScope, add_key, load_keys, printable, revoke_key
 
 _VARIABLE: Final = "RANKONE_KEYS"
 
@@ -55,7 +55,7 @@ def _list(file: File = None) -> None:
     """
     for key in load_keys(_file(file)):
         rate = f"{key.requests_per_minute}/min" if key.requests_per_minute else "-"
-        print(f"{key.name}\t{','.join(sorted(key.scopes))}\t{rate}\t{key.created:%Y-%m-%d}")
+        print(f"{printable(key.name)}\t{','.join(sorted(key.scopes))}\t{rate}\t{key.created:%Y-%m-%d}")
 
 
 def _revoke(name: Positional[str], file: File = None) -> None:

@@ -15,7 +15,7 @@ import orjson
 import tyro
 from tyro.conf import Positional, arg
 
-from rankone.cli.images import Ask, ImageFile, Sent, Service, name_of, send
+from rankone.cli.images import Ask, ImageFile, Sent, Service, id_of, send
 from rankone.cli.output import InputError, writing
 from rankone.client import Answer, AsyncClient, Client, NewItem, OnRejection, SearchOptions
 
@@ -82,7 +82,7 @@ def add(arguments: list[str]) -> None:
         def ask(
             client: AsyncClient, images: Iterator[ImageFile], reject: OnRejection
         ) -> AsyncIterator[Answer[Any, Any]]:
-            return client.add_iter((NewItem(image, id=name_of(image.path)) for image in images), index, reject)
+            return client.add_iter((NewItem(image, id=id_of(image.path)) for image in images), index, reject)
 
         sent = send(paths, service, ask, lambda _name, _value: None)
         with Client(service.url, key=service.key) as client:
@@ -100,6 +100,7 @@ def search(arguments: list[str]) -> None:
         k: int = 10,
         filter: str | None = None,  # noqa: A002 - the name in the contract
         min_score: float | None = None,
+        group_by: str | None = None,
         index: str = "default",
         out: Path | None = None,
         service: At = _HERE,
@@ -111,11 +112,12 @@ def search(arguments: list[str]) -> None:
             k: neighbours an image.
             filter: only items whose metadata matches, as JSON: '{"year": {"$gte": 2020}}'.
             min_score: only items with a cosine of at least this.
+            group_by: only the best item for each value of this field of the metadata.
             index: name of the index.
             out: a .json, .jsonl or .parquet file; else JSON lines on standard output.
             service: to ask.
         """
-        options = _options(k, filter, min_score)
+        options = _options(k, filter, min_score, group_by)
         _write(
             out,
             "neighbours",
@@ -148,12 +150,14 @@ def update(arguments: list[str]) -> None:
     tyro.cli(command, prog="rankone update", args=arguments)
 
 
-def _options(k: int, condition: str | None, min_score: float | None) -> SearchOptions:
+def _options(k: int, condition: str | None, min_score: float | None, group_by: str | None) -> SearchOptions:
     options: SearchOptions = {"k": k}
     if condition is not None:
         options["filter"] = _parsed("--filter", condition, '{"year": {"$gte": 2020}}')
     if min_score is not None:
         options["min_score"] = min_score
+    if group_by is not None:
+        options["group_by"] = group_by
     return options
 
 

@@ -15,16 +15,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from rankone.model.errors import RankoneError
 from rankone.model.files import sync
+from rankone.service.settings import Settings
 
 logger = logging.getLogger("rankone")
 
 KeyScope = Literal["read", "write", "admin"]
+
+_OWN_FILE: Final = "keys.json"
+_FIRST_KEY: Final = "first.key"
 
 
 class KeyFileError(RankoneError, ValueError):
@@ -50,13 +54,13 @@ class _File(BaseModel):
 
 
 def load_keys(path: Path) -> tuple[Key, ...]:
-    """The keys in a file.
+    """The keys in a file; an empty file has none.
 
     Raises:
         KeyFileError: it cannot be read, or is not a key file.
     """
     try:
-        return _File.model_validate_json(path.read_bytes()).keys
+        return _File.model_validate_json(path.read_bytes().strip() or b"{}").keys
     except OSError as error:
         raise KeyFileError(
             f"the keys in {path} cannot be read: {error.strerror}; make one with `rankone keys add`"
@@ -71,16 +75,13 @@ def add_key(
     """Adds a key to the file, made if it does not exist, and returns the key itself, which is not kept anywhere.
 
     Raises:
-        KeyFileError: there is a key of that name, or the file cannot be read or written.
+        KeyFileError: there is a key of that name, the name cannot be printed, or the file cannot be read or written.
     """
-    secret = "r1_" + secrets.token_urlsafe(32)
-    key = Key(
-        name=name or f"key-{_digest(secret)[:8]}",
-        sha256=_digest(secret),
-        scopes=scopes,
-        requests_per_minute=requests_per_minute,
-        created=datetime.now(UTC).replace(microsecond=0),
-    )
+    if name is not None and not name.isprintable():
+        raise KeyFileError(
+            f"a key cannot be named {name!r}: names are printed and logged, so they hold no control characters"
+        )
+    secret, key = _new_key(name, scopes, requests_per_minute)
     with _locked(path):
         keys = load_keys(path) if path.exists() else ()
         if any(other.name == name for other in keys):
@@ -97,10 +98,45 @@ def revoke_key(path: Path, name: str) -> None:
     """
     with _locked(path):
         keys = load_keys(path)
-        left = tuple(key for key in keys if key.name != name)
+        left, names = tuple(key for key in keys if key.name != name), [key.name for key in keys]
         if len(left) == len(keys):
-            raise KeyFileError(f"{path} has no key {name!r}; it has: {', '.join(key.name for key in keys) or 'none'}")
+            raise KeyFileError(f"{path} has no key {name!r}; it has: {', '.join(map(printable, names)) or 'none'}")
         _write(path, left)
+
+
+def printable(name: str) -> str:
+    """A name as it can be printed: what controls a terminal is escaped, as files of keys can be written by hand."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
+
+
+def with_own_keys(settings: Settings) -> Settings:
+    """The settings with `keys`, if the service keeps keys of its own. The first start makes one of every scope.
+
+    The key is in a file that the service's user alone can read, and the log says which.
+
+    Raises:
+        KeyFileError: the folder cannot be written.
+    """
+    folder = settings.own_keys
+    if folder is None or settings.keys is not None or settings.allow_anonymous:
+        return settings
+    keys = folder / _OWN_FILE
+    if not keys.exists():
+        _make_first(keys, folder / _FIRST_KEY)
+    return settings.model_copy(update={"keys": keys})
+
+
+def _make_first(keys: Path, first: Path) -> None:
+    with _locked(keys):
+        if keys.exists():  # another service was faster
+            return
+        secret, key = _new_key("first", frozenset(get_args(KeyScope)), None)
+        first.unlink(missing_ok=True)
+        with os.fdopen(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(f"{secret}\n")
+        sync(first)
+        _write(keys, (key,))  # last: if there are keys, their secret is on disk
+    logger.warning("made a key of every scope, which is needed from now on: it is in the file %s", first)
 
 
 class KeyRing:
@@ -113,6 +149,7 @@ class KeyRing:
     def __init__(self, path: Path) -> None:
         self._path, self._keys, self._stamp = path, load_keys(path), _stamp(path)
         self._looked_at = time.monotonic()
+        self._warn_if_empty()
 
     def find(self, secret: str) -> Key | None:
         """The key that this is. Every key is compared, each in constant time."""
@@ -129,9 +166,16 @@ class KeyRing:
         if (stamp := _stamp(self._path)) != self._stamp:
             try:
                 self._keys, self._stamp = load_keys(self._path), stamp
+                self._warn_if_empty()
             except KeyFileError as error:
                 self._keys, self._stamp = (), None  # so that it is tried again: permissions leave no stamp
                 logger.error("no key is valid until its file can be read: %s", error)
+
+    def _warn_if_empty(self) -> None:
+        if not self._keys:
+            logger.warning(
+                "%s holds no keys, so nobody can use the service: add one with `rankone keys add`", self._path
+            )
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -140,6 +184,18 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _new_key(name: str | None, scopes: frozenset[KeyScope], requests_per_minute: int | None) -> tuple[str, Key]:
+    secret = "r1_" + secrets.token_urlsafe(32)
+    digest = _digest(secret)
+    return secret, Key(
+        name=name or f"key-{digest[:8]}",
+        sha256=digest,
+        scopes=scopes,
+        requests_per_minute=requests_per_minute,
+        created=datetime.now(UTC).replace(microsecond=0),
+    )
 
 
 def _digest(secret: str) -> str:

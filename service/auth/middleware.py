@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections import OrderedDict
+from ipaddress import IPv4Address, ip_address
 from typing import Final
 
 from starlette import types as asgi
@@ -18,6 +20,9 @@ from rankone.service.routes.openapi import PUBLIC
 _OPEN: Final = frozenset({*PUBLIC, "/openapi.json", "/docs", *(f"/docs/{name}" for name in PARTS)})
 _SEARCHES: Final = re.compile(r"/(embed|classify|search|v1/embeddings|indexes/[^/]+/search)")
 
+_FAILURES_PER_MINUTE: Final = 60
+_MAX_ADDRESSES: Final = 10_000
+
 
 def scope_of(method: str, path: str) -> KeyScope | None:
     """The scope that a request needs, None for public routes. Unless it is known to be harmless, that is `write`."""
@@ -29,11 +34,17 @@ def scope_of(method: str, path: str) -> KeyScope | None:
 
 
 class KeysMiddleware:
-    """Answers 401 without a valid key, 403 with one of another scope, 429 over its rate."""
+    """Answers 401 without a valid key, 403 with one of another scope, 429 over its rate.
+
+    An address that sends more than 60 requests a minute without a valid key gets 429 for the others. A valid key is let in
+    from there too: a proxy's address is that of all its clients, and any of them, or a page in a browser, could lock out
+    the rest. Keys are random and cannot be guessed.
+    """
 
     def __init__(self, app: asgi.ASGIApp, ring: KeyRing) -> None:
         self._app, self._ring = app, ring
         self._buckets: dict[str, _Bucket] = {}
+        self._failures = _Failures()
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         needed = scope_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
@@ -41,6 +52,9 @@ class KeysMiddleware:
         if problem is None:
             await self._app(scope, receive, send)
             return
+        if problem.status == 401 and (wait_s := self._failures.take(_network_of(scope.get("client")))) > 0:
+            detail = "too many requests without a valid key came from this address"
+            problem = Problem(429, detail, retry_after_s=math.ceil(wait_s))
         response = problem_response(problem, scope["path"])
         if problem.status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
@@ -85,3 +99,30 @@ class _Bucket:
             return (1 - self._tokens) / per_s
         self._tokens -= 1
         return 0
+
+
+class _Failures:
+    """Counts the requests without a valid key of each address; it forgets the address that has been quiet for longest."""
+
+    def __init__(self) -> None:
+        self._buckets = OrderedDict[str, _Bucket]()
+
+    def take(self, address: str) -> float:
+        """Counts a request of this address and returns 0, or returns the seconds until it may send another."""
+        bucket = self._buckets.pop(address, None) or _Bucket(_FAILURES_PER_MINUTE)
+        self._buckets[address] = bucket
+        if len(self._buckets) > _MAX_ADDRESSES:
+            self._buckets.popitem(last=False)
+        return bucket.take()
+
+
+def _network_of(client: tuple[str, int] | None) -> str:
+    """The client's address; of IPv6 the first half, as the other half is the client's own choice."""
+    if client is None:  # over a socket in the file system
+        return ""
+    try:
+        address = ip_address(client[0])
+    except ValueError:
+        return client[0]
+    is_short = isinstance(address, IPv4Address) or address.ipv4_mapped is not None
+    return client[0] if is_short else str(int(address) >> 64)

@@ -11,24 +11,20 @@ from typing import Annotated, Any
 import anyio.to_thread
 import numpy as np
 from fastapi import Request
-from pydantic import Field, RootModel, model_validator
+from pydantic import AfterValidator, Field, RootModel, model_validator
 
 from rankone.index import Item, Vectors
 from rankone.service.errors import Problem, at_places
-from rankone.service.routes.checks import as_vectors, check_metadata
+from rankone.service.routes.checks import as_vectors, check_id, check_metadata
+from rankone.service.routes.forms import check_count, media_type, read_form
 from rankone.service.routes.lengths import of_length
-from rankone.service.routes.requests import (
-    JsonIn,
-    check_count,
-    decode_base64,
-    media_type,
-    parse_json,
-    read_form,
-    read_json,
-)
+from rankone.service.routes.requests import JsonIn, decode_base64, parse_json, read_json
 from rankone.service.runtime import Runtime
 
-ItemId = Annotated[str, Field(min_length=1, max_length=255)]
+StoredId = Annotated[str, Field(min_length=1, max_length=255)]
+"""The id of an item that may be there: earlier versions accepted any text."""
+ItemId = Annotated[StoredId, AfterValidator(check_id)]
+"""The id of a new item."""
 Vector = Annotated[list[float], Field(max_length=1_000_000)]
 """Compared with the length of the index's vectors later; the bound only ends the reading of nonsense."""
 
@@ -102,10 +98,10 @@ async def _read_json(request: Request, runtime: Runtime) -> list[_New]:
 
 
 async def _read_form(request: Request, runtime: Runtime) -> list[_New]:
-    form = await read_form(request, runtime.settings.max_images)
+    form = await read_form(request, runtime.settings.max_images, ["items"])
     entries = [FormItem()] * len(form.images)
-    if form.items is not None:
-        entries = (await parse_json(form.items, FormItems, runtime)).root
+    if (described := form.fields.get("items")) is not None:
+        entries = (await parse_json(described, FormItems, runtime)).root
     if len(entries) != len(form.images):
         raise Problem(422, f"{len(form.images)} images, but the part 'items' describes {len(entries)}")
     return [_New(_id_of(entry), entry.metadata, image) for entry, image in zip(entries, form.images, strict=True)]

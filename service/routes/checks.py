@@ -1,8 +1,9 @@
-"""Vectors and metadata that clients send, checked before they are compared or stored."""
+"""Vectors, ids and metadata that clients send, checked before they are compared or stored."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from rankone.service.errors import InputsRejected, InvalidVector, Problem, Rejec
 _NORM_TOLERANCE: Final = 1e-2
 """The length of a float16 embedding differs from 1 by less."""
 _MAX_DEPTH: Final = 32
+_NOT_IN_IDS: Final = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories."""
 _ESCAPE: Final = b"\\u0000"
 _NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """The escape itself, and not a backslash before those letters."""
@@ -42,6 +45,24 @@ def as_vectors(rows: Sequence[Sequence[float]], dim: int) -> npt.NDArray[np.floa
     if rejections:
         raise InputsRejected(rejections)
     return vectors
+
+
+def check_id(item_id: str) -> str:
+    """The id of a new item, which has a URL of its own.
+
+    Raises:
+        ValueError: clients and proxies would change its path, so that a request could reach another item or the index.
+    """
+    if any(unicodedata.category(letter) in _NOT_IN_IDS for letter in item_id):
+        raise ValueError("an id holds no control characters, line breaks or halves of surrogate pairs")
+    segments = item_id.split("/")
+    if "." in segments or ".." in segments:
+        raise ValueError(
+            "an id has no '.' or '..' between slashes: clients shorten such paths, and would reach another one"
+        )
+    if not segments[-1]:
+        raise ValueError("an id does not end with a slash: paths with and without it are the same")
+    return item_id
 
 
 def check_metadata(metadata: Sequence[dict[str, Any]], max_bytes: int) -> None:

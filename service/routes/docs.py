@@ -16,6 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from rankone.service.addresses import has_trailing_slash
 from rankone.service.errors import Problem
 from rankone.service.routes.openapi import described
+from rankone.service.routes.requests import NO_QUERY
 
 _SCRIPT: Final = "swagger-ui-bundle.js"
 _STYLE: Final = "swagger-ui.css"
@@ -28,7 +29,7 @@ _POLICY: Final = (
 """What the browser may load: nothing from another host, whatever a later Swagger UI asks for."""
 _CACHED: Final = "public, max-age=86400"
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[NO_QUERY])
 
 
 @router.get("/openapi.json")

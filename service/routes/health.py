@@ -13,11 +13,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from rankone.service.errors import Problem
 from rankone.service.observe.metrics import Metrics
 from rankone.service.routes.openapi import PROBLEMS
-from rankone.service.routes.requests import RuntimeDep
+from rankone.service.routes.requests import NO_QUERY, RuntimeDep
 from rankone.service.routes.responses import json_response, model_fields
 from rankone.service.runtime import Runtime
 
-router = APIRouter(tags=["operation"])
+router = APIRouter(tags=["operation"], dependencies=[NO_QUERY])
 
 _FOR_KEYS: Final = "GET /info says why to whoever has a key"
 _LIMITS: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from rankone.index import DEFAULT, NAME, Dtype, IndexProblem, Kind, Spec, UnknownIndex
@@ -13,11 +13,11 @@ from rankone.service.errors import Problem
 from rankone.service.routes.items import DeletedOut
 from rankone.service.routes.lengths import check_dim
 from rankone.service.routes.openapi import PROBLEMS, json_body
-from rankone.service.routes.requests import NO_QUERY, JsonIn, RuntimeDep, read_json
+from rankone.service.routes.requests import NO_QUERY, JsonIn, QueryIn, RuntimeDep, read_json
 from rankone.service.routes.responses import json_response
 from rankone.service.runtime import Runtime
 
-router = APIRouter(prefix="/indexes", tags=["index"], dependencies=[NO_QUERY])
+router = APIRouter(prefix="/indexes", tags=["index"])
 
 IndexName = Annotated[str, Path(pattern=f"^{NAME}$")]
 
@@ -30,6 +30,12 @@ class IndexIn(JsonIn):
     dtype: Dtype = "float16"
     thumbnails: bool | None = None
     """If it is not said: what the service's settings say for a new index, what it is for one that exists."""
+
+
+class DropIn(QueryIn):
+    """The name of the index again, to confirm that it is meant."""
+
+    confirm: str | None = None
 
 
 class IndexOut(BaseModel):
@@ -56,7 +62,7 @@ class IndexesOut(BaseModel):
     indexes: list[IndexOut]
 
 
-@router.get("", responses=PROBLEMS)
+@router.get("", responses=PROBLEMS, dependencies=[NO_QUERY])
 async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
     """All indexes, also those that cannot be used now, with the reason."""
     return IndexesOut(indexes=[await _describe(name, runtime) for name in runtime.indexes.names()])
@@ -66,6 +72,7 @@ async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
     "/{index}",
     responses={200: {"model": IndexOut}, 201: {"model": IndexOut}, **PROBLEMS},
     openapi_extra=json_body(IndexIn, required=False),
+    dependencies=[NO_QUERY],
 )
 async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) -> Response:
     """Makes an index: 201; 200 where the same is there already, 409 where another one is."""
@@ -76,7 +83,7 @@ async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) 
     return await json_response((await _describe(index, runtime)).model_dump(), 201 if is_new else 200)
 
 
-@router.get("/{index}", responses=PROBLEMS)
+@router.get("/{index}", responses=PROBLEMS, dependencies=[NO_QUERY])
 async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
     """One index."""
     await runtime.index(index)  # says why it cannot be used, if so
@@ -84,8 +91,11 @@ async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
 
 
 @router.delete("/{index}", responses=PROBLEMS)
-async def drop_index(index: str, runtime: RuntimeDep) -> DeletedOut:
-    """Drops an index with all its items, also one that cannot be used; 409 for the index `default`."""
+async def drop_index(index: str, runtime: RuntimeDep, query: Annotated[DropIn, Query()]) -> DeletedOut:
+    """Drops an index with all its items, also one that cannot be used; 409 for the index `default`.
+
+    `confirm` repeats the name: a client that shortens the path of an item must not drop the index.
+    """
     if index == DEFAULT:
         raise Problem(
             409,
@@ -94,6 +104,8 @@ async def drop_index(index: str, runtime: RuntimeDep) -> DeletedOut:
         )
     if index not in runtime.indexes.names():
         raise UnknownIndex(f"there is no index {index!r}")
+    if query.confirm != index:
+        raise Problem(422, f"this drops the index {index!r} with all its items: to confirm that, add ?confirm={index}")
     count = runtime.indexes.count(index)
     await anyio.to_thread.run_sync(runtime.indexes.drop, index)
     return DeletedOut(deleted=count)

@@ -16,7 +16,7 @@ from rankone.index import Patch, compiled
 from rankone.service.addresses import ends_with
 from rankone.service.errors import Problem
 from rankone.service.reads import LOOKUPS, SCANS, in_thread
-from rankone.service.routes.additions import ItemId, ItemsIn, read_items
+from rankone.service.routes.additions import ItemsIn, StoredId, read_items
 from rankone.service.routes.checks import check_integers, check_metadata
 from rankone.service.routes.openapi import PROBLEMS, form_or_json_body, json_body
 from rankone.service.routes.requests import NO_QUERY, JsonIn, QueryIn, RuntimeDep, read_json
@@ -87,7 +87,7 @@ class PatchedOut(BaseModel):
 class IdsIn(JsonIn):
     """Items by their ids, or by a filter on their metadata."""
 
-    ids: list[ItemId] | None = None
+    ids: list[StoredId] | None = None
     filter: MetadataFilter | None = None
 
     @model_validator(mode="after")
@@ -121,7 +121,7 @@ async def add_items(index: str, request: Request, runtime: RuntimeDep) -> Respon
 @router.get("", responses={200: {"model": ItemsOut}, **PROBLEMS})
 async def list_items(index: str, runtime: RuntimeDep, query: Annotated[PageIn, Query()]) -> Response:
     """A page of items in the order they were added; pass `next_cursor` on as `cursor` for the next one."""
-    where = None if query.filter is None else compiled(_parsed(query.filter))
+    where = None if query.filter is None else compiled(parse_filter(query.filter))
     pool = LOOKUPS if where is None else SCANS
     page = await in_thread(pool, (await runtime.index(index)).page, query.limit + 1, int(query.cursor), where)
     items = [{"id": item.id, "metadata": item.metadata} for _, item in page[: query.limit]]
@@ -211,7 +211,8 @@ async def delete_item(index: str, item_id: str, runtime: RuntimeDep) -> DeletedO
     return DeletedOut(deleted=1)
 
 
-def _parsed(text: str) -> Any:
+def parse_filter(text: str) -> Any:
+    """A filter that is sent as text. Raises Problem 422 if it is not JSON."""
     try:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError as error:

@@ -51,9 +51,9 @@ def form_or_json_body(schema: type[BaseModel], **fields: dict[str, Any]) -> dict
     return body
 
 
-def image_body(schema: type[BaseModel]) -> dict[str, Any]:
-    """A multipart form of images, one image as it is, or JSON."""
-    body = form_or_json_body(schema)
+def image_body(schema: type[BaseModel], fields: type[BaseModel] | None = None) -> dict[str, Any]:
+    """A multipart form of images, with further fields, or one image as it is, or JSON."""
+    body = form_or_json_body(schema, **({} if fields is None else fields.model_json_schema()["properties"]))
     body["requestBody"]["content"] |= dict.fromkeys(MEDIA_TYPES, _BINARY)
     return body
 

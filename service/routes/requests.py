@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import anyio.to_thread
 import orjson
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
-from starlette.datastructures import UploadFile
 
 from rankone.model.preprocessing import MEDIA_TYPES, UndecodableImage
 from rankone.service.errors import InputsRejected, Problem, Rejection, explain
 from rankone.service.routes.checks import check_integers
-from rankone.service.routes.multipart import parts_of
+from rankone.service.routes.forms import ANY_FILE, Body, check_count, media_type, named, read_image_form
 from rankone.service.runtime import Runtime
 
-_ANY_FILE: Final = ("application/octet-stream", "binary/octet-stream")
-_ACCEPTED: Final = (*MEDIA_TYPES, _ANY_FILE[0], "multipart/form-data", "application/json")
+_ACCEPTED: Final = (*MEDIA_TYPES, ANY_FILE[0], "multipart/form-data", "application/json")
 
 _MAX_ENTRIES: Final = 10_000
 """Of a list in a request: ids to delete, for instance. The settings limit images, items and queries further."""
@@ -30,8 +28,6 @@ _MAX_MARKS: Final = 2_000_000
 
 _LINE_BREAKS: Final = b" \t\r\n"
 """What `base64`, MIME and PEM put between the lines; it holds no data."""
-
-Body = TypeVar("Body", bound=BaseModel)
 
 
 class JsonIn(BaseModel):
@@ -67,28 +63,28 @@ async def runtime_of(request: Request) -> Runtime:
 async def _no_query(_: Annotated[QueryIn, Query()]) -> None: ...
 
 
+async def _once(request: Request) -> None:
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    if doubled := [name for name, count in counts.items() if count > 1]:
+        raise Problem(422, f"query parameters were sent twice: {named(doubled)}; send each once")
+
+
 RuntimeDep = Annotated[Runtime, Depends(runtime_of)]
 NO_QUERY: Final = Depends(_no_query)
 """For routes without query parameters."""
-
-
-def media_type(request: Request) -> str:
-    """The request's content type without its parameters, in lower case."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+ONCE: Final = Depends(_once)
+"""For all routes: of a parameter that is sent twice, either could be meant."""
 
 
 async def read_images(request: Request, max_images: int) -> list[bytes]:
     """The images of a request, in whichever of the three forms they come.
 
     Raises:
-        Problem: 400 malformed, 413 too many, 415 another content type, 422 JSON of another shape.
+        Problem: 400 malformed, 413 too many, 415 another content type, 422 JSON of another shape or unknown parts of a form.
         InputsRejected: not base64.
     """
-    kind = media_type(request)
-    if kind == "multipart/form-data":
-        return (await read_form(request, max_images)).images
-    if kind.startswith("image/") or kind in _ANY_FILE:  # its bytes say which kind of image it is
-        return [await request.body()]
+    if (form := await read_image_form(request, max_images)) is not None:
+        return form.images
     texts = (await read_json(request, ImagesIn)).images
     check_count(len(texts), max_images)
     return await decode_base64(texts)
@@ -131,39 +127,6 @@ def _parse_json(data: bytes, schema: type[Body], max_marks: int) -> Body:
         raise Problem(422, explain(error.errors(include_input=False, include_url=False))) from error
 
 
-@dataclass(frozen=True)
-class Form:
-    """A multipart form: the files of the parts named `images`, in order, and the part `items`, if there is one."""
-
-    images: list[bytes]
-    items: bytes | None
-
-
-async def read_form(request: Request, max_images: int) -> Form:
-    """The request's multipart form.
-
-    Raises:
-        Problem: 400 not a multipart form, or images that are no files; 413 too many of them.
-    """
-    try:
-        async with parts_of(request) as form:
-            parts, items = form.getlist("images"), form.get("items")
-            check_count(len(parts), max_images)
-            return Form([await _file(part) for part in parts], None if items is None else await _text(items))
-    except (KeyError, UnicodeError) as error:
-        raise Problem(400, "the body is not multipart/form-data, or its boundary is missing") from error
-
-
-async def _file(part: UploadFile | str) -> bytes:
-    if isinstance(part, str):
-        raise Problem(400, "every part named 'images' must be a file (with a filename)")
-    return await part.read()
-
-
-async def _text(part: UploadFile | str) -> bytes:
-    return part.encode() if isinstance(part, str) else await part.read()
-
-
 async def decode_base64(texts: Sequence[str]) -> list[bytes]:
     """Base64 or data URIs to bytes, off the event loop.
 
@@ -171,14 +134,6 @@ async def decode_base64(texts: Sequence[str]) -> list[bytes]:
         InputsRejected: not base64, with every image at fault.
     """
     return await anyio.to_thread.run_sync(_decode_base64, texts)
-
-
-def check_count(count: int, max_images: int) -> None:
-    """Refuses a request with nothing in it (400) or too much (413)."""
-    if count == 0:
-        raise Problem(400, "the request is empty: it holds no images, vectors or ids")
-    if count > max_images:
-        raise Problem(413, f"{count} images, vectors or ids in one request; at most {max_images} are accepted")
 
 
 def _decode_base64(texts: Sequence[str]) -> list[bytes]:

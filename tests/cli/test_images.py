@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rankone.cli.images import ImageFile, count_images, find_images, name_of
+from rankone.cli.images import ImageFile, count_images, find_images, id_of, name_of
 from rankone.cli.output import InputError
 from rankone.model.preprocessing import SUFFIXES, Limits, Preprocessing, decode, kind_of
+from rankone.service.routes.checks import check_id
 from tests.model.files import encoded, noise, pixels
 from tests.model.profiles import cmyk_profile, rgb_profile, srgb_of_lab
 
@@ -93,3 +94,11 @@ def test_a_file_that_cannot_be_converted_says_why(tmp_path: Path, monkeypatch: p
         OSError, match=r"the service does not take its kind; to convert it: pip install 'rankone\[cpu\]'"
     ):
         ImageFile(tmp_path / "half.tif").read_bytes()
+
+
+def test_a_path_becomes_an_id_that_the_service_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    ids = {"a/b.png": "a/b.png", "./a.png": "a.png", "../a.png": f"{tmp_path}/a.png", "a/../b": f"{tmp_path}/here/b"}
+    for path, expected in {**ids, "a\nb\x1b.png": "a\\nb\\x1b.png"}.items():
+        assert id_of(Path(path)) == check_id(expected) == expected

@@ -55,6 +55,23 @@ def test_what_cannot_be_done_is_said(
     assert sentence in capsys.readouterr().err
 
 
+def test_names_are_printed_without_control_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of keys can be written by hand, or by somebody else."""
+    monkeypatch.setenv("RANKONE_KEYS", str(tmp_path / "keys.json"))
+    assert run("keys", ["add", "a\x1b[2Jb"]) == 2
+    assert "so they hold no control characters" in capsys.readouterr().err
+    run("keys", ["add", "joe"])
+    text = (tmp_path / "keys.json").read_text()
+    (tmp_path / "keys.json").write_text(text.replace('"joe"', r'"\u001b[2J\r\n\u202ejoe\u00fc"'))
+    capsys.readouterr()
+    assert run("keys", ["list"]) == 0
+    assert capsys.readouterr().out.startswith("\\x1b[2J\\r\\n\\u202ejoe\u00fc\tread\t")
+    assert run("keys", ["revoke", "x"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
 def test_without_a_file_it_asks_for_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.delenv("RANKONE_KEYS", raising=False)
     assert run("keys", ["list"]) == 2

@@ -176,7 +176,8 @@ def test_a_search_is_narrowed_by_filter_and_score(
     paths = photos.test.paths[:8]
     with Client(service.url) as client:
         client.create_index("narrow")
-        client.add(paths, [str(path) for path in paths], [{"n": n} for n in range(8)], "narrow")
+        metadata = [{"n": n, "half": n // 4} for n in range(8)]
+        client.add(paths, [str(path) for path in paths], metadata, "narrow")
         scores = [hit.score for hit in client.search(paths[:1], "narrow", k=8)[0]]
     ask = [str(paths[0]), "--url", service.url, "--index", "narrow"]
 
@@ -188,6 +189,7 @@ def test_a_search_is_narrowed_by_filter_and_score(
     between = (scores[3] + scores[4]) / 2
     assert len(found()) == 8
     assert len(found("--min-score", str(between))) == 4
+    assert len(found("--group-by", "half")) == 2
     for wrong, words in (
         ("n > 5", "--filter n > 5: not JSON ("),
         ('{"n": {"$above": 5}}', "$above"),

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 
 from rankone.client import AsyncClient, Client, Retries
 
-URL = "http://service"
+URL = "http://localhost"
 NO_WAITS = Retries(first_s=0.0)
 INFO = {"dim": 3, "limits": {"max_images": 4, "max_request_bytes": 10_000}}
 

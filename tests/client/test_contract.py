@@ -113,6 +113,7 @@ CONTRACT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Any, Any, Any]] 
         {"id": "a", "metadata": {}},
         Item("a", {}),
     ),
+    ("item", ("..",), {}, "GET /indexes/default/items/%2E%2E", None, {"id": "..", "metadata": {}}, Item("..", {})),
     ("indexes", (), {}, "GET /indexes", None, {"indexes": [ABOUT]}, [DESCRIBED]),
     ("create_index", ("my/own",), {}, "PUT /indexes/my%2Fown", None, ABOUT, DESCRIBED),
     ("create_index", ("my/own",), {"kind": "exact"}, "PUT /indexes/my%2Fown", {"kind": "exact"}, ABOUT, DESCRIBED),
@@ -127,7 +128,7 @@ CONTRACT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Any, Any, Any]] 
         {"id": "a/b", "metadata": {"n": 1}, "sequence": 7},
         {"n": 1},
     ),
-    ("drop_index", ("my/own",), {}, "DELETE /indexes/my%2Fown", None, {}, None),
+    ("drop_index", ("my/own",), {}, "DELETE /indexes/my%2Fown?confirm=my%2Fown", None, {}, None),
 ]
 
 

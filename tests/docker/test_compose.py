@@ -179,6 +179,9 @@ def test_the_service_takes_the_variables_of_image_and_compose(monkeypatch: pytes
         return taken[-1]
 
     without = settings()
-    assert (without.keys, without.allow_anonymous, without.bundles) == (None, True, Path("/bundles"))
+    assert (without.keys, without.allow_anonymous, without.bundles) == (None, False, Path("/bundles"))
+    assert without.own_keys == Path("/data/keys"), "the first start makes a key, in a volume"
+    assert "data:/data" in services()["service"]["volumes"]
+    assert without.allowed_hosts == ("rankone",), "as Prometheus calls it, if there are no keys"
     assert without.device == "cuda"
     assert settings(RANKONE_KEYS_FILE="./secrets/keys.json").keys == Path("/run/secrets/keys")

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,54 @@ def test_manifests_of_another_kind_are_refused(copy: Path, field: str, value: ob
     manifest = json.loads((copy / MANIFEST).read_text())
     (copy / MANIFEST).write_text(json.dumps({**manifest, field: value}))
     with pytest.raises(BundleError, match="is not a manifest this version can read"):
+        open_bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/hostname", "a/b", "..", ".", "", ".hidden", "a\nb", "a b"])
+def test_a_manifest_names_files_of_its_own_folder(copy: Path, name: str) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["files"][name] = {"sha256": "0" * 64, "size": 0}
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="is not a manifest this version can read"):
+        open_bundle(copy)
+
+
+def as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def as_link(path: Path) -> None:
+    path.rename(path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", [MANIFEST, ONNX])
+@pytest.mark.parametrize("change", [as_pipe, as_link, as_folder])
+def test_what_is_no_regular_file_is_refused_without_waiting(
+    copy: Path, name: str, change: Callable[[Path], None]
+) -> None:
+    change(copy / name)
+    with pytest.raises(BundleError, match=rf"{name}.* not a regular file"):
+        open_bundle(copy)
+
+
+def test_a_file_of_another_size_is_not_read(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse file of a terabyte takes no room, and hours to hash."""
+    os.truncate(copy / ONNX, 1 << 40)
+    monkeypatch.setattr("rankone.model.bundle.hashlib.file_digest", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(BundleError, match="1099511627776 bytes, expected"):
+        open_bundle(copy)
+
+
+def test_a_manifest_without_end_is_not_read(copy: Path) -> None:
+    os.truncate(copy / MANIFEST, 1 << 40)
+    with pytest.raises(BundleError, match="is longer than 100,000,000 bytes"):
         open_bundle(copy)
 
 

@@ -32,7 +32,7 @@ async def test_the_page_and_all_that_it_loads_come_from_the_service(http: httpx.
     types = {}
     for reference in [*references, *re.findall(r"url: '(.*)'", response.text)]:
         if not reference.startswith("data:"):
-            part = await http.get(urljoin("http://service/docs", reference))
+            part = await http.get(urljoin("http://localhost/docs", reference))
             types[reference.rpartition("/")[2]] = (part.status_code, part.headers["content-type"].partition(";")[0])
     assert types == {
         "swagger-ui.css": (200, "text/css"),

@@ -177,7 +177,7 @@ async def test_an_answer_that_cannot_be_right_is_no_answer(
     broken = Outputs(np.full((1, 10_000), np.nan, np.float32), None)
     monkeypatch.setattr(app.state.service.runtime.engine, "run", lambda _: broken)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.post("/embed", files=multipart(images[:1]))
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"

@@ -95,7 +95,7 @@ async def test_the_end_loses_no_request(serve: Callable[..., Process]) -> None:
         process.popen.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.3)
         reader, writer = await asyncio.open_connection("127.0.0.1", process.port)
-        writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         head = await reader.readuntil(b"\r\n\r\n")
         assert b" 503 " in head
         assert b"connection: close" in head.lower()
@@ -123,8 +123,8 @@ async def test_half_sent_requests_keep_nobody_out(serve: Callable[..., Process])
     """200 clients that send nothing, half a header or half a body; those with half a body are told when it is too late."""
     process = serve(receive_timeout_s=2, max_connections=300)
     halves = [
-        b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nabc",
-        b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-",
+        b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nabc",
+        b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-",
         b"",
     ]
     sockets = [socket.create_connection(("127.0.0.1", process.port), timeout=10) for _ in range(200)]

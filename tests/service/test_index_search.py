@@ -79,9 +79,9 @@ async def test_indexes_are_made_described_and_dropped(http: httpx.AsyncClient) -
     assert 'rankone_index_items{index="mine"} 0.0' in (await http.get("/metrics")).text
     await http.post("/indexes/mine/items", json={"items": [{"id": "a", "vector": unit(1, DIM)[0].tolist()}]})
     assert (await http.get("/indexes/mine")).json()["count"] == 1
-    assert (await http.delete("/indexes/mine")).json() == {"deleted": 1}
+    assert (await http.delete("/indexes/mine?confirm=mine")).json() == {"deleted": 1}
     for response in (
-        await http.delete("/indexes/mine"),
+        await http.delete("/indexes/mine?confirm=mine"),
         await http.get("/indexes/mine"),
         await http.get("/indexes/mine/items"),
     ):

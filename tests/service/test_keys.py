@@ -12,8 +12,8 @@ from typing import get_args
 import httpx
 import pytest
 
-from rankone.service.auth.keys import KeyRing, KeyScope, add_key, load_keys, revoke_key
-from rankone.service.auth.middleware import scope_of
+from rankone.service.auth.keys import KeyFileError, KeyRing, KeyScope, add_key, load_keys, revoke_key, with_own_keys
+from rankone.service.auth.middleware import _Failures, _network_of, scope_of
 from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
 from tests.services import client_of, multipart, serving
@@ -201,3 +201,102 @@ def test_only_the_hash_is_kept(key_file: Path) -> None:
     assert len(set(secrets)) == len({key.name for key in load_keys(key_file)}) == 3
     assert not any(secret in key_file.read_text() for secret in secrets)
     assert all(len(entry["sha256"]) == 64 for entry in json.loads(key_file.read_text())["keys"])
+
+
+async def test_refusals_of_an_address_are_limited(
+    guarded: tuple[httpx.AsyncClient, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("rankone.service.auth.middleware.time.monotonic", lambda: now)
+    http, keys = guarded
+    answers = [await http.get("/info", headers=bearer(f"r1_{n}")) for n in range(62)]
+    assert [answer.status_code for answer in answers] == [401] * 60 + [429] * 2
+    assert answers[-1].headers["retry-after"] == "1"
+    assert "without a valid key came from this address" in answers[-1].json()["detail"]
+    assert (await http.get("/info", headers=bearer(keys["read"]))).status_code == 200, "nobody can lock out others"
+    assert (await http.get("/healthz")).status_code == 200
+    now += 2.1
+    assert [(await http.get("/info")).status_code for _ in range(3)] == [401, 401, 429]
+
+
+def test_the_memory_of_addresses_is_bounded() -> None:
+    failures = _Failures()
+    assert [failures.take("a") for _ in range(60)] == [0] * 60
+    assert failures.take("a") > 0
+    for number in range(10_000):
+        failures.take(str(number))
+    assert len(failures._buckets) == 10_000
+    assert failures.take("a") == 0, "the one that was quiet for longest is forgotten"
+
+
+def test_addresses_that_a_client_can_choose_freely_count_as_one() -> None:
+    networks = [
+        _network_of((address, 1))
+        for address in (
+            "2001:db8:1:2::1",
+            "2001:db8:1:2:ffff::9",
+            "2001:db8:1:3::1",
+            "10.0.0.1",
+            "::ffff:10.0.0.2",
+            "x",
+        )
+    ]
+    assert networks[0] == networks[1]
+    assert len(set(networks)) == 5
+    assert _network_of(None) == ""
+
+
+def test_a_file_without_keys_is_said_in_the_log(key_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for content in (b"", b" \n", b'{"keys": []}'):
+        key_file.write_bytes(content)
+        caplog.clear()
+        ring = KeyRing(key_file)
+        assert "holds no keys, so nobody can use the service" in caplog.text
+        assert ring.find("") is None
+    add_key(key_file, "joe", frozenset({"read"}))
+    caplog.clear()
+    KeyRing(key_file)
+    assert caplog.text == ""
+
+
+def test_the_last_key_that_is_revoked_is_said_in_the_log(
+    key_file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("rankone.service.auth.keys.time.monotonic", lambda: now)
+    secret, _ = add_key(key_file, "joe", frozenset({"read"}))
+    ring = KeyRing(key_file)
+    revoke_key(key_file, "joe")
+    now += 1.1
+    assert ring.find(secret) is None
+    assert "holds no keys" in caplog.text
+
+
+def test_the_first_start_makes_a_key_and_says_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own = tmp_path / "data" / "keys"
+    with ThreadPoolExecutor(4) as pool:  # several services over one volume
+        made = list(pool.map(with_own_keys, [Settings(own_keys=own)] * 8))
+    assert {settings.keys for settings in made} == {own / "keys.json"}
+    secret = (own / "first.key").read_text().strip()
+    found = KeyRing(own / "keys.json").find(secret)
+    assert found is not None
+    assert (found.name, found.scopes) == ("first", set(get_args(KeyScope)))
+    assert (own / "first.key").stat().st_mode & 0o777 == 0o600
+    assert caplog.text.count(f"it is in the file {own / 'first.key'}") == 1
+    assert secret not in caplog.text
+    (own / "first.key").unlink()
+    assert with_own_keys(Settings(own_keys=own)).keys == own / "keys.json"
+    assert not (own / "first.key").exists(), "only the first start makes one"
+
+
+def test_keys_of_its_own_are_for_services_that_have_no_others(tmp_path: Path) -> None:
+    for settings in (
+        Settings(),
+        Settings(own_keys=tmp_path, allow_anonymous=True),
+        Settings(own_keys=tmp_path, keys=tmp_path),
+    ):
+        assert with_own_keys(settings) is settings
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(KeyFileError, match="cannot be written"):
+        with_own_keys(Settings(own_keys=tmp_path / "file"))

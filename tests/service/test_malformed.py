@@ -11,8 +11,8 @@ from rankone.client import Client
 from rankone.model.bundle import Bundle
 from tests.services import Process
 
-HEAD = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
-PROBES = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2
+HEAD = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+PROBES = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2
 
 
 @pytest.fixture(scope="module")

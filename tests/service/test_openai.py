@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def client(app: FastAPI) -> openai.AsyncOpenAI:
     http: Any = httpx.AsyncClient(transport=httpx.ASGITransport(app=app))
-    return openai.AsyncOpenAI(api_key="none", base_url="http://service/v1", http_client=http, max_retries=0)
+    return openai.AsyncOpenAI(api_key="none", base_url="http://localhost/v1", http_client=http, max_retries=0)
 
 
 def encoded(image: bytes) -> str:

@@ -91,7 +91,9 @@ def test_a_body_that_never_comes_does_not_keep_it_up(start: Start, tiny: Bundle)
     process = start(tiny.path, receive_timeout_s=2)
     process.ready().close()
     with socket.create_connection(("127.0.0.1", process.port)) as half:
-        half.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 100\r\n\r\nabc")
+        half.sendall(
+            b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 100\r\n\r\nabc"
+        )
         process.popen.send_signal(signal.SIGTERM)
         assert process.popen.wait(timeout=30) is not None
 
@@ -145,7 +147,9 @@ def test_an_early_answer_reaches_a_client_that_sends_all_before_it_reads(
     process.ready().close()
     with socket.create_connection(("127.0.0.1", process.port), timeout=10) as bare:
         for _ in range(3):
-            bare.sendall(b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000\r\n\r\n" + bytes(5_000_000))
+            bare.sendall(
+                b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n" + bytes(5_000_000)
+            )
             assert answer(bare).startswith(b"HTTP/1.1 401 ")
 
 
@@ -153,7 +157,7 @@ def test_a_body_that_does_not_arrive_in_time_is_answered_408(start: Start, tiny:
     """As a problem, and the connection ends: nobody knows whether the rest of the body would still come."""
     process = start(tiny.path, receive_timeout_s=1)
     process.ready().close()
-    head = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+    head = b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
     for framing in (b"Content-Length: 100\r\n\r\nabc", b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"):
         with socket.create_connection(("127.0.0.1", process.port), timeout=10) as bare:
             bare.sendall(head + framing)
@@ -169,7 +173,7 @@ def test_a_body_that_does_not_arrive_in_time_is_answered_408(start: Start, tiny:
 def test_more_connections_than_may_be_are_answered_503(start: Start, tiny: Bundle) -> None:
     process = start(tiny.path, max_connections=3)
     process.ready().close()
-    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with contextlib.ExitStack() as stack:
         *idle, last, over = [
             stack.enter_context(socket.create_connection(("127.0.0.1", process.port), timeout=10)) for _ in range(4)
@@ -189,7 +193,7 @@ def test_a_connection_opened_before_the_signal_is_answered_after_it(start: Start
     with socket.create_connection(("127.0.0.1", process.port), timeout=10) as bare:
         process.popen.send_signal(signal.SIGTERM)
         time.sleep(0.5)
-        bare.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        bare.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         found = answer(bare)
         assert found.startswith(b"HTTP/1.1 200 ")
         assert b"connection: close" in found
