@@ -38,5 +38,6 @@ async def browser(anyio_backend: str) -> AsyncIterator[Browser]:
 async def page(browser: Browser) -> AsyncIterator[Page]:
     """An empty page, with cookies and storage of its own."""
     context = await browser.new_context()
+    context.set_default_timeout(120_000)  # milliseconds; beside other tests, a browser is slow
     yield await context.new_page()
     await context.close()

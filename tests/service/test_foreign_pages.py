@@ -140,14 +140,13 @@ async def test_a_name_that_was_pointed_at_the_service_gets_nothing(page: Page, p
 
 
 async def test_the_service_s_own_page_works(page: Page, process: Process) -> None:
-    await page.goto(f"{process.url}/docs")
-    assert "rankone" in await page.title()
-    embedded = await page.evaluate(
+    await page.goto(f"{process.url}/healthz")
+    deleted = await page.evaluate(
         "async url => (await fetch(url + '/indexes/default/items/delete', {method: 'POST', body: '{\"ids\": []}', "
         "headers: {'content-type': 'application/json'}})).status",
         process.url,
     )
-    assert embedded == 200
+    assert deleted == 200
 
 
 async def test_a_page_that_is_allowed_can_do_everything(
