@@ -66,7 +66,8 @@ def test_what_cannot_be_patched_is_refused_alone(index: Index, path: Path) -> No
     connection.execute("UPDATE items SET metadata = '{\"i\": 7}' WHERE id = '1'")
     connection.commit()
     connection.close()
-    asked = (("0", {"i": 5}), ("9", {"i": 5}), ("1", {"i": 5}), ("2", {"long": "x" * LIMIT}), ("2", {"i": 6}))
+    long: dict[str, Any] = {"long": "x" * LIMIT}
+    asked = (("0", {"i": 5}), ("9", {"i": 5}), ("1", {"i": 5}), ("2", long), ("2", {"i": 6}))
     futures = [index.submit_patch(Patch(item_id, patch, LIMIT)) for item_id, patch in asked]
     first, unknown, damaged, too_long, last = futures
     for future, kind, reason in (

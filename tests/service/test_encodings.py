@@ -6,6 +6,7 @@ import base64
 import gzip
 import zlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -44,7 +45,8 @@ async def test_gzip_is_decoded(http: httpx.AsyncClient, images: list[bytes], exp
         (gzip.compress(images[0]), png, "gzip"),
         (gzip.compress(form.read()), {"content-type": form.headers["content-type"]}, "gzip"),
     ):
-        for sent in (content, stream(content)):
+        forms: tuple[bytes | AsyncIterator[bytes], ...] = (content, stream(content))
+        for sent in forms:
             answer = await http.post("/embed", content=sent, headers={**kind, "content-encoding": encoding})
             assert answer.status_code == 200, answer.text
             np.testing.assert_allclose(answer.json()["embeddings"][0], expected, atol=1e-6)
@@ -89,12 +91,14 @@ async def test_a_bomb_is_counted_as_it_unfolds(app: FastAPI, http: httpx.AsyncCl
 
 
 async def test_a_bomb_is_decoded_in_small_parts() -> None:
-    messages = [{"type": "http.request", "body": gzip.compress(bytes(9_000_000)), "more_body": False}]
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": gzip.compress(bytes(9_000_000)), "more_body": False}
+    ]
 
-    async def receive() -> dict[str, object]:
+    async def receive() -> dict[str, Any]:
         return messages.pop() if messages else {"type": "http.disconnect"}
 
-    body, sizes = Gunzip(receive, 100_000), []  # type: ignore[arg-type]
+    body, sizes = Gunzip(receive, 100_000), list[int]()
     while (message := await body()).get("more_body"):
         sizes.append(len(message["body"]))
     assert (sum(sizes), max(sizes)) == (9_000_000, 1 << 20)

@@ -66,7 +66,8 @@ async def test_what_cannot_be_had_is_refused(
         await client.embeddings.create(model=model, input=encoded(images[0]), dimensions=256)
     with pytest.raises(openai.UnprocessableEntityError, match="image 1: not base64"):
         await client.embeddings.create(model=model, input=[encoded(images[0]), "a sentence"])
-    for tokens in ([1, 2, 3], [[1, 2], [3]]):
+    lists: tuple[Any, ...] = ([1, 2, 3], [[1, 2], [3]])
+    for tokens in lists:
         with pytest.raises(openai.UnprocessableEntityError, match="lists of tokens are not accepted.*string of base64"):
             await client.embeddings.create(model=model, input=tokens)
     for part in ({"image": encoded(images[0])}, {"type": "image_url", "image_url": {"url": "x"}}):
