@@ -13,7 +13,8 @@ from PIL import Image
 
 from rankone.cli.images import ImageFile, count_images, find_images, name_of
 from rankone.cli.output import InputError
-from rankone.model.preprocessing import SUFFIXES, Limits, Preprocessing, decode, kind_of
+from rankone.model.folders import SUFFIXES
+from rankone.model.preprocessing import Limits, Preprocessing, decode, kind_of
 from tests.model.files import encoded, noise, pixels
 from tests.model.profiles import cmyk_profile, rgb_profile, srgb_of_lab
 
