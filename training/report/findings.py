@@ -34,6 +34,8 @@ class Findings:
     spectrum: Spectrum | None = None
     phase1: Mapping[str, float] | None = None
     """Figures of the network that phase 1 ended with, on the same images; None if not known."""
+    skipped: tuple[str, ...] = ()
+    """A sentence for every image that could not be decoded, and was left out."""
     measured: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
