@@ -61,7 +61,10 @@ def usable(
         name: _without(split, {index for other, index, _ in faults if other == name}) for name, split in chosen.items()
     }
     _check_classes(data, kept)
-    return Usable(replace(data, **kept), sentences)
+    train, validation, test = (kept.get(name, data.splits.get(name)) for name in ("train", "validation", "test"))
+    assert train is not None
+    assert test is not None
+    return Usable(replace(data, train=train, validation=validation, test=test), sentences)
 
 
 def _in_threads(
