@@ -212,7 +212,7 @@ def staged(path: Path) -> Iterator[Path]:
     if path.exists():
         raise BundleError(f"{path} exists already; choose another directory or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    stage = Path(tempfile.mkdtemp(prefix=f".{path.name[:32]}.", dir=path.parent))
     try:
         yield stage
     finally:

@@ -23,8 +23,7 @@ from rankone.model.folders import name_of
 from tests.model.files import encoded, noise
 from tests.services import Process
 
-LONG = f"{'n' * 251}.png"
-ODD = {"latin-1": os.fsdecode(b"caf\xe9.png"), "break": "two\nlines.png", "escape": "\x1b[31mred.png", "long": LONG}
+ODD = {
     "latin-1": os.fsdecode(b"caf\xe9.png"),
     "break": "two\nlines.png",
     "escape": "\x1b[31mred.png",
