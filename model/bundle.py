@@ -12,6 +12,7 @@ Its fingerprint is the sha256 of manifest.json, which names the sha256 of all th
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, 
 
 from rankone.model.errors import RankoneError
 from rankone.model.files import sync
+from rankone.model.folders import name_of
 from rankone.model.preprocessing import Preprocessing
 
 MANIFEST: Final = "manifest.json"
@@ -207,8 +209,10 @@ def staged(path: Path) -> Iterator[Path]:
     """A temporary directory beside `path` to write the files of a bundle into; gone afterwards, unless `seal`ed.
 
     Raises:
-        BundleError: `path` exists already. A bundle is never written over: a service may have it open.
+        BundleError: `path` exists already, or is no text. A bundle is never written over: a service may have it open.
     """
+    if name_of(path).encode() != os.fsencode(path):
+        raise BundleError(f"{name_of(path)}: a bundle is a directory whose path is plain UTF-8; choose another")
     if path.exists():
         raise BundleError(f"{path} exists already; choose another directory or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)

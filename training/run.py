@@ -84,6 +84,8 @@ class Run:
         Raises:
             RunError: `path` holds another run, in which something is trained.
         """
+        if name_of(path).encode() != os.fsencode(path):
+            raise RunError(f"{name_of(path)}: a run is a directory whose path is plain UTF-8; choose another")
         record = DataRecord.of(data, skipped)
         untrained = checkpoint.discard_untrained(path)
         if (path / "recipe.yaml").exists():

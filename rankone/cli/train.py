@@ -168,6 +168,7 @@ def evaluate(arguments: list[str]) -> None:
         opened = open_bundle(bundle)
         home = _report_folder(opened, out)
         images = load(data, reader, defaults=measure.reader_options(opened.manifest))
+        show.left_out(images.left_out)
         measure.check_classes(opened, images)
         runner = load_engine(opened, engine, device, threads or len(os.sched_getaffinity(0)))
         findings = measure.findings_of(opened, images, runner, device=device, workers=workers, skip_bad=skip_bad)
