@@ -79,26 +79,28 @@ class Found:
 
 
 class LeftOut:
-    """Counts what is left out, by ending and reason."""
+    """Counts what is left out, by ending and reason; `lost` has one by one what could not be looked at."""
 
     def __init__(self) -> None:
-        self.num_lost = 0
+        self.lost: list[Found] = []
         self._groups: dict[tuple[str, str], tuple[int, Path]] = {}
 
     def add(self, found: Found) -> None:
         """Counts a file or folder that has a reason."""
-        self.num_lost += found.is_lost
+        if found.is_lost:
+            self.lost.append(found)
+            return
         key = (_group(found), found.reason)
         count, first = self._groups.get(key, (0, found.path))
         self._groups[key] = (count + 1, first)
 
     def lines(self) -> list[str]:
-        """A line for every ending and reason, with the first path; the most frequent come first."""
+        """A line for every ending and reason, with the first path, the most frequent first; then one for each that is lost."""
         ranked = sorted(self._groups.items(), key=lambda group: -group[1][0])
         lines = [_line(*key, *group) for key, group in ranked[:_MAX_LINES]]
         if rest := ranked[_MAX_LINES:]:
             lines.append(f"{sum(count for _, (count, _) in rest):,} more, of {len(rest):,} other endings or reasons")
-        return lines
+        return lines + [f"{name_of(found.path)}: {found.reason}" for found in self.lost]
 
 
 def walk(folder: Path) -> Iterator[Found]:
@@ -141,7 +143,7 @@ def folders_in(folder: Path, left_out: LeftOut | None = None) -> list[str]:
         if isinstance(entry, Path):
             names.append(entry.name)
         elif left_out is not None:
-            left_out.add(entry if entry.reason else Found(entry.path, STRAY, is_lost=True))
+            left_out.add(entry if entry.reason else Found(entry.path, STRAY))
     return names
 
 

@@ -123,7 +123,7 @@ def send(
             _say(f"{name_of(path)}: {reason}")
     for line in left_out.lines():
         _say(f"left out: {line}")
-    num_images, num_refused = num_images + left_out.num_lost, num_refused + left_out.num_lost
+    num_images, num_refused = num_images + len(left_out.lost), num_refused + len(left_out.lost)
     if num_images == 0:
         raise InputError("no images: give files such as JPEG, PNG or WebP, or folders that hold some")
     if num_refused < num_images:

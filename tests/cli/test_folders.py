@@ -104,7 +104,7 @@ def test_every_bad_file_is_named_with_what_it_is_and_the_good_ones_are_embedded(
     for words in (
         f"left out: 3: hidden (the first is {folder}/.Trash-1000)",
         "left out: 3: not the user's",
-        f"left out: 1 .jpg: a link to nothing ({folder}/gone.jpg)",
+        f"left out: {folder}/gone.jpg: a link to nothing",
         f"left out: 1 .psd: not read, convert it to JPEG or PNG ({folder}/drawing.psd)",
         f"left out: 1: a link to a folder that is looked through already, or that it lies in ({folder}/loop)",
     ):
