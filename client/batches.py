@@ -151,6 +151,8 @@ def _encode(route: BatchRoute[Source, Any], index: int, source: Source, max_byte
         content = route.encode(source)
     except OSError as error:
         return EncodedInput(index, source, b"", f"cannot be read: {error.strerror or error}")
+    except (ValueError, orjson.JSONEncodeError) as error:  # a path with a null byte; an id that is no text
+        return EncodedInput(index, source, b"", f"cannot be sent: {error}")
     if len(content) > max_bytes:
         reason = f"{len(content):,} bytes when encoded; the service takes {max_bytes:,} in a request"
         return EncodedInput(index, source, b"", reason)

@@ -25,6 +25,7 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, 
 
 from rankone.model.errors import RankoneError
 from rankone.model.files import open_regular, sync
+from rankone.model.folders import name_of
 from rankone.model.preprocessing import Preprocessing
 from rankone.model.reduction import ReductionRecord
 
@@ -233,12 +234,14 @@ def staged(path: Path) -> Iterator[Path]:
     """A temporary directory beside `path` to write the files of a bundle into; gone afterwards, unless `seal`ed.
 
     Raises:
-        BundleError: `path` exists already. A bundle is never written over: a service may have it open.
+        BundleError: `path` exists already, or is no text. A bundle is never written over: a service may have it open.
     """
+    if name_of(path).encode() != os.fsencode(path):
+        raise BundleError(f"{name_of(path)}: a bundle is a directory whose path is plain UTF-8; choose another")
     if path.exists():
         raise BundleError(f"{path} exists already; choose another directory or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    stage = Path(tempfile.mkdtemp(prefix=f".{path.name[:32]}.", dir=path.parent))
     try:
         yield stage
     finally:

@@ -16,9 +16,9 @@ from PIL import Image
 import rankone.model.backbone
 from benchmarks.bundles import tiny_bundle
 from rankone.model.bundle import Bundle, open_bundle
+from rankone.model.folders import images_in
 from rankone.training import pipeline
 from rankone.training.data import DataSet, load_folder, write_photos
-from rankone.training.data.folder import images_in
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.report import canvas
 from tests.light import one_layer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankone.training.data.folder import images_in
+from rankone.model.folders import images_in
 from tests.pages import FLOWERS, Shell, blocks, commands, write_flowers
 
 PAGE = "docs/training.md"

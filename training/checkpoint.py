@@ -108,6 +108,30 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def discard_untrained(folder: Path) -> bool:
+    """Removes checkpoints of before the first step; returns whether nothing of the run in `folder` is trained."""
+    found = _all(folder)
+    if found and _is_trained(found[-1]):
+        return False
+    for path in found:
+        shutil.rmtree(path, ignore_errors=True)
+    return True
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether `folder` has a checkpoint of after the first step."""
+    path = latest(folder)
+    return path is not None and _is_trained(path)
+
+
+def _is_trained(path: Path) -> bool:
+    try:
+        state = json.loads((path / _SIDECAR).read_bytes())["state"]
+        return (state["phase"], state["epoch"], state["step"]) > (1, 0, 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True  # `load` says what is wrong with it
+
+
 def training_libraries() -> dict[str, str]:
     """The versions of the libraries that decide the numbers of a training."""
     return {name: version(name) for name in _LIBRARIES}

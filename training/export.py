@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +28,8 @@ from rankone.model.bundle import (
     seal,
     staged,
 )
+from rankone.model.errors import RankoneError
+from rankone.model.folders import name_of
 from rankone.model.network import Network
 from rankone.model.reduction import ReductionRecord
 from rankone.training.checkpoint import training_libraries
@@ -32,6 +38,10 @@ from rankone.training.parity import MIN_IMAGES, ExportError, check_parity, refer
 from rankone.training.recipe import PoolingRecipe, Recipe
 
 __all__ = ["MIN_IMAGES", "Description", "ExportError", "check_exportable", "manifest_of", "write_bundle", "write_forms"]
+
+_FULL: Final = re.compile(r"No space left|File too large|Disk quota exceeded|os error (27|28|122)\b")
+_NO_ROOM: Final = 1 << 20
+"""Bytes; a disk with less of them is full."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +75,8 @@ def write_forms(network: Network, manifest: Manifest, images: npt.NDArray[np.flo
     `images` are at least 7 real images, preprocessed, (n, 3, size, size), on which every exported form must agree.
 
     Raises:
-        ExportError: an exported form does not agree with the network in float64, or its graph holds what it must not.
+        ExportError: an exported form does not agree with the network in float64, its graph holds what it must not, or the
+            disk is full.
         BundleError: `path` exists.
     """
     if len(images) < MIN_IMAGES:
@@ -73,7 +84,7 @@ def write_forms(network: Network, manifest: Manifest, images: npt.NDArray[np.flo
     network = network.cpu().float().eval()
     exported = Exported(network).eval()
     example = torch.from_numpy(images[:2])
-    with staged(path) as stage, Progress() as bar:
+    with staged(path) as stage, _full_disk_named(stage), Progress() as bar:
         task = bar.add_task("exporting and checking", total=1 + 2 * len(FORMS))
         save_file(network.state_dict(), stage / WEIGHTS)
         reference = reference_of(network, images)
@@ -85,6 +96,22 @@ def write_forms(network: Network, manifest: Manifest, images: npt.NDArray[np.flo
             parity[name] = check_parity(form.load(stage / name, manifest), reference, images)
             bar.advance(task)
         return seal(stage, manifest.model_copy(update={"parity": parity}), path)
+
+
+@contextmanager
+def _full_disk_named(stage: Path) -> Iterator[None]:
+    """Safetensors, torch and onnx each raise errors of their own for a full disk, some without saying so."""
+    try:
+        yield
+    except RankoneError:
+        raise
+    except Exception as error:
+        if not _FULL.search(f"{error!r}") and shutil.disk_usage(stage).free > _NO_ROOM:
+            raise
+        raise ExportError(
+            f"the bundle could not be written to {name_of(stage.parent)}: the disk is full. Nothing is left of it; make "
+            f"room, then repeat the command"
+        ) from error
 
 
 def check_exportable(pooling: PoolingRecipe) -> None:

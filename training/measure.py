@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+import torch
 
 from rankone.model.bundle import Bundle, Manifest
 from rankone.model.engine import Engine, Outputs
@@ -13,18 +14,30 @@ from rankone.training.data import DataError, DataSet
 from rankone.training.data.batches import batches, in_order
 from rankone.training.embeddings import BATCH_SIZE
 from rankone.training.evaluate import Report
+from rankone.training.processes import Processes
 from rankone.training.progress import progress
 from rankone.training.report import Findings
 from rankone.training.report.spectrum import spectrum
 from rankone.training.short import measure_outputs
+from rankone.training.usable import usable
 
 _ROUNDING: Final = 0.005
 """Figures that differ by less than this, or by what one image makes, count as the same."""
 
 
-def findings_of(bundle: Bundle, data: DataSet, engine: Engine, *, device: str = "cpu", workers: int = 0) -> Findings:
-    """What `engine` makes of the test images, and all that the bundle tells of its network."""
-    manifest = bundle.manifest
+def findings_of(
+    bundle: Bundle, data: DataSet, engine: Engine, *, device: str = "cpu", workers: int = 0, skip_bad: bool = False
+) -> Findings:
+    """What `engine` makes of the test images, and all that the bundle tells of its network.
+
+    Every test image is decoded first; `skip_bad` leaves out those that cannot be.
+
+    Raises:
+        DataError: test images that cannot be used, all of them.
+    """
+    manifest, alone = bundle.manifest, Processes(torch.device(device))
+    checked = usable(data, manifest.preprocessing, alone, skip_bad=skip_bad, splits=("test",))
+    data = checked.data
     found = outputs(engine, data, bundle, workers=workers)
     network = open_network(bundle)
     return Findings(
@@ -39,6 +52,7 @@ def findings_of(bundle: Bundle, data: DataSet, engine: Engine, *, device: str = 
         short=None
         if found.short is None
         else measure_outputs(found.embedding, found.short, np.array(data.test.labels)),
+        skipped=checked.skipped,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from rankone.model.network import Network, ShortEmbedding
 from rankone.model.reduction import ReductionError
 from rankone.training import short
 from rankone.training.bottleneck import centre_bottleneck
-from rankone.training.checkpoint import latest
+from rankone.training.checkpoint import is_trained
 from rankone.training.data import DataSet, evenly_spaced
 from rankone.training.data.batches import batches
 from rankone.training.embeddings import embed
@@ -31,6 +32,9 @@ from rankone.training.report.spectrum import spectrum
 from rankone.training.run import Run, RunError
 from rankone.training.selection import training_images
 from rankone.training.state import TrainingState
+from rankone.training.usable import Usable, usable
+
+_ALONE: Final = Processes(torch.device("cpu"))
 
 
 def train(
@@ -42,10 +46,14 @@ def train(
     workers: int = 0,
     cache: Path | None = None,
     tensorboard: bool = False,
+    skip_bad: bool = False,
 ) -> TrainingState:
     """Trains in the run directory `path`, from its checkpoint to the end of both phases; see `training.fit`.
 
+    Every image is decoded first. `skip_bad` leaves out those that cannot be, here and when the run is measured or exported.
+
     Raises:
+        DataError: images that cannot be used, all of them.
         DeviceError: this machine has no such device.
         RunError: `path` holds another run.
         WeightsError: the weights cannot be had.
@@ -53,10 +61,12 @@ def train(
     """
     check_device(device)
     with joined_processes(device) as processes, stop_on_signal() as stop:
-        resumed = latest(path) is not None
-        network = recipe.build_network(len(data.classes), "random" if resumed else recipe.weights)
+        network = recipe.build_network(len(data.classes), "random" if is_trained(path) else recipe.weights)
+        checked = usable(data, recipe.preprocessing, processes, skip_bad=skip_bad, stop=stop)
+        data = checked.data
         if processes.is_main:
-            Run.start(path, recipe, data)  # only now: weights that cannot be had leave nothing behind
+            _announce(checked)
+            Run.start(path, recipe, data, checked.skipped)  # only now: what fails before leaves nothing behind
         processes.barrier()
         resources = Resources(workers=workers, stop=stop, processes=processes)
         state = fit(network, data, Run.open(path), resources, cache=cache, tensorboard=tensorboard)
@@ -82,6 +92,7 @@ def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0
     """Measures the network of the run in `path` on the test images, and writes the report into the run."""
     check_device(device)
     run, network, state = trained(path, data)
+    data = _without_skipped(run, data)
     recipe = run.recipe
     embeddings, logits = outputs(network, recipe, data, device=device, workers=workers)
     earlier = recipe.build_network(len(data.classes))
@@ -98,6 +109,7 @@ def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0
         phase1=None if before is None else before.metrics,
         spectrum=spectrum(network, data.test, recipe.preprocessing, device=device),
         short=None if learned is None else short.measure(embeddings, np.array(data.test.labels), learned),
+        skipped=run.data.skipped,
     )
     return write_report(findings, path)
 
@@ -131,6 +143,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         BundleError: `out` exists.
     """
     run, network, state = trained(path, data)
+    data = _without_skipped(run, data)
     learned, report = short.load_learned(path), read_report(path)
     description = _description(run, data, state, name=name, version=version, report=report)
     if learned is not None:
@@ -174,6 +187,24 @@ def trained(path: Path, data: DataSet) -> tuple[Run, Network, TrainingState]:
         raise RunError(f"{path} has no checkpoint yet; train it first")
     state.load_best(network)
     return run, network, state
+
+
+def _announce(checked: Usable) -> None:
+    """Says before hours of training what is left out of them, and what an export would refuse after them."""
+    for sentence in checked.skipped:
+        print_line(f"skipped: {sentence}")
+    if (count := len(checked.data.test)) < MIN_IMAGES:
+        print_line(
+            f"note: this network can be trained and measured, not exported: an export is checked on at least {MIN_IMAGES} "
+            f"test images, and there {'is' if count == 1 else 'are'} {count}"
+        )
+
+
+def _without_skipped(run: Run, data: DataSet) -> DataSet:
+    """The data set without the test images that cannot be decoded, if the run was trained without such images."""
+    if not run.data.skipped:
+        return data
+    return usable(data, run.recipe.preprocessing, _ALONE, skip_bad=True, splits=("test",)).data
 
 
 def _description(

@@ -61,6 +61,14 @@ class Processes:
         """The numbers of the main process, in every one."""
         return self.sum(*(number if self.is_main else 0.0 for number in numbers))
 
+    def gather(self, items: list[Item]) -> list[Item]:
+        """The items of all processes, in every process."""
+        if self.size == 1:
+            return items
+        found: list[list[Item]] = [[] for _ in range(self.size)]
+        distributed.all_gather_object(found, items)
+        return [item for part in found for item in part]
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sums the gradients over all processes, after the backward pass."""
         if self.size == 1:

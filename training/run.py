@@ -23,6 +23,7 @@ from safetensors.torch import save as serialize
 
 from rankone.model.bundle import DatasetRecord
 from rankone.model.errors import RankoneError
+from rankone.model.folders import name_of
 from rankone.model.network import Network
 from rankone.training import checkpoint
 from rankone.training.data import DataSet
@@ -48,9 +49,11 @@ class DataRecord(BaseModel):
     protocol: str
     fingerprint: str
     """Of all files and their labels, sha256 in hex."""
+    skipped: tuple[str, ...] = ()
+    """A sentence for every image that could not be decoded, and was left out."""
 
     @classmethod
-    def of(cls, data: DataSet) -> DataRecord:
+    def of(cls, data: DataSet, skipped: tuple[str, ...] = ()) -> DataRecord:
         """The record of a data set; reads every file once for its fingerprint, and raises DataError if it cannot."""
         fingerprints = "".join(split.fingerprint for split in data.splits.values())
         return cls(
@@ -61,6 +64,7 @@ class DataRecord(BaseModel):
             num_test=len(data.test),
             protocol=data.protocol,
             fingerprint=hashlib.sha256(fingerprints.encode()).hexdigest(),
+            skipped=skipped,
         )
 
     @property
@@ -76,15 +80,29 @@ class Run:
         self.path, self.recipe, self.data = path, recipe, data
 
     @classmethod
-    def start(cls, path: Path, recipe: Recipe, data: DataSet) -> Run:
-        """A new run in `path`, or the one with the same recipe and data; raises RunError if `path` holds another run."""
-        record = DataRecord.of(data)
+    def start(cls, path: Path, recipe: Recipe, data: DataSet, skipped: tuple[str, ...] = ()) -> Run:
+        """A new run in `path`, or the one with the same recipe and data; one in which nothing is trained yet is replaced.
+
+        Raises:
+            RunError: `path` holds another run, in which something is trained.
+        """
+        if name_of(path).encode() != os.fsencode(path):
+            raise RunError(f"{name_of(path)}: a run is a directory whose path is plain UTF-8; choose another")
+        record = DataRecord.of(data, skipped)
+        untrained = checkpoint.discard_untrained(path)
         if (path / "recipe.yaml").exists():
             run = cls.open(path)
+            wanted = recipe
             if "color" not in load_recipe(path / "recipe.yaml").model_fields_set:
-                recipe = recipe.model_copy(update={"color": run.recipe.color})  # it had no choice when it began
-            run._check(recipe, record)
-            return run
+                wanted = recipe.model_copy(update={"color": run.recipe.color})  # it had no choice when it began
+            differing = run._differing(wanted, record)
+            if not differing:
+                return run
+            if not untrained:
+                raise RunError(
+                    f"{name_of(path)} holds a run with another recipe or other data ({', '.join(differing)}); "
+                    "choose another directory, or repeat the first command to resume it"
+                )
         path.mkdir(parents=True, exist_ok=True)
         replace_file(path / "dataset.json", record.model_dump_json(indent=2).encode())
         replace_file(path / "recipe.yaml", recipe.yaml().encode())
@@ -99,7 +117,7 @@ class Run:
         try:
             data = DataRecord.model_validate_json((path / "dataset.json").read_bytes())
         except (OSError, ValidationError) as error:
-            raise RunError(f"{path} is not a training run: {error}") from error
+            raise RunError(f"{name_of(path)} is not a training run: {error}") from error
         return cls(path, load_recipe(path / "recipe.yaml", color="ignored"), data)
 
     def save(self, state: TrainingState) -> None:
@@ -137,16 +155,11 @@ class Run:
             network.load_state_dict(load_file(path))
         return path.exists()
 
-    def _check(self, recipe: Recipe, data: DataRecord) -> None:
-        """Raises RunError if the run was started with another recipe or other data, naming what differs."""
+    def _differing(self, recipe: Recipe, data: DataRecord) -> list[str]:
+        """What the run was started with, and is other than this. What was left out may be gone by now."""
         ours, theirs = dict(self.recipe), dict(recipe)
-        differing = [f"recipe.{name}" for name in ours if ours[name] != theirs[name]]
-        differing += [f"data.{name}" for name in dict(data) if getattr(self.data, name) != getattr(data, name)]
-        if differing:
-            raise RunError(
-                f"{self.path} holds a run with another recipe or other data ({', '.join(differing)}); "
-                "choose another directory, or repeat the first command to resume it"
-            )
+        names = [name for name in dict(data) if name != "skipped" and getattr(self.data, name) != getattr(data, name)]
+        return [f"recipe.{name}" for name in ours if ours[name] != theirs[name]] + [f"data.{name}" for name in names]
 
 
 def replace_file(path: Path, data: bytes) -> None:

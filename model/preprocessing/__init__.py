@@ -26,7 +26,7 @@ from rankone.model.preprocessing.errors import (
     UnsupportedImageType,
     check_size,
 )
-from rankone.model.preprocessing.kinds import MEDIA_TYPES, OWN, SERVED, SUFFIXES, kind_of
+from rankone.model.preprocessing.kinds import MEDIA_TYPES, OWN, SERVED, kind_of
 from rankone.model.preprocessing.resize import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -45,7 +45,6 @@ __all__ = [
     "MEDIA_TYPES",
     "OWN",
     "SERVED",
-    "SUFFIXES",
     "VERSION",
     "Color",
     "ImageRejected",

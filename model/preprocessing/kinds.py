@@ -15,19 +15,6 @@ SERVED: Final = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "HEIC")
 OWN: Final = (*SERVED, "BMP", "TIFF", "PPM")
 """Kinds that are accepted from the user's own disk: some of their decoders are too old to be shown to strangers."""
 
-SUFFIXES: Final = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "WEBP": (".webp",),
-    "AVIF": (".avif",),
-    "GIF": (".gif",),
-    "HEIC": (".heic", ".heif", ".hif"),
-    "BMP": (".bmp",),
-    "TIFF": (".tif", ".tiff"),
-    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
-}
-"""By kind, the endings under which such files are looked for in folders."""
-
 MEDIA_TYPES: Final = tuple(f"image/{kind.lower()}" for kind in SERVED)
 """Their content types."""
 

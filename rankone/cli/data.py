@@ -12,6 +12,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from rankone.cli import show
+from rankone.model.folders import name_of
 from rankone.training.data.download import download as fetch
 from rankone.training.data.folder import load_folder
 from rankone.training.data.split import split as divide
@@ -50,6 +51,7 @@ def verify(
     """
     found = verify_at(name, path, reader, threads)
     _print(dict(found.counts))
+    show.left_out(found.left_out)
     for problem in found.problems:
         print(problem)
     print(f"{len(found.problems):,} problems" if found.problems else "no problems")
@@ -65,7 +67,7 @@ def download(name: Named, root: Path = _ROOT) -> None:
         root: folder for data sets by name; training looks for them in ./data.
     """
     fetch(name, root / name)
-    _next(f"rankone data verify {name} {shlex.quote(str(root / name))}")
+    _next(f"rankone data verify {name} {_quoted(root / name)}")
 
 
 def split(folder: Folder, out: Out, test: float = 0.2, seed: int = 0) -> None:
@@ -80,9 +82,10 @@ def split(folder: Folder, out: Out, test: float = 0.2, seed: int = 0) -> None:
         test: part of every class to test with.
         seed: of the draw.
     """
-    divide(folder, out, test, seed)
+    division = divide(folder, out, test, seed)
+    show.left_out(division.left_out)
     _print({name: (len(part), len(set(part.labels))) for name, part in load_folder(out).splits.items()})
-    _next(f"rankone train {shlex.quote(str(out))} {shlex.quote(f'runs/{out.name}')}")
+    _next(f"rankone train {_quoted(out)} {_quoted(Path('runs') / out.name)}")
 
 
 def _print(counts: Counts) -> None:
@@ -92,6 +95,11 @@ def _print(counts: Counts) -> None:
     for name, (num_images, num_classes) in counts.items():
         table.add_row(name, f"{num_images:,}", f"{num_classes:,}")
     show.console.print(table)
+
+
+def _quoted(path: Path) -> str:
+    """For a shell; a name that is no text can only be shown."""
+    return shlex.quote(name_of(path))
 
 
 def _next(command: str) -> None:

@@ -19,7 +19,7 @@ from rankone.cli import show
 from rankone.client import Client, Neighbour, ServiceError
 from rankone.model.bundle import Bundle, open_bundle
 from rankone.model.errors import RankoneError
-from rankone.training.data.folder import images_in
+from rankone.model.folders import images_in
 from rankone.training.recipe import Recipe, load_recipe
 
 DATA: Final = Path("data")

@@ -13,8 +13,10 @@ from pydantic import ValidationError
 
 from rankone.model.errors import Interrupted, RankoneError
 
-_DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM})
-"""A full, read-only or forbidden disk: no change of our code would help."""
+_DISK_ERRORS: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+)
+"""A full, read-only or forbidden disk, or a name too long for it: no change of our code would help."""
 _TRAINING: Final = frozenset({"matplotlib", "onnx", "onnxscript", "safetensors", "skimage", "torchvision", "yaml"})
 _SERVING: Final = frozenset(
     {

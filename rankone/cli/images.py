@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from unicodedata import category
 
 from rich.console import Console
 from rich.progress import Progress
 
 from rankone.cli.output import InputError, Write
 from rankone.client import DEFAULT_URL, Answer, AsyncClient, NewItem, OnRejection, Rejection
+from rankone.model.folders import SUFFIXES, LeftOut, name_of, walk
 
-_CONVERTED: Final = frozenset({".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"})
-_SENT: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".heic", ".heif", ".hif"})
+_CONVERTED: Final = frozenset(suffix for kind in ("BMP", "TIFF", "PPM") for suffix in SUFFIXES[kind])
 WAIT_S: Final = 30.0
 """How long a command waits for a service that is starting."""
 _NOTICE_S: Final = 1.0
-_NOT_IN_IDS: Final = ("Cc", "Zl", "Zp")
 _LARGE: Final = 1 << 30
 """Bytes of a file of the user's own."""
 
@@ -42,44 +41,29 @@ class ImageFile:
 Ask = Callable[[AsyncClient, Iterator[ImageFile], OnRejection], AsyncIterator[Answer[Any, Any]]]
 
 
-def find_images(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files among `paths`, and those named as images under the folders among them, in order of their names.
+def find_images(paths: Sequence[Path], left_out: LeftOut | None = None) -> Iterator[Path]:
+    """The files among `paths`, and the images in the folders among them, in order of their names.
 
-    Of a folder, the names of one directory are in memory at a time, and no more.
+    `left_out` counts what else the folders hold.
 
     Raises:
         InputError: a path that is not there.
     """
     for path in paths:
-        if path.is_dir():
-            yield from _under(path)
-        elif path.is_file():
+        if os.path.isdir(path):
+            for found in walk(path):
+                if not found.reason:
+                    yield found.path
+                elif left_out is not None:
+                    left_out.add(found)
+        elif os.path.isfile(path):
             yield path
         else:
-            raise InputError(f"{path} is not there")
+            raise InputError(f"{name_of(path)} is {'no file and no folder' if os.path.lexists(path) else 'not there'}")
 
 
-def count_images(paths: Sequence[Path]) -> int:
-    """How many there are.
-
-    Raises:
-        InputError: a path that is not there, or no images at all.
-    """
-    count = sum(1 for _ in find_images(paths))
-    if count == 0:
-        raise InputError("no images: give files such as JPEG, PNG or WebP, or folders that hold some")
-    return count
-
-
-def name_of(path: Path) -> str:
-    r"""The path as text that every format can hold: bytes of it that are no UTF-8 become `\udc..`."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
-
-
-def id_of(path: Path) -> str:
-    """The path as an id: absolute where it leads up (`..`), and with control characters escaped, as no id may have either."""
-    name = name_of(Path(os.path.abspath(path)) if ".." in path.parts else path)
-    return "".join(ascii(letter)[1:-1] if category(letter) in _NOT_IN_IDS else letter for letter in name)
+def _accept(_path: Path) -> str:
+    return ""
 
 
 def _as_png(data: bytes) -> bytes:
@@ -95,16 +79,6 @@ def _as_png(data: bytes) -> bytes:
     png = io.BytesIO()
     (to_srgb(image) if image.mode == "CMYK" else image).save(png, "PNG", compress_level=1)
     return png.getvalue()
-
-
-def _under(folder: Path) -> Iterator[Path]:
-    for name in sorted(os.listdir(folder)):
-        path = folder / name
-        if path.is_dir():
-            if not path.is_symlink():  # which may lead back up
-                yield from _under(path)
-        elif path.suffix.lower() in _SENT | _CONVERTED and path.is_file():
-            yield path
 
 
 @dataclass(frozen=True)
@@ -125,20 +99,53 @@ class Sent:
     num_rejected: int
 
 
-def send(paths: Sequence[Path], service: Service, ask: Ask, write: Write) -> Sent:
+def send(
+    paths: Sequence[Path],
+    service: Service,
+    ask: Ask,
+    write: Write,
+    refusal: Callable[[], Callable[[Path], str]] = lambda: _accept,
+) -> Sent:
     """Sends every image and gives the answers to `write`, in order; waits up to `WAIT_S` for a service that is starting.
+
+    What the folders hold beside images is named by ending and reason first. `refusal` makes a function that says why an
+    image is not sent, if it is not.
 
     Raises:
         InputError: there is no image, or none that could be used.
         ServiceError: the service refuses all of them, or cannot be reached.
     """
-    num_images = count_images(paths)
+    left_out, why, num_images, num_refused = LeftOut(), refusal(), 0, 0
+    for path in find_images(paths, left_out):
+        num_images += 1
+        if reason := why(path):
+            num_refused += 1
+            _say(f"{name_of(path)}: {reason}")
+    for line in left_out.lines():
+        _say(f"left out: {line}")
+    num_images, num_refused = num_images + len(left_out.lost), num_refused + len(left_out.lost)
+    if num_images == 0:
+        raise InputError("no images: give files such as JPEG, PNG or WebP, or folders that hold some")
+    if num_refused < num_images:
+        num_refused += _send(paths, num_images - num_refused, service, ask, write, refusal())
+    if num_refused == num_images:
+        raise InputError("no image could be used; nothing is written")
+    return Sent(num_images, num_refused)
+
+
+def _send(
+    paths: Sequence[Path], num_images: int, service: Service, ask: Ask, write: Write, why: Callable[[Path], str]
+) -> int:
+    """Returns how many images were rejected."""
     with Progress(console=Console(stderr=True), redirect_stdout=False) as bar:
         sending = _Sending(bar, num_images)
-        asyncio.run(sending.run(map(ImageFile, find_images(paths)), service, ask, write))
-    if sending.num_rejected == num_images:
-        raise InputError("no image could be used; nothing is written")
-    return Sent(num_images, sending.num_rejected)
+        images = (ImageFile(path) for path in find_images(paths) if not why(path))
+        asyncio.run(sending.run(images, service, ask, write))
+    return sending.num_rejected
+
+
+def _say(words: str) -> None:
+    print(f"rankone: {words}", file=sys.stderr)
 
 
 class _Sending:
@@ -173,4 +180,6 @@ class _Sending:
 
 
 def _name_of(source: ImageFile | NewItem) -> str:
-    return source.id if isinstance(source, NewItem) else name_of(source.path)
+    image = source.source if isinstance(source, NewItem) else source
+    assert isinstance(image, ImageFile)
+    return name_of(image.path)

@@ -27,6 +27,7 @@ from rankone.index.transfer import export as export_items
 from rankone.index.transfer import load_items
 from rankone.model.bundle import open_bundle
 from rankone.model.errors import RankoneError
+from rankone.model.folders import OTHER, UNREAD, walk
 
 Folder = Positional[Annotated[Path, arg(metavar="FOLDER")]]
 Name = Positional[Annotated[str, arg(metavar="INDEX")]]
@@ -236,7 +237,10 @@ def rebuild(folder: Folder, name: Name, images: Path, into: str, url: str = DEFA
         into: index of the service to fill, which must be there.
         url: where the service is.
     """
-    files = {_sha256(path): path for path in sorted(images.rglob("*")) if path.is_file()}
+    named = ("", OTHER, UNREAD)  # an image given by itself may have been added under any name
+    files = {
+        _sha256(found.path): found.path for found in walk(images) if found.reason in named and found.path.is_file()
+    }
     with reading(file_of(folder, name)) as (reader, _):
         items = reader.origins()  # all at once, as a snapshot held for hours would make the service's log grow
     missing = [item_id for item_id, sha256, _ in items if sha256 not in files]

@@ -48,7 +48,7 @@ def writing(out: Path | None, column: str) -> AbstractContextManager[Write]:
 
 @contextmanager
 def _file(out: Path, column: str) -> Iterator[Write]:
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    temporary = out.with_name(f".{out.name[:32]}.{os.getpid()}.partial")  # a longer name might be too long
     try:
         with temporary.open("wb") as file, _FORMS[out.suffix](file, column) as write:
             yield write

@@ -15,9 +15,11 @@ import orjson
 import tyro
 from tyro.conf import Positional, arg
 
-from rankone.cli.images import Ask, ImageFile, Sent, Service, id_of, send
+from rankone.cli.additions import Additions, id_of, read_metadata, refusal
+from rankone.cli.images import Ask, ImageFile, Sent, Service, send
 from rankone.cli.output import InputError, writing
-from rankone.client import Answer, AsyncClient, Client, NewItem, OnRejection, SearchOptions
+from rankone.client import Answer, AsyncClient, Client, OnRejection, SearchOptions
+from rankone.model.folders import name_of
 
 Paths = Positional[tuple[Path, ...]]
 At = Annotated[Service, arg(name="")]
@@ -70,23 +72,45 @@ def classify(arguments: list[str]) -> None:
 def add(arguments: list[str]) -> None:
     """See `command`."""
 
-    def command(paths: Paths, index: str = "default", service: At = _HERE) -> None:
+    def command(
+        paths: Paths,
+        index: str = "default",
+        metadata: Path | None = None,
+        label_from_folder: bool = False,
+        service: At = _HERE,
+    ) -> None:
         """Adds images to an index under their paths as ids; those that are there already are replaced.
+
+        Their metadata is kept, but for the fields that are given here.
 
         Args:
             paths: images, or folders of images.
             index: name of the index.
+            metadata: a .jsonl file with lines such as {"path": "photos/1.jpg", "metadata": {"year": 2020}}.
+            label_from_folder: the name of each image's folder becomes the field `label` of its metadata.
             service: to ask.
         """
+        given = read_metadata(metadata)
+        additions = Additions(index=index, metadata=given, label_from_folder=label_from_folder)
+        unused = set(given)
 
-        def ask(
-            client: AsyncClient, images: Iterator[ImageFile], reject: OnRejection
-        ) -> AsyncIterator[Answer[Any, Any]]:
-            return client.add_iter((NewItem(image, id=id_of(image.path)) for image in images), index, reject)
+        def written(path: str, _value: Any) -> None:
+            unused.discard(id_of(Path(path)))
 
-        sent = send(paths, service, ask, lambda _name, _value: None)
-        with Client(service.url, key=service.key) as client:
-            print(f"{sent.num_images - sent.num_rejected} images added; the index holds {client.count(index)}")
+        with Client(service.url, key=service.key) as lookups:
+
+            def ask(
+                client: AsyncClient, images: Iterator[ImageFile], reject: OnRejection
+            ) -> AsyncIterator[Answer[Any, Any]]:
+                return client.add_iter(additions.items(images, lookups), index, reject)
+
+            sent = send(paths, service, ask, written, refusal)
+            print(f"{sent.num_images - sent.num_rejected} images added; the index holds {lookups.count(index)}")
+        if unused:
+            first = name_of(min(unused))
+            print(
+                f"rankone: {len(unused):,} lines of {metadata} are of no image added, such as {first}", file=sys.stderr
+            )
         _end(sent)
 
     tyro.cli(command, prog="rankone add", args=arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rankone.model.bundle import Bundle, summary
+from rankone.model.folders import name_of
 
 if TYPE_CHECKING:  # the commands that only talk to a service start without torch
     from rankone.training.evaluate import Report
@@ -29,6 +31,12 @@ def step(name: str, text: str) -> None:
 def alarm(name: str, text: str) -> None:
     """What must not be missed."""
     console.print(f"[bold red]WARNING, {name}: {escape(text)}[/bold red]")
+
+
+def left_out(groups: Sequence[str]) -> None:
+    """What folders hold beside the images that are used, a line for every ending and reason."""
+    for group in groups:
+        print(f"left out: {group}")
 
 
 def exportable(pooling: PoolingRecipe) -> None:
@@ -53,7 +61,7 @@ def training(state: TrainingState, run: Path) -> None:
     if state.chosen is not None:
         phase, epoch = state.chosen
         console.print(f"chosen: epoch {epoch + 1} of phase {phase}, the best on the images that select")
-    console.print(escape(f"run: {run}"))
+    console.print(escape(f"run: {name_of(run)}"))
 
 
 def report(measured: Report, home: Path) -> None:
@@ -71,7 +79,7 @@ def report(measured: Report, home: Path) -> None:
     if worst:
         listed = ", ".join(f"{name} {value:.2f}" for name, value in worst)
         console.print(escape(f"lowest of {len(accuracies)} classes: {listed}"))
-    console.print(escape(f"report: {home}/report.html"))
+    console.print(escape(f"report: {name_of(home)}/report.html"))
 
 
 def short(measured: ShortReport) -> None:
@@ -114,7 +122,7 @@ def bundle(written: Bundle) -> None:
         name: f"cosine >= {record.min_cosine:.7f} on {record.num_images} images"
         for name, record in written.manifest.parity.items()
     }
-    lines({"bundle": str(written.path), **summary(written), **parity})
+    lines({"bundle": name_of(written.path), **summary(written), **parity})
 
 
 def lines(pairs: dict[str, str]) -> None:

@@ -33,6 +33,15 @@ class Machine(BaseModel):
     """Processes that load images; 0 loads them in this one."""
 
 
+class Checking(BaseModel):
+    """What becomes of images that cannot be decoded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    skip_bad: bool = False
+    """Leave out images that cannot be decoded, and list them in the report; without it, they are named and nothing starts."""
+
+
 class Keeping(BaseModel):
     """What a training leaves on disk beside its run; changes no result."""
 
@@ -46,6 +55,7 @@ class Keeping(BaseModel):
 
 _HERE = Machine()
 _NOTHING = Keeping()
+_ALL = Checking()
 
 
 def train(arguments: list[str]) -> None:
@@ -63,6 +73,7 @@ def train(arguments: list[str]) -> None:
         recipe: str = "default",  # noqa: ARG001 - read above; here so that it is listed
         fields: Annotated[Recipe, arg(name="")] = defaults,
         machine: Annotated[Machine, arg(name="")] = _HERE,
+        checking: Annotated[Checking, arg(name="")] = _ALL,
         keeping: Annotated[Keeping, arg(name="")] = _NOTHING,
     ) -> None:
         """Fine-tunes a network: phase 1 the classifier alone, phase 2 all layers; then measures it on the test images.
@@ -76,11 +87,13 @@ def train(arguments: list[str]) -> None:
             recipe: default, demo, cub, aircraft, mit67, dtd or a YAML file; the other flags override its fields.
             fields: the recipe.
             machine: where it runs.
+            checking: of the images, before anything is trained.
             keeping: what is kept.
         """
+        images = load(data, fields.reader)
         if is_main_process():
             show.exportable(fields.pooling)
-        images = load(data, fields.reader)
+            show.left_out(images.left_out)
         state = pipeline.train(
             images,
             fields,
@@ -89,6 +102,7 @@ def train(arguments: list[str]) -> None:
             workers=machine.workers,
             cache=keeping.cache,
             tensorboard=keeping.tensorboard,
+            skip_bad=checking.skip_bad,
         )
         if is_main_process():
             show.training(state, run)
@@ -134,6 +148,7 @@ def evaluate(arguments: list[str]) -> None:
         threads: int | None = None,
         workers: int = 0,
         reader: dict[str, str] | None = None,
+        skip_bad: bool = False,
     ) -> None:
         """Measures a bundle on the test images of a data set, through the engine that serves it; writes a report.
 
@@ -147,14 +162,17 @@ def evaluate(arguments: list[str]) -> None:
             workers: processes that load images; 0 loads them in this one.
             reader: options of the data set's reader, for instance `--reader partition 3`; on the benchmark that the bundle
                 was trained on, those of the training if not given.
+            skip_bad: leave out test images that cannot be decoded, and list them in the report.
         """
         check_device(device)
         opened = open_bundle(bundle)
         home = _report_folder(opened, out)
         images = load(data, reader, defaults=measure.reader_options(opened.manifest))
+        show.left_out(images.left_out)
         measure.check_classes(opened, images)
         runner = load_engine(opened, engine, device, threads or len(os.sched_getaffinity(0)))
-        report = write_report(measure.findings_of(opened, images, runner, device=device, workers=workers), home)
+        findings = measure.findings_of(opened, images, runner, device=device, workers=workers, skip_bad=skip_bad)
+        report = write_report(findings, home)
         show.report(report, home)
         sentence, is_warning = measure.compare_with_training(opened.manifest, images.name, report)
         (show.alarm if is_warning else show.step)("against training", sentence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from itertools import islice
 from pathlib import Path
@@ -11,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rankone.cli.images import ImageFile, count_images, find_images, id_of, name_of
+from rankone.cli.additions import id_of
+from rankone.cli.images import ImageFile, Service, find_images, send
 from rankone.cli.output import InputError
-from rankone.model.preprocessing import SUFFIXES, Limits, Preprocessing, decode, kind_of
+from rankone.model.folders import SUFFIXES
+from rankone.model.preprocessing import Limits, Preprocessing, decode, kind_of
 from rankone.service.routes.checks import check_id
 from tests.model.files import encoded, noise, pixels
 from tests.model.profiles import cmyk_profile, rgb_profile, srgb_of_lab
@@ -30,7 +31,6 @@ def test_folders_are_looked_through_in_order(tmp_path: Path) -> None:
     assert found == sorted(tmp_path / name for name in [*names[:4], names[5], "linked.png"])
     both = [tmp_path / "a/notes.txt", tmp_path / "b"]
     assert list(find_images(both)) == [both[0], tmp_path / "b/10.JPG", tmp_path / "b/2.png"]
-    assert count_images([tmp_path]) == 6
 
 
 def test_a_directory_is_not_read_before_it_is_reached(tmp_path: Path) -> None:
@@ -44,16 +44,9 @@ def test_a_directory_is_not_read_before_it_is_reached(tmp_path: Path) -> None:
 
 
 def test_nothing_to_send_is_said(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere is not there"):
-        count_images([tmp_path / "nowhere"])
-    with pytest.raises(InputError, match="no images: give"):
-        count_images([tmp_path])
-
-
-def test_a_name_that_is_no_text_has_a_name_all_the_same() -> None:
-    path = Path(os.fsdecode(b"caf\xe9.png"))
-    assert name_of(path).encode() == b"caf\\udce9.png"
-    assert name_of(Path("é.png")) == "é.png"
+    for path, words in ((tmp_path / "nowhere", "nowhere is not there"), (tmp_path, "no images: give")):
+        with pytest.raises(InputError, match=words):
+            send([path], Service(), lambda *_: pytest.fail("nothing is asked"), lambda *_: None)
 
 
 def test_every_kind_of_file_that_can_be_read_is_looked_for(tmp_path: Path) -> None:

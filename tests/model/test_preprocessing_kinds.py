@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rankone.model.folders import SUFFIXES
 from rankone.model.preprocessing import (
     MEDIA_TYPES,
     OWN,
     SERVED,
-    SUFFIXES,
     Limits,
     Preprocessing,
     UndecodableImage,

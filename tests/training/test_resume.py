@@ -86,9 +86,7 @@ def test_a_killed_run_goes_on_to_the_same_losses_and_weights(
 
 def test_a_run_of_before_colour_management_goes_on_without_it(photos: DataSet, whole: Path, tmp_path: Path) -> None:
     """The same command resumes it, and its bundle will say that colours are ignored; no other difference is overlooked."""
-    for path in whole.iterdir():
-        if path.is_file():
-            shutil.copy(path, tmp_path)
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     recipe = (tmp_path / "recipe.yaml").read_text()
     (tmp_path / "recipe.yaml").write_text(recipe.replace("color: managed\n", ""))
     assert "color" not in (tmp_path / "recipe.yaml").read_text()

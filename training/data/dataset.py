@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from rankone.model.errors import RankoneError
+from rankone.model.folders import name_of
 from rankone.model.preprocessing import Limits
 
 OWN_IMAGES: Final = Limits(max_bytes=1 << 30, max_pixels=1 << 30, max_side=1 << 16)
@@ -63,6 +64,8 @@ class DataSet:
     validation: Split | None = None
     protocol: str = "train/ and test/ folders"
     """Which of its published splits this is."""
+    left_out: tuple[str, ...] = field(default=(), compare=False)
+    """What its folders hold beside images, a line for every ending and reason."""
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -92,4 +95,4 @@ def sha256_of(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise DataError(f"{name_of(path)} cannot be read: {error.strerror}") from error

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from rankone.model.folders import name_of
 from rankone.model.preprocessing import OWN, ImageRejected, Preprocessing, decode, resize_and_crop, to_array
 from rankone.training.data.dataset import OWN_IMAGES, DataError
 
@@ -28,11 +29,13 @@ def picture(path: Path, banner: int = 0, spec: Preprocessing = _DEFAULT) -> Imag
     try:
         image = decode(path.read_bytes(), OWN_IMAGES, spec, OWN)
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
+        raise DataError(f"{name_of(path)}: {error.strerror or error}") from error
     except ImageRejected as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{name_of(path)}: {error}") from error
     if banner >= image.height:
-        raise DataError(f"{path}: {image.height} rows of pixels, of which {banner} are to be cut off as its banner")
+        raise DataError(
+            f"{name_of(path)}: {image.height} rows of pixels, of which {banner} are to be cut off as its banner"
+        )
     return image.crop((0, 0, image.width, image.height - banner)) if banner else image
 
 

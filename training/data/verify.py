@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from rankone.model.folders import name_of
 from rankone.training.data.dataset import DataError, DataSet, sha256_of
-from rankone.training.data.folder import left_out
+from rankone.training.data.folder import empty_classes, left_out
 from rankone.training.data.picture import picture
 from rankone.training.data.registry import READERS, Options, is_folder, read
 
@@ -22,10 +23,11 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Verified:
-    """Number of images and classes by split, and a sentence for every problem."""
+    """Number of images and classes by split, a sentence for every problem, and what the folders hold beside images."""
 
     counts: Mapping[str, tuple[int, int]]
     problems: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def verify_at(name: str, path: Path, options: Options, threads: int = 2) -> Verified:
@@ -33,14 +35,20 @@ def verify_at(name: str, path: Path, options: Options, threads: int = 2) -> Veri
     data = read(name, path, options)
     if not is_folder(name):
         return verify(data, READERS[name].expected(options), threads)
-    found = verify(data, threads=threads)
-    return Verified(found.counts, (*found.problems, *left_out(path)))
+    found = verify(data, threads=threads, reasons=empty_classes(path, data))
+    return Verified(found.counts, (*found.problems, *left_out(path)), data.left_out)
 
 
-def verify(data: DataSet, published: Mapping[str, int] | None = None, threads: int = 2) -> Verified:
+def verify(
+    data: DataSet,
+    published: Mapping[str, int] | None = None,
+    threads: int = 2,
+    reasons: Mapping[Place, str] | None = None,
+) -> Verified:
     """Counts images and classes, decodes every file to its end as training does, and looks for duplicates.
 
-    `published` holds the expected number of `classes`, and of images by split; `threads` files are decoded at once.
+    `published` holds the expected number of `classes`, and of images by split; `threads` files are decoded at once;
+    `reasons` say why a class is empty.
     """
     if threads < 1:
         raise DataError(f"at least one thread is needed, not {threads}")
@@ -52,27 +60,30 @@ def verify(data: DataSet, published: Mapping[str, int] | None = None, threads: i
     checked = _check_files(data, sorted(places), threads)
     broken = (problem for _, problem in checked.values() if problem)
     digests = {path: digest for path, (digest, _) in checked.items() if digest}
-    return Verified(counts, (*_counting(data, published), *broken, *_duplicates(places, digests)))
+    return Verified(counts, (*_counting(data, published, reasons or {}), *broken, *_duplicates(places, digests)))
 
 
-def _counting(data: DataSet, published: Mapping[str, int] | None) -> Iterable[str]:
+def _counting(data: DataSet, published: Mapping[str, int] | None, reasons: Mapping[Place, str]) -> Iterable[str]:
     if published and len(data.classes) != published["classes"]:
         yield f"{len(data.classes):,} classes, where the published set has {published['classes']:,}"
     for name, split in data.splits.items():
         if published and len(split) != published[name]:
             yield f"{name}: {len(split):,} images, where the published split has {published[name]:,}"
         for label in sorted(set(range(len(data.classes))) - set(split.labels)):
-            yield f"{name}: no image of class {data.classes[label]}"
+            why = reasons.get((name, data.classes[label]))
+            yield f"{name}: no image of class {data.classes[label]}{f' ({why})' if why else ''}"
 
 
 def _check_files(data: DataSet, paths: list[Path], threads: int) -> dict[Path, tuple[str | None, str | None]]:
     """By file, the digest of its bytes if it can be read, and its fault if it has one."""
 
     def check(path: Path) -> tuple[str | None, str | None]:
-        if not path.is_file():
-            return None, f"{path}: missing"
         try:
+            if not path.is_file():
+                return None, f"{name_of(path)}: missing"
             digest = sha256_of(path)
+        except OSError as error:  # a name that no file can have
+            return None, f"{name_of(path)}: {error.strerror}"
         except DataError as error:
             return None, str(error)
         try:
@@ -92,10 +103,10 @@ def _duplicates(places: Mapping[Path, list[Place]], digests: Mapping[Path, str])
     named = {path: "; ".join(f"{split}, {label}" for split, label in uses) for path, uses in places.items()}
     for path, uses in places.items():
         if len(uses) > 1:
-            yield f"{path} is listed {len(uses)} times: {named[path]}"
+            yield f"{name_of(path)} is listed {len(uses)} times: {named[path]}"
     groups: dict[str, list[Path]] = defaultdict(list)
     for path, digest in digests.items():
         groups[digest].append(path)
     for paths in groups.values():
         if len(paths) > 1 and len({place for path in paths for place in places[path]}) > 1:
-            yield f"the same bytes: {' and '.join(f'{path} ({named[path]})' for path in paths)}"
+            yield f"the same bytes: {' and '.join(f'{name_of(path)} ({named[path]})' for path in paths)}"

@@ -37,6 +37,8 @@ class Findings:
     """Figures of the network that phase 1 ended with, on the same images; None if not known."""
     short: ShortReport | None = None
     """Of short embeddings; None for a network without them."""
+    skipped: tuple[str, ...] = ()
+    """A sentence for every image that could not be decoded, and was left out."""
     measured: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property

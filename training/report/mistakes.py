@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from rankone.model.folders import name_of
 from rankone.model.preprocessing import to_srgb
 from rankone.training.data import Split
 from rankone.training.data.picture import picture
@@ -95,7 +96,7 @@ def example(split: Split, index: int, name: str, alt: str) -> Picture:
     small = to_srgb(small)
     file = io.BytesIO()
     small.save(file, "png")
-    return Picture(name, alt, light=file.getvalue(), caption=f"{path.parent.name}/{path.name}")
+    return Picture(name, alt, light=file.getvalue(), caption=name_of(f"{path.parent.name}/{path.name}"))
 
 
 def _highest(probability: Floats, among: Ints) -> int:

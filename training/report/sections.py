@@ -8,7 +8,7 @@ from rankone.model.bundle import RollbackRecord
 from rankone.training.evaluate import FIGURES, Report, gain
 from rankone.training.metrics import Doubles
 from rankone.training.report import plots
-from rankone.training.report.document import Block, Figures, Section, Table, Text
+from rankone.training.report.document import Block, Code, Figures, Section, Table, Text
 from rankone.training.report.findings import Findings, interval_of, percent
 from rankone.training.report.spectrum import Spectrum
 
@@ -66,6 +66,12 @@ def training(findings: Findings) -> Section:
         words += f"The network is that of phase {record.chosen[0]}, epoch {record.chosen[1] + 1}."
     rollbacks = [Text(_rollback(one), "note") for one in record.rollbacks]
     return Section("Training", [Text(words), *rollbacks, plots.history(record)])
+
+
+def skipped(findings: Findings) -> Section:
+    """The images that were left out."""
+    words = f"{len(findings.skipped):,} images could not be decoded: they were neither trained on nor measured."
+    return Section("Skipped images", [Text(words, "warning"), Code("files", "\n".join(findings.skipped))])
 
 
 def _rollback(record: RollbackRecord) -> str:

@@ -75,6 +75,8 @@ def document_of(findings: Findings, report: Report) -> Document:
         parts.append(short_section(report.short, findings.manifest.reduction))
     if findings.spectrum is not None:
         parts.append(sections.spectrum(findings.spectrum))
+    if findings.skipped:
+        parts.append(sections.skipped(findings))
     manifest, when = findings.manifest, f"{findings.measured:%Y-%m-%d}, {findings.measured_by}"
     subtitle = f"{manifest.backbone.name} + {manifest.pooling.system} on {findings.data.name}, {when}"
     return Document(findings.title, subtitle, [*parts, card(findings, report)])

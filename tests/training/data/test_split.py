@@ -2,16 +2,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import tempfile
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rankone.model.folders import SUFFIXES
 from rankone.training.data import DataError, load_folder
 from rankone.training.data import split as module
 from rankone.training.data.split import divide, split
+from tests.model.test_folders import nested
 from tests.training.data.trees import image
+
+__all__ = ["nested"]
 
 
 def folder(root: Path, **counts: int) -> Path:
@@ -82,7 +89,8 @@ def test_classes_that_cannot_be_on_both_sides_are_named_all_of_them(tmp_path: Pa
     shutil.copy(source / "a/000.jpg", source / "foreign/000.jpg")
     shutil.copy(source / "a/001.jpg", source / "foreign/001.jpg")
     with pytest.raises(
-        DataError, match=r"too few: empty \(0 files\), foreign \(2 files\), same \(2 files\), single \(1 files\)$"
+        DataError,
+        match=r"too few: empty \(its folder is empty\), foreign \(2 files\), same \(2 files\), single \(1 files\)$",
     ):
         split(source, tmp_path / "out")
     assert [entry.name for entry in tmp_path.iterdir()] == ["birds"]
@@ -125,6 +133,33 @@ def test_folders_within_a_class_are_kept(tmp_path: Path) -> None:
     assert written == {"a/monday/1.jpg", "a/tuesday/1.jpg", "a/2.jpg"}
 
 
+def test_what_is_left_out_is_named(tmp_path: Path) -> None:
+    """And every kind that is read is divided, under its own ending."""
+    source = tmp_path / "birds"
+    names = [f"a/{number}{suffix}" for number, suffix in enumerate(chain.from_iterable(SUFFIXES.values()))]
+    for name in (*names, "stray.jpg", "a/x.psd", "@eaDir/1.jpg"):
+        image(source / name)
+    assert split(source, tmp_path / "out").left_out == (
+        f"1: not the user's: a desktop, an archive or a file server keeps it ({source}/@eaDir)",
+        f"1 .jpg: in no class folder ({source}/stray.jpg)",
+        f"1 .psd: not read, convert it to JPEG or PNG ({source}/a/x.psd)",
+    )
+    assert {name.partition("/")[2] for name in listing(tmp_path / "out")} == set(names)
+
+
+def test_1500_nested_folders(nested: Path, tmp_path: Path) -> None:
+    """Within the limit of the length of a path; beyond, it is a sentence."""
+    source = nested.rename(tmp_path / "a")
+    image(source / "2.jpg")
+    out = Path(tempfile.mkdtemp()) / "o"
+    try:
+        assert len(split(tmp_path, out, 0.5).train) == 1
+    finally:
+        subprocess.run(["rm", "-rf", str(out.parent)], check=True)
+        (source / "2.jpg").unlink()
+        source.rename(nested)
+
+
 def test_half_of_it_is_never_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = folder(tmp_path / "birds", a=6)
     placed: list[Path] = []
@@ -149,12 +184,20 @@ def test_what_cannot_be_split_is_refused_before_anything_is_written(tmp_path: Pa
     (tmp_path / "link").symlink_to("nowhere")
     (tmp_path / "nothing").mkdir()
     folder(tmp_path / "done", train=1, test=1)
+    folder(tmp_path / "parts", train=1, val=1)
+    folder(tmp_path / "one", Train=1)
+    assert len(divide(folder(tmp_path / "vehicles", train=2, bus=2), 0.5, 0).test) == 2, "a train is a vehicle, too"
     for arguments, sentence in (
         ((source, tmp_path / "there"), "there exists; give a folder that does not"),
         ((source, tmp_path / "link"), "link exists"),
         ((tmp_path / "nowhere", tmp_path / "out"), "nowhere is not a folder"),
         ((tmp_path / "nothing", tmp_path / "out"), "has no class folders; a class is a folder with its images"),
         ((tmp_path / "done", tmp_path / "out"), "has train/ and test/ already"),
+        (
+            (tmp_path / "parts", tmp_path / "out"),
+            "has train/ and val/, which are splits, not classes. .* give .*/parts/train",
+        ),
+        ((tmp_path / "one", tmp_path / "out"), "has Train/, which are splits"),
         ((source, source / "out"), "where it would become one more class"),
         ((source, tmp_path / "out", 0.0), "between 0 and 1, not 0.0"),
         ((source, tmp_path / "out", 1.0), "between 0 and 1, not 1.0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ def image(path: Path, mode: str = "RGB", form: str = "JPEG", size: tuple[int, in
     path.parent.mkdir(parents=True, exist_ok=True)
     seed = sum((place + 1) * ord(letter) for place, letter in enumerate(str(path)))
     picture = Image.linear_gradient("L").rotate(seed % 360).resize(size).convert(mode)
-    picture.save(path, form, **({"comment": str(path)} if form == "JPEG" else {}))
+    picture.save(path, form, **({"comment": os.fsencode(path)} if form == "JPEG" else {}))
     return path
 
 

@@ -1,0 +1,115 @@
+"""Every image of a data set decoded before anything is trained or measured on it, so that all bad ones are named at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+
+from rankone.model.errors import Interrupted
+from rankone.model.folders import name_of
+from rankone.model.preprocessing import Preprocessing
+from rankone.training.data import DataError, DataSet, Split
+from rankone.training.data.picture import picture
+from rankone.training.processes import Processes, StopRequest
+from rankone.training.progress import progress
+
+Fault = tuple[str, int, str]
+"""A split, the index of an image in it, and what is wrong with the file, which is named."""
+
+
+@dataclass(frozen=True)
+class Usable:
+    """A data set without the images that cannot be decoded, and a sentence for each of these, which names the file."""
+
+    data: DataSet
+    skipped: tuple[str, ...] = ()
+
+
+def usable(
+    data: DataSet,
+    spec: Preprocessing,
+    processes: Processes,
+    *,
+    skip_bad: bool = False,
+    stop: StopRequest | None = None,
+    splits: Sequence[str] = ("train", "validation", "test"),
+) -> Usable:
+    """Decodes every image of `splits` as training does, on all cores; each process decodes its share.
+
+    Raises:
+        DataError: images that cannot be decoded, all of them; with `skip_bad`, only if a class has no others.
+        Interrupted: a stop was requested.
+    """
+    chosen = {name: split for name, split in data.splits.items() if name in splits}
+    tasks = [(name, index) for name, split in chosen.items() for index in range(len(split))]
+    check = partial(_fault, chosen, spec)
+    found = list(_in_threads(check, processes.shard(tasks), shown=processes.is_main, stop=stop))
+    faults = sorted(processes.gather(found))
+    if not faults:
+        return Usable(data)
+    sentences = tuple(f"{reason} ({name})" for name, _, reason in faults)
+    if not skip_bad:
+        listed = "\n".join(f"  {sentence}" for sentence in sentences)
+        raise DataError(
+            f"{len(faults):,} of {len(tasks):,} images cannot be used; mend or remove them, or give --skip-bad to go on "
+            f"without them:\n{listed}"
+        )
+    kept = {
+        name: _without(split, {index for other, index, _ in faults if other == name}) for name, split in chosen.items()
+    }
+    _check_classes(data, kept)
+    train, validation, test = (kept.get(name, data.splits.get(name)) for name in ("train", "validation", "test"))
+    assert train is not None
+    assert test is not None
+    return Usable(replace(data, train=train, validation=validation, test=test), sentences)
+
+
+def _in_threads(
+    check: Callable[[tuple[str, int]], Fault | None],
+    tasks: Sequence[tuple[str, int]],
+    *,
+    shown: bool,
+    stop: StopRequest | None,
+) -> Iterator[Fault]:
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    try:
+        for fault in progress(pool.map(check, tasks), [1] * len(tasks), "checking images", shown=shown):
+            if stop:
+                raise Interrupted("stopped while the images were checked; nothing is trained yet")
+            if fault is not None:
+                yield fault
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _fault(splits: dict[str, Split], spec: Preprocessing, task: tuple[str, int]) -> Fault | None:
+    name, index = task
+    split = splits[name]
+    try:
+        picture(split.paths[index], split.banner, spec)
+    except DataError as error:
+        return name, index, str(error)
+    except MemoryError:
+        return name, index, f"{name_of(split.paths[index])}: not enough memory to decode it"
+    return None
+
+
+def _without(split: Split, bad: set[int]) -> Split:
+    return split.at(index for index in range(len(split)) if index not in bad) if bad else split
+
+
+def _check_classes(data: DataSet, kept: dict[str, Split]) -> None:
+    """Raises DataError if a class had images to train on or to test with, and every one of them is bad."""
+    emptied = [
+        f"{data.classes[label]} ({name})"
+        for name, split in kept.items()
+        for label in sorted(set(data.splits[name].labels) - set(split.labels))
+        if name != "validation"
+    ]
+    if emptied:
+        raise DataError(
+            f"no image of these classes can be used: {', '.join(emptied)}; `rankone data verify` names the files"
+        )
