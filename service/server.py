@@ -19,6 +19,7 @@ import uvicorn
 from rankone.model.errors import RankoneError
 from rankone.service.app import create_app
 from rankone.service.bundles import ServiceState
+from rankone.service.environment import misspelt
 from rankone.service.observe import logs
 from rankone.service.settings import Settings
 
@@ -91,6 +92,8 @@ def serve(settings: Settings) -> None:
     """
     check_address(settings)
     logs.configure(settings.log_format)
+    for sentence in misspelt(Settings):
+        logger.warning("%s", sentence)
     _allow_many_connections()
     failures: list[Exception] = []
 

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 from pydantic import Field, PositiveInt, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rankone.model.engine.base import Device, EngineName, Precision
 from rankone.model.preprocessing import Limits
+from rankone.service.environment import PREFIX, Environment
 from rankone.service.inference.policy import BatchPolicy
 from rankone.service.observe.logs import LogFormat
 
@@ -18,7 +19,7 @@ class Settings(BaseSettings):
     """The settings of one service. A setting that cannot be honoured stops the start."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RANKONE_",
+        env_prefix=PREFIX,
         env_ignore_empty=True,  # what compose passes on of a variable that nobody has set
         frozen=True,
         extra="forbid",
@@ -93,6 +94,16 @@ class Settings(BaseSettings):
     """Neighbours of one query."""
     max_metadata_bytes: PositiveInt = 16_384
     """Length of one item's metadata as JSON."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given by name, then the environment."""
+        return init_settings, Environment(settings_cls)
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
