@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from rankone.cli.output import InputError, Write
-from rankone.client import DEFAULT_URL, Answer, AsyncClient, NewItem, OnRejection, Rejection
+from rankone.client import Answer, AsyncClient, NewItem, OnRejection, Rejection
 
 _CONVERTED: Final = frozenset({".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"})
 _SENT: Final = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".heic", ".heif", ".hif"})
@@ -103,8 +103,8 @@ def _under(folder: Path) -> Iterator[Path]:
 class Service:
     """Which service is asked."""
 
-    url: str = DEFAULT_URL
-    """where the service is."""
+    url: str | None = None
+    """where the service is; RANKONE_URL, or else http://127.0.0.1:8000, if not given."""
     key: str | None = None
     """its key; better in the variable RANKONE_KEY, which no list of processes shows."""
 
