@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource
@@ -69,7 +69,7 @@ def read_environment(settings: type[SettingsT], without: Collection[str] = ()) -
         text, _, is_complex = source.get_field_value(field, name)
         if text is None or name in without:
             continue
-        kind: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])
+        kind: TypeAdapter[Any] = TypeAdapter(cast(Any, Annotated[field.annotation, field]))
         try:
             values[name] = kind.validate_python(source.prepare_field_value(name, field, text, is_complex))
         except ValidationError as error:
@@ -78,7 +78,7 @@ def read_environment(settings: type[SettingsT], without: Collection[str] = ()) -
             errors.append(f"{variable(name)}={text}: not JSON ({error})")
     if errors:
         raise SettingError("; ".join(errors))
-    return settings.model_construct(**values)
+    return cast(SettingsT, settings.model_construct(**values))
 
 
 def explain(error: ValidationError, settings: type[BaseSettings], flags: Collection[str]) -> SettingError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -34,8 +35,9 @@ class Settings(BaseSettings):
     """Directory of the indexes, made if it is not there."""
     engine: EngineName = "onnx"
     """Which exported form of the network runs."""
-    precision: Precision = "float32"
-    """Of the backbone; the head is float32. Refused at start where engine or device lack it, or embeddings suffer."""
+    precision: Precision | Literal["auto"] = "float32"
+    """Of the backbone; the head is float32. Refused at start where engine or device lack it, or embeddings suffer; `auto` is
+    float16 on a GPU where they do not, and else float32."""
     cuda_graphs: bool = False
     """On a GPU, record every batch size once and replay it."""
     tensorrt_cache: Path | None = None

@@ -41,15 +41,18 @@ class PoolingRecipe(Frozen):
     """A pooling system by its name, or put together by hand from `statistic`, `normalization` and `projection`."""
 
     system: str | None = None
-    """A name of `model.catalogue.SYSTEMS`; cbp-run if neither a system nor a part is given."""
+    """max, sum, bcnn, improved-bcnn, bcnn-ns, o2p, mpn-cov, isqrt-cov, g2denet, cbp-ts, cbp-rm, lrbp, monet-2, monet, bp-run,
+    cbp-run or cbp-run-rm; cbp-run if neither a system nor a part is given."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Of the system, for instance `{eta: 0.5, dim: 8192}`; unknown ones are errors."""
     statistic: str | None = None
     """gram, covariance, moment, gaussian, max or sum; gram if another part is given."""
     normalization: str | PartFields | None = None
-    """A name, or name and options: `{name: newton-schulz, iterations: 5}`; none if another part is given."""
+    """none, rank-one-update, newton-schulz, matrix-power or matrix-logarithm, or one with options: `{name: newton-schulz,
+    iterations: 5}`; none if another part is given."""
     projection: str | PartFields | None = None
-    """A name, or name and options: `{name: tensor-sketch, dim: 8192}`; flatten if another part is given."""
+    """none, flatten, upper-triangle, tensor-sketch, random-maclaurin or low-rank, or one with options: `{name: tensor-sketch,
+    dim: 8192}`; flatten if another part is given."""
     root_features: Suppress[bool | None] = None
     """By hand, in YAML: whether to take the signed square root of the local features first; false if not given."""
     elementwise: Suppress[bool | None] = None
@@ -107,7 +110,7 @@ class Recipe(Frozen):
     """The paper's training by default: VGG16 + RUN + CBP at 448 x 448, first the classifier alone, then all layers."""
 
     backbone: str = "vgg16"
-    """A name of `model.backbone.BACKBONES`."""
+    """One of: vgg16."""
     weights: str = "imagenet"
     """`imagenet`, `random`, or the path of a .safetensors file or state dict."""
     pooling: PoolingRecipe = PoolingRecipe()

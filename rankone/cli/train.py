@@ -16,7 +16,7 @@ from rankone.model.engine import load_engine
 from rankone.model.engine.base import Device, EngineName
 from rankone.training import measure, pipeline
 from rankone.training.data import DataError, load
-from rankone.training.processes import check_device, is_main_process
+from rankone.training.processes import DeviceChoice, choose_device, is_main_process
 from rankone.training.recipe import Recipe, load_recipe
 from rankone.training.report import write_report
 from rankone.training.run import Run
@@ -27,8 +27,8 @@ class Machine(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    device: Device = "cpu"
-    """Refused if it cannot be had."""
+    device: DeviceChoice = "auto"
+    """The GPU if there is one (auto), or what is named; refused if it cannot be had."""
     workers: int = 0
     """Processes that load images; 0 loads them in this one."""
 
@@ -80,19 +80,20 @@ def train(arguments: list[str]) -> None:
         """
         if is_main_process():
             show.exportable(fields.pooling)
+        device = _device(machine.device)
         images = load(data, fields.reader)
         state = pipeline.train(
             images,
             fields,
             run,
-            device=machine.device,
+            device=device,
             workers=machine.workers,
             cache=keeping.cache,
             tensorboard=keeping.tensorboard,
         )
         if is_main_process():
             show.training(state, run)
-            show.report(pipeline.evaluate(run, images, device=machine.device, workers=machine.workers), run)
+            show.report(pipeline.evaluate(run, images, device=device, workers=machine.workers), run)
 
     tyro.cli(command, prog="rankone train", args=arguments)
 
@@ -130,7 +131,7 @@ def evaluate(arguments: list[str]) -> None:
         data: str,
         out: Path | None = None,
         engine: EngineName = "onnx",
-        device: Device = "cpu",
+        device: DeviceChoice = "auto",
         threads: int | None = None,
         workers: int = 0,
         reader: dict[str, str] | None = None,
@@ -142,24 +143,32 @@ def evaluate(arguments: list[str]) -> None:
             data: `photos`, a benchmark by name, or a folder with train/<class>/ and test/<class>/.
             out: directory of the report; `<bundle>-report` beside the bundle if not given.
             engine: which exported form of the network runs.
-            device: where it runs; refused if it cannot be had.
+            device: the GPU if there is one (auto), or what is named; refused if it cannot be had.
             threads: CPU threads of the engine; as many as there are cores if not given.
             workers: processes that load images; 0 loads them in this one.
             reader: options of the data set's reader, for instance `--reader partition 3`; on the benchmark that the bundle
                 was trained on, those of the training if not given.
         """
-        check_device(device)
+        chosen = _device(device)
         opened = open_bundle(bundle)
         home = _report_folder(opened, out)
         images = load(data, reader, defaults=measure.reader_options(opened.manifest))
         measure.check_classes(opened, images)
-        runner = load_engine(opened, engine, device, threads or len(os.sched_getaffinity(0)))
-        report = write_report(measure.findings_of(opened, images, runner, device=device, workers=workers), home)
+        runner = load_engine(opened, engine, chosen, threads or len(os.sched_getaffinity(0)))
+        report = write_report(measure.findings_of(opened, images, runner, device=chosen, workers=workers), home)
         show.report(report, home)
         sentence, is_warning = measure.compare_with_training(opened.manifest, images.name, report)
         (show.alarm if is_warning else show.step)("against training", sentence)
 
     tyro.cli(command, prog="rankone evaluate", args=arguments)
+
+
+def _device(asked: DeviceChoice) -> Device:
+    """The device to use, which is said."""
+    device, reason = choose_device(asked)
+    if is_main_process():
+        show.step("device", f"{device} ({reason})")
+    return device
 
 
 def _report_folder(bundle: Bundle, out: Path | None) -> Path:

@@ -60,10 +60,15 @@ def test_what_came_before_a_failure_is_kept_whole(
     import pyarrow.parquet as pq
 
     out, partial = tmp_path / f"e{suffix}", tmp_path / f"e.partial{suffix}"
-    with pytest.raises(KeyboardInterrupt), writing(out, "embedding") as write:
-        write("a", np.ones(3, np.float32))
-        write("b", np.zeros(3, np.float32))
-        raise KeyboardInterrupt
+
+    def answer(out: Path, values: list[int]) -> None:
+        with writing(out, "embedding") as write:
+            for value in values:
+                write(str(value), np.full(3, value, np.float32))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        answer(out, [1, 0])
     assert not out.exists()
     assert f"{partial} holds the 2 answers that came before" in capsys.readouterr().err
     if suffix == ".npy":
@@ -75,6 +80,6 @@ def test_what_came_before_a_failure_is_kept_whole(
         records = json.loads(text) if suffix == ".json" else [json.loads(line) for line in text.splitlines()]
         rows = [record["embedding"] for record in records]
     assert rows == [[1, 1, 1], [0, 0, 0]]
-    with pytest.raises(KeyboardInterrupt), writing(tmp_path / f"f{suffix}", "embedding"):
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        answer(tmp_path / f"f{suffix}", [])
     assert [path.name for path in tmp_path.iterdir()] == [partial.name]
