@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio  # async only
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final, Self, Unpack
 
 import httpx
@@ -15,10 +16,10 @@ import orjson
 
 from rankone.client import batches, connection, inputs, results
 from rankone.client.batches import Answer, BatchRoute, EncodedInput, OnRejection, Source, Value
-from rankone.client.concurrency import map_concurrently
-from rankone.client.connection import DEFAULT_RETRIES, DEFAULT_URL, Retries, RetryIf, is_temporary
+from rankone.client.concurrency import at_least_one, map_concurrently
+from rankone.client.connection import DEFAULT_RETRIES, Retries, RetryIf, is_temporary
 from rankone.client.errors import Outcome, ServiceError, error_of
-from rankone.client.inputs import DEFAULT_INDEX, Image, NewItem, SearchOptions, Vector, json_body, path_of, quoted
+from rankone.client.inputs import DEFAULT_INDEX, Image, Images, NewItem, SearchOptions, Vectors, json_body, path_of
 from rankone.client.results import Embedding, IndexDescription, Item, Json, Limits, Model, Neighbour, Prediction, Result
 
 _PAGE_SIZE: Final = 1000
@@ -26,20 +27,17 @@ _POLL_S: Final = 0.1
 
 
 class AsyncClient:
-    """A client of the service at `url`, with `key` or else the key in the environment variable RANKONE_KEY.
+    """A client of the service at `url` with `key`, by default those in the variables RANKONE_URL and RANKONE_KEY.
 
-    A request takes at most `timeout_s`, or the service's own deadline. `retries` says how often it is repeated if it fails.
-    Methods take any number of inputs and divide them into requests that the service accepts. Each request is carried out
-    completely or not at all, but a call that fails halfway leaves what was added before.
-    The `…_iter` methods read their inputs as they go, and yield answers in the same order. At an input that cannot be used
-    they raise or, if `on_rejection` is given, call it and continue with the others.
-    They send up to `concurrency` requests at once, and only the inputs of these are in memory.
-    Every method raises ServiceError if the service refuses a request or cannot be reached.
+    Methods take one input or many, and divide them into requests, each of which is carried out completely or not at all. A
+    call that fails halfway leaves what was added before: the error's `num_done` inputs. `…_iter` methods read inputs as they
+    go and yield answers in order; at an unusable input they raise or, with `on_rejection`, call it and continue. Every method
+    raises ServiceError if the service refuses or cannot be reached within `timeout_s`, after `retries`.
     """
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | None = None,
         *,
         key: str | None = None,
         timeout_s: float | None = None,
@@ -47,10 +45,8 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
         concurrency: int = 4,  # async only
     ) -> None:
-        if concurrency < 1:  # async only
-            raise ValueError(f"concurrency is {concurrency}; it must be at least 1")  # async only
-        self._concurrency = concurrency  # async only
-        self._http = httpx.AsyncClient(**connection.http_options(url, key, timeout_s), transport=transport)
+        self._concurrency = at_least_one(concurrency)  # async only
+        self._http = httpx.AsyncClient(**connection.http_options(url, key, timeout_s, transport))
         self._retries = retries
         self._known_limits: Limits | None = None
 
@@ -102,40 +98,40 @@ class AsyncClient:
     async def load_model(self, name: str, version: str) -> Json:
         """Loads a model and serves it from then on; returns when it is served."""
         try:
-            return await self._request("POST", f"/models/{quoted(name)}/{quoted(version)}/load", dict)
+            return await self._request("POST", f"/models/{inputs.quoted(name)}/{inputs.quoted(version)}/load", dict)
         finally:  # also if only the answer was lost
             self._known_limits = None
 
-    async def embed(self, images: Iterable[Image], dim: int | None = None) -> Embedding:
+    async def embed(self, images: Images, dim: int | None = None) -> Embedding:
         """Embeddings (n, dim) of images, in order: full ones, or short ones if `dim` is given."""
         rows = [answer.value async for answer in self.embed_iter(images, dim=dim)]
         return np.stack(rows) if rows else np.empty((0, dim or (await self._limits()).dim), np.float32)
 
     def embed_iter(
-        self, images: Iterable[Image], on_rejection: OnRejection | None = None, *, dim: int | None = None
+        self, images: Images, on_rejection: OnRejection | None = None, *, dim: int | None = None
     ) -> AsyncGenerator[Answer[Image, Embedding]]:
         """The embedding (dim,) of each image, in order; see `embed`."""
         return self._stream(batches.embed(dim), images, on_rejection)
 
-    async def classify(self, images: Iterable[Image], top_k: int = 5) -> list[list[Prediction]]:
+    async def classify(self, images: Images, top_k: int = 5) -> list[list[Prediction]]:
         """The most probable classes of each image, best first."""
         return [answer.value async for answer in self.classify_iter(images, top_k)]
 
     def classify_iter(
-        self, images: Iterable[Image], top_k: int = 5, on_rejection: OnRejection | None = None
+        self, images: Images, top_k: int = 5, on_rejection: OnRejection | None = None
     ) -> AsyncGenerator[Answer[Image, list[Prediction]]]:
         """The most probable classes of each image, best first, in order."""
         return self._stream(batches.classify(top_k), images, on_rejection)
 
     async def search(
-        self, images: Iterable[Image], index: str = DEFAULT_INDEX, **options: Unpack[SearchOptions]
+        self, images: Images, index: str = DEFAULT_INDEX, **options: Unpack[SearchOptions]
     ) -> list[list[Neighbour]]:
         """The nearest items of the index to each image, best first."""
         return [answer.value async for answer in self.search_iter(images, index, **options)]
 
     def search_iter(
         self,
-        images: Iterable[Image],
+        images: Images,
         index: str = DEFAULT_INDEX,
         on_rejection: OnRejection | None = None,
         **options: Unpack[SearchOptions],
@@ -144,7 +140,7 @@ class AsyncClient:
         return self._stream(batches.search(index, "image", inputs.image_to_json, options), images, on_rejection)
 
     async def search_vectors(
-        self, vectors: Iterable[Vector], index: str = DEFAULT_INDEX, **options: Unpack[SearchOptions]
+        self, vectors: Vectors, index: str = DEFAULT_INDEX, **options: Unpack[SearchOptions]
     ) -> list[list[Neighbour]]:
         """The nearest items of the index to each vector (dim,), best first."""
         route = batches.search(index, "vector", inputs.vector_to_json, options)
@@ -158,34 +154,35 @@ class AsyncClient:
 
     async def more_like(
         self,
-        positive: Sequence[str],
-        negative: Sequence[str] = (),
+        positive: Iterable[str],
+        negative: Iterable[str] = (),
         index: str = DEFAULT_INDEX,
         **options: Unpack[SearchOptions],
     ) -> list[Neighbour]:
         """The items nearest to those with the `positive` ids and far from those with the `negative` ids."""
-        body = json_body({**options, "positive": list(positive)} | ({"negative": list(negative)} if negative else {}))
-        return await self._request("POST", f"/indexes/{quoted(index)}/search", batches.to_first_neighbours, **body)
+        body = json_body({**options, **inputs.examples(positive, negative)})
+        return await self._request("POST", path_of(index, "search"), batches.to_first_neighbours, **body)
 
     async def add(
         self,
-        images: Iterable[Image],
+        images: Images,
         ids: Iterable[str] | None = None,
-        metadata: Iterable[Json] | None = None,
+        metadata: Iterable[Json] | Json | None = None,
         index: str = DEFAULT_INDEX,
     ) -> list[str]:
         """Adds images, or replaces the items with these ids; returns the ids when all are on the service's disk."""
-        return [answer.value async for answer in self.add_iter(inputs.new_items(images, ids, metadata), index)]
+        items = inputs.new_items(inputs.many_images(images), ids, metadata)
+        return [answer.value async for answer in self.add_iter(items, index)]
 
     async def add_vectors(
         self,
-        vectors: Iterable[Vector],
+        vectors: Vectors,
         ids: Iterable[str] | None = None,
-        metadata: Iterable[Json] | None = None,
+        metadata: Iterable[Json] | Json | None = None,
         index: str = DEFAULT_INDEX,
     ) -> list[str]:
         """Like `add`, for embeddings (dim,) of the model being served."""
-        items = inputs.new_items(vectors, ids, metadata)
+        items = inputs.new_items(inputs.many_vectors(vectors), ids, metadata)
         return [answer.value async for answer in self._stream(batches.add(index, batches.MAX_VECTORS), items)]
 
     def add_iter(
@@ -196,28 +193,28 @@ class AsyncClient:
 
     async def delete(self, ids: Iterable[str], index: str = DEFAULT_INDEX) -> int:
         """Deletes items; returns how many existed. Items deleted by an attempt whose answer was lost are not counted."""
-        return sum([await self._delete(index, {"ids": some}, is_temporary) for some in inputs.chunks(ids, _PAGE_SIZE)])
+        pages = inputs.chunks([*inputs.many_ids(ids)], _PAGE_SIZE)
+        return sum([await self._delete(index, {"ids": page}, is_temporary) for page in pages])
 
     async def delete_where(self, filter: Json, index: str = DEFAULT_INDEX) -> int:  # noqa: A002 - the name in the contract
         """Deletes the items whose metadata matches a filter; returns how many there were."""
-        # Sent twice, the request could delete what was added in between.
-        return await self._delete(index, {"filter": filter}, connection.not_executed)
+        return await self._delete(index, {"filter": filter}, connection.not_executed)  # or it may delete new ones
 
     async def item(self, item_id: str, index: str = DEFAULT_INDEX, *, vector: bool = False) -> Item:
         """An item, with its embedding if `vector` is true."""
-        path = path_of(index, item_id)
+        path = path_of(index, "items", item_id)
         return await self._request("GET", path, Item.from_json, params={"vector": "true"} if vector else {})
 
     async def update(self, item_id: str, metadata: Json, index: str = DEFAULT_INDEX) -> Json:
         """Sets fields of an item's metadata, and removes those that are None; returns the metadata it has then."""
         body = json_body({"metadata": metadata})
-        return await self._request("PATCH", path_of(index, item_id), results.to_metadata, **body)
+        return await self._request("PATCH", path_of(index, "items", item_id), results.to_metadata, **body)
 
     async def items(self, index: str = DEFAULT_INDEX, filter: Json | None = None) -> AsyncGenerator[Item]:  # noqa: A002
         """All items, or those whose metadata matches a filter, requested page by page."""
         params: Json = {"limit": _PAGE_SIZE} | ({} if filter is None else {"filter": orjson.dumps(filter).decode()})
         while True:
-            page, cursor = await self._request("GET", f"/indexes/{quoted(index)}/items", results.to_page, params=params)
+            page, cursor = await self._request("GET", path_of(index, "items"), results.to_page, params=params)
             for item in page:
                 yield item
             if cursor is None:
@@ -231,11 +228,11 @@ class AsyncClient:
     async def create_index(self, index: str, **options: Any) -> IndexDescription:
         """Creates an index, if there is none of this name."""
         body = json_body(options) if options else {}
-        return await self._request("PUT", f"/indexes/{quoted(index)}", IndexDescription.from_json, **body)
+        return await self._request("PUT", path_of(index), IndexDescription.from_json, **body)
 
     async def describe_index(self, index: str = DEFAULT_INDEX) -> IndexDescription:
         """An index and its properties."""
-        return await self._request("GET", f"/indexes/{quoted(index)}", IndexDescription.from_json)
+        return await self._request("GET", path_of(index), IndexDescription.from_json)
 
     async def count(self, index: str = DEFAULT_INDEX) -> int:
         """How many items the index holds."""
@@ -243,12 +240,10 @@ class AsyncClient:
 
     async def drop_index(self, index: str) -> None:
         """Deletes an index with all its items."""
-        # Sent twice, the request would fail, because the index is gone.
-        confirmed = {"confirm": index}
-        await self._request("DELETE", f"/indexes/{quoted(index)}", dict, connection.not_executed, params=confirmed)
+        await self._request("DELETE", path_of(index), dict, connection.not_executed, params={"confirm": index})
 
     async def _stream(
-        self, route: BatchRoute[Source, Value], sources: Iterable[Source], on_rejection: OnRejection | None = None
+        self, route: BatchRoute[Source, Value], sources: Any, on_rejection: OnRejection | None = None
     ) -> AsyncGenerator[Answer[Source, Value]]:
         """Sends inputs in batches and yields the answers in order."""
         divided = batches.divide(route, sources, await self._limits())
@@ -261,15 +256,20 @@ class AsyncClient:
     async def _send_batch(
         self, route: BatchRoute[Source, Value], on_rejection: OnRejection | None, batch: list[EncodedInput[Source]]
     ) -> list[Answer[Source, Value]]:
-        """Sends a batch and, if `on_rejection` is given, again without the inputs that the service rejects."""
+        """Sends a batch: in two halves if it takes too long, and without rejected inputs if `on_rejection` is given."""
         status, reasons = 0, {n: entry.error for n, entry in enumerate(batch) if entry.error}
         while batch := batches.without_rejected(batch, reasons, status, route.kind, on_rejection):
-            body = route.body([entry.content for entry in batch])
+            body, size = route.body([entry.content for entry in batch]), len(batch)
+            retry_if = connection.is_temporary_for(size)
             try:
-                return await self._request("POST", route.path, partial(route.answers, batch), **body)
+                return await self._request("POST", route.path, partial(route.answers, batch), retry_if, **body)
             except ServiceError as error:
-                status, reasons = error.status, {f.index: f.reason for f in error.errors if 0 <= f.index < len(batch)}
+                if size > 1 and error.status == connection.TOO_SLOW:
+                    halves = inputs.chunks(batch, (size + 1) // 2)
+                    return [it for half in halves for it in await self._send_batch(route, on_rejection, half)]
+                status, reasons = error.status, {f.index: f.reason for f in error.errors if 0 <= f.index < size}
                 if not reasons:
+                    error.num_done = batch[0].index  # answers come in order
                     raise
         return []
 
@@ -279,8 +279,8 @@ class AsyncClient:
         return self._known_limits
 
     async def _delete(self, index: str, body: Json, retry_if: RetryIf) -> int:
-        path = f"/indexes/{quoted(index)}/items/delete"
-        return await self._request("POST", path, lambda body: int(body["deleted"]), retry_if, **json_body(body))
+        to_count: Callable[[Json], int] = itemgetter("deleted")
+        return await self._request("POST", path_of(index, "items", "delete"), to_count, retry_if, **json_body(body))
 
     async def _request(
         self, method: str, path: str, parse: Callable[[Any], Result], retry_if: RetryIf = is_temporary, **arguments: Any

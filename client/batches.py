@@ -12,7 +12,7 @@ import orjson
 
 from rankone.client import inputs
 from rankone.client.errors import Fault, ServiceError
-from rankone.client.inputs import Image, NewItem, SearchOptions, json_body, quoted
+from rankone.client.inputs import Image, NewItem, SearchOptions, json_body, path_of
 from rankone.client.results import Embedding, Json, Limits, Neighbour, Prediction
 
 MAX_IMAGES: Final = 16  # in a request: enough to fill a batch of the engine, few enough to share it with other clients
@@ -60,8 +60,8 @@ class EncodedInput(Generic[Source]):
 class BatchRoute(Generic[Source, Value]):
     """A route that takes up to `max_inputs` inputs in a request, and answers with one value for each.
 
-    `encode` turns an input into bytes, or raises OSError if it cannot be read. `body` turns the encoded inputs into
-    arguments of httpx, and `parse` the decoded answer into values.
+    `encode` turns an input into bytes, or raises OSError or ValueError if it cannot. `body` turns the encoded inputs into
+    arguments of httpx, and `parse` the decoded answer into values. `many` makes a list of a single input.
     """
 
     kind: str
@@ -70,6 +70,7 @@ class BatchRoute(Generic[Source, Value]):
     body: Callable[[Sequence[bytes]], Json]
     parse: Callable[[Any], Sequence[Value]]
     max_inputs: int = MAX_IMAGES
+    many: Callable[[Any], Iterable[Any]] = inputs.many_images
 
     def answers(self, batch: Sequence[EncodedInput[Source]], body: Any) -> list[Answer[Source, Value]]:
         """Pairs the inputs of a request with their values; raises ValueError if the numbers differ."""
@@ -96,8 +97,11 @@ def search(
     index: str, kind: str, encode: Callable[[Source], bytes], options: SearchOptions
 ) -> BatchRoute[Source, list[Neighbour]]:
     """`POST /indexes/{index}/search`; `kind` is image, vector or id, and `encode` writes such a query as JSON."""
-    path, body = f"/indexes/{quoted(index)}/search", partial(_json_list, f"{kind}s", options)
-    return BatchRoute(kind, path, encode, body, to_neighbours, MAX_IMAGES if kind == "image" else MAX_VECTORS)
+    path, body = path_of(index, "search"), partial(_json_list, f"{kind}s", options)
+    if kind == "image":
+        return BatchRoute(kind, path, encode, body, to_neighbours)
+    many: Callable[[Any], Iterable[Any]] = inputs.many_vectors if kind == "vector" else inputs.many_ids
+    return BatchRoute(kind, path, encode, body, to_neighbours, MAX_VECTORS, many)
 
 
 def to_neighbours(body: Json) -> list[list[Neighbour]]:
@@ -112,8 +116,10 @@ def to_first_neighbours(body: Json) -> list[Neighbour]:
 
 def add(index: str, max_inputs: int = MAX_IMAGES) -> BatchRoute[NewItem, str]:
     """`POST /indexes/{index}/items`, answered with the ids."""
-    path, body = f"/indexes/{quoted(index)}/items", partial(_json_list, "items", {})
-    return BatchRoute("item", path, inputs.item_to_json, body, lambda answer: answer["ids"], max_inputs)
+    path, body = path_of(index, "items"), partial(_json_list, "items", {})
+    return BatchRoute(
+        "item", path, inputs.item_to_json, body, lambda answer: answer["ids"], max_inputs, inputs.many_items
+    )
 
 
 def _multipart(images: Sequence[bytes], **arguments: Any) -> Json:
@@ -124,9 +130,7 @@ def _json_list(name: str, options: Json | SearchOptions, entries: Sequence[bytes
     return json_body({**options, name: [orjson.Fragment(entry) for entry in entries]})
 
 
-def divide(
-    route: BatchRoute[Source, Any], sources: Iterable[Source], limits: Limits
-) -> Iterator[list[EncodedInput[Source]]]:
+def divide(route: BatchRoute[Source, Any], sources: Any, limits: Limits) -> Iterator[list[EncodedInput[Source]]]:
     """Divides inputs, in order, into batches that fit into a request.
 
     It is lazy: before it yields a batch, it reads the inputs of that batch and the first of the next, and no others.
@@ -134,7 +138,7 @@ def divide(
     max_inputs, max_bytes = min(route.max_inputs, limits.max_inputs), limits.max_bytes - 2 * _OVERHEAD
     batch: list[EncodedInput[Source]] = []
     num_bytes = 0
-    for index, source in enumerate(sources):
+    for index, source in enumerate(route.many(sources)):
         entry = _encode(route, index, source, max_bytes)
         size = len(entry.content) + _OVERHEAD
         if len(batch) == max_inputs or (batch and num_bytes + size > min(MAX_BYTES, max_bytes)):
@@ -152,7 +156,7 @@ def _encode(route: BatchRoute[Source, Any], index: int, source: Source, max_byte
     except OSError as error:
         return EncodedInput(index, source, b"", f"cannot be read: {error.strerror or error}")
     except (ValueError, orjson.JSONEncodeError) as error:  # a path with a null byte; an id that is no text
-        return EncodedInput(index, source, b"", f"cannot be sent: {error}")
+        return EncodedInput(index, source, b"", str(error))
     if len(content) > max_bytes:
         reason = f"{len(content):,} bytes when encoded; the service takes {max_bytes:,} in a request"
         return EncodedInput(index, source, b"", reason)
@@ -178,5 +182,7 @@ def without_rejected(
     elif rejections:
         first = rejections[0]
         faults = [Fault(rejection.index, rejection.reason) for rejection in rejections]
-        raise ServiceError(first.status, f"{kind} {first.index}: {first.reason}", faults)
+        error = ServiceError(first.status, f"{kind} {first.index}: {first.reason}", faults)
+        error.num_done = batch[0].index
+        raise error
     return [entry for n, entry in enumerate(batch) if n not in reasons]

@@ -11,6 +11,13 @@ Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 
+def at_least_one(concurrency: int) -> int:
+    """The number, if so many requests can be sent at once; raises ValueError if not."""
+    if concurrency < 1:
+        raise ValueError(f"concurrency is {concurrency}; it must be at least 1")
+    return concurrency
+
+
 async def map_concurrently(
     function: Callable[[Value], Coroutine[Any, Any, Result]], values: Iterator[Value], concurrency: int
 ) -> AsyncGenerator[Result]:

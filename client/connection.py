@@ -13,12 +13,15 @@ from typing import Any, Final
 
 import httpx
 
-from rankone.client.errors import Outcome, ServiceError
+from rankone.client.errors import Outcome, ServiceError, is_problem
+from rankone.client.network import certificates_for, proxy_for
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 STARTING: Final = frozenset({0, 429, 502, 503, 504})
 """What a service that is starting answers, itself or through its proxy; 0 is no answer."""
+
+TOO_SLOW: Final = 504
 
 _CONNECT_S: Final = 10.0
 _GRACE_S: Final = 5.0  # on top of `timeout_s`, to receive the service's answer that the deadline has passed
@@ -30,11 +33,12 @@ _DISCONNECTED: Final = (httpx.NetworkError, httpx.RemoteProtocolError)
 RetryIf = Callable[[Outcome], bool]
 
 
-def http_options(url: str, key: str | None, timeout_s: float | None) -> dict[str, Any]:
-    """The arguments of httpx.Client and httpx.AsyncClient; raises ServiceError if the URL or the key is invalid.
+def http_options(url: str | None, key: str | None, timeout_s: float | None, transport: Any = None) -> dict[str, Any]:
+    """The arguments of httpx.Client and httpx.AsyncClient; raises ServiceError if the URL, the key or the proxy is invalid.
 
     Without `timeout_s`, no deadline is sent, because any number could exceed the service's maximum.
     """
+    url = url or os.environ.get("RANKONE_URL") or DEFAULT_URL
     key = key or os.environ.get("RANKONE_KEY")
     headers = {} if timeout_s is None else {"x-request-timeout": f"{timeout_s:g}"}
     read_s = _READ_S if timeout_s is None else timeout_s + _GRACE_S
@@ -46,14 +50,16 @@ def http_options(url: str, key: str | None, timeout_s: float | None) -> dict[str
         address = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise ServiceError(0, f"{url!r} is not a URL: {error}") from error
-    if address.scheme not in ("http", "https"):
-        raise ServiceError(0, f"{url!r} is not the URL of a service: it must begin with http:// or https://")
+    if address.scheme not in ("http", "https") or not address.host:
+        raise ServiceError(0, f"{url!r} is not the URL of a service: it must begin with http:// or https:// and a host")
     return {
         "base_url": url,
         "headers": headers,
         "timeout": httpx.Timeout(read_s, connect=min(_CONNECT_S, timeout_s or _CONNECT_S)),
-        "trust_env": address.host
-        not in ("127.0.0.1", "localhost", "::1"),  # a proxy cannot reach this machine's loopback
+        "transport": transport,
+        "trust_env": False,
+        "proxy": None if transport else proxy_for(address),
+        "verify": certificates_for(address),
     }
 
 
@@ -81,8 +87,19 @@ DEFAULT_RETRIES: Final = Retries()
 
 
 def is_temporary(outcome: Outcome) -> bool:
-    """For requests that may run twice: the service is busy or unavailable, or a connection failed."""
-    return is_unavailable(outcome) or isinstance(outcome, _NOT_CONNECTED + _DISCONNECTED)
+    """For requests that may run twice: the service is busy or unavailable, a connection failed, or the answer was lost.
+
+    It was also lost where an error comes from something else than the service, such as a proxy: it is no `problem+json`.
+    """
+    is_lost = isinstance(outcome, httpx.Response) and outcome.is_error and not is_problem(outcome)
+    return is_lost or is_unavailable(outcome) or isinstance(outcome, _NOT_CONNECTED + _DISCONNECTED)
+
+
+def is_temporary_for(num_inputs: int) -> RetryIf:
+    """The same for a request with many inputs, but for 504: half of them may be in time."""
+    if num_inputs == 1:
+        return is_temporary
+    return lambda it: is_temporary(it) and not (isinstance(it, httpx.Response) and it.status_code == TOO_SLOW)
 
 
 def not_executed(outcome: Outcome) -> bool:

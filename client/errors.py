@@ -25,15 +25,25 @@ class Fault:
 class ServiceError(RankoneError, RuntimeError):
     """The service answered with a problem; with status 0, it could not be reached or an input could not be read.
 
-    `errors` names the inputs at fault if the problem is with single inputs.
+    `errors` names the inputs at fault if the problem is with single inputs. `num_done` is the number of inputs of the call that
+    were answered before, and whose items are on the service's disk.
     """
+
+    num_done = 0
 
     def __init__(self, status: int, detail: str, errors: Sequence[Fault] = ()) -> None:
         super().__init__(status, detail, tuple(errors))
         self.status, self.detail, self.errors = status, detail, tuple(errors)
 
     def __str__(self) -> str:
-        return f"{self.status}: {self.detail}" if self.status else self.detail
+        sentence = f"{self.status}: {self.detail}" if self.status else self.detail
+        return f"{sentence} (the {self.num_done} inputs before were answered)" if self.num_done else sentence
+
+
+def is_problem(response: httpx.Response) -> bool:
+    """Whether an error comes from the service itself, and not from something between it and the client."""
+    kind: str = response.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower() == "application/problem+json"
 
 
 def error_of(outcome: Outcome) -> ServiceError:

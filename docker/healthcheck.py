@@ -4,7 +4,8 @@ import os
 import sys
 import urllib.request
 
-url = f"http://127.0.0.1:{os.environ.get('RANKONE_PORT', '8000')}/readyz"
+port = os.environ.get("RANKONE_PORT", "")
+url = f"http://127.0.0.1:{port if port.isdecimal() else 8000}/readyz"  # Kubernetes may set it to tcp://…
 try:
     with urllib.request.urlopen(url, timeout=4) as response:
         print(response.read().decode())

@@ -7,7 +7,7 @@ import sys
 from typing import Final
 
 from rankone import __version__
-from rankone.cli.errors import explained
+from rankone.cli.errors import ended, explained, write_anything
 from rankone.model.errors import log_warnings
 
 COMMANDS: Final = {
@@ -34,18 +34,30 @@ COMMANDS: Final = {
 
 def main() -> None:
     """The console entry. A fault of the user's ends with one sentence and status 2; a traceback is a fault of ours."""
+    write_anything()
     log_warnings()
-    arguments = sys.argv[1:]
+    try:
+        with explained("") as outcome:  # output may fail before a command is found
+            outcome.status = _run(sys.argv[1:])
+        status = outcome.status
+    except SystemExit as exit_:  # of --help, or of a flag that there is not
+        status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        if isinstance(exit_.code, str) and sys.stderr is not None:
+            print(exit_.code, file=sys.stderr)
+    sys.exit(ended(status))
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
-        return
+        return 0
     if arguments == ["--version"]:
         print(f"rankone {__version__}")
-        return
+        return 0
     name, *rest = arguments
     if name not in COMMANDS:
         sys.exit(f"rankone: there is no command {name!r}\n\n{usage()}")
-    sys.exit(run(name, rest))
+    return run(name, rest)
 
 
 def run(name: str, arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from rankone.service.errors import Problem, problem_response
-from rankone.service.settings import PREFIX
+from rankone.service.settings import ROOT_PATH
 
 
 class ForwardedMiddleware(ProxyHeadersMiddleware):
@@ -20,7 +20,7 @@ class ForwardedMiddleware(ProxyHeadersMiddleware):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope.get("client") and scope["client"][0] in self.trusted_hosts:
             sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-prefix"]
-            if len(sent) == 1 and re.fullmatch(PREFIX, prefix := sent[0].rstrip("/")):
+            if len(sent) == 1 and re.fullmatch(ROOT_PATH, prefix := sent[0].rstrip("/")):
                 scope["root_path"] = prefix
         await super().__call__(scope, receive, send)
 

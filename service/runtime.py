@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,8 @@ import anyio.to_thread
 
 from rankone.index import Index, Indexes
 from rankone.model.bundle import Bundle
-from rankone.model.engine import Engine, gpu_memory_bytes, load_engine
+from rankone.model.engine import Engine, EngineError, gpu_memory_bytes, load_engine
+from rankone.model.engine.base import Precision
 from rankone.service.inference.admission import Admission
 from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.batcher import Batcher
@@ -24,6 +26,8 @@ from rankone.service.inference.policy import warm_up
 from rankone.service.inference.slots import Slots
 from rankone.service.observe.metrics import Metrics
 from rankone.service.settings import Settings
+
+logger = logging.getLogger("rankone")
 
 _DECODERS_PAUSE_S: Final = 0.25
 _END_S: Final = 5.0
@@ -108,12 +112,24 @@ async def _assemble(
 
 
 def _load_engine(bundle: Bundle, settings: Settings) -> Engine:
+    """The engine in the precision of the settings; for `auto`, float16 if the GPU's embeddings are those of float32."""
+    if settings.precision != "auto":
+        return _load_in(settings.precision, bundle, settings)
+    if settings.device == "cuda":
+        try:
+            return _load_in("float16", bundle, settings)
+        except EngineError as error:
+            logger.warning("precision auto: float32, as float16 is not to be had: %s", error)
+    return _load_in("float32", bundle, settings)
+
+
+def _load_in(precision: Precision, bundle: Bundle, settings: Settings) -> Engine:
     return load_engine(
         bundle,
         settings.engine,
         settings.device,
         settings.threads,
-        settings.precision,
+        precision,
         cuda_graphs=settings.cuda_graphs,
         tensorrt_cache=settings.tensorrt_cache,
         max_batch=settings.batch_policy.max_batch,

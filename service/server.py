@@ -20,6 +20,7 @@ from rankone.service.app import create_app
 from rankone.service.auth.keys import with_own_keys
 from rankone.service.auth.origins import is_loopback
 from rankone.service.bundles import ServiceState
+from rankone.service.environment import misspelt
 from rankone.service.observe import logs
 from rankone.service.settings import Settings
 
@@ -91,6 +92,8 @@ def serve(settings: Settings) -> None:
         BundleError, EngineError, IndexProblem, DecodersFailed: what kept the service from becoming ready.
     """
     logs.configure(settings.log_format)
+    for sentence in misspelt(Settings):
+        logger.warning("%s", sentence)
     settings = with_own_keys(settings)
     check_address(settings)
     _allow_many_connections()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rankone.model.engine.base import Device, EngineName, Precision
 from rankone.model.preprocessing import Limits
+from rankone.service.environment import PREFIX, Environment
 from rankone.service.inference.policy import BatchPolicy
 from rankone.service.observe.logs import LogFormat
 
-PREFIX: Final = r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*"
+ROOT_PATH: Final = r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*"
 """A path under which a proxy offers the service."""
 
 
@@ -41,7 +42,7 @@ class Settings(BaseSettings):
     """The settings of one service. A setting that cannot be honoured stops the start."""
 
     model_config = SettingsConfigDict(
-        env_prefix="RANKONE_",
+        env_prefix=PREFIX,
         env_ignore_empty=True,  # what compose passes on of a variable that nobody has set
         frozen=True,
         extra="forbid",
@@ -56,8 +57,9 @@ class Settings(BaseSettings):
     """Directory of the indexes, made if it is not there."""
     engine: EngineName = "onnx"
     """Which exported form of the network runs."""
-    precision: Precision = "float32"
-    """Of the backbone; the head is float32. Refused at start where engine or device lack it, or embeddings suffer."""
+    precision: Precision | Literal["auto"] = "float32"
+    """Of the backbone; the head is float32. Refused at start where engine or device lack it, or embeddings suffer; `auto` is
+    float16 on a GPU where they do not, and else float32."""
     cuda_graphs: bool = False
     """On a GPU, record every batch size once and replay it."""
     tensorrt_cache: Path | None = None
@@ -104,7 +106,7 @@ class Settings(BaseSettings):
     """Processor time for one image to be decoded; by the clock it may take ten times as long."""
     decode_memory_bytes: PositiveInt = 1_000_000_000
     """Memory that decoding one image may take."""
-    root_path: str = Field(default="", pattern=f"^{PREFIX}$")
+    root_path: str = Field(default="", pattern=f"^{ROOT_PATH}$")
     """Path under which a proxy offers the service, such as /rankone, whether the proxy takes it off or not."""
     trusted_proxies: str = ""
     """Addresses or networks of proxies, with commas between them, whose X-Forwarded-For, -Proto and -Prefix hold; * for all."""
@@ -137,6 +139,16 @@ class Settings(BaseSettings):
         for part in value.split(",") if value not in ("", "*") else ():
             ip_network(part.strip())  # uvicorn would take anything else for the name of a socket
         return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given by name, then the environment."""
+        return init_settings, Environment(settings_cls)
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:

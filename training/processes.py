@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
+from rankone.model.engine.base import Device
 from rankone.model.errors import RankoneError
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
 
 Item = TypeVar("Item")
 
@@ -120,6 +123,20 @@ class Resources:
 def is_main_process() -> bool:
     """Whether this process writes and prints, also outside of `joined_processes`."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def choose_device(asked: DeviceChoice) -> tuple[Device, str]:
+    """The device to use and, for the user, why: for `auto`, the GPU if torch finds one.
+
+    Raises:
+        DeviceError: this machine has no such device.
+    """
+    if asked != "auto":
+        check_device(asked)
+        return asked, f"--device {asked}"
+    if torch.cuda.is_available():
+        return "cuda", f"torch finds {torch.cuda.get_device_name()}; --device cpu does without it"
+    return "cpu", "torch finds no GPU" if torch.version.cuda else "this build of torch is for CPUs alone"
 
 
 def check_device(device: str) -> None:

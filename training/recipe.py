@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from tyro.conf import Suppress
 
 from rankone.model.backbone import REDUCED, colors_of
@@ -16,6 +25,7 @@ from rankone.model.composition import Composition, Option, compose
 from rankone.model.errors import RankoneError
 from rankone.model.network import Network, build_classifier, build_network
 from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Color, Preprocessing
+from rankone.training.strict_yaml import YamlError, parse
 
 _DEFAULT_SYSTEM: Final = "cbp-run"
 
@@ -25,22 +35,25 @@ PartFields = dict[str, Option | str]
 class Frozen(BaseModel):
     """Fields that are fixed once they are checked; unknown ones are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class PoolingRecipe(Frozen):
     """A pooling system by its name, or put together by hand from `statistic`, `normalization` and `projection`."""
 
     system: str | None = None
-    """A name of `model.catalogue.SYSTEMS`; cbp-run if neither a system nor a part is given."""
+    """max, sum, bcnn, improved-bcnn, bcnn-ns, o2p, mpn-cov, isqrt-cov, g2denet, cbp-ts, cbp-rm, lrbp, monet-2, monet, bp-run,
+    cbp-run or cbp-run-rm; cbp-run if neither a system nor a part is given."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Of the system, for instance `{eta: 0.5, dim: 8192}`; unknown ones are errors."""
     statistic: str | None = None
     """gram, covariance, moment, gaussian, max or sum; gram if another part is given."""
     normalization: str | PartFields | None = None
-    """A name, or name and options: `{name: newton-schulz, iterations: 5}`; none if another part is given."""
+    """none, rank-one-update, newton-schulz, matrix-power or matrix-logarithm, or one with options: `{name: newton-schulz,
+    iterations: 5}`; none if another part is given."""
     projection: str | PartFields | None = None
-    """A name, or name and options: `{name: tensor-sketch, dim: 8192}`; flatten if another part is given."""
+    """none, flatten, upper-triangle, tensor-sketch, random-maclaurin or low-rank, or one with options: `{name: tensor-sketch,
+    dim: 8192}`; flatten if another part is given."""
     root_features: Suppress[bool | None] = None
     """By hand, in YAML: whether to take the signed square root of the local features first; false if not given."""
     elementwise: Suppress[bool | None] = None
@@ -108,7 +121,7 @@ class Recipe(Frozen):
     """The paper's training by default: VGG16 + RUN + CBP at 448 x 448, first the classifier alone, then all layers."""
 
     backbone: str = "vgg16"
-    """A name that `rankone backbones` lists, or `timm/NAME`."""
+    """vgg16, another name that `rankone backbones` lists, or timm/NAME."""
     weights: str = "imagenet"
     """`imagenet` (those published under the backbone's name), `random`, or the path of a .safetensors file or state dict."""
     reduce: PositiveInt | None = added(REDUCED)
@@ -172,6 +185,15 @@ class Recipe(Frozen):
     """Run the backbone through torch.compile: minutes at the start, faster steps on a GPU."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of a moving average of phase 2's weights, 0.999 for instance, which becomes the network; 0 for none."""
+
+    @field_validator("phase1", "phase2", mode="before")
+    @classmethod
+    def _completed(cls, phase: Any, about: ValidationInfo) -> Any:
+        """A phase that is given in part, as a mapping, has the recipe's own default for the rest."""
+        if not isinstance(phase, dict):
+            return phase
+        own: Phase = cls.model_fields[str(about.field_name)].default
+        return {**own.model_dump(), **phase}
 
     @field_validator("weights")
     @classmethod
@@ -237,14 +259,14 @@ def load_recipe(name_or_path: str | Path, **missing: str) -> Recipe:
         missing: values of fields that it lacks, instead of their defaults.
 
     Raises:
-        RecipeError: no such recipe, not YAML, or fields that are unknown or out of range.
+        RecipeError: no such recipe, not YAML, a key that is given twice, or fields that are unknown or out of range.
     """
     try:
-        fields: Any = yaml.safe_load(_read(str(name_or_path)))
+        fields = parse(_read(str(name_or_path)))
         fields = {} if fields is None else fields
         return Recipe.model_validate({**missing, **fields} if isinstance(fields, dict) else fields)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {name_or_path} is not YAML: {error}") from error
+    except YamlError as error:
+        raise RecipeError(f"recipe {name_or_path} cannot be read: {error}") from error
     except ValidationError as error:
         raise RecipeError(f"recipe {name_or_path}: {explain(error)}") from error
 
@@ -254,13 +276,15 @@ def explain(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'recipe'}: {part['msg']}" for part in error.errors())
 
 
-def _read(name_or_path: str) -> str:
+def _read(name_or_path: str) -> bytes:
     packaged = resources.files("rankone.training").joinpath("recipes")
     names = sorted(entry.name.removesuffix(".yaml") for entry in packaged.iterdir() if entry.name.endswith(".yaml"))
     if name_or_path in names:
-        return packaged.joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+        return packaged.joinpath(f"{name_or_path}.yaml").read_bytes()
     try:
-        return Path(name_or_path).read_text(encoding="utf-8")
-    except OSError as error:
+        return Path(name_or_path).read_bytes()
+    except FileNotFoundError as error:
         known = ", ".join(names)
         raise RecipeError(f"there is no recipe {name_or_path}: give a YAML file, or one of {known}") from error
+    except OSError as error:
+        raise RecipeError(f"recipe {name_or_path} cannot be read: {error.strerror}") from error

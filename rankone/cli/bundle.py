@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import tyro
+from pydantic import TypeAdapter, ValidationError
 from tyro.conf import Positional
 
 from rankone.cli import show
 from rankone.model.bundle import MANIFEST
+from rankone.model.errors import RankoneError
 
 _FIRST: Final = "first"
+_DEMO: Final = "RANKONE_DEMO"
+
+
+class DemoUnclear(RankoneError, ValueError):
+    """RANKONE_DEMO is neither true nor false."""
 
 
 def bundle(arguments: list[str]) -> None:
@@ -35,7 +43,7 @@ def init(
         recipe: names backbone, weights, pooling and size; a recipe that comes with rankone, or a YAML file.
         weights: of the backbone, where they are not to be the recipe's: `imagenet`, `random` or a file.
         fallback: recipe to train on the photographs that come with rankone, where the weights cannot be had; `demo`
-            takes some minutes. Without one, that is an error.
+            takes some minutes, and is what RANKONE_DEMO=true chooses. Without one, that is an error.
         work: directory for the photographs, and for the run of the fallback.
     """
     if there := sorted(manifest.parent.name for manifest in folder.glob(f"[!.]*/{MANIFEST}")):
@@ -44,13 +52,26 @@ def init(
     from rankone.model.backbone import WeightsError
 
     path = folder / _FIRST
+    if fallback is None and _demo_is_wanted():
+        fallback = "demo"
     try:
         _export(path, recipe, weights, work)
     except WeightsError as error:
         if fallback is None:
-            raise
+            raise WeightsError(
+                f"{error} There is no bundle, so nothing is served. For a demo instead, which knows 14 classes of "
+                f"photographs and was trained on nothing else, set {_DEMO}=true"
+            ) from error
         show.alarm("another bundle", f"{error} Training by the recipe {fallback!r} on the photographs instead.")
         _train(path, fallback, work)
+
+
+def _demo_is_wanted() -> bool:
+    text = os.environ.get(_DEMO) or "false"
+    try:
+        return TypeAdapter(bool).validate_python(text)
+    except ValidationError as error:
+        raise DemoUnclear(f"{_DEMO}={text}: set it to true or false") from error
 
 
 def _export(path: Path, recipe: str, weights: str | None, work: Path) -> None:

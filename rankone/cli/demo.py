@@ -86,13 +86,16 @@ def make(recipe: Recipe, root: Path, run: Path, path: Path) -> None:
     """Trains by `recipe` on the photographs in `root`, measures, and exports the run as the bundle `path`."""
     from rankone.training import pipeline
     from rankone.training.data import load_photos
+    from rankone.training.processes import choose_device
 
     data = load_photos(root)
     show.step("photographs", f"{len(data.train)} to train on, {len(data.test)} to test, {len(data.classes)} classes")
     show.step("training", "phase 1: the classifier on fixed embeddings; phase 2: all layers")
-    show.training(pipeline.train(data, recipe, run), run)
+    device, reason = choose_device("auto")
+    show.step("device", f"{device} ({reason})")
+    show.training(pipeline.train(data, recipe, run, device=device), run)
     show.step("evaluation", "test photographs, none of their pixels seen in training")
-    show.report(pipeline.evaluate(run, data), run)
+    show.report(pipeline.evaluate(run, data, device=device), run)
     show.step("export", "ONNX and TorchScript, each held against the network in float64")
     show.bundle(pipeline.export(run, data, path))
     show.doubts(pipeline.read_report(run))

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from rankone.cli.output import InputError, Write
-from rankone.client import DEFAULT_URL, Answer, AsyncClient, NewItem, OnRejection, Rejection
+from rankone.client import Answer, AsyncClient, NewItem, OnRejection, Rejection
 from rankone.model.folders import SUFFIXES, LeftOut, name_of, walk
 
 _CONVERTED: Final = frozenset(suffix for kind in ("BMP", "TIFF", "PPM") for suffix in SUFFIXES[kind])
@@ -85,8 +85,8 @@ def _as_png(data: bytes) -> bytes:
 class Service:
     """Which service is asked."""
 
-    url: str = DEFAULT_URL
-    """where the service is."""
+    url: str | None = None
+    """where the service is; RANKONE_URL, or else http://127.0.0.1:8000, if not given."""
     key: str | None = None
     """its key; better in the variable RANKONE_KEY, which no list of processes shows."""
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from rankone.cli.images import Service
-from rankone.client import DEFAULT_URL, Client
+from rankone.client import Client
 from rankone.index import Dtype, IndexProblem, Kind, Spec, check_name
 from rankone.index.backup import Tell, back_up, damaged_rows, file_of, reading
 from rankone.index.backup import restore as restore_backup
@@ -225,7 +225,7 @@ def restore(folder: Folder, name: Name, source: File) -> None:
     print(f"{count:,} items in the index {name}")
 
 
-def rebuild(folder: Folder, name: Name, images: Path, into: str, url: str = DEFAULT_URL) -> None:
+def rebuild(folder: Folder, name: Name, images: Path, into: str, url: str | None = None) -> None:
     """Embeds an index again with the model that a running service serves, from the original files, into another index.
 
     Originals are found by their sha256. If one is missing, or an item was added without its file, nothing is done.
@@ -235,7 +235,7 @@ def rebuild(folder: Folder, name: Name, images: Path, into: str, url: str = DEFA
         name: of the index to embed again.
         images: folder that holds the original files.
         into: index of the service to fill, which must be there.
-        url: where the service is.
+        url: where the service is; RANKONE_URL, or else http://127.0.0.1:8000, if not given.
     """
     named = ("", OTHER, UNREAD)  # an image given by itself may have been added under any name
     files = {

@@ -1,5 +1,6 @@
-"""Answers to a file, as they come: `.npy`, `.json`, `.jsonl` or `.parquet`, whole or not there; else to standard output.
+"""Answers to a file, as they come: `.npy`, `.json`, `.jsonl` or `.parquet`; else to standard output.
 
+A file is whole or not there: what came before a failure is written to another one, NAME.partial.SUFFIX, and said.
 Every form is a context manager that gives a function, to be called with the name and the value of one image after another.
 """
 
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import orjson
 
+from rankone.cli.errors import say
 from rankone.model.errors import RankoneError
 from rankone.model.files import sync
 
@@ -34,6 +36,8 @@ def writing(out: Path | None, column: str) -> AbstractContextManager[Write]:
     Raises:
         InputError: a suffix that is not written, a folder that is not there, or pyarrow missing.
     """
+    if out is None and sys.stdout is None:
+        raise InputError("standard output is closed: give a file to write to (--out)")
     if out is None:
         return _lines(sys.stdout.buffer, column)
     if out.suffix not in _FORMS or (out.suffix == ".npy" and column != "embedding"):
@@ -48,15 +52,33 @@ def writing(out: Path | None, column: str) -> AbstractContextManager[Write]:
 
 @contextmanager
 def _file(out: Path, column: str) -> Iterator[Write]:
-    temporary = out.with_name(f".{out.name[:32]}.{os.getpid()}.partial")  # a longer name might be too long
+    temporary, num_rows = out.with_name(f".{out.name[:32]}.{os.getpid()}.partial"), 0  # a longer name might be too long
+
+    def counted(name: str, value: Any) -> None:
+        nonlocal num_rows
+        write(name, value)
+        num_rows += 1
+
     try:
         with temporary.open("wb") as file, _FORMS[out.suffix](file, column) as write:
-            yield write
-        sync(temporary)
-        temporary.replace(out)
-        sync(out.parent)
+            yield counted
+        _publish(temporary, out)
+    except OSError:  # of the disk: what was written is not complete
+        raise
+    except BaseException:
+        if num_rows:
+            partial = out.with_name(f"{out.stem}.partial{out.suffix}")
+            _publish(temporary, partial)
+            say(f"{partial} holds the {num_rows} answers that came before:")
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, out: Path) -> None:
+    sync(temporary)
+    temporary.replace(out)
+    sync(out.parent)
 
 
 @contextmanager
@@ -64,8 +86,10 @@ def _lines(file: BinaryIO, column: str) -> Iterator[Write]:
     def write(name: str, value: Any) -> None:
         file.write(orjson.dumps({"path": name, column: value}, option=_JSON | orjson.OPT_APPEND_NEWLINE))
 
-    yield write
-    file.flush()
+    try:
+        yield write
+    finally:
+        file.flush()
 
 
 @contextmanager
@@ -77,8 +101,10 @@ def _list(file: BinaryIO, column: str) -> Iterator[Write]:
         file.write(separator + orjson.dumps({"path": name, column: value}, option=_JSON))
         separator = b",\n"
 
-    yield write
-    file.write(b"\n]\n")
+    try:
+        yield write
+    finally:
+        file.write(b"\n]\n")
 
 
 @contextmanager
@@ -95,9 +121,11 @@ def _array(file: BinaryIO, _: str) -> Iterator[Write]:
         num_rows += 1
         print(name)
 
-    yield write
-    file.seek(0)
-    file.write(_header(num_rows, dim))
+    try:
+        yield write
+    finally:
+        file.seek(0)
+        file.write(_header(num_rows, dim))
 
 
 def _header(num_rows: int, dim: int) -> bytes:

@@ -41,11 +41,13 @@ def table(file: BinaryIO, column: str) -> Iterator[Callable[[str, Any], None]]:
         writer.write_table(pa.table(columns, schema=schema))
         rows.clear()
 
-    yield write
-    if rows:
-        flush()
-    if writer is not None:
-        writer.close()
+    try:
+        yield write
+    finally:
+        if rows:
+            flush()
+        if writer is not None:
+            writer.close()
 
 
 def _type_of(column: str, value: Any) -> pa.DataType:

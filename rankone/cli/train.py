@@ -16,7 +16,7 @@ from rankone.model.engine import load_engine
 from rankone.model.engine.base import Device, EngineName
 from rankone.training import measure, pipeline
 from rankone.training.data import DataError, load
-from rankone.training.processes import check_device, is_main_process
+from rankone.training.processes import DeviceChoice, choose_device, is_main_process
 from rankone.training.recipe import Recipe, load_recipe
 from rankone.training.report import write_report
 from rankone.training.run import Run
@@ -27,8 +27,8 @@ class Machine(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    device: Device = "cpu"
-    """Refused if it cannot be had."""
+    device: DeviceChoice = "auto"
+    """The GPU if there is one (auto), or what is named; refused if it cannot be had."""
     workers: int = 0
     """Processes that load images; 0 loads them in this one."""
 
@@ -94,11 +94,12 @@ def train(arguments: list[str]) -> None:
         if is_main_process():
             show.exportable(fields.pooling)
             show.left_out(images.left_out)
+        device = _device(machine.device)
         state = pipeline.train(
             images,
             fields,
             run,
-            device=machine.device,
+            device=device,
             workers=machine.workers,
             cache=keeping.cache,
             tensorboard=keeping.tensorboard,
@@ -106,7 +107,7 @@ def train(arguments: list[str]) -> None:
         )
         if is_main_process():
             show.training(state, run)
-            show.report(pipeline.evaluate(run, images, device=machine.device, workers=machine.workers), run)
+            show.report(pipeline.evaluate(run, images, device=device, workers=machine.workers), run)
 
     tyro.cli(command, prog="rankone train", args=arguments)
 
@@ -144,7 +145,7 @@ def evaluate(arguments: list[str]) -> None:
         data: str,
         out: Path | None = None,
         engine: EngineName = "onnx",
-        device: Device = "cpu",
+        device: DeviceChoice = "auto",
         threads: int | None = None,
         workers: int = 0,
         reader: dict[str, str] | None = None,
@@ -157,27 +158,35 @@ def evaluate(arguments: list[str]) -> None:
             data: `photos`, a benchmark by name, or a folder with train/<class>/ and test/<class>/.
             out: directory of the report; `<bundle>-report` beside the bundle if not given.
             engine: which exported form of the network runs.
-            device: where it runs; refused if it cannot be had.
+            device: the GPU if there is one (auto), or what is named; refused if it cannot be had.
             threads: CPU threads of the engine; as many as there are cores if not given.
             workers: processes that load images; 0 loads them in this one.
             reader: options of the data set's reader, for instance `--reader partition 3`; on the benchmark that the bundle
                 was trained on, those of the training if not given.
             skip_bad: leave out test images that cannot be decoded, and list them in the report.
         """
-        check_device(device)
+        chosen = _device(device)
         opened = open_bundle(bundle)
         home = _report_folder(opened, out)
         images = load(data, reader, defaults=measure.reader_options(opened.manifest))
         show.left_out(images.left_out)
         measure.check_classes(opened, images)
-        runner = load_engine(opened, engine, device, threads or len(os.sched_getaffinity(0)))
-        findings = measure.findings_of(opened, images, runner, device=device, workers=workers, skip_bad=skip_bad)
+        runner = load_engine(opened, engine, chosen, threads or len(os.sched_getaffinity(0)))
+        findings = measure.findings_of(opened, images, runner, device=chosen, workers=workers, skip_bad=skip_bad)
         report = write_report(findings, home)
         show.report(report, home)
         sentence, is_warning = measure.compare_with_training(opened.manifest, images.name, report)
         (show.alarm if is_warning else show.step)("against training", sentence)
 
     tyro.cli(command, prog="rankone evaluate", args=arguments)
+
+
+def _device(asked: DeviceChoice) -> Device:
+    """The device to use, which is said."""
+    device, reason = choose_device(asked)
+    if is_main_process():
+        show.step("device", f"{device} ({reason})")
+    return device
 
 
 def _report_folder(bundle: Bundle, out: Path | None) -> Path:

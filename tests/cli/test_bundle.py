@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
+from rankone.__main__ import run
 from rankone.cli.bundle import bundle as command
 from rankone.model.backbone import WeightsError
 from rankone.model.bundle import ONNX, open_bundle
@@ -61,11 +62,11 @@ def test_pretrained_weights_become_a_bundle_that_embeds_and_knows_no_classes(
     assert not made.path.exists()
 
 
-def test_weights_that_cannot_be_had_are_an_error_unless_a_fallback_is_named(
+def test_without_weights_it_stops_and_says_so_unless_a_fallback_is_named(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["init", "bundles", "--recipe", "imagenet.yaml", "--work", "work"]
-    with pytest.raises(WeightsError, match="could not be downloaded"):
+    with pytest.raises(WeightsError, match=r"could not be downloaded.* nothing is served.* set RANKONE_DEMO=true"):
         command(arguments)
     assert not (home / "bundles").exists()
     command([*arguments, "--fallback", "small.yaml"])
@@ -74,3 +75,23 @@ def test_weights_that_cannot_be_had_are_an_error_unless_a_fallback_is_named(
     assert "Training by the recipe 'small.yaml' on the photographs instead" in said
     made = open_bundle(home / "bundles" / "first").manifest
     assert (made.name, made.classes) == ("photos-cbp-run", CLASSES)
+
+
+@pytest.mark.parametrize(("value", "fallback"), [("true", "demo"), ("1", "demo"), ("false", None), ("", None)])
+def test_a_demo_is_made_only_where_the_variable_says_so(
+    value: str, fallback: str | None, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[str] = []
+    monkeypatch.setenv("RANKONE_DEMO", value)
+    monkeypatch.setattr("rankone.cli.bundle._train", lambda _path, recipe, _work: made.append(recipe))
+    status = run("bundle", ["init", "bundles", "--recipe", "imagenet.yaml", "--work", str(home / "work")])
+    assert (status, made) == ((0, [fallback]) if fallback else (2, []))
+    assert ("nothing is served" in capsys.readouterr().err) is (fallback is None)
+
+
+def test_a_variable_that_says_neither_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANKONE_DEMO", "perhaps")
+    assert run("bundle", ["init", str(home / "bundles")]) == 2
+    assert "RANKONE_DEMO=perhaps: set it to true or false" in capsys.readouterr().err

@@ -16,6 +16,7 @@ import pytest
 
 from rankone.__main__ import COMMANDS, main, run, usage
 from rankone.training.data import DataSet
+from rankone.training.processes import DeviceChoice, DeviceError, choose_device
 from rankone.training.recipe import Phase, Recipe
 from tests.services import Process, Start, start
 
@@ -117,6 +118,41 @@ def test_training_has_under_40_options(capsys: pytest.CaptureFixture[str]) -> No
     assert len(flags) + len(("data", "run")) < 40
 
 
+def test_the_help_lists_backbones_systems_and_choices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rankone.model.catalogue import SYSTEMS
+    from rankone.model.composition import NORMALIZATIONS, PROJECTIONS, STATISTICS
+
+    with pytest.raises(SystemExit):
+        run("train", ["--help"])
+    listed = set(re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", capsys.readouterr().out))
+    assert {"vgg16", "backbones", *SYSTEMS, *STATISTICS, *NORMALIZATIONS, *PROJECTIONS} <= listed
+    assert {"auto", "cuda", "imagenet", "random", "plateau", "step", "cosine", "holdout", "paper"} <= listed
+    assert {"photos", "cub", "aircraft", "mit67", "dtd"} <= listed
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "asked", "device", "reason"),
+    [
+        (True, "auto", "cuda", "torch finds H200"),
+        (True, "cpu", "cpu", "--device cpu"),
+        (False, "auto", "cpu", "torch"),
+    ],
+)
+def test_a_gpu_is_used_where_there_is_one_and_the_reason_is_said(
+    *, has_gpu: bool, asked: DeviceChoice, device: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_gpu)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "H200")
+    chosen, why = choose_device(asked)
+    assert chosen == device
+    assert reason in why
+    if not has_gpu:
+        with pytest.raises(DeviceError, match="finds no GPU"):
+            choose_device("cuda")
+
+
 def test_the_demo_goes_the_whole_way_and_again(tmp_path: Path) -> None:
     """All photographs, small; the second run finds what the first one made."""
     recipe = Recipe(weights="random", size=32, flip=False, validation=0, phase1=FEW, phase2=NONE)
@@ -157,6 +193,7 @@ def test_train_evaluate_export_in_a_shell(photos: DataSet, tmp_path: Path) -> No
     (tmp_path / "recipe.yaml").write_text(RECIPE.model_copy(update={"size": 32}).yaml())
     flags = ("--recipe", "recipe.yaml", "--phase1.epochs", 5, "--phase2.epochs", 0, "--pooling.options", "dim", 300)
     trained = rankone("train", data, "run", *flags, cwd=tmp_path)
+    assert "device: c" in trained.stdout
     assert "phase 1: 5 epochs" in trained.stdout, trained.stderr
     assert "test images  16" in trained.stdout
     exported = rankone("export", "run", data, "bundle", "--name", "few", "--version", "7", cwd=tmp_path)

@@ -129,8 +129,14 @@ def test_a_service_that_goes_away_leaves_no_half_of_a_file(
     answering(service)
     (tmp_path / "e.npy").write_text("of yesterday")
     assert run("embed", [str(tmp_path), "--out", str(tmp_path / "e.npy")]) == 2
-    assert "no service answers" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "no service answers" in printed.err
     assert (tmp_path / "e.npy").read_text() == "of yesterday"
+    rows = len(np.load(tmp_path / "e.partial.npy"))
+    assert 0 < rows < 40
+    assert printed.out.split() == [f"{tmp_path}/{n:02}.png" for n in range(rows)]
+    assert f"e.partial.npy holds the {rows} answers that came before" in printed.err.replace("\n", "")
+    assert f"(the {rows} inputs before were answered)" in printed.err.replace("\n", "")
     assert not list(tmp_path.glob(".*"))
     assert num_answered > 3
 

@@ -110,7 +110,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def json_response(body: Any, status: int = 200, **headers: str) -> httpx.Response:
-    return httpx.Response(status, headers=headers, content=orjson.dumps(body))
+    kind = {"content-type": "application/problem+json"} if status >= 400 else {}
+    return httpx.Response(status, headers={**kind, **headers}, content=orjson.dumps(body))
 
 
 def npy(rows: Any) -> bytes:

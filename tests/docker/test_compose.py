@@ -115,6 +115,12 @@ def test_the_service_waits_for_a_bundle_that_is_made_where_it_looks() -> None:
     assert "bundles:/bundles" in SERVICES["init"]["volumes"]
 
 
+def test_a_demo_is_served_only_where_it_is_asked_for() -> None:
+    assert "--fallback" not in SERVICES["init"]["command"]
+    assert SERVICES["init"]["environment"] == {"RANKONE_DEMO": "false"}
+    assert services(RANKONE_DEMO="true")["init"]["environment"] == {"RANKONE_DEMO": "true"}
+
+
 def test_only_what_needs_a_gpu_reserves_one() -> None:
     for name, service in SERVICES.items():
         reserved = service["deploy"]["resources"].get("reservations", {}).get("devices", [])

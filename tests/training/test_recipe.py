@@ -73,7 +73,9 @@ def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
     [
         ("sise: 96", "sise: Extra inputs are not permitted"),
         ("phase1: {epochs: -1, learning_rate: 1}", r"phase1.epochs: Input should be greater than or equal to 0"),
-        ("phase2: {epochs: 3}", "phase2.learning_rate: Field required"),
+        ("phase1:", "phase1: Input should be a valid dictionary"),
+        ("phase2: {epoch: 3}", "phase2.epoch: Extra inputs are not permitted"),
+        ("phase1: {weight_decay: .inf}", "phase1.weight_decay: Input should be a finite number"),
         ("pooling: {system: cpb}", "pooling: Value error, unknown pooling system 'cpb'; known: max, sum, bcnn"),
         ("pooling: {options: {etha: 1}}", "cbp-run has no option etha; it has: eta"),
         ("pooling: {options: {eta: 5}}", r"pooling: Value error, eta must lie in \[0, 2\], got 5"),
@@ -99,7 +101,14 @@ def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
         ("short_side: 64", r"size \(448\) must be positive and at most short_side \(64\)"),
         ("size: 8", "size: Input should be greater than or equal to 16"),
         ("weights: ''", "weights: Value error, must be 'imagenet', 'random' or a file"),
-        ("[1, 2", "is not YAML"),
+        ("[1, 2", "cannot be read: line 1, column 6: expected"),
+        ("size: 64\nflip: true\nsize: 96", "cannot be read: line 3, column 1: size is given twice"),
+        ("phase1: {epochs: 1, epochs: 2}", "line 1, column 21: epochs is given twice"),
+        ("pooling: {options: {eta: 0.5, 'eta': 0.6}}", "eta is given twice"),
+        ("weights: 2026-13-45", "month must be in 1..12"),
+        ("[" * 5000, "nested too deeply"),
+        ("size: 64\x01", "unacceptable character #x0001"),
+        ("1: 2", "1: Keys should be strings"),
         ("just words", "recipe: Input should be a valid dictionary"),
     ],
 )
@@ -107,6 +116,45 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "recipe.yaml").write_text(text)
     with pytest.raises(RecipeError, match=message):
         load_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_phase_given_in_part_keeps_the_recipes_defaults(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("phase1: {epochs: 1, learning_rate: 0.01}\nphase2: {batch_size: 4}")
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert recipe.phase1 == Phase(epochs=1, learning_rate=0.01, weight_decay=1e-8, batch_size=64)
+    assert recipe.phase2 == Phase(epochs=40, learning_rate=0.01, weight_decay=1e-5, batch_size=4)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_recipe_is_read_in_any_unicode_encoding(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "recipe.yaml").write_bytes("size: 64  # côté".encode(encoding))
+    assert load_recipe(tmp_path / "recipe.yaml").size == 64
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("size: 64\n# côté".encode("latin-1"), r"not text in UTF-8 \(byte 0xf4 in line 2\): save it as UTF-8"),
+        (b"\xff\xfes\0i", "not text in UTF-16"),
+    ],
+)
+def test_another_encoding_is_named(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(data)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "recipe.yaml")
+
+
+def test_a_folder_is_no_recipe(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
+        load_recipe(tmp_path)
+
+
+def test_keys_may_be_merged_and_then_given(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "phase1: &both {epochs: 1, learning_rate: 0.5}\nphase2: {<<: *both, epochs: 2}"
+    )
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert (recipe.phase1.epochs, recipe.phase2.epochs, recipe.phase2.learning_rate) == (1, 2, 0.5)
 
 
 def test_a_pooling_is_put_together_by_hand(tmp_path: Path) -> None:
