@@ -162,11 +162,8 @@ class Manifest(_Frozen):
     @property
     def outputs(self) -> dict[str, int]:
         """Names of the outputs of every exported form, in their order, with their numbers for an image."""
-        widths = {
-            "embedding": self.dim,
-            "logits": len(self.classes or ()),
-            "short": self.reduction and self.reduction.dim,
-        }
+        short = 0 if self.reduction is None else self.reduction.dim
+        widths = {"embedding": self.dim, "logits": len(self.classes or ()), "short": short}
         return {name: width for name, width in widths.items() if width}
 
     @field_validator("preprocessing", mode="before")

@@ -81,7 +81,7 @@ def write_forms(network: Network, manifest: Manifest, images: npt.NDArray[np.flo
     """
     if len(images) < MIN_IMAGES:
         raise ExportError(f"an export is checked on at least {MIN_IMAGES} images, got {len(images)}")
-    network = network.cpu().float().eval()
+    network = network.cpu().float().eval().to(memory_format=torch.contiguous_format)  # an encoder may have changed it
     exported = Exported(network).eval()
     example = torch.from_numpy(images[:2])
     with staged(path) as stage, _full_disk_named(stage), Progress() as bar:

@@ -148,8 +148,9 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
     description = _description(run, data, state, name=name, version=version, report=report)
     if learned is not None:
         network.short = ShortEmbedding.of(learned.reduction)
-        figures = report and report.short
-        description = replace(description, reduction=learned.record(figures.recommended if figures else None))
+        figures = None if report is None else report.short
+        recommended = None if figures is None else figures.recommended
+        description = replace(description, reduction=learned.record(recommended))
     return write_bundle(network, run.recipe, _examples(run.recipe, data), out, description)
 
 

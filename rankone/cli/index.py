@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import tyro
@@ -81,7 +81,9 @@ def create(
         thumbnails: keep a small JPEG of each image.
         service: to ask.
     """
-    options = {"kind": kind, "dtype": dtype, "thumbnails": thumbnails} | ({} if dim is None else {"dim": dim})
+    options: dict[str, Any] = {"kind": kind, "dtype": dtype, "thumbnails": thumbnails}
+    if dim is not None:
+        options["dim"] = dim
     with Client(service.url, key=service.key) as client:
         made = client.create_index(name, **options)
     print(f"index {made.name}: {made.properties['dim']:,} numbers an item, {made.count:,} items")

@@ -27,6 +27,7 @@ ITEMS = "/indexes/default/items"
 EMPTY = {
     "name": "default",
     "count": 0,
+    "dim": 10_000,
     "kind": "exact",
     "dtype": "float16",
     "thumbnails": True,
@@ -166,7 +167,11 @@ async def test_a_request_at_fault_stores_nothing(http: httpx.AsyncClient, images
     for items, status, detail in (
         ([{"id": "x", "image": image}, {"id": "x", "image": image}], 409, "the id 'x' stands 2 times"),
         ([{"id": "x", "image": image}, {"id": "y", "image": "AAAA"}], 415, "image 1: not an image"),
-        ([{"id": "x", "vector": vector}, {"vector": vector[:-1]}], 422, "vector 1: 9999 numbers; this bundle's"),
+        (
+            [{"id": "x", "vector": vector}, {"vector": vector[:-1]}],
+            422,
+            "vector 1: 9999 numbers; the vectors of this index",
+        ),
         ([{"id": "x", "vector": vector}, {"vector": [2.0, *vector[1:]]}], 422, "vector 1: has length 2.154"),
         ([{"id": "x", "vector": vector}, {"vector": [1e308] * 10_000}], 422, "vector 1: holds NaN, infinity"),
         ([{"id": "x", "image": image, "vector": vector}], 422, "either an image or a vector"),

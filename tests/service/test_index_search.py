@@ -63,6 +63,7 @@ async def test_indexes_are_made_described_and_dropped(http: httpx.AsyncClient) -
     made = {
         "name": "mine",
         "count": 0,
+        "dim": DIM,
         "kind": "exact",
         "dtype": "float32",
         "thumbnails": True,

@@ -43,14 +43,15 @@ class ShortReport(BaseModel):
 
 def measure(embeddings: Floats, labels: Ints, learned: Learned) -> ShortReport:
     """The figures by length for test embeddings (n, d) with their labels (n,)."""
-    test = figures(by_length(embeddings, learned.reduction(embeddings)), [labels])
+    lengths = lengths_up_to(learned.reduction.dim)
+    test = figures(by_length(embeddings, learned.reduction(embeddings), lengths), [labels])
     unseen = None
     if learned.halves is not None:
         parts = [np.flatnonzero(labels % 2 != side) for side in (0, 1)]
-        if all(len(part) for part in parts):
-            shared = min(half.dim for half in learned.halves)
+        shared = [length for length in lengths if length <= min(half.dim for half in learned.halves)]
+        if shared and all(len(part) for part in parts):
             rows = [embeddings[part] for part in parts]
-            cuts = [by_length(own, half(own)[:, :shared]) for own, half in zip(rows, learned.halves, strict=True)]
+            cuts = [by_length(own, half(own), shared) for own, half in zip(rows, learned.halves, strict=True)]
             unseen = figures(
                 [[*first, *second] for first, second in zip(*cuts, strict=True)], [labels[part] for part in parts]
             )
@@ -59,13 +60,13 @@ def measure(embeddings: Floats, labels: Ints, learned: Learned) -> ShortReport:
 
 def measure_outputs(embeddings: Floats, short: Floats, labels: Ints) -> ShortReport:
     """The figures by length for what an engine answered: there are none on unseen classes."""
-    test = figures(by_length(embeddings, short), [labels])
+    test = figures(by_length(embeddings, short, lengths_up_to(short.shape[1])), [labels])
     return ShortReport(test=test, unseen=None, recommended=recommended(test))
 
 
-def by_length(embeddings: Floats, short: Floats) -> list[list[Floats]]:
+def by_length(embeddings: Floats, short: Floats, lengths: Sequence[int]) -> list[list[Floats]]:
     """One set of vectors a length: the short embeddings (n, m), and the full ones as the last, which may be as long."""
-    return [*([shorten(short, length)] for length in lengths_up_to(short.shape[1])), [embeddings]]
+    return [*([shorten(short, length)] for length in lengths), [embeddings]]
 
 
 def figures(vectors: Sequence[Sequence[Floats]], labels: Sequence[Ints]) -> list[LengthFigures]:
