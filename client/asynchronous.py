@@ -227,8 +227,7 @@ class AsyncClient:
 
     async def create_index(self, index: str, **options: Any) -> IndexDescription:
         """Creates an index, if there is none of this name."""
-        body = json_body(options) if options else {}
-        return await self._request("PUT", path_of(index), IndexDescription.from_json, **body)
+        return await self._request("PUT", path_of(index), IndexDescription.from_json, **json_body(options))
 
     async def describe_index(self, index: str = DEFAULT_INDEX) -> IndexDescription:
         """An index and its properties."""

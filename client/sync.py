@@ -28,12 +28,10 @@ _POLL_S: Final = 0.1
 class Client:
     """A client of the service at `url` with `key`, by default those in the variables RANKONE_URL and RANKONE_KEY.
 
-    A request takes at most `timeout_s`, or the service's own deadline; `retries` says how often it is repeated.
-    Methods take one input or many, and divide them into requests. Each request is carried out completely or not at all, but
-    a call that fails halfway leaves what was added before: the error's `num_done` inputs. `…_iter` methods read inputs as
-    they go, and yield answers in order. At an unusable input they raise or, with `on_rejection`, call it and continue. They
-    send one request at a time, and only its inputs are in memory.
-    Every method raises ServiceError if the service refuses a request or cannot be reached.
+    Methods take one input or many, and divide them into requests, each of which is carried out completely or not at all. A
+    call that fails halfway leaves what was added before: the error's `num_done` inputs. `…_iter` methods read inputs as they
+    go and yield answers in order; at an unusable input they raise or, with `on_rejection`, call it and continue. Every method
+    raises ServiceError if the service refuses or cannot be reached within `timeout_s`, after `retries`.
     """
 
     def __init__(
@@ -225,8 +223,7 @@ class Client:
 
     def create_index(self, index: str, **options: Any) -> IndexDescription:
         """Creates an index, if there is none of this name."""
-        body = json_body(options) if options else {}
-        return self._request("PUT", path_of(index), IndexDescription.from_json, **body)
+        return self._request("PUT", path_of(index), IndexDescription.from_json, **json_body(options))
 
     def describe_index(self, index: str = DEFAULT_INDEX) -> IndexDescription:
         """An index and its properties."""

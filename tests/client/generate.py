@@ -26,10 +26,6 @@ SUBSTITUTIONS: Final = (
     (r"\basyncio\.sleep\b", "time.sleep"),
     (r"\bmap_concurrently\b(.*), self._concurrency", r"map_sequentially\1"),
     (r"\b(at_least_one, )?map_concurrently\b", "map_sequentially"),
-    (
-        "up to `concurrency` requests at once, and only the inputs of these",
-        "one request at a time, and only its inputs",
-    ),
 )
 
 
