@@ -18,8 +18,11 @@ import uvicorn
 
 from rankone.model.errors import RankoneError
 from rankone.service.app import create_app
-from rankone.service.bundles import ServiceState
+from rankone.service.auth.keys import KeyRing
+from rankone.service.bundles import ServiceState, check_newest, check_paths
+from rankone.service.listening import listen, url_of
 from rankone.service.observe import logs
+from rankone.service.observe.traces import otlp_provider
 from rankone.service.settings import Settings
 
 logger = logging.getLogger("rankone")
@@ -86,11 +89,14 @@ def serve(settings: Settings) -> None:
 
     Raises:
         InsecureBind: the address can be reached from outside, there are no keys and no `allow_anonymous`.
+        CannotListen: another process has the port, or the host is not this machine's.
         KeyFileError, TracesMissing: the keys cannot be read; the libraries for traces are not installed.
         BundleError, EngineError, IndexProblem, DecodersFailed: what kept the service from becoming ready.
     """
     check_address(settings)
+    check_paths(settings)
     logs.configure(settings.log_format)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it says "running" before anything can be answered
     _allow_many_connections()
     failures: list[Exception] = []
 
@@ -99,10 +105,10 @@ def serve(settings: Settings) -> None:
         server.should_exit = True
 
     app = create_app(settings, end)
+    listeners = listen(settings.host, settings.port)
+    logger.info("loading; %s answers 503 until then", url_of(listeners[0]))
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -115,9 +121,25 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=settings.grace_s,
     )
     server = Server(config, app.state.service, settings.drain_s)
-    server.run()
+    server.run(listeners)
     if failures:
         raise failures[0]
+
+
+def check(settings: Settings) -> None:
+    """Loads what `serve` would serve and ends; listens nowhere and opens no index.
+
+    Raises:
+        InsecureBind, KeyFileError, TracesMissing, BundleError, EngineError: as `serve` does.
+    """
+    check_address(settings)
+    check_paths(settings)
+    logs.configure(settings.log_format)
+    if settings.keys is not None:
+        KeyRing(settings.keys)
+    otlp_provider()
+    bundle, engine = check_newest(settings)
+    logger.info("settings are good: %s %s by %s", bundle.manifest.name, bundle.manifest.version, engine)
 
 
 def check_address(settings: Settings) -> None:
