@@ -1,9 +1,10 @@
-"""Adds images to a service, and counts what became of them; for docker/verify.sh.
+"""Adds images to a service, and counts what became of them; for docker/verify.sh: load.py URL KEY ACTION [FILE].
 
-    load.py URL KEY found            adds one image and finds it again
-    load.py URL KEY add FILE         adds images until the service goes away; FILE gets the ids that it acknowledged
-    load.py URL KEY fill FILE        adds images until the disk is full; then searches, and nothing is a fault of the service
-    load.py URL KEY count [FILE]     prints how many items there are; checks that all of FILE are
+Actions:
+    found: adds one image and finds it again.
+    add: adds images until the service goes away; FILE gets the ids that it acknowledged.
+    fill: adds images until the disk is full; then searches.
+    count: prints how many items there are, and checks that all of FILE are.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _MOST_S = 60.0
 
 
 def picture(seed: int) -> bytes:
+    """A JPEG of noise."""
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (96, 96, 3), np.uint8)).save(file, "jpeg")
     return file.getvalue()
@@ -40,6 +42,7 @@ class Load:
         self.is_over = threading.Event()
 
     def run(self) -> None:
+        """Returns when the service answers `ends_with`, or after a minute."""
         threads = [threading.Thread(target=self._add, args=(number,)) for number in range(_CLIENTS)]
         for thread in threads:
             thread.start()
@@ -68,6 +71,7 @@ class Load:
 
 
 def main() -> None:
+    """Does what the command line says."""
     url, key, action, *files = sys.argv[1:]
     file = Path(files[0]) if files else None
     with Client(url, key=key) as client:

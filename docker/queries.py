@@ -15,6 +15,7 @@ _ONLY_ON_A_GPU = "rankone_gpu_memory_bytes"
 
 
 def main() -> None:
+    """Fails where a query has no answer, a target is down or a rule is broken."""
     url, dashboard = sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     with httpx.Client(base_url=url, trust_env=False) as http:

@@ -21,11 +21,10 @@ override=$work/override.yml
 main() {
     rm -rf "$work" && mkdir -p "$work/secrets"
     trap clean EXIT
-    if ! why=$(start_engine "$work/engine" && declare -p DOCKER_HOST DOCKER_CONFIG engine 2>/dev/null); then
-        echo "compose is not verified: $why"
+    start_engine "$work/engine" || {
+        echo "compose is not verified: $engine_fault"
         exec docker/verify-images.sh cpu
-    fi
-    start_engine "$work/engine"
+    }
     prepare
     build
     lay_bundle
@@ -89,7 +88,7 @@ make_base() {
 stand_in() {
     local service=$1 image package=$2 more=${3:-}
     [[ $more == ports:* ]] || package="$package $more" more=
-    image=$(docker compose config --format json --profile '*' 2>/dev/null | image_of "$service")
+    image=$(docker compose --profile '*' config --format json | image_of "$service")
     if pull "$image"; then
         echo "  $service: {$more}"
         return

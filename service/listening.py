@@ -57,7 +57,9 @@ def _sentence(error: OSError, host: str, port: int) -> str:
         case socket.gaierror():
             return f"host {host!r} is not known: set an address of this machine (--host, RANKONE_HOST)"
         case OSError(errno=errno.EADDRINUSE):
-            return f"another process listens on port {port} of {host}: end it, or set another port (--port, RANKONE_PORT)"
+            return (
+                f"another process listens on port {port} of {host}: end it, or set another port (--port, RANKONE_PORT)"
+            )
         case OSError(errno=errno.EADDRNOTAVAIL):
             return f"{host} is not an address of this machine (--host, RANKONE_HOST)"
         case OSError(errno=errno.EACCES | errno.EPERM):

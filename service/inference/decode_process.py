@@ -27,7 +27,7 @@ _BY_THE_CLOCK: Final = 10
 _LEAVES_S: Final = 1.0
 """A process that ends closes its end of the socket, and is gone so soon after that."""
 _OF_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-"""Signals that a process gets from others: from the kernel for want of memory, from an operator. A crash raises none of them."""
+"""Signals from others: from the kernel for want of memory, from an operator. A crash raises none of them."""
 
 
 class WorkerDied(Exception):

@@ -195,9 +195,7 @@ async def test_an_image_whose_worker_is_killed_from_outside_is_tried_once_more()
         with pytest.raises(Problem, match="image 0: its decoder was killed twice") as told:
             await unlucky.done
         assert (told.value.status, told.value.retry_after_s) == (503, 5)
-        assert np.array_equal(
-            (await harness.pixels(harness.submit([picture(3)])))[0], preprocess(picture(3), SPEC)
-        )
+        assert np.array_equal((await harness.pixels(harness.submit([picture(3)])))[0], preprocess(picture(3), SPEC))
         assert harness.num_deaths == 2
 
 
