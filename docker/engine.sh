@@ -7,7 +7,7 @@ start_engine() {
     engine_folder=$1
     has_compose && docker info >/dev/null 2>&1 && return
     [ "$(id -u)" = 0 ] || { engine_fault="no Docker engine runs, and only root can start one"; return 1; }
-    command -v dockerd iptables >/dev/null || install_packages docker.io iptables || return 1
+    type -P dockerd iptables >/dev/null || install_packages docker.io iptables || return 1
     mkdir -p "$engine_folder"
     export DOCKER_CONFIG=$engine_folder/client
     has_compose || unpack_plugins || return 1

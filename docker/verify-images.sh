@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the images without a Docker engine, and uses each for what it is for: docker/verify.sh [cpu|gpu|train]…, all if none
-# is named. Needs root, Debian's buildah and debootstrap, 3 GB of disk for cpu, and for all 30 GB with overlay, more with vfs.
+# Builds the images without a Docker engine, and uses each for what it is for: docker/verify-images.sh [cpu|gpu|train]…, all if
+# none is named. Needs root, Debian's buildah and debootstrap, 3 GB of disk for cpu, and for all 30 GB with overlay, more with vfs.
 #
 #   WORK             directory in which all is kept while it runs, in a folder of its own (/var/tmp)
 #   STORAGE_DRIVER   vfs (the default) works everywhere; overlay, where the kernel lets root have it, copies less

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Uses compose as docs/deploy.md says, on a real Docker engine: docker/verify.sh [all]. Needs root where no engine runs, this
 # repository's .venv, and Debian's debootstrap for the images that cannot be pulled. Where no engine can be had, it says so
-# and builds and runs the image `cpu` without one (docker/verify-images.sh).
+# and builds and runs the image `cpu` without one (docker/verify-images.sh); status 3: not even that could be done.
 #
 # Without `all`, a bundle is made on this machine, and the image `gpu` (8 GB, a quarter of an hour) is not built.
 #
@@ -23,6 +23,7 @@ main() {
     trap clean EXIT
     start_engine "$work/engine" || {
         echo "compose is not verified: $engine_fault"
+        type -P buildah debootstrap >/dev/null || { echo "nor are the images: buildah or debootstrap is missing"; exit 3; }
         exec docker/verify-images.sh cpu
     }
     prepare
@@ -110,7 +111,7 @@ build() {
 lay_bundle() {
     local add=(run --rm --no-deps --user "$(id -u)" --volume "$work/secrets:/secrets" init keys add --file /secrets/keys.json)
     rm "$work/secrets/keys.json"
-    key=$(compose "${add[@]}" verify --scope read --scope write 2>/dev/null | tail -n 1)
+    key=$(compose "${add[@]}" verify --scope read write 2>/dev/null | tail -n 1 | tr -d '\r')
     compose "${add[@]}" prometheus --scope read 2>/dev/null | tail -n 1 | tr -d '\r\n' >"$work/secrets/metrics-key"
     chmod a+r "$work"/secrets/*
     [ "$init" = cpu ] || return 0
