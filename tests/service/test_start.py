@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from rankone.__main__ import run
 from rankone.model.bundle import MANIFEST, Bundle, BundleError
 from rankone.service import server
 from rankone.service.auth.keys import KeyFileError
@@ -77,25 +78,15 @@ def test_every_address_of_a_host_has_the_same_port() -> None:
         assert url_of(listeners[0]).startswith("http://")
 
 
-@pytest.mark.parametrize("fault", ["port", "bundle", "folder"])
-def test_what_keeps_it_from_starting_is_one_sentence(
-    start: Start, tiny: Bundle, folder: Path, taken: int, fault: str
+def test_what_keeps_it_from_starting_is_said_before_anything_else(
+    tiny: Bundle, folder: Path, taken: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = folder / "broken"
-    shutil.copytree(tiny.path, broken)
-    (broken / "model.onnx").write_bytes(b"changed")
-    path = {"port": tiny.path, "bundle": broken, "folder": folder}[fault]
-    process = start(path, **({"port": taken} if fault == "port" else {}))
-    process.popen.wait(60)
-    status, printed = process.end()
-    said = {"port": "another process listens", "bundle": "model.onnx is not the file", "folder": "--bundles"}[fault]
-    sentences = [line for line in printed.splitlines() if line.startswith("rankone: ")]
-    assert status == 2
-    assert len(sentences) == 1
-    assert said in sentences[0]
-    assert printed.count(said) == 1
-    for word in ("running", "started", "complete", "serving", "Traceback"):
-        assert word not in printed.lower(), printed
+    """As the command says it: one line, and the log has none."""
+    assert run("serve", ["--bundle", str(tiny.path), "--port", str(taken)]) == 2
+    assert capsys.readouterr().err.startswith(f"rankone: another process listens on port {taken} of 127.0.0.1: ")
+    assert run("serve", ["--bundle", str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("name it by --bundles (RANKONE_BUNDLES)")
 
 
 def test_it_says_that_it_serves_when_it_does(start: Start, tiny: Bundle) -> None:
