@@ -138,14 +138,14 @@ from_nothing() {
 }
 
 refused_setting() {
-    say "a refused setting: said once, nothing restarts, what runs stays"
-    local before
-    before=$(compose ps --quiet service-cpu)
-    echo 'services: {check-cpu: {environment: {RANKONE_MAX_QUEUE: "1"}}, service-cpu: {environment: {RANKONE_MAX_QUEUE: "1"}}}' >"$work/refused.yml"
-    ! compose --file "$work/refused.yml" up --detach >"$work/refused.log" 2>&1 || { echo "it was accepted"; return 1; }
-    compose logs --no-log-prefix check-cpu | tail -n 1 | grep "max_queue (1) must hold"
-    [ "$(compose ps --quiet service-cpu)" = "$before" ]
-    [ "$(inspected check-cpu '{{.RestartCount}} {{.State.Status}}')" = "0 exited" ]
+    say "a refused setting: said once, nothing restarts for ever"
+    local refused=(--file "$work/refused.yml")
+    echo 'services: {check-cpu: &with {environment: {RANKONE_MAX_QUEUE: "1"}}, service-cpu: *with}' >"$work/refused.yml"
+    ! compose "${refused[@]}" run --rm --no-deps check-cpu >"$work/refused.log" 2>&1 || { echo "the check took it"; return 1; }
+    [ "$(inspected service-cpu '{{.State.Running}}')" = true ]
+    ! compose "${refused[@]}" up --detach >>"$work/refused.log" 2>&1 || { echo "it was started"; return 1; }
+    compose logs --no-log-prefix check-cpu 2>/dev/null | grep --max-count 1 "max_queue (1) must hold"
+    [ "$(inspected service-cpu '{{.State.Status}} {{.RestartCount}}')" = "created 0" ]
     up
 }
 
