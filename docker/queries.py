@@ -30,8 +30,10 @@ def main() -> None:
             return [query for query, sent in asked.items() if not ask("/api/v1/query", query=sent)["result"]]
 
         deadline = time.monotonic() + _MOST_S
-        while any(_is_due(query) for query in (missing := empty())) and time.monotonic() < deadline:
+        missing = empty()
+        while any(map(_is_due, missing)) and time.monotonic() < deadline:
             time.sleep(3)
+            missing = empty()
         down = [target["labels"] for target in ask("/api/v1/targets")["activeTargets"] if target["health"] != "up"]
         rules = [rule for group in ask("/api/v1/rules")["groups"] for rule in group["rules"]]
     unanswered = [query for query in missing if _is_due(query)]
