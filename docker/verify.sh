@@ -156,6 +156,7 @@ observe() {
     ! pull "$(docker compose --profile '*' config --format json | image_of grafana)" || services+=(grafana)
     [ ${#services[@]} = 2 ] || echo "  grafana: its image cannot be pulled here, and Debian has no package; only its queries are checked"
     COMPOSE_PROFILES=cpu,observe compose up --detach --wait "${services[@]}" >"$work/up.log" 2>&1 || { cat "$work/up.log"; return 1; }
+    "$python" docker/load.py "$url" "$key" found # its parts are series only then
     "$python" docker/queries.py "http://127.0.0.1:$prometheus_port" docker/grafana/dashboards/rankone.json
     COMPOSE_PROFILES=cpu,observe compose rm --stop --force "${services[@]}" >/dev/null 2>&1
 }
