@@ -2,7 +2,8 @@
 
 Actions:
     found: adds one image and finds it again.
-    add: adds images until the service goes away; FILE gets the ids that it acknowledged.
+    add: adds images until the service goes away; FILE gets the ids that it acknowledged, FILE.begun is there
+        when it has some.
     fill: adds images until the disk is full; then searches.
     count: prints how many items there are, and checks that all of FILE are.
 """
@@ -24,6 +25,8 @@ from rankone.client import Client
 
 _CLIENTS = 4
 _MOST_S = 60.0
+_BEGUN = 20
+"""Acknowledged items after which the load counts as such; FILE.begun is there from then on."""
 
 
 def picture(seed: int) -> bytes:
@@ -37,7 +40,7 @@ class Load:
     """Clients that add one image after another, until one of them is told to stop."""
 
     def __init__(self, url: str, key: str, file: Path, ends_with: int) -> None:
-        self.url, self.headers, self.ends_with = url, {"Authorization": f"Bearer {key}"}, ends_with
+        self.file, self.url, self.headers, self.ends_with = file, url, {"Authorization": f"Bearer {key}"}, ends_with
         self.acknowledged, self.statuses = file.read_text().split() if file.exists() else [], Counter[int]()
         self.is_over = threading.Event()
 
@@ -66,6 +69,8 @@ class Load:
                 self.statuses[status] += 1
                 if status == 201:
                     self.acknowledged.append(item)
+                    if self.statuses[201] == _BEGUN:
+                        self.file.with_suffix(".begun").touch()
                 elif status == self.ends_with:
                     self.is_over.set()
 

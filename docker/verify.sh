@@ -192,7 +192,11 @@ killed() {
 under_load() {
     "$python" docker/load.py "$url" "$key" add "$work/acknowledged" &
     local load=$! started
-    sleep 5
+    until [ -e "$work/acknowledged.begun" ]; do
+        kill -0 "$load" || return 1
+        sleep 0.2
+    done
+    rm "$work/acknowledged.begun"
     started=$SECONDS
     "$@" >/dev/null 2>&1
     echo "  ended after $((SECONDS - started)) s"
