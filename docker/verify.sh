@@ -214,8 +214,8 @@ full_volume() {
     [ "$init" != cpu ] || compose run --rm --no-deps --volume "$BUNDLE:/own:ro" --entrypoint cp init -r /own /bundles/own
     [ "$init" = cpu ] || compose run --rm --no-deps --volume rankone-verify_bundles:/own:ro --entrypoint cp init -r /own/first /bundles/own
     up
-    "$python" docker/load.py "$url" "$key" fill "$work/acknowledged"
-    count "$work/acknowledged"
+    "$python" docker/load.py "$url" "$key" fill "$work/acknowledged-full"
+    count "$work/acknowledged-full"
 }
 
 clean() {
