@@ -209,7 +209,7 @@ under_load() {
 full_volume() {
     say "a full volume"
     compose down >/dev/null 2>&1
-    sed 's/^services:/volumes: {data: {driver_opts: {type: tmpfs, device: tmpfs, o: "size=24m,uid=10001,gid=10001"}}}\n&/' "$override" >"$work/full.yml"
+    sed 's/^services:/volumes: {data: {driver_opts: {type: tmpfs, device: tmpfs, o: "size=12m,uid=10001,gid=10001"}}}\n&/' "$override" >"$work/full.yml"
     override=$work/full.yml project=rankone-verify-full
     [ "$init" != cpu ] || compose run --rm --no-deps --volume "$BUNDLE:/own:ro" --entrypoint cp init -r /own /bundles/own
     [ "$init" = cpu ] || compose run --rm --no-deps --volume rankone-verify_bundles:/own:ro --entrypoint cp init -r /own/first /bundles/own
