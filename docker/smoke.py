@@ -19,7 +19,7 @@ if any(os.access(path, os.W_OK) for path in ("/", "/opt", "/opt/project", "/opt/
 
 picture = Path(tempfile.mkdtemp()) / "mandelbrot.jpg"
 Image.effect_mandelbrot((320, 240), (-2.2, -1.2, 1.0, 1.2), 100).save(picture)
-with Client(f"http://127.0.0.1:{os.environ['RANKONE_PORT']}") as client:
+with Client(f"http://127.0.0.1:{os.environ['RANKONE_PORT']}", key=os.environ.get("KEY")) as client:
     info = client.info()
     (embedding,) = client.embed([picture])
     length = float(np.linalg.norm(embedding))

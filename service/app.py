@@ -69,6 +69,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     )
     state = ServiceState()
     app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), state
+    app.state.metrics.watch_ready(lambda: state.is_ready)
+    app.state.metrics.watch_disk(settings.data)
     app.state.tracer_provider = provider
     app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
     errors.install(app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from rankone.index import Indexes
-from rankone.model.bundle import Bundle, BundleError, Manifest, open_bundle, read_manifest
+from rankone.model.bundle import MANIFEST, Bundle, BundleError, Manifest, open_bundle, read_manifest
 from rankone.model.engine import UnusableNetwork
 from rankone.model.errors import RankoneError
 from rankone.service import runtime
@@ -52,6 +52,13 @@ class ServiceState:
         self.is_draining = False
         self._leases: Counter[Runtime] = Counter()
         self._returned = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Requests are answered: a bundle is served, its parts work, and the service is not ending."""
+        if self.runtime is None or self.is_draining:
+            return False
+        return not self.runtime.faults(needs_all_decoders=True)
 
     @contextmanager
     def leased(self) -> Iterator[Runtime | None]:
@@ -111,12 +118,7 @@ class Models:
         Raises:
             BundleError: the folder of bundles cannot be listed.
         """
-        folder = self._settings.bundles
-        paths = [self._settings.bundle] if folder is None else sorted(_directories(folder))
-        bundles = [_listed(path) for path in paths]
-        good = [bundle for bundle in bundles if bundle.manifest is not None]
-        good.sort(key=lambda bundle: bundle.manifest.created if bundle.manifest else 0, reverse=True)
-        return good + [bundle for bundle in bundles if bundle.manifest is None]
+        return list_bundles(self._settings)
 
     async def load_newest(self) -> None:
         """Serves the newest bundle whose checksums are right and whose network the engine can run.
@@ -129,13 +131,13 @@ class Models:
         for listed in await asyncio.to_thread(self.listed):
             try:
                 await self._serve(listed.path)
-                return
             except (BundleError, UnusableNetwork, LoadTooLong) as error:
-                logger.warning("not served: %s", error)
                 reasons.append(str(error))
-        raise BundleError(
-            "; ".join(reasons) or f"{self._settings.bundles} holds no bundle: `rankone export` writes one"
-        )
+                continue
+            for reason in reasons:
+                logger.warning("a newer bundle is not served: %s", reason)
+            return
+        raise _none_usable(self._settings, reasons)
 
     async def load(self, name: str, version: str) -> str:
         """Verifies and warms a bundle, then serves it. Requests in work are answered by the bundle they began with.
@@ -201,6 +203,7 @@ class Models:
         logger.info(
             "serving %s %s by %s on %s", manifest.name, manifest.version, loaded.engine.name, loaded.engine.provider
         )
+        self._metrics.describe_model(manifest.name, manifest.version, bundle.fingerprint)
         if (before := self._state.replace(loaded)) is not None:
             retiring = asyncio.create_task(self._state.retire(before))
             self._retiring.add(retiring)
@@ -215,6 +218,61 @@ class Models:
             return await thread.run(open_bundle, path)
         finally:
             thread.close()
+
+
+def list_bundles(settings: Settings) -> list[Listed]:
+    """Every bundle that the settings name; see `Models.listed`."""
+    folder = settings.bundles
+    bundles = [_listed(path) for path in ([settings.bundle] if folder is None else sorted(_directories(folder)))]
+    good = [bundle for bundle in bundles if bundle.manifest is not None]
+    good.sort(key=lambda bundle: bundle.manifest.created if bundle.manifest else 0, reverse=True)
+    return good + [bundle for bundle in bundles if bundle.manifest is None]
+
+
+def check_paths(settings: Settings) -> None:
+    """Checks that `bundle` is a bundle and `bundles` a directory of bundles, by their names alone.
+
+    Raises:
+        BundleError: nothing is there, or it is named by the wrong one of the two settings.
+    """
+    folder = settings.bundles
+    if folder is None:
+        inside = sorted(path.parent.name for path in settings.bundle.glob(f"[!.]*/{MANIFEST}"))
+        if inside and not (settings.bundle / MANIFEST).exists():
+            raise BundleError(
+                f"{settings.bundle} is no bundle, but a directory that holds {', '.join(inside)}: "
+                "name it by --bundles (RANKONE_BUNDLES)"
+            )
+        read_manifest(settings.bundle)
+        return
+    if (folder / MANIFEST).exists():
+        raise BundleError(f"{folder} is a bundle, not a directory of them: name it by --bundle (RANKONE_BUNDLE)")
+    if not _directories(folder):
+        raise _none_usable(settings, [])
+
+
+def check_newest(settings: Settings) -> tuple[Bundle, str]:
+    """The bundle that would be served, and the name of the engine, which was loaded and closed again.
+
+    Raises:
+        BundleError: no bundle can be served.
+        EngineError: the engine, the device or the precision is not available.
+    """
+    reasons: list[str] = []
+    for listed in list_bundles(settings):
+        try:
+            bundle = open_bundle(listed.path)
+            engine = runtime.open_engine(bundle, settings)
+        except (BundleError, UnusableNetwork) as error:
+            reasons.append(str(error))
+            continue
+        engine.close()
+        return bundle, engine.name
+    raise _none_usable(settings, reasons)
+
+
+def _none_usable(settings: Settings, reasons: Sequence[str]) -> BundleError:
+    return BundleError("; ".join(reasons) or f"{settings.bundles} holds no bundle: `rankone export` writes one")
 
 
 def _directories(folder: Path) -> list[Path]:

@@ -27,6 +27,7 @@ _COMPOSE: Final = {
     "RUN",
     "LOADERS",
     "INDEX",
+    "INIT",
     "CA",
 }
 _PROXY: Final = {"PROXY_RATE", "PROXY_BURST", "PROXY_CONNECTIONS", "PROXY_TIMEOUT", "HTTPS", "HTTP"}

@@ -55,8 +55,8 @@ class Runtime:
         decodes = self.pool.is_complete if needs_all_decoders else self.pool.is_alive
         faults = [] if decodes else ["a decode worker has died and is being replaced"]
         faults += [] if self.batcher.is_alive else ["the engine's thread has died and is being replaced"]
-        if self.batcher.running_s > self.settings.max_request_timeout_s:
-            faults.append(f"the engine has been running one batch for {self.batcher.running_s:.0f} s")
+        if self.batcher.hangs:
+            faults.append(f"the engine has been running one batch for {self.batcher.running_s:.0f} s and seems to hang")
         return faults
 
     async def close(self) -> None:
@@ -91,7 +91,7 @@ async def _assemble(
     shape = (3, spec.size, spec.size)
     thread = EngineThread(partial(metrics.count_death, "engine"))
     ending.callback(thread.close)
-    engine = await thread.run(_load_engine, bundle, settings)
+    engine = await thread.run(open_engine, bundle, settings)
     ending.push_async_callback(thread.run, engine.close)
     latency = await warm_up(engine, thread, policy, shape)
     slots = Slots(2 * policy.max_batch + settings.workers, shape)
@@ -111,8 +111,13 @@ async def _assemble(
     return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), indexes, ending)
 
 
-def _load_engine(bundle: Bundle, settings: Settings) -> Engine:
-    """The engine in the precision of the settings; for `auto`, float16 if the GPU's embeddings are those of float32."""
+def open_engine(bundle: Bundle, settings: Settings) -> Engine:
+    """The engine that the settings ask for, not warmed up.
+
+    Raises:
+        BundleError: the bundle lacks the file that the engine runs.
+        EngineError: the engine, the device or the precision is not available.
+    """
     if settings.precision != "auto":
         return _load_in(settings.precision, bundle, settings)
     if settings.device == "cuda":

@@ -17,11 +17,13 @@ import uvicorn
 
 from rankone.model.errors import RankoneError
 from rankone.service.app import create_app
-from rankone.service.auth.keys import with_own_keys
+from rankone.service.auth.keys import KeyRing, with_own_keys
 from rankone.service.auth.origins import is_loopback
-from rankone.service.bundles import ServiceState
+from rankone.service.bundles import ServiceState, check_newest, check_paths
 from rankone.service.environment import misspelt
+from rankone.service.listening import listen, url_of
 from rankone.service.observe import logs
+from rankone.service.observe.traces import otlp_provider
 from rankone.service.settings import Settings
 
 logger = logging.getLogger("rankone")
@@ -88,14 +90,17 @@ def serve(settings: Settings) -> None:
 
     Raises:
         InsecureBind: the address can be reached from outside, there are no keys and no `allow_anonymous`.
+        CannotListen: another process has the port, or the host is not this machine's.
         KeyFileError, TracesMissing: the keys cannot be read; the libraries for traces are not installed.
         BundleError, EngineError, IndexProblem, DecodersFailed: what kept the service from becoming ready.
     """
+    check_address(settings)
+    check_paths(settings)
     logs.configure(settings.log_format)
     for sentence in misspelt(Settings):
         logger.warning("%s", sentence)
     settings = with_own_keys(settings)
-    check_address(settings)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it says "running" before anything can be answered
     _allow_many_connections()
     failures: list[Exception] = []
 
@@ -104,10 +109,10 @@ def serve(settings: Settings) -> None:
         server.should_exit = True
 
     app = create_app(settings, end)
+    listeners = listen(settings.host, settings.port)
+    logger.info("loading; %s answers 503 until then", url_of(listeners[0]))
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -120,9 +125,25 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=settings.grace_s,
     )
     server = Server(config, app.state.service, settings.drain_s)
-    server.run()
+    server.run(listeners)
     if failures:
         raise failures[0]
+
+
+def check(settings: Settings) -> None:
+    """Loads what `serve` would serve and ends; listens nowhere and opens no index.
+
+    Raises:
+        InsecureBind, KeyFileError, TracesMissing, BundleError, EngineError: as `serve` does.
+    """
+    check_address(settings)
+    check_paths(settings)
+    logs.configure(settings.log_format)
+    if settings.keys is not None:
+        KeyRing(settings.keys)
+    otlp_provider()
+    bundle, engine = check_newest(settings)
+    logger.info("settings are good: %s %s by %s", bundle.manifest.name, bundle.manifest.version, engine)
 
 
 def check_address(settings: Settings) -> None:
@@ -131,7 +152,8 @@ def check_address(settings: Settings) -> None:
     Raises:
         InsecureBind: with what to do.
     """
-    if settings.keys is None and not settings.allow_anonymous and not is_loopback(settings.host):
+    has_keys = settings.keys is not None or settings.own_keys is not None
+    if not has_keys and not settings.allow_anonymous and not is_loopback(settings.host):
         raise InsecureBind(
             f"host {settings.host} can be reached from outside and there are no keys: make some (`rankone keys add`, --keys), "
             "set allow_anonymous (--allow-anonymous, RANKONE_ALLOW_ANONYMOUS=true) if that is meant, or listen on 127.0.0.1"

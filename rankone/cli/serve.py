@@ -21,15 +21,16 @@ def serve(arguments: list[str]) -> None:
     flags = _settings_of(arguments)
     environment = read_environment(Settings, without={*flags, *(_RIVALS[name] for name in flags if name in _RIVALS)})
 
-    def command(settings: Annotated[Settings, arg(name="")] = environment) -> None:
+    def command(settings: Annotated[Settings, arg(name="")] = environment, check: bool = False) -> None:
         """Serves a bundle over HTTP. Every flag is also a variable: --max-batch is RANKONE_MAX_BATCH. Flags overrule variables.
 
         Args:
             settings: of the service.
+            check: check settings, keys, bundle and engine, then end.
         """
-        from rankone.service.server import serve as run
+        from rankone.service import server
 
-        run(settings)
+        (server.check if check else server.serve)(settings)
 
     try:
         tyro.cli(command, prog="rankone serve", args=arguments)

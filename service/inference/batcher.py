@@ -25,6 +25,10 @@ logger = logging.getLogger("rankone")
 
 _PATIENCE: Final = 0.2
 """How long a batch waits for images that are being decoded on the engine's CPU, as a part of the time that it would take."""
+_HANGS_AFTER_BATCHES: Final = 20
+"""A batch that takes so many times the slowest one of the warm-up hangs…"""
+_HANGS_AFTER_S: Final = 10.0
+"""…though not before so many seconds: the machine may have been busy with something else."""
 _PAUSE_S: Final = 0.1
 """After an internal error, so that a repeating one does not flood the log."""
 
@@ -62,6 +66,11 @@ class Batcher:
     def is_alive(self) -> bool:
         """The engine's thread and the loop that feeds it run."""
         return self._thread.is_alive and not self._loop.done()
+
+    @property
+    def hangs(self) -> bool:
+        """The engine has been running its present batch for far longer than any should take."""
+        return self.running_s > max(_HANGS_AFTER_S, _HANGS_AFTER_BATCHES * self._latency.slowest_s)
 
     @property
     def running_s(self) -> float:

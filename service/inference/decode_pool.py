@@ -10,8 +10,9 @@ from typing import Final
 
 from rankone.model.errors import RankoneError
 from rankone.model.preprocessing import ImageRejected, Preprocessing
+from rankone.service.errors import Problem
 from rankone.service.inference.arbiter import CpuArbiter
-from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess, WorkerDied
+from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess, WorkerDied, WorkerKilled
 from rankone.service.inference.job import Job, Task
 from rankone.service.inference.queue import FairQueue
 from rankone.service.inference.slots import Slots
@@ -23,6 +24,9 @@ _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 5.0
 """Between two attempts to start a worker."""
 _START_S: Final = 60.0
+_MAX_KILLS: Final = 2
+"""Workers that an image may lose to signals from outside."""
+_RETRY_AFTER_S: Final = 5
 
 
 class DecodersFailed(RankoneError, RuntimeError):
@@ -161,6 +165,9 @@ class DecodePool:
         except (WorkerDied, asyncio.CancelledError):  # the worker died before it began the image: for another one
             self._queue.put_nowait(task)
             raise
+        except WorkerKilled:
+            self._try_again(task)
+            raise WorkerDied from None
         except ImageRejected as error:
             job.reject(task, error)
             return False
@@ -170,3 +177,12 @@ class DecodePool:
         task.slot = slot
         self._put(task)
         return True
+
+    def _try_again(self, task: Task) -> None:
+        """Queues the image of a killed worker again, once: it may be what the machine has no memory for."""
+        task.num_kills += 1
+        if task.num_kills < _MAX_KILLS:
+            self._queue.put_nowait(task)
+            return
+        reason = f"image {task.index}: its decoder was killed twice, for instance for want of memory; try again later"
+        task.job.fail(Problem(503, reason, retry_after_s=_RETRY_AFTER_S))

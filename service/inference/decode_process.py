@@ -24,8 +24,18 @@ _BY_THE_CLOCK: Final = 10
 """An image may take so many times its processor time, on a busy machine: then its worker is taken to hang."""
 
 
+_LEAVES_S: Final = 1.0
+"""A process that ends closes its end of the socket, and is gone so soon after that."""
+_OF_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+"""Signals from others: from the kernel for want of memory, from an operator. A crash raises none of them."""
+
+
 class WorkerDied(Exception):
     """The process has ended."""
+
+
+class WorkerKilled(Exception):
+    """The process was killed from outside while it decoded; nothing is known against its image."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,7 @@ class DecodeProcess(asyncio.Protocol):
 
         Raises:
             ImageRejected: the image cannot be used, for instance because it crashed the worker, which then is dead.
+            WorkerKilled: a signal from outside ended the worker.
             WorkerDied: the worker had died before.
         """
         if self.ended.done() or self._transport is None:
@@ -99,6 +110,8 @@ class DecodeProcess(asyncio.Protocol):
         try:
             outcome, body = await self._reply
         except WorkerDied:  # only now does nobody write to the slot any more
+            if self._fault is None and -self._exit_status in _OF_OUTSIDE:
+                raise WorkerKilled from None
             raise UndecodableImage(self._fault or self._cause_of_death()) from None
         finally:
             timer.cancel()
@@ -132,20 +145,33 @@ class DecodeProcess(asyncio.Protocol):
             self._received.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        assert self.process is not None
         self._transport = None  # nothing more is sent while its end is awaited
-        self.process.kill()
-        dying = asyncio.get_running_loop().run_in_executor(None, self.process.wait)
+        dying = asyncio.get_running_loop().run_in_executor(None, self._await_end)
         dying.add_done_callback(self._bury)
 
-    def _bury(self, _: asyncio.Future[int]) -> None:
+    def _await_end(self) -> None:
+        """Blocks until the process is gone. One that has closed its socket and lives on is killed."""
+        assert self.process is not None
+        try:
+            self.process.wait(_LEAVES_S)
+        except subprocess.TimeoutExpired:
+            self._fault = self._fault or "the decoder closed its connection"
+            self.process.kill()
+            self.process.wait()
+
+    def _bury(self, _: asyncio.Future[None]) -> None:
         if not self._reply.done():
             self._reply.set_exception(WorkerDied())
         self.ended.set_result(None)
 
-    def _cause_of_death(self) -> str:
+    @property
+    def _exit_status(self) -> int:
         assert self.process is not None
-        if self.process.returncode == -signal.SIGPROF:
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+    def _cause_of_death(self) -> str:
+        if self._exit_status == -signal.SIGPROF:
             return f"decoding it takes longer than {self._limits.timeout_s:g} s of processor time"
         return "the decoder crashed on it"
 

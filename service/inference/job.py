@@ -36,6 +36,8 @@ class Task:
     thumbnail: bytes | None = None
     """A small JPEG, if its job wants one."""
     decoded_at: float = 0.0
+    num_kills: int = 0
+    """Decode workers that were killed from outside while they were at it."""
 
 
 class Job:

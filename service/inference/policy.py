@@ -55,9 +55,11 @@ class LatencyModel:
     Args:
         sizes: batch sizes that were timed.
         seconds: how long each of them took.
+        slowest_s: the longest that any batch of the warm-up took; the longest of `seconds` if not given.
     """
 
-    def __init__(self, sizes: Sequence[int], seconds: Sequence[float]) -> None:
+    def __init__(self, sizes: Sequence[int], seconds: Sequence[float], slowest_s: float | None = None) -> None:
+        self.slowest_s = max(seconds) if slowest_s is None else slowest_s
         if len(set(sizes)) > 1:
             slope, base = np.polyfit(sizes, seconds, 1)
         else:
@@ -90,7 +92,8 @@ async def warm_up(engine: Engine, thread: EngineThread, policy: BatchPolicy, sha
     rounds, started = list[list[float]](), time.perf_counter()
     while not rounds or (len(rounds) < _ROUNDS and time.perf_counter() - started < _WARM_UP_S):
         rounds.append([await _seconds(engine, thread, pixels) for pixels in batches])
-    return LatencyModel(policy.warm_sizes, [min(times) for times in zip(*rounds, strict=True)])
+    fastest = [min(times) for times in zip(*rounds, strict=True)]
+    return LatencyModel(policy.warm_sizes, fastest, slowest_s=max(map(max, rounds)))
 
 
 async def _seconds(engine: Engine, thread: EngineThread, pixels: Images) -> float:

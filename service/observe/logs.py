@@ -12,7 +12,7 @@ from rankone.model.errors import log_warnings
 
 LogFormat = Literal["text", "json"]
 
-_FIELDS: Final = ("request_id", "route", "status", "ms", "images", "key", "parts_ms")
+_FIELDS: Final = ("request_id", "client", "route", "status", "ms", "images", "key", "parts_ms")
 
 
 class JsonFormatter(logging.Formatter):
@@ -32,12 +32,12 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line to read; for a request with its time and id."""
+    """A line to read; for a request with its time, its client's address and its id."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{record.levelname} {record.name}: {super().format(record)}"
         if (ms := getattr(record, "ms", None)) is not None:
-            line += f" {ms:.1f} ms {record.__dict__['request_id']}"
+            line += f" {ms:.1f} ms {record.__dict__['client']} {record.__dict__['request_id']}"
         return line
 
 

@@ -70,7 +70,8 @@ class ObserveMiddleware:
         self._metrics.observe_request(method, route, status, seconds, context.parts)
         level = logging.DEBUG if route in _PROBES else logging.INFO
         if logger.isEnabledFor(level):
-            logger.log(level, "%s %s %d", method, _path(scope), status, extra=_details(context, route, status, seconds))
+            details = {"client": _client(scope), **_details(context, route, status, seconds)}
+            logger.log(level, "%s %s %d", method, _path(scope), status, extra=details)
 
 
 def _marks(context: RequestContext, seconds: float) -> Iterator[tuple[bytes, bytes]]:
@@ -89,6 +90,11 @@ def _details(context: RequestContext, route: str, status: int, seconds: float) -
         "key": context.key_name,
         "parts_ms": {part: round(1e3 * value, 3) for part, value in context.parts.items()},
     }
+
+
+def _client(scope: Scope) -> str:
+    """The address that the request came from; that of the last proxy, unless the server was told to trust it."""
+    return str(scope["client"][0]) if scope.get("client") else "-"
 
 
 def _path(scope: Scope) -> str:

@@ -38,11 +38,11 @@ def test_it_is_valid_by_the_schema_of_the_specification() -> None:
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="no docker client")
-@pytest.mark.parametrize("profile", ["gpu", "cpu", "train", "proxy", "observe"])
+@pytest.mark.parametrize("profile", ["", "gpu", "cpu", "train", "proxy", "observe"])
 def test_docker_compose_reads_it_too(profile: str) -> None:
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("the docker client lacks its compose plugin")
-    command = ["docker", "compose", "--profile", profile, "config", "--services"]
+    command = ["docker", "compose", *(["--profile", profile] if profile else []), "config", "--services"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(ended.stdout.split()) == started(profile)
 
@@ -52,12 +52,20 @@ def started(profile: str) -> set[str]:
 
 
 def test_a_profile_starts_what_it_is_for() -> None:
-    assert assignments(".env") == {"COMPOSE_PROFILES": "gpu"}  # and so `docker compose up` is for a GPU host
-    assert started("gpu") == {"init", "service", "proxy"}
-    assert started("cpu") == {"init", "service-cpu", "proxy"}
+    assert started("gpu") == started("") == {"init", "check", "service", "proxy"}
+    assert started("cpu") == {"init", "check-cpu", "service-cpu", "proxy"}
     assert started("train") == {"train"}
     assert started("proxy") == {"proxy-tls"}
     assert started("observe") == {"prometheus", "grafana"}
+
+
+def test_it_needs_no_file_of_variables_and_none_is_in_the_repository() -> None:
+    tracked = subprocess.run(["git", "ls-files", ".env"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert tracked.stdout == ""
+    assert {str(service["env_file"]) for service in SERVICES.values() if "env_file" in service} == {
+        "[{'path': '.env', 'required': False}]"
+    }
+    assert "/.env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
 def test_every_variable_has_a_default_or_an_error() -> None:
@@ -107,9 +115,9 @@ def test_images_are_pinned() -> None:
 def test_the_service_waits_for_a_bundle_that_is_made_where_it_looks() -> None:
     command = SERVICES["init"]["command"]
     assert command[:2] == ["bundle", "init"]
-    for name in ("service", "service-cpu"):
+    for name, before in (("service", "check"), ("service-cpu", "check-cpu"), ("check", "init"), ("check-cpu", "init")):
         service = SERVICES[name]
-        assert service["depends_on"] == {"init": {"condition": "service_completed_successfully"}}
+        assert service["depends_on"] == {before: {"condition": "service_completed_successfully"}}
         assert f"RANKONE_BUNDLES={command[2]} " in DOCKERFILE
         assert service["volumes"] == ["bundles:/bundles:ro", "data:/data"]
     assert "bundles:/bundles" in SERVICES["init"]["volumes"]
@@ -125,7 +133,28 @@ def test_only_what_needs_a_gpu_reserves_one() -> None:
     for name, service in SERVICES.items():
         reserved = service["deploy"]["resources"].get("reservations", {}).get("devices", [])
         wanted = [{"driver": "nvidia", "device_ids": ["0"], "capabilities": ["gpu"]}]
-        assert reserved == (wanted if name in ("service", "train") else []), name
+        assert reserved == (wanted if name in ("service", "check", "train") else []), name
+
+
+@pytest.mark.parametrize("name", ["service", "service-cpu"])
+def test_the_check_sees_what_the_service_will_see_and_is_not_restarted(name: str) -> None:
+    service, check = SERVICES[name], SERVICES[name.replace("service", "check")]
+    assert check["command"] == ["serve", "--check"]
+    assert check["restart"] == "no"
+    for key in ("build", "image", "environment", "env_file", "secrets", "volumes", "deploy"):
+        assert check[key] == service[key], key
+    assert check["networks"] == ["default"], "it must not take the service's name"
+
+
+def test_ours_are_built_or_missing_and_never_somebody_elses() -> None:
+    assert {service["pull_policy"] for service in OURS.values()} == {"never"}
+
+
+def test_a_host_with_its_own_bundle_builds_the_small_image_alone() -> None:
+    given = services(RANKONE_INIT="cpu")
+    built = {given[name]["image"] for name in started("cpu") if "build" in given[name]}
+    assert built == {f"rankone:{PROJECT['version']}-cpu"}
+    assert given["init"]["build"]["target"] == "cpu"
 
 
 def test_the_end_leaves_time_to_drain() -> None:

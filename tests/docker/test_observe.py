@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from fastapi.routing import iter_route_contexts
 from prometheus_client import generate_latest
 
 from rankone.service.app import create_app
-from rankone.service.observe.metrics import Metrics
+from rankone.service.observe.metrics import _REFUSALS, Metrics
 from rankone.service.settings import Settings
 from tests.docker.files import ROOT, compose, services
 
@@ -129,6 +131,33 @@ def test_the_dashboard_asks_for_metrics_that_there_are_and_that_are_documented()
     documented = set(re.findall(r"^((?:rankone|process)_\w+) ", page, re.MULTILINE))
     assert metrics_asked_for() <= documented
     assert documented - there <= {"rankone_gpu_memory_bytes"}  # counted where there is a GPU
+
+
+RULES = ROOT / "docker" / "prometheus" / "rules.yml"
+
+
+def test_the_alerts_ask_for_metrics_that_there_are_and_are_where_prometheus_looks() -> None:
+    assert [f"./docker/prometheus/rules.yml:/etc/prometheus/{name}:ro" for name in SCRAPE["rule_files"]] == [
+        volume for volume in services()["prometheus"]["volumes"] if "rules" in volume
+    ]
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    assert all(rule["labels"]["severity"] in ("page", "ticket") and rule["annotations"]["summary"] for rule in rules)
+    text = generate_latest(Metrics().registry).decode()
+    there = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    asked = set(re.findall(r"\brankone_\w+", " ".join(rule["expr"] for rule in rules)))
+    assert len(asked) >= 5
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked} <= there
+    reasons = set(_REFUSALS.values())
+    for rule in rules:
+        for named in re.findall(r'reason=~?"([^"]+)"', rule["expr"]):
+            assert set(named.split("|")) <= reasons
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_takes_the_rules_and_they_fire_when_they_should() -> None:
+    for command in (["check", "rules", str(RULES)], ["test", "rules", str(ROOT / "tests/docker/rules_test.yml")]):
+        ended = subprocess.run(["promtool", *command], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_the_dashboard_is_mounted_where_it_is_looked_for() -> None:

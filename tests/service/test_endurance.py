@@ -70,7 +70,7 @@ def resident_bytes(pid: int) -> int:
 
 
 async def test_killed_decode_workers_leave_no_request_without_an_answer(serve: Callable[..., Process]) -> None:
-    """Each kill costs the image that the worker was at, with a 422; all others are embedded."""
+    """An image whose worker is killed is tried again; only one that loses two workers is refused, with 503."""
     process, num_kills = serve(), 0
     async with load(process, 4, embeds()) as running:
         for _ in range(6):
@@ -80,8 +80,8 @@ async def test_killed_decode_workers_leave_no_request_without_an_answer(serve: C
                 num_kills += 1
         sample = await running
     assert num_kills >= 3
-    assert set(sample.statuses) <= {200, 422}
-    assert sample.statuses[422] <= num_kills
+    assert set(sample.statuses) <= {200, 503}
+    assert sample.statuses[503] <= num_kills // 2
     assert sample.statuses[200] > 100
     with Client(process.url) as client:
         client.wait_until_ready(30)

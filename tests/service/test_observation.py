@@ -57,7 +57,8 @@ async def test_the_log_has_a_line_a_request_and_none_for_probes(
         "POST /embed 200", "mine", "/embed", 2,
     )  # fmt: skip
     assert set(entry["parts_ms"]) == {"decode", "queue", "engine", "encode"}
-    assert "mine" in TextFormatter().format(record)
+    assert entry["client"] == "127.0.0.1"
+    assert TextFormatter().format(record).endswith(" ms 127.0.0.1 mine")
 
 
 async def test_nobody_writes_lines_of_their_own_into_the_log(

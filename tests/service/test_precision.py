@@ -41,6 +41,6 @@ def test_the_precision_that_is_loaded(
         return precision
 
     monkeypatch.setattr(runtime, "load_engine", load_engine)
-    runtime._load_engine(tiny, Settings(bundle=tiny.path, device=device, precision=precision))
+    runtime.open_engine(tiny, Settings(bundle=tiny.path, device=device, precision=precision))
     assert tried == loaded
     assert ("cosine 0.5" in caplog.text) is not agrees

@@ -28,8 +28,8 @@ from rankone.model.preprocessing import (
     preprocess,
     to_srgb,
 )
-from rankone.service.errors import InputsRejected
-from rankone.service.inference import decode_pool
+from rankone.service.errors import InputsRejected, Problem
+from rankone.service.inference import decode_pool, decode_process
 from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.decode_pool import DecodePool, DecodersFailed
 from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess, WorkerDied
@@ -69,6 +69,14 @@ class Harness:
     def stop_workers(self) -> None:
         for pid in self.pool.pids:
             os.kill(pid, signal.SIGSTOP)
+
+    async def stopped_at(self, image: bytes) -> Job:
+        """A job whose image the only worker has been given and cannot decode, as it is stopped."""
+        self.stop_workers()
+        (worker,) = self.pool._ready
+        job = self.submit([image])
+        await self.until(lambda: worker._expected != set())
+        return job
 
     def submit(self, images: list[bytes], deadline_s: float = 60.0, *, wants_thumbnails: bool = False) -> Job:
         job = Job(images, time.perf_counter() + deadline_s, wants_thumbnails=wants_thumbnails)
@@ -159,22 +167,43 @@ async def test_every_image_at_fault_is_named_with_its_own_reason() -> None:
 
 @pytest.mark.parametrize("is_too_slow", [False, True])
 async def test_an_image_that_kills_its_worker_is_refused_and_the_worker_replaced(is_too_slow: bool) -> None:
-    """Killed while it decodes, or because that takes too long by the clock; the next worker decodes what waits."""
+    """It crashes while it decodes, or that takes too long by the clock; the next worker decodes what waits."""
     limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=0.2 if is_too_slow else 30)
     async with running(limits) as harness:
         (pid,) = harness.pool.pids
-        (worker,) = harness.pool._ready
-        harness.stop_workers()
-        unlucky, behind = harness.submit([picture(1)]), harness.submit([picture(2)])
-        await harness.until(lambda: worker._expected != set())
+        unlucky, behind = await harness.stopped_at(picture(1)), harness.submit([picture(2)])
         if not is_too_slow:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGSEGV)
+            os.kill(pid, signal.SIGCONT)
         index, error = await rejection_of(unlucky)
         assert index == 0
         assert ("takes longer than 2 s" if is_too_slow else "crashed") in str(error)
         assert np.array_equal((await harness.pixels(behind))[0], preprocess(picture(2), SPEC))
         assert (harness.pool.is_alive, harness.num_deaths) == (True, 1)
         assert pid not in harness.pool.pids
+
+
+async def test_an_image_whose_worker_is_killed_from_outside_is_tried_once_more() -> None:
+    """As the kernel kills for want of memory. An image that is there when a second worker is killed is 503."""
+    async with running() as harness:
+        lucky = await harness.stopped_at(picture(1))
+        os.kill(harness.pool.pids[0], signal.SIGKILL)
+        assert np.array_equal((await harness.pixels(lucky))[0], preprocess(picture(1), SPEC))
+        unlucky = await harness.stopped_at(picture(2))
+        unlucky.tasks[0].num_kills = 1
+        os.kill(harness.pool.pids[0], signal.SIGKILL)
+        with pytest.raises(Problem, match="image 0: its decoder was killed twice") as told:
+            await unlucky.done
+        assert (told.value.status, told.value.retry_after_s) == (503, 5)
+        assert np.array_equal((await harness.pixels(harness.submit([picture(3)])))[0], preprocess(picture(3), SPEC))
+        assert harness.num_deaths == 2
+
+
+async def test_a_worker_that_hangs_up_is_no_victim_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_process, "_MODULE", "tests.service.inference.leaver")
+    async with running() as harness:
+        _, error = await rejection_of(harness.submit([picture()]))
+        assert str(error) == "the decoder closed its connection"
 
 
 async def test_an_image_that_takes_too_much_processor_time_ends_its_worker() -> None:

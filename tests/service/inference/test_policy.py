@@ -90,3 +90,4 @@ async def test_the_warm_up_begins_with_the_largest_batch_and_believes_the_fastes
     assert engine.sizes == [4, 1] * (1 + num_rounds)
     best = (0.3, 0.1) if num_rounds == 3 else (0.5, 0.2)
     assert (model.predict(4), model.predict(1)) == pytest.approx(best)
+    assert model.slowest_s == (0.9 if num_rounds == 3 else 0.5)

@@ -1,0 +1,14 @@
+"""A decode worker that closes its socket at the first image, and lives on."""
+
+import json
+import socket
+import sys
+import time
+
+from rankone.service.inference.decode_worker import READY, REPLY
+
+link = socket.socket(fileno=json.loads(sys.argv[1])["socket"])
+link.sendall(REPLY.pack(READY, 0))
+link.recv(1 << 20)
+link.close()
+time.sleep(60)
