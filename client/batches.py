@@ -79,8 +79,8 @@ class BatchRoute(Generic[Source, Value]):
 
 def embed(dim: int | None = None) -> BatchRoute[Image, Embedding]:
     """`POST /embed`, answered with an array of full embeddings, or short ones of length `dim`."""
-    params = {} if dim is None else {"params": {"dim": dim}}
-    body = partial(_multipart, headers={"accept": "application/x-npy"}, **params)
+    arguments: Json = {} if dim is None else {"params": {"dim": dim}}
+    body = partial(_multipart, headers={"accept": "application/x-npy"}, **arguments)
     return BatchRoute("image", "/embed", inputs.read_image, body, lambda rows: list(np.asarray(rows, np.float32)))
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from rankone.model.bundle import Bundle, Manifest
+from rankone.model.folders import images_in
 from rankone.model.network import Network, ShortEmbedding, open_network
 from rankone.training.data import DataError, DataSet, Split, evenly_spaced
 from rankone.training.data.batches import batches
-from rankone.training.data.folder import images_in
 from rankone.training.export import MIN_IMAGES, write_forms
 from rankone.training.processes import Processes, Resources, check_device, stop_on_signal
 from rankone.training.short import Learned, ShortReport, embedded, images_of_bundle, learn, measure

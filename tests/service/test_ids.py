@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import numpy as np
@@ -73,7 +74,7 @@ def test_new_ids_are_checked_in_every_form(process: Process) -> None:
             with pytest.raises(ServiceError, match="an id ") as refused:
                 client.add_vectors([VECTOR], [item_id])
             assert refused.value.status == 422
-    form = [("images", ("image", b"x")), ("items", (None, '[{"id": "a/../b"}]'))]
+    form: Any = [("images", ("image", b"x")), ("items", (None, '[{"id": "a/../b"}]'))]
     response = httpx.post(f"{process.url}/indexes/default/items", files=form)
     assert (response.status_code, "clients shorten such paths" in response.json()["detail"]) == (422, True)
 

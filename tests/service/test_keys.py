@@ -280,7 +280,7 @@ def test_the_first_start_makes_a_key_and_says_where_it_is(tmp_path: Path, caplog
     secret = (own / "first.key").read_text().strip()
     found = KeyRing(own / "keys.json").find(secret)
     assert found is not None
-    assert (found.name, found.scopes) == ("first", set(get_args(KeyScope)))
+    assert (found.name, found.scopes) == ("first", frozenset[KeyScope](get_args(KeyScope)))
     assert (own / "first.key").stat().st_mode & 0o777 == 0o600
     assert caplog.text.count(f"it is in the file {own / 'first.key'}") == 1
     assert secret not in caplog.text

@@ -75,7 +75,7 @@ async def test_an_index_of_short_vectors_takes_images_and_vectors_and_says_its_l
         {"json": {"vectors": vectors.tolist()}},
         {"json": {"ids": ["vector", "image"]}},
     ):
-        answer = await http.post("/indexes/short/search", **request)  # type: ignore[arg-type]
+        answer = await http.post("/indexes/short/search", **request)
         assert [hits[0]["id"] for hits in answer.json()["results"]] == ["vector", "image"], answer.text
         assert all(hits[0]["score"] > 0.999 for hits in answer.json()["results"])
     by_image = await http.post("/search", files=multipart(images[:1]), params={"index": "short"})

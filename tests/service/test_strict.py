@@ -40,7 +40,7 @@ def operations(app: FastAPI) -> list[tuple[str, str]]:
     found = []
     for context in iter_route_contexts(app.routes):
         route = context.route
-        if isinstance(route, APIRoute):
+        if isinstance(route, APIRoute) and context.path is not None:
             path = context.path.replace("{name}", "x").replace("{version}", "1").replace("{item_id:path}", "x")
             found += [(method, path.replace("{index}", "default")) for method in route.methods or ()]
     return found

@@ -80,7 +80,7 @@ def test_every_system_without_an_eigendecomposition_exports(
     )
     assert written.manifest.dim == network.pooling.out_dim
     assert compose(**written.manifest.pooling.parts) == SYSTEMS[system].composition
-    run = FORMS[ONNX].load(written.file(ONNX))
+    run = FORMS[ONNX].load(written.file(ONNX), written.manifest)
     expected = run(pixels[:7]).embedding
     assert np.allclose(np.linalg.norm(expected, axis=1), 1, atol=1e-4)
     for _ in range(5):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmarks.quality import crops, short
 from rankone.model.reduction import Floats
-from rankone.training.short import Examples, Learned
+from rankone.training.short import Examples, Learned, learn
 
 NUM_CLASSES = 100
 
@@ -22,7 +22,8 @@ def rows_of(seed: int = 0) -> Floats:
     rng = np.random.default_rng(seed)
     centres = np.repeat(rng.normal(size=(NUM_CLASSES, 10)), 4, axis=0)
     rows = np.concatenate([centres, 3 * rng.normal(size=(len(centres), 50))], axis=1)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit: Floats = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def test_first_crops_search_the_last_two_of_all_classes() -> None:
@@ -35,7 +36,7 @@ def test_first_crops_search_the_last_two_of_all_classes() -> None:
 def test_maps_are_measured_on_classes_that_they_did_not_learn_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(short, "NUM_LEARNED", 60)
     monkeypatch.setattr(short, "LENGTHS", (16,))
-    monkeypatch.setattr(short, "learn", partial(_learned, learn=short.learn))
+    monkeypatch.setattr(short, "learn", partial(_learned, learn=learn))
     _SEEN.clear()
     found = short.recall_of(rows_of(), seed=0)
     assert found.short["within-class", 16] > found.full + 0.1
