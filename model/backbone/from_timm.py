@@ -66,7 +66,7 @@ def fitted(state: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]
     found, wanted = state.get(_POSITIONS), getattr(layers, _POSITIONS, None)
     if found is None or wanted is None or found.shape == wanted.shape or found.dim() != 3:
         return dict(state)
-    from timm.layers import resample_abs_pos_embed
+    from timm.layers.pos_embed import resample_abs_pos_embed
 
     prefix = 0 if getattr(layers, "no_embed_class", False) else layers.num_prefix_tokens
     grid = list(layers.patch_embed.grid_size)

@@ -41,7 +41,7 @@ def test_a_family_is_trained_exported_and_served(name: str, photos: DataSet, tmp
     assert embedding.shape == (3, 128)
     assert logits is not None
     for engine in ("onnx", "torchscript", "export"):
-        found = load_engine(bundle, engine, "cpu", threads=1).run(images.numpy())  # type: ignore[arg-type]
+        found = load_engine(bundle, engine, "cpu", threads=1).run(images.numpy())
         assert np.allclose(found.embedding, embedding.numpy(), atol=1e-3)
         assert found.logits is not None
         assert np.allclose(found.logits, logits.numpy(), atol=1e-3)
