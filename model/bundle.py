@@ -19,12 +19,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rankone.model.errors import RankoneError
-from rankone.model.files import open_regular, sync
+from rankone.model.files import open_regular, sha256_of, sync
 from rankone.model.folders import name_of
 from rankone.model.preprocessing import Preprocessing
 from rankone.model.reduction import ReductionRecord
@@ -270,16 +270,9 @@ def summary(bundle: Bundle) -> Mapping[str, str]:
         "fingerprint": bundle.fingerprint[:16],
         "network": f"{manifest.backbone.name} ({manifest.backbone.weights}) + {manifest.pooling.system}",
         "embedding": f"{manifest.dim:,} dimensions",
-        "short": _short_summary(manifest.reduction),
+        "short": manifest.reduction.summary if manifest.reduction else "none: rankone reduce makes them",
         "classes": str(len(manifest.classes)) if manifest.classes else "none",
     }
-
-
-def _short_summary(reduction: ReductionRecord | None) -> str:
-    if reduction is None:
-        return "none: rankone reduce makes them"
-    advice = f"; {reduction.recommended} recommended" if reduction.recommended else ""
-    return f"up to {reduction.dim:,} dimensions{advice}"
 
 
 def _check_file(path: Path, expected: FileRecord) -> None:
@@ -288,21 +281,17 @@ def _check_file(path: Path, expected: FileRecord) -> None:
             size = os.fstat(file.fileno()).st_size
             if size != expected.size:
                 raise BundleError(
-                    f"{path} is not the file its manifest describes: {size} bytes, expected {expected.size} bytes"
+                    f"{path} is not the file its manifest describes: {size} bytes, expected {expected.size}"
                 )
-            sha256 = _sha256(file)
+            sha256 = sha256_of(file)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}") from error
     if sha256 != expected.sha256:
         raise BundleError(
-            f"{path} is not the file its manifest describes: its sha256 is {sha256[:16]}…, expected {expected.sha256[:16]}…"
+            f"{path} is not the file its manifest describes: sha256 {sha256[:16]}…, not {expected.sha256[:16]}…"
         )
 
 
 def _record(path: Path) -> FileRecord:
     with open_regular(path) as file:
-        return FileRecord(sha256=_sha256(file), size=os.fstat(file.fileno()).st_size)
-
-
-def _sha256(file: BinaryIO) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+        return FileRecord(sha256=sha256_of(file), size=os.fstat(file.fileno()).st_size)

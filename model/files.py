@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 
 def sync(path: Path) -> None:
@@ -47,3 +49,8 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is not a regular file")
     return os.fdopen(descriptor, "rb")
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """The checksum of what is left to read of a file, in hexadecimal."""
+    return hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()

@@ -101,6 +101,12 @@ class ReductionRecord(BaseModel):
     num_images: int
     num_classes: int | None
 
+    @property
+    def summary(self) -> str:
+        """In a few words."""
+        advice = f"; {self.recommended} recommended" if self.recommended else ""
+        return f"up to {self.dim:,} dimensions{advice}"
+
 
 def shorten(short: Floats, dim: int) -> Floats:
     """The short embeddings of length `dim` from longer ones, (n, m) -> (n, dim)."""

@@ -32,7 +32,11 @@ def centre_bottleneck(encoder: Encoder, split: Split, spec: Preprocessing, resou
     momentum, norm.momentum = norm.momentum, None  # the plain mean over all batches
     norm.reset_running_stats()
     norm.train()
-    chosen = split.at(evenly_spaced(len(split), _NUM_IMAGES))
+    count = min(len(split), _NUM_IMAGES)
+    whole = (
+        count - count % _BATCH_SIZE or count
+    )  # batch norm averages batches, which must be of one size for a mean of images
+    chosen = split.at(evenly_spaced(len(split), whole))
     for images in batches(chosen, spec, in_order(len(chosen), _BATCH_SIZE), workers=resources.workers):
         encoder.features(images)
     norm.eval()

@@ -27,7 +27,7 @@ def freeze(network: Network, recipe: Recipe) -> None:
         return
     first = next(i for i, name in enumerate(names) if _belongs(name, recipe.train_from))
     for parameter in list(network.parameters())[:first]:
-        parameter.requires_grad_(False)
+        parameter.requires_grad = False
 
 
 def train_mode(network: nn.Module) -> None:

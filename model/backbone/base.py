@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from rankone.model.errors import RankoneError
 from rankone.model.statistics import local_features
@@ -50,7 +51,8 @@ class Backbone(nn.Module):
         """
         if self.channels <= channels:
             return
-        convolution = nn.Conv1d(self.channels, channels, kernel_size=1, bias=False)
+        # a convolution that is made the usual way draws from the global generator
+        convolution = skip_init(nn.Conv1d, self.channels, channels, kernel_size=1, bias=False)
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu", generator=generator)
         self.bottleneck = nn.Sequential(convolution, nn.BatchNorm1d(channels), nn.ReLU())
         self.channels = channels

@@ -22,7 +22,7 @@ from rankone.model.backbone.from_timm import (
     timm_backbone,
     weights_at_hand,
 )
-from rankone.model.backbone.table import BACKBONES, vgg16
+from rankone.model.backbone.table import BACKBONES
 
 REDUCED: Final = 512
 """Channels to which a backbone with more is reduced, as many as VGG16 has."""
@@ -77,7 +77,7 @@ def _drawn(name: str, seed: int, size: int) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = _unset(name, size)
-    if BACKBONES.get(name) is vgg16:
+    if name == "vgg16":
         _draw(backbone, torch.Generator().manual_seed(seed))
     return backbone
 

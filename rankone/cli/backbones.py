@@ -35,7 +35,7 @@ def backbones(arguments: list[str]) -> None:
             return
         table = Table(title=f"backbones at {size} x {size}")
         for column in ("name", "channels", "stride", "locations", "parameters", "GFLOP", "ms here", "weights here"):
-            table.add_column(column, justify="left" if column == "name" else "right")
+            table.add_column(column, justify="left" if column == "name" else "right", no_wrap=column == "name")
         for facts, ms in rows:
             table.add_row(*_cells(facts, ms))
         console.print(table)

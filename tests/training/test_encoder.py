@@ -46,7 +46,7 @@ def test_in_bfloat16_only_the_backbone_is(images: torch.Tensor) -> None:
 def test_convolutions_run_channels_last(images: torch.Tensor) -> None:
     forward = Encoder(network(), CPU)
     seen = []
-    layer = forward.network.backbone.get_submodule("convolutions.2")
+    layer = list(forward.network.backbone.convolutions.children())[2]
     layer.register_forward_hook(
         lambda _, inputs, __: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
     )

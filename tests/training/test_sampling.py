@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
 from functools import partial
 
 from rankone.training.sampling import balanced, shuffled
@@ -28,11 +27,7 @@ def test_where_the_classes_do_not_divide_an_epoch_some_are_drawn_once_more() -> 
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
-    orders: list[Callable[[int, int], Sequence[Sequence[int]]]] = [
-        partial(balanced, LABELS, 4),
-        partial(shuffled, 15, 4),
-    ]
-    for order in orders:
+    for order in (partial(balanced, LABELS, 4), partial(shuffled, 15, 4)):
         assert order(0, 0) == order(0, 0)
         assert order(0, 0) != order(0, 1)
         assert order(0, 0) != order(1, 0)
