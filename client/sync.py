@@ -69,7 +69,7 @@ class Client:
     def ready(self) -> bool:
         """Whether the service is ready to answer."""
         try:
-            return self._request("GET", "/readyz", bool, connection.never)
+            return self._request("GET", "/readyz", lambda _: True, connection.never)
         except ServiceError as error:
             if error.status != httpx.codes.SERVICE_UNAVAILABLE:
                 raise

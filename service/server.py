@@ -94,11 +94,11 @@ def serve(settings: Settings) -> None:
         KeyFileError, TracesMissing: the keys cannot be read; the libraries for traces are not installed.
         BundleError, EngineError, IndexProblem, DecodersFailed: what kept the service from becoming ready.
     """
-    check_address(settings)
-    check_paths(settings)
     logs.configure(settings.log_format)
     for sentence in misspelt(Settings):
         logger.warning("%s", sentence)
+    check_address(settings)
+    check_paths(settings)
     settings = with_own_keys(settings)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # it says "running" before anything can be answered
     _allow_many_connections()

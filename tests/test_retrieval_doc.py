@@ -68,8 +68,8 @@ def check_use(shell: Shell) -> None:
 
 def check_maintenance(shell: Shell) -> None:
     listed, verified, alike, saved, exported, rebuilt = map(shell.run, MAINTAIN)
-    assert re.search(r"default +16 +exact +float16", listed)
-    assert re.search(r"large +0 +compact", listed)
+    assert re.search(r"default +16 +10,000 +exact +float16", listed)
+    assert re.search(r"large +0 +10,000 +compact", listed)
     assert "every row is whole" in verified
     pairs = [json.loads(line) for line in alike.splitlines()]
     assert all("same" in pair or pair["score"] >= 0.98 for pair in pairs)

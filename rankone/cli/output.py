@@ -10,7 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -45,6 +45,8 @@ def writing(out: Path | None, column: str) -> AbstractContextManager[Write]:
         raise InputError(f"{out}: answers are written to {', '.join(suffixes[:-1])} or {suffixes[-1]} files")
     if not out.parent.is_dir():
         raise InputError(f"{out}: there is no folder {out.parent}")
+    with suppress(FileNotFoundError):
+        out.lstat()  # a name that no file can have fails now, and not after the last answer
     if out.suffix == ".parquet":
         _require_pyarrow()
     return _file(out, column)

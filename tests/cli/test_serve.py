@@ -87,7 +87,7 @@ def test_misspelt_variables_are_named_with_the_nearest_setting(
         "the variable RANKONE_XYZ is no setting and has no effect: `rankone serve --help` lists the settings",
     ]
     monkeypatch.setattr("rankone.service.observe.logs.configure", lambda _: None)
-    monkeypatch.setattr("rankone.service.server._allow_many_connections", lambda: (_ for _ in ()).throw(SystemExit))
+    monkeypatch.setattr("rankone.service.server.check_paths", lambda _: (_ for _ in ()).throw(SystemExit))
     with caplog.at_level(logging.WARNING, "rankone"), pytest.raises(SystemExit):
         server.serve(Settings())
     assert "did you mean RANKONE_MAX_BATCH?" in caplog.text

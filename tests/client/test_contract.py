@@ -115,7 +115,7 @@ CONTRACT: list[tuple[str, tuple[Any, ...], dict[str, Any], str, Any, Any, Any]] 
     ),
     ("item", ("..",), {}, "GET /indexes/default/items/%2E%2E", None, {"id": "..", "metadata": {}}, Item("..", {})),
     ("indexes", (), {}, "GET /indexes", None, {"indexes": [ABOUT]}, [DESCRIBED]),
-    ("create_index", ("my/own",), {}, "PUT /indexes/my%2Fown", None, ABOUT, DESCRIBED),
+    ("create_index", ("my/own",), {}, "PUT /indexes/my%2Fown", {}, ABOUT, DESCRIBED),
     ("create_index", ("my/own",), {"kind": "exact"}, "PUT /indexes/my%2Fown", {"kind": "exact"}, ABOUT, DESCRIBED),
     ("describe_index", ("my/own",), {}, "GET /indexes/my%2Fown", None, ABOUT, DESCRIBED),
     ("count", (), {}, "GET /indexes/default", None, ABOUT, 2),

@@ -12,7 +12,7 @@ CODE = SOURCE.read_text(encoding="utf-8")
 def test_the_blocking_client_is_generated_from_the_asynchronous_one() -> None:
     generated = generate(CODE)
     assert TARGET.read_text(encoding="utf-8") == generated, "run: python tests/client/generate.py"
-    assert "def embed(self, images: Images) -> Embedding:" in generated
+    assert "def embed(self, images: Images, dim: int | None = None) -> Embedding:" in generated
 
 
 def test_asynchronous_code_that_would_be_left_is_refused() -> None:

@@ -194,8 +194,12 @@ def untouched(_: Path) -> None:
     [
         (no_network, {}, "the onnx engine cannot run the network in"),
         (no_numbers, {}, "the network of tiny 3 answers an image with NaN or infinity"),
-        (untouched, {"dim": 77}, "shapes (1, 10000) and None, and its manifest says (1, 77) and None: export it again"),
-        (untouched, {"classes": ("a", "b")}, "its manifest says (1, 10000) and (1, 2)"),
+        (
+            untouched,
+            {"dim": 77},
+            "{'embedding': (1, 10000)}, and its manifest says {'embedding': (1, 77)}: export it again",
+        ),
+        (untouched, {"classes": ("a", "b")}, "its manifest says {'embedding': (1, 10000), 'logits': (1, 2)}"),
     ],
 )
 async def test_a_sound_file_with_a_network_that_cannot_serve_is_passed_over(

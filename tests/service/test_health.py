@@ -110,7 +110,7 @@ async def test_a_client_that_goes_away_is_no_fault_of_ours(app: FastAPI) -> None
         "type": "http",
         "method": "FOOBAR",
         "path": "/embed",
-        "headers": [(b"content-type", b"image/png"), (b"content-length", b"9")],
+        "headers": [(b"host", b"localhost"), (b"content-type", b"image/png"), (b"content-length", b"9")],
         "query_string": b"",
     }
     messages = iter([{"type": "http.request", "body": b"abc", "more_body": True}, {"type": "http.disconnect"}])

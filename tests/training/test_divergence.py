@@ -165,7 +165,12 @@ def test_every_recipe_of_the_package_bounds_the_gradient() -> None:
 
 
 def report(top1: float, recall: float, phase1: dict[str, float] | None, num_classes: int = 10) -> Report:
-    figures = dict.fromkeys(Report.model_fields, 0.5) | {"top1": top1, "recall_at_1": recall, "phase1": phase1}
+    figures = dict.fromkeys(Report.model_fields, 0.5) | {
+        "top1": top1,
+        "recall_at_1": recall,
+        "phase1": phase1,
+        "short": None,
+    }
     per_class = {str(number): top1 for number in range(num_classes)}
     whole = {"num_images": 9, "num_alone": 0, "intervals": {}, "confusion": None, "reliability": None}
     return Report.model_validate({**figures, **whole, "per_class": per_class})
