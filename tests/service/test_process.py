@@ -205,10 +205,16 @@ def test_a_connection_opened_before_the_signal_is_answered_after_it(start: Start
 def test_a_connection_that_rests_is_not_closed_before_its_time(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """uvicorn's own time for that is five seconds."""
     configs = []
-    monkeypatch.setattr(server.Server, "run", lambda self, *_: configs.append(self.config))
+
+    def run(self: server.Server, listeners: list[socket.socket]) -> None:
+        configs.append(self.config)
+        for listener in listeners:
+            listener.close()
+
+    monkeypatch.setattr(server.Server, "run", run)
     for name in ("_allow_many_connections", "logs.configure"):
         monkeypatch.setattr(f"rankone.service.server.{name}", lambda *_: None)
-    server.serve(Settings(bundle=tiny.path, receive_timeout_s=42.5))
+    server.serve(Settings(bundle=tiny.path, port=0, receive_timeout_s=42.5))
     assert configs[0].timeout_keep_alive > 42.5
 
 
