@@ -67,7 +67,6 @@ async def save(page: Page, path: Path) -> None:
     await page.evaluate("scrollTo(0, 0)")
     image = Image.open(BytesIO(await page.screenshot())).convert("RGB")
     image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-    print(path, path.stat().st_size)
 
 
 def main(url: str | None = None, folder: str | None = None) -> None:

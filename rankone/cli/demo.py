@@ -159,7 +159,9 @@ def stay(port: int) -> None:
     image = next(iter(images_in(DATA / "photos" / "new")))
     show.step("up", "Ctrl-C ends it. Try, in another terminal:")
     show.console.print(f"  curl -F images=@{image} 'http://127.0.0.1:{port}/search?k=3'", soft_wrap=True)
-    show.step("page", f"open http://127.0.0.1:{port}/ in a browser, and drop photographs of {DATA / 'photos' / 'new'} there")
+    show.step(
+        "page", f"open http://127.0.0.1:{port}/ in a browser, and drop photographs of {DATA / 'photos' / 'new'} there"
+    )
     try:
         while True:
             time.sleep(3600)

@@ -23,7 +23,9 @@ TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 def test_all_of_it_is_under_100_kb_and_names_no_other_host() -> None:
     assert sum(map(len, FILES.values())) < MAX_BYTES
     for name, data in FILES.items():
-        assert set(re.findall(r"\w+://[\w.]+", data.decode())) <= {"http://www.w3.org"}, name  # the name of SVG's elements
+        assert set(re.findall(r"\w+://[\w.]+", data.decode())) <= {"http://www.w3.org"}, (
+            name
+        )  # the name of SVG's elements
 
 
 def test_no_script_and_no_style_is_written_into_the_page() -> None:
