@@ -6,7 +6,7 @@ READY := .venv/.ready
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench quality peers lock clean
+.PHONY: help setup demo test check format bench quality pictures peers lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -33,6 +33,9 @@ bench: $(READY)  ## measure speed, as ratios against named rivals (ARGS="head sk
 
 quality: peers  ## measure fine-tuning and short embeddings, with learned filters on downloaded pictures (two hours)
 	$(BIN)/rankone bench fine-tuning short
+
+pictures: $(READY)  ## photograph the page for docs/, in Chromium, with the demo's bundle
+	$(BIN)/python -m tests.page_pictures
 
 peers: $(READY)  ## add the other services that `make bench` measures against
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-peers.lock

@@ -156,12 +156,12 @@ Start = Callable[..., "Process"]
 
 
 class Process:
-    """`rankone serve` on a free port, with torch made unimportable."""
+    """`rankone serve` on a free port or the given one, with torch made unimportable."""
 
-    def __init__(self, bundle: Path, data: Path, **settings: object) -> None:
+    def __init__(self, bundle: Path, data: Path, port: int = 0, **settings: object) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+            self.port = port or probe.getsockname()[1]
         flags = ["serve", "--bundle", str(bundle), "--data", str(data), "--port", str(self.port)]
         given = {f"RANKONE_{name.upper()}": str(value) for name, value in {"drain_s": 0.2, **settings}.items()}
         environment = {**os.environ, "PYTHONPATH": os.getcwd(), **given}

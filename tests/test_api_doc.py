@@ -32,7 +32,8 @@ def shell(photos_root: Path, bundle: Bundle, tmp_path: Path) -> Iterator[Shell]:
     gallery = [path for name in ("brick", "coins", "moon") for path in sorted((photos_root / "test" / name).iterdir())]
     shell = Shell(tmp_path)
     with shell.serving(f"rankone serve --bundle {bundle.path}"), Client(shell.url) as client:
-        client.add(gallery, [f"{path.parent.name}/{path.name}" for path in gallery])
+        ids, metadata = zip(*((f"{p.parent.name}/{p.name}", {"label": p.parent.name}) for p in gallery), strict=True)
+        client.add(gallery, ids, metadata)
         yield shell
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -141,7 +142,7 @@ def tour(client: Client) -> None:
     if client.count() == len(gallery):
         show.step("index", f"{len(gallery)} photographs on disk already")
     else:
-        _, seconds = _ask(gallery, lambda part: client.add(part, [_id_of(path) for path in part]), "indexing")
+        _, seconds = _ask(gallery, partial(_add, client), "indexing")
         show.step("index", f"{client.count()} photographs on disk, {1e3 * seconds:.0f} ms each")
     found, seconds = _ask(queries, lambda part: client.search(part, k=3), "searching")
     hits = [
@@ -154,10 +155,13 @@ def tour(client: Client) -> None:
 
 
 def stay(port: int) -> None:
-    """Says what to try, and returns at Ctrl-C."""
+    """Says what to try and, last, where the page is; returns at Ctrl-C."""
     image = next(iter(images_in(DATA / "photos" / "new")))
-    show.step("up", f"http://127.0.0.1:{port}/docs; Ctrl-C ends it. Try, in another terminal:")
+    show.step("up", "Ctrl-C ends it. Try, in another terminal:")
     show.console.print(f"  curl -F images=@{image} 'http://127.0.0.1:{port}/search?k=3'", soft_wrap=True)
+    show.step(
+        "page", f"open http://127.0.0.1:{port}/ in a browser, and drop photographs of {DATA / 'photos' / 'new'} there"
+    )
     try:
         while True:
             time.sleep(3600)
@@ -187,6 +191,12 @@ def _ask(
     for start in track(range(0, len(paths), _PER_REQUEST), description=doing, transient=True):
         answers += call(paths[start : start + _PER_REQUEST])
     return answers, (time.perf_counter() - started) / len(paths)
+
+
+def _add(client: Client, paths: Sequence[Path]) -> list[str]:
+    """Adds photographs, each with its class as the label."""
+    ids, metadata = [_id_of(path) for path in paths], [{"label": path.parent.name} for path in paths]
+    return client.add(paths, ids, metadata)
 
 
 def _show_neighbours(queries: Sequence[Path], found: Sequence[Sequence[Neighbour]]) -> None:

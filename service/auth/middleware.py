@@ -16,8 +16,9 @@ from rankone.service.errors import Problem, problem_response
 from rankone.service.observe.context import current
 from rankone.service.routes.docs import PARTS
 from rankone.service.routes.openapi import PUBLIC
+from rankone.service.routes.page import ADDRESSES
 
-_OPEN: Final = frozenset({*PUBLIC, "/openapi.json", "/docs", *(f"/docs/{name}" for name in PARTS)})
+_OPEN: Final = frozenset({*PUBLIC, "/openapi.json", "/docs", *(f"/docs/{name}" for name in PARTS), *ADDRESSES})
 _SEARCHES: Final = re.compile(r"/(embed|classify|search|v1/embeddings|indexes/[^/]+/search)")
 
 _FAILURES_PER_MINUTE: Final = 60

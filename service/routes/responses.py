@@ -77,10 +77,10 @@ async def written(write: Callable[[], bytes], media_type: str, size: int | None 
     return Response(body, status, media_type=media_type)
 
 
-def cached_response(body: bytes, media_type: str, request: Request) -> Response:
+def cached_response(body: bytes, media_type: str, request: Request, cache_control: str = _KEPT) -> Response:
     """`body`, for a browser to keep; 304 without it if the request's If-None-Match says that it is there already."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": _KEPT, "X-Content-Type-Options": "nosniff"}
+    headers = {"ETag": tag, "Cache-Control": cache_control, "X-Content-Type-Options": "nosniff"}
     known = {name.strip().removeprefix("W/") for name in request.headers.get("if-none-match", "").split(",")}
     if known & {tag, "*"}:
         return Response(status_code=304, headers=headers)

@@ -107,7 +107,8 @@ async def test_a_prefix_is_taken_off_by_the_proxy_or_by_the_service(
             assert (await http.get(path)).json()["servers"] == [{"url": "/one/two"}]
         for path, status in (
             ("/one/two/healthz", 200),
-            ("/one/two", 401),
+            ("/one/two", 307),
+            ("/one/two/", 200),
             ("/one/twohealthz", 401),
             ("/one/two/info", 401),
         ):
