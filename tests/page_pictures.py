@@ -25,7 +25,7 @@ FOLDER: Final = ROOT / "docs" / "images"
 PORT: Final = 8019
 NEW: Final = demo.DATA / "photos" / "new"
 QUERY: Final = NEW / "coins" / "00.png"
-DESKTOP: Final = ViewportSize(width=1280, height=860)
+DESKTOP: Final = ViewportSize(width=1160, height=740)
 PHONE: Final = ViewportSize(width=390, height=844)
 
 
