@@ -25,7 +25,7 @@ FOLDER: Final = ROOT / "docs" / "images"
 PORT: Final = 8019
 NEW: Final = demo.DATA / "photos" / "new"
 QUERY: Final = NEW / "coins" / "00.png"
-DESKTOP: Final = ViewportSize(width=1280, height=860)
+DESKTOP: Final = ViewportSize(width=1160, height=740)
 PHONE: Final = ViewportSize(width=390, height=844)
 
 
@@ -62,11 +62,11 @@ async def search(page: Page, *paths: Path) -> None:
 
 
 async def save(page: Page, path: Path) -> None:
-    """In 256 colours, which is a quarter of the bytes."""
+    """In 192 colours, which is a quarter of the bytes."""
     await page.wait_for_load_state("networkidle")
     await page.evaluate("scrollTo(0, 0)")
     image = Image.open(BytesIO(await page.screenshot())).convert("RGB")
-    image.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    image.quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def main(url: str | None = None, folder: str | None = None) -> None:

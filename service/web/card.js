@@ -42,9 +42,9 @@ function metadata(given) {
   return list;
 }
 
-/** The thumbnail of an item, or its id in a box where it has none. */
-export function thumbnail(item, index) {
-  const image = el("img", { alt: item.id, loading: "lazy", decoding: "async" });
+/** The thumbnail of an item, or its id in a box where it has none. `alt` is empty where the id stands beside it. */
+export function thumbnail(item, index, alt = item.id) {
+  const image = el("img", { alt, loading: "lazy", decoding: "async" });
   if (!index.thumbnails) return missing(item);
   image.onerror = () => image.replaceWith(missing(item));
   const address = `${itemPath(index.name, item.id)}/thumbnail`;

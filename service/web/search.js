@@ -164,7 +164,7 @@ function drawExamples() {
     return searchItems(rest, rest.length ? negative.filter((one) => one !== id) : []);
   };
   const chip = (id) => el("button", { type: "button", className: "chip", ariaLabel: `Remove ${id}`, title: `Remove ${id}`, onclick: () => remove(id) },
-    thumbnail({ id }, service.index), el("span", {}, id), el("span", { ariaHidden: "true" }, "×"));
+    thumbnail({ id }, service.index, ""), el("span", {}, id), el("span", { ariaHidden: "true" }, "×"));
   place.append(el("p", {}, el("b", {}, "Like"), ...positive.map(chip)));
   if (negative.length) place.append(el("p", {}, el("b", {}, "Unlike"), ...negative.map(chip)));
 }
