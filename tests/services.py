@@ -158,7 +158,7 @@ Start = Callable[..., "Process"]
 class Process:
     """`rankone serve` on a free port or the given one, with torch made unimportable."""
 
-    def __init__(self, bundle: Path, data: Path, port: int = 0, **settings: object) -> None:
+    def __init__(self, bundle: Path, data: Path, port: int = 0, **settings: Any) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = port or probe.getsockname()[1]
@@ -197,7 +197,7 @@ def start(bundle: Bundle, tmp_path: Path) -> Iterator[Start]:
     """Starts services over the same index; whatever still runs at the end is killed."""
     started: list[Process] = []
 
-    def start_one(bundle_path: Path = bundle.path, **settings: object) -> Process:
+    def start_one(bundle_path: Path = bundle.path, **settings: Any) -> Process:
         started.append(Process(bundle_path, tmp_path / "index", **settings))
         return started[-1]
 

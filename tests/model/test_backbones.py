@@ -74,7 +74,7 @@ def test_the_bottleneck_reduces_locations_one_by_one() -> None:
     features = backbone.eval()(images)
     assert features.shape == (2, 4, backbone.channels) == (2, 4, 5)
     assert backbone.bottleneck is not None
-    weight = backbone.bottleneck[0].weight[:, :, 0]
+    weight = backbone.bottleneck.state_dict()["0.weight"][:, :, 0]
     scale = (1 + 1e-5) ** -0.5  # of a batch norm that has seen nothing
     assert torch.allclose(features, (backbone.locations(images) @ weight.T).relu() * scale, atol=1e-6)
 

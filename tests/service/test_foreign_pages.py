@@ -155,7 +155,8 @@ async def test_a_page_that_is_allowed_can_do_everything(
     folder = tmp_path_factory.mktemp("allowed")
     key, _ = add_key(folder / "keys.json", "page", frozenset({"read", "write", "admin"}))
     start = partial(Process, tiny.path, cors_origins=f"http://localhost:{site}")
-    for name, settings, secret in (("open", {}, None), ("keyed", {"keys": folder / "keys.json"}, key)):
+    keyed: dict[str, Any] = {"keys": folder / "keys.json"}
+    for name, settings, secret in (("open", {}, None), ("keyed", keyed, key)):
         process = start(folder / name, **settings)
         try:
             with Client(process.url, key=secret) as client:
