@@ -1,6 +1,6 @@
 """The way to a service, by the environment: a proxy, and the certificates to trust.
 
-httpx reads the same variables, but raises at `NO_PROXY=[::1]`, takes no networks there, and does not name what is wrong.
+httpx reads the same variables, but it fails on `NO_PROXY=[::1]`, ignores networks there, and does not name the wrong value.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ class Client:
         return self._request("GET", path, Item.from_json, params={"vector": "true"} if vector else {})
 
     def update(self, item_id: str, metadata: Json, index: str = DEFAULT_INDEX) -> Json:
-        """Sets fields of an item's metadata, and removes those that are None; returns the metadata it has then."""
+        """Sets fields of an item's metadata and removes fields that are None; returns the new metadata."""
         body = json_body({"metadata": metadata})
         return self._request("PATCH", path_of(index, "items", item_id), results.to_metadata, **body)
 

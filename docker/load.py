@@ -37,7 +37,7 @@ def picture(seed: int) -> bytes:
 
 
 class Load:
-    """Clients that add one image after another, until one of them is told to stop."""
+    """Clients that each add one image after another until they are stopped."""
 
     def __init__(self, url: str, key: str, file: Path, ends_with: int) -> None:
         self.file, self.url, self.headers, self.ends_with = file, url, {"Authorization": f"Bearer {key}"}, ends_with

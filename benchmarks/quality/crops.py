@@ -28,7 +28,7 @@ NUM_CROPS: Final = 4
 SIDE: Final = 128
 _FOLDERS: Final = ("base", "buildings", "ctp1", "dirt", "material", "mattn", "misc", "nature", "streets", "terrain")
 _MAPS: Final = ("_nm", "_sm", "_gm", "_hm")
-"""Ends of names of what is no photograph: normals, gloss, glow and heights."""
+"""Endings of files that are not photographs: normal, gloss, glow and height maps."""
 _MIN_SIDE: Final = 256
 _MIN_DEVIATION: Final = 12
 _BATCH: Final = 16
@@ -73,7 +73,7 @@ def crops_of(home: Path = HOME) -> Iterator[Image.Image]:
 
 
 def pictures(home: Path = HOME) -> list[Path]:
-    """400 pictures, drawn from those that are large enough, have no flat quadrant and are there once; always the same."""
+    """Draws the same 400 pictures every time, from all that are large enough, unique and have no flat quadrant."""
     textures, seen, found = texture_files(home), set[str](), list[Path]()
     paths = [path for name in _FOLDERS for path in sorted((textures / f"tex_{name}").iterdir())]
     for path in paths:

@@ -30,7 +30,8 @@ _DATA: Final = re.compile(
 _INPUTS: Final = "data/sample_inputs/model.pt"
 _OPERATOR: Final = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.(add|sub|mul|floordiv|getitem|ge|le|eq)")
 _SYMBOL: Final = re.compile(r"Symbol\('\w+'(, (positive|integer)=True)*\)")
-_ARITHMETIC: Final = re.compile(r"[\d\s()+*/-]*")
+_ARITHMETIC: Final = re.compile(r"(?:\b(?:Add|Mul|Integer)\b|[\d\s()+*/,-])*")
+"""What is left of a shape without its symbols, as SymPy writes it: `Mul(Integer(9), )`."""
 
 
 def export_engine(path: Path, options: Options, manifest: Manifest) -> TorchEngine:

@@ -97,8 +97,11 @@ def test_what_is_more_than_weights_and_plain_operators_is_not_opened(
         check_archive(path)
 
 
-def test_shapes_may_be_reckoned_with(bundle: Bundle, tmp_path: Path) -> None:
-    shape = "8*Symbol('s34', positive=True, integer=True) + 1"
+@pytest.mark.parametrize(
+    "shape",
+    ["8*Symbol('s34', positive=True, integer=True) + 1", "Mul(Integer(9), Symbol('s34', positive=True, integer=True))"],
+)
+def test_shapes_may_be_reckoned_with(bundle: Bundle, tmp_path: Path, shape: str) -> None:
     check_archive(rewritten(bundle.file(PROGRAM), tmp_path / "model.pt2", GRAPH, changed("expr_str", shape)))
 
 
