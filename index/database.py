@@ -26,6 +26,8 @@ from rankone.model.files import make_folder, sync
 
 SCHEMA: Final = 2
 SUFFIX: Final = ".sqlite"
+LOCK: Final = ".lock"
+"""File in a folder of indexes that the process which has them open keeps locked."""
 PARTIAL: Final = ".partial"
 """Ends the name of a file that is being written or dropped. `Indexes` removes such files when it starts."""
 DURABLE: Final[dict[str, str | int]] = {
@@ -117,7 +119,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         make_folder(folder)
-        file = (folder / ".lock").open("a")
+        file = (folder / LOCK).open("a")
     except OSError as error:
         raise IndexProblem(f"{folder} cannot be opened: {error}") from error
     with file:
@@ -203,9 +205,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return _open(path, "rw", DURABLE)
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, and whose reads are `cancellable`; for the errors see `open_writer`."""
-    connection = _open(path, "ro", _READING)
+def open_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
+    """A connection that only reads, and whose reads are `cancellable`; for the errors see `open_writer`.
+
+    With `is_immutable`, for a file that no process has open, SQLite makes no log beside it.
+    """
+    connection = _open(path, "ro&immutable=1" if is_immutable else "ro", _READING)
     connection.set_progress_handler(_should_stop, _OPERATIONS)
     return connection
 

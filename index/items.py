@@ -98,9 +98,9 @@ class Reader:
     Every method raises IndexDamaged if the file is damaged, and Cancelled inside a `cancellable` block that ends.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_immutable: bool = False) -> None:
         self.path = path
-        self._connection = open_reader(path)
+        self._connection = open_reader(path, is_immutable=is_immutable)
 
     def close(self) -> None:
         """Closes the file."""

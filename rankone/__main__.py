@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "search": ("rankone.cli.query", "find the nearest images in the index of a running service"),
     "update": ("rankone.cli.query", "change the metadata of an item in the index of a running service"),
     "index": ("rankone.cli.index", "verify, export, back up and restore indexes on disk; find duplicates"),
+    "doctor": ("rankone.cli.doctor", "what is installed, what would run where, and what is wrong"),
     "bench": ("rankone.cli.bench", "measure speed, as ratios against named rivals"),
     "demo": ("rankone.cli.demo", "the whole way, on real photographs"),
 }

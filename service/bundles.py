@@ -15,6 +15,7 @@ from typing import Literal
 from rankone.index import Indexes
 from rankone.model.bundle import MANIFEST, Bundle, BundleError, Manifest, open_bundle, read_manifest
 from rankone.model.engine import UnusableNetwork
+from rankone.model.engine.base import Precision
 from rankone.model.errors import RankoneError
 from rankone.service import runtime
 from rankone.service.errors import Problem
@@ -101,6 +102,18 @@ class Listed:
     def state(self) -> Literal["available", "broken"]:
         """Whether its manifest can be read; its files are verified when it is loaded."""
         return "available" if self.detail is None else "broken"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What would be served: the bundle, what runs it, why in this precision, and why newer bundles are passed over."""
+
+    bundle: Bundle
+    engine: str
+    provider: str
+    precision: Precision
+    why: str
+    passed_over: tuple[str, ...]
 
 
 class Models:
@@ -251,8 +264,8 @@ def check_paths(settings: Settings) -> None:
         raise _none_usable(settings, [])
 
 
-def check_newest(settings: Settings) -> tuple[Bundle, str]:
-    """The bundle that would be served, and the name of the engine, which was loaded and closed again.
+def check_newest(settings: Settings) -> Checked:
+    """The bundle that would be served, and its engine, which was loaded and closed again.
 
     Raises:
         BundleError: no bundle can be served.
@@ -262,12 +275,12 @@ def check_newest(settings: Settings) -> tuple[Bundle, str]:
     for listed in list_bundles(settings):
         try:
             bundle = open_bundle(listed.path)
-            engine = runtime.open_engine(bundle, settings)
+            engine, why = runtime.open_engine(bundle, settings)
         except (BundleError, UnusableNetwork) as error:
             reasons.append(str(error))
             continue
         engine.close()
-        return bundle, engine.name
+        return Checked(bundle, engine.name, engine.provider, engine.precision, why, tuple(reasons))
     raise _none_usable(settings, reasons)
 
 
