@@ -9,7 +9,7 @@ from rankone.index.inspection import Inspected, inspect, user_of
 from rankone.model.bundle import BundleError, open_bundle
 from rankone.model.errors import RankoneError
 from rankone.model.findings import Finding
-from rankone.service.bundles import Checked, list_bundles
+from rankone.service.bundle_files import Checked, list_bundles
 from rankone.service.disk import LEAST_FREE, Disk, disk_of
 from rankone.service.environment import misspelt
 from rankone.service.preflight import CHECKS

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rankone.model.errors import RankoneError
 from rankone.service.auth.keys import load_keys, own_key_file
 from rankone.service.auth.origins import is_loopback
-from rankone.service.bundles import check_newest, check_paths
+from rankone.service.bundle_files import check_newest, check_paths
 from rankone.service.environment import misspelt
 from rankone.service.observe import logs
 from rankone.service.observe.traces import otlp_provider

@@ -17,7 +17,8 @@ import uvicorn
 
 from rankone.service.app import create_app
 from rankone.service.auth.keys import with_own_keys
-from rankone.service.bundles import ServiceState, check_paths
+from rankone.service.bundle_files import check_paths
+from rankone.service.bundles import ServiceState
 from rankone.service.environment import misspelt
 from rankone.service.listening import listen, url_of
 from rankone.service.observe import logs

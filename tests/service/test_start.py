@@ -16,7 +16,8 @@ from rankone.__main__ import run
 from rankone.model.bundle import MANIFEST, Bundle, BundleError
 from rankone.service import preflight, server
 from rankone.service.auth.keys import KeyFileError
-from rankone.service.bundles import ServiceState, check_paths
+from rankone.service.bundle_files import check_paths
+from rankone.service.bundles import ServiceState
 from rankone.service.listening import CannotListen, listen, url_of
 from rankone.service.settings import Settings
 from tests.services import Start
