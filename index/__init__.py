@@ -21,6 +21,7 @@ from rankone.index.errors import (
     MetadataTooLong,
     UnknownIndex,
     UnknownItem,
+    UnknownMap,
 )
 from rankone.index.filters import Filter, compiled, path_of
 from rankone.index.gallery import Vectors
@@ -56,6 +57,7 @@ __all__ = [
     "Spec",
     "UnknownIndex",
     "UnknownItem",
+    "UnknownMap",
     "Vectors",
     "cancellable",
     "check_name",

@@ -134,7 +134,7 @@ def create_file(path: Path, spec: Spec) -> None:
     """Makes the file of an empty index, on disk when this returns. Raises IndexProblem if it cannot be written."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        for leftover in (partial, *wal_files(partial), *wal_files(path)):
+        for leftover in (partial, *wal_files(partial), *wal_files(path), map_file(path)):
             leftover.unlink(missing_ok=True)
         partial.touch()
         with closing(open_writer(partial)) as connection:
@@ -156,6 +156,11 @@ def publish(partial: Path, path: Path) -> None:
 def wal_files(path: Path) -> tuple[Path, Path]:
     """The write-ahead log and its index, which SQLite keeps beside an open file."""
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def map_file(path: Path) -> Path:
+    """The map of an index, beside it; see `rankone.index.map`."""
+    return path.with_suffix(".map.json")
 
 
 def write_about(connection: sqlite3.Connection, **values: object) -> None:
