@@ -25,7 +25,7 @@ function byScale(values, given) {
     const share = (value - low) / (high - low || 1);
     return `rgb(${COLD.map((part, place) => Math.round(part + share * (WARM[place] - part))).join(" ")})`;
   };
-  const rows = [low, (low + high) / 2, high].map((value) => entry(colour(value), Number(value.toPrecision(4)).toLocaleString("en")));
+  const rows = [low, (low + high) / 2, high].map((value) => entry(colour(value), String(Number(value.toPrecision(4)))));
   if (given.length < values.length) rows.push(entry(OTHER, `none: ${values.length - given.length}`));
   return { colours: values.map((value) => (value === null ? OTHER : colour(value))), list: list(rows) };
 }
