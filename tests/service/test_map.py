@@ -68,7 +68,7 @@ async def test_what_is_not_understood_is_named(
 
 
 async def test_it_needs_the_scope_of_reading(light: Runtime, tmp_path: Path) -> None:
-    keys = {scope: add_key(tmp_path / "keys.json", scope, frozenset({scope}))[0] for scope in ("read", "write")}  # type: ignore[arg-type]
+    keys = {scope: add_key(tmp_path / "keys.json", scope, frozenset({scope}))[0] for scope in ("read", "write")}
     settings = light.settings.model_copy(update={"keys": tmp_path / "keys.json", "data": tmp_path / "index"})
     async with serving(settings, light) as app, client_of(app) as http:
         assert (await http.get(MAP)).status_code == 401

@@ -69,8 +69,10 @@ async def ink(page: Page) -> dict[str, int]:
     return found
 
 
-async def looked_at(page: Page) -> str:
-    return await page.locator("#looked-at .id").inner_text()
+async def drawn(page: Page) -> str:
+    """The picture on the canvas; a ring is round the point that is looked at."""
+    await ink(page)
+    return str(await page.evaluate("document.querySelector('canvas').toDataURL()"))
 
 
 async def middle(page: Page) -> tuple[float, float]:
@@ -111,9 +113,10 @@ async def test_hovering_shows_the_item_and_a_click_searches_with_it(shown: Page)
         await expect(shown.locator("#looked-at")).to_contain_text(name.partition("/")[0])
         await expect(shown.locator("#looked-at img")).not_to_have_js_property("naturalWidth", 0)
     await shown.mouse.click(x, y)
+    clicked = await drawn(shown)
     for other in (await places(shown)).values():  # a click stays
         await shown.mouse.move(*other)
-    assert await looked_at(shown) == name
+        assert await drawn(shown) == clicked
     await shown.get_by_role("button", name=f"Search with this: {name}").first.click()
     await expect(shown.locator("#examples .chip")).to_contain_text(name)
     await expect(shown.locator("#map")).to_be_hidden()
@@ -122,6 +125,15 @@ async def test_hovering_shows_the_item_and_a_click_searches_with_it(shown: Page)
 async def test_the_wheel_buttons_and_dragging_move_the_view(shown: Page) -> None:
     x, y = await middle(shown)
     whole = await ink(shown)
+    for name, at in [*(await places(shown)).items()][::4]:  # what the wheel points at stays there
+        await shown.mouse.move(*at)
+        for _ in range(6):
+            await shown.mouse.wheel(0, -100)
+        await shown.mouse.click(*at)
+        await expect(shown.locator("#looked-at .id")).to_have_text(name)
+        await shown.locator("canvas").press("0")
+    await shown.locator("canvas").press("Escape")
+    assert await ink(shown) == whole
     await shown.mouse.move(x, y)
     for _ in range(12):
         await shown.mouse.wheel(0, -100)
@@ -155,7 +167,9 @@ def beyond(start: str, key: str, places: dict[str, tuple[float, float]]) -> str:
 
 async def test_keys_go_from_item_to_item_and_search(shown: Page) -> None:
     canvas, where, (x, y) = shown.locator("canvas"), await places(shown), await middle(shown)
+    await shown.evaluate("addEventListener('keydown', (event) => (window.kept = event.defaultPrevented))")
     await canvas.press("ArrowRight")
+    assert await shown.evaluate("window.kept")  # the page does not scroll
     name = min(where, key=lambda name: math.hypot(where[name][0] - x, where[name][1] - y))
     seen = set[str]()
     for key in ("ArrowLeft", "ArrowLeft", "ArrowUp", "ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowUp"):
@@ -171,6 +185,8 @@ async def test_keys_go_from_item_to_item_and_search(shown: Page) -> None:
     assert await ink(shown) != before
     await canvas.press("0")
     assert await ink(shown) == before
+    await canvas.press("Tab")
+    assert not await shown.evaluate("window.kept")
     await canvas.press("Enter")
     await expect(shown.locator("#examples .chip")).to_contain_text(name)
 
