@@ -2,6 +2,7 @@
 
 const NEAR = 14; // pixels
 const MOST_ZOOM = 200;
+const MANY = 3000; // points from which squares are drawn, in half the time of discs
 
 export class Plane {
   /** Points at x[i], y[i] on a canvas. */
@@ -84,13 +85,18 @@ export class Plane {
     canvas.height = canvas.clientHeight * ratio;
     const brush = canvas.getContext("2d");
     brush.scale(ratio, ratio);
-    const radius = Math.min(7, (this.x.length > 3000 ? 2 : 4) * Math.sqrt(Math.sqrt(this.zoom)));
+    const many = this.x.length > MANY;
+    const radius = Math.min(7, (many ? 2 : 4) * Math.sqrt(Math.sqrt(this.zoom)));
     brush.globalAlpha = 0.8;
     const places = this.places;
     for (const point of this.order) {
       const { x, y } = places(point);
       if (x < -radius || y < -radius || x > canvas.clientWidth + radius || y > canvas.clientHeight + radius) continue;
       brush.fillStyle = colours[point];
+      if (many) {
+        brush.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
+        continue;
+      }
       brush.beginPath();
       brush.arc(x, y, radius, 0, 7);
       brush.fill();
