@@ -194,13 +194,16 @@ def _print(body: dict[str, Any]) -> None:
         console.print(f"[bold]{title}[/bold]" if rows else "", end="\n" if rows else "")
         for name, value in rows.items():
             console.print(f"  {name}: {escape(value or 'missing')}", soft_wrap=True)
-    area = ""
-    for finding in body["findings"]:
-        if finding["area"] != area:
-            area = finding["area"]
-            console.print(f"[bold]{area}[/bold]")
-        console.print(
-            f"  {_MARKS[finding['state']]} {escape(finding['name'])}: {escape(finding['says'])}", soft_wrap=True
-        )
-        if finding["mend"]:
-            console.print(f"    {escape(finding['mend'])}", soft_wrap=True)
+    findings = body["findings"]
+    for area in dict.fromkeys(finding["area"] for finding in findings):
+        console.print(f"[bold]{area}[/bold]")
+        for finding in findings:
+            if finding["area"] == area:
+                _print_finding(finding)
+
+
+def _print_finding(finding: dict[str, Any]) -> None:
+    words = f"{escape(finding['name'])}: {escape(finding['says'])}"
+    console.print(f"  {_MARKS[finding['state']]} {words}", soft_wrap=True)
+    if finding["mend"]:
+        console.print(f"    {escape(finding['mend'])}", soft_wrap=True)
