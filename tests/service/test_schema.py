@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import allow_header_conformance, positive_data_acceptance
 
 from rankone.client import Client
 from rankone.model.bundle import Bundle
@@ -17,6 +17,8 @@ from rankone.service.settings import Settings
 from tests.services import Process, fail
 
 schemathesis.serializer.alias(["image/avif", "image/heic"], "application/octet-stream")
+SHARED = {"/indexes/{index}/items/delete", "/indexes/{index}/items/{item_id}/thumbnail"}
+"""An item may have the id `delete` or `a/thumbnail`, so `Allow` names its methods too, which the document has elsewhere."""
 schema = schemathesis.openapi.from_dict(create_app(Settings(), fail).openapi())
 
 
@@ -40,4 +42,5 @@ def process(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 )
 def test_every_operation_keeps_its_promises(case: Any, process: Process) -> None:
     """But one promise: no schema can say that a string is an image or a filter, so what it admits may be refused."""
-    case.call_and_validate(base_url=process.url, excluded_checks=[positive_data_acceptance])
+    excluded = [positive_data_acceptance, *([allow_header_conformance] if case.operation.path in SHARED else [])]
+    case.call_and_validate(base_url=process.url, excluded_checks=excluded)
