@@ -74,6 +74,15 @@ class Rows:
     def __add__(self, other: Rows) -> Rows:
         return Rows([*self._rows, *other._rows])
 
+    @property
+    def dim(self) -> int:
+        """Numbers of a row."""
+        return len(self._rows[0])
+
+    def columns(self, start: int, stop: int) -> Tensor:
+        """The numbers from `start` to `stop` of every row, (n, stop - start)."""
+        return torch.from_numpy(np.stack([row[start:stop] for row in self._rows]))
+
     def __getitem__(self, indices: Sequence[int]) -> Tensor:
         return torch.from_numpy(np.stack([self._rows[index] for index in indices]))
 

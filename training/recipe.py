@@ -115,6 +115,9 @@ class Phase(Frozen):
     """Images a step, over all GPUs."""
     optimizer: Literal["sgd", "adamw"] = added("sgd")
     """SGD with momentum, or AdamW, whose weight decay spares biases and scales; AdamW takes rates of 1e-4 and less."""
+    solver: Suppress[Literal["sgd", "lbfgs"]] = added("sgd")
+    """In YAML, of phase 1: gradient descent by the fields above, or a linear classifier solved by L-BFGS until it converges. Of
+    the fields above, lbfgs heeds only that 0 epochs skip the phase; images choose its penalty on the weights."""
 
 
 class Recipe(Frozen):
@@ -209,6 +212,12 @@ class Recipe(Frozen):
             build_classifier(self.pooling.composition.build(), 2, self.classifier_rank, self.seed)
         if self.accumulate > self.phase2.batch_size:
             raise ValueError(f"a batch of {self.phase2.batch_size} images cannot be cut into {self.accumulate} parts")
+        if self.phase2.solver != "sgd":
+            raise ValueError("phase2.solver: only phase 1, which has the embeddings on disk, can be solved by lbfgs")
+        if self.phase1.solver == "lbfgs" and (self.classifier_rank is not None or self.phase1.optimizer != "sgd"):
+            raise ValueError(
+                "phase1.solver: lbfgs fits a linear classifier without an optimizer; leave out classifier_rank and optimizer"
+            )
         if self.minutes is not None and self.schedule != "cosine":
             raise ValueError(f"only schedule cosine ends when the minutes do, not {self.schedule}")
         return self

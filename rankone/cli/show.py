@@ -57,7 +57,9 @@ def training(state: TrainingState, run: Path) -> None:
             last = epochs[-1]
             held_out = "" if last.validation_error is None else f", held-out {1 - last.validation_error:.3f}"
             accuracy = f"training accuracy {1 - last.train_error:.3f}{held_out}"
-            console.print(f"phase {phase}: {len(epochs)} epochs, loss {last.loss:.3f}, {accuracy}")
+            fit = state.phase1_fit if phase == 1 else None
+            steps = f"{len(epochs)} epochs" if fit is None else f"{fit.final.iterations} iterations of L-BFGS"
+            console.print(f"phase {phase}: {steps}, loss {last.loss:.3f}, {accuracy}")
     if state.chosen is not None:
         phase, epoch = state.chosen
         console.print(f"chosen: epoch {epoch + 1} of phase {phase}, the best on the images that select")
