@@ -29,6 +29,7 @@ from rankone.training.processes import Resources
 from rankone.training.recipe import PoolingRecipe, Recipe, load_recipe
 from rankone.training.short import Examples, learn
 from tests.light import one_layer
+from tests.pages import ROOT, commands, write_flowers
 from tests.training.helpers import CPU, StopAfter
 
 pytestmark = pytest.mark.usefixtures("narrow", "_undrawn")
@@ -267,3 +268,19 @@ def test_the_command(
     assert "there is no pooling cbp" in capsys.readouterr().err
     assert command("compare", ["nowhere"]) == 2
     assert "neither a directory" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_page(photos_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKBONES, "resnet18", sixteen_channels)
+    for split in ("train", "test"):
+        write_flowers(photos_root / split, tmp_path / "flowers" / split, count=4)
+    monkeypatch.chdir(tmp_path)
+    ((compared, trained),) = commands("docs/compare.md")
+    name, *arguments = compared.removeprefix("rankone ").split()
+    assert command(name, arguments) == 0
+    recipe = Path(trained.split()[-1])
+    assert load_recipe(recipe).size == 64
+    few = ["--phase1.epochs", "1", "--phase2.epochs", "1", "--device", "cpu"]
+    assert command("train", [*trained.removeprefix("rankone train ").split(), *few]) == 0
+    assert (tmp_path / "runs" / "best" / "report.html").exists()
+    assert len((ROOT / "docs/compare.md").read_text(encoding="utf-8").split()) <= 550

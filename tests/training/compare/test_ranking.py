@@ -41,7 +41,7 @@ def test_the_best_comes_first_and_the_shortest_as_good_that_can_be_exported_is_r
     chosen = recommended(places)
     assert chosen is not None
     assert places[chosen].row.pooling == "cbp-run"
-    assert places[0].behind == (0, 0)
+    assert places[0].behind == (0.0, 0.0)
     low, high = places[3].behind
     assert 0.1 < low < 0.22 < high
 
