@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from rankone.training.compare.measure import BYTES
 from rankone.training.compare.ranking import By, Comparison, Place
@@ -66,7 +67,7 @@ def _over_bytes(axes: Axes, places: Sequence[Place], theme: Theme) -> None:
     for color, marker, label in ((theme.second, "o", "short"), (theme.first, "s", "whole")):
         axes.plot([], [], color=color, marker=marker, linestyle="", label=label)
     axes.set_xscale("log")
-    plain_numbers(axes, "x")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set(xlabel=f"bytes of a vector ({BYTES} a number)", ylabel="recall@1 in %", title="retrieval over size")
     axes.margins(x=0.12)
     axes.legend(loc="lower center", ncols=2)
