@@ -22,6 +22,7 @@ from rankone.training.logistic import Problem
 from rankone.training.optimize import Diverged
 from rankone.training.processes import Resources
 from rankone.training.recipe import Phase, PoolingRecipe, Recipe, RecipeError, load_recipe
+from rankone.training.report.plots import history
 from rankone.training.run import Run
 from rankone.training.selection import hold_out, training_images
 from rankone.training.state import TrainingState
@@ -74,6 +75,8 @@ def test_the_network_has_the_weights_of_the_minimum(photos: DataSet, tmp_path: P
     assert (len(state.history), record.phase, record.learning_rate) == (1, 1, None)
     assert record.validation_error == state.phase1_fit.final.validation_error
     assert state.phase1_error == record.validation_error
+    alone = TrainingRecord(steered_by="", chosen=(1, 0), history=tuple(state.history))
+    assert history(alone).light.startswith(b"\x89PNG")  # without a learning rate to draw
 
 
 def test_phase_2_the_report_and_the_metrics_go_on_from_it(
