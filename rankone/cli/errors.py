@@ -43,7 +43,9 @@ _SERVING: Final = frozenset(
     }
 )
 _EITHER: Final = frozenset({"PIL", "torch"})
-_TRAINS: Final = frozenset({"train", "evaluate", "export", "bundle", "data", "backbones", "tables", "bench", "demo"})
+_TRAINS: Final = frozenset(
+    {"train", "compare", "evaluate", "export", "bundle", "data", "backbones", "tables", "bench", "demo"}
+)
 """The commands that need the extra `train`."""
 
 
