@@ -31,6 +31,11 @@ def advice(comparison: Comparison) -> str:
     where = f"{chosen.row.title}: {_score(chosen)}, {chosen.row.bytes:,} bytes a vector"
     if chosen is best and tied == 1:
         return f"Take {where}. It is better than every other."
+    if chosen is best:
+        return (
+            f"Take {where}. It is the best, and these images cannot tell {tied} of {len(comparison.places)} apart; of those "
+            "that can be exported, it has the shortest vector, too."
+        )
     if not chosen.is_as_good:
         return f"Take {where}. What is better cannot be exported."
     return (

@@ -67,6 +67,7 @@ def _over_bytes(axes: Axes, places: Sequence[Place], theme: Theme) -> None:
     for color, marker, label in ((theme.second, "o", "short"), (theme.first, "s", "whole")):
         axes.plot([], [], color=color, marker=marker, linestyle="", label=label)
     axes.set_xscale("log")
+    plain_numbers(axes, "x")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set(xlabel=f"bytes of a vector ({BYTES} a number)", ylabel="recall@1 in %", title="retrieval over size")
     axes.margins(x=0.12)

@@ -87,6 +87,8 @@ def test_the_document_says_what_to_take_and_why(rows: list[Row]) -> None:
         comparison([row("monet", 99, 99, 99, exportable=False), row("sum", 50, 50, 50)])
     )
     assert "better than every other" in advice(comparison([row("max", 99, 99, 99), row("sum", 50, 50, 50)]))
+    both = [row("sum", 80, 80, 80), row("max", 79, 80, 80, dim=600)]
+    assert "It is the best, and these images cannot tell 2 of 2 apart" in advice(comparison(both))
     assert "Nothing that was compared can be exported" in advice(comparison([rows[3]]))
     text = markdown(document_of(found, "pooling: {system: cbp-run}\n"))
     for piece in ("mind the weights", "| 3\\* | vgg16 | cbp-run |", "| 1= | vgg16 | monet-2 (no export) |", "20,000"):
