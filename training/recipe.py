@@ -117,8 +117,7 @@ class Phase(Frozen):
     optimizer: Literal["sgd", "adamw"] = added("sgd")
     """SGD with momentum, or AdamW, whose weight decay spares biases and scales; AdamW takes rates of 1e-4 and less."""
     solver: Suppress[Literal["sgd", "lbfgs"]] = added("sgd")
-    """In YAML, of phase 1: gradient descent by the fields above, or a linear classifier solved by L-BFGS until it converges. Of
-    the fields above, lbfgs heeds only that 0 epochs skip the phase; images choose its penalty on the weights."""
+    """In YAML, of phase 1: gradient descent, or solved until it converges (lbfgs), which heeds only that 0 epochs skip."""
 
 
 class Recipe(Frozen):
@@ -196,8 +195,7 @@ class Recipe(Frozen):
         """A phase that is given in part, as a mapping, has the recipe's own default for the rest."""
         if not isinstance(phase, dict):
             return phase
-        own: Phase = cls.model_fields[str(about.field_name)].default
-        return {**own.model_dump(), **phase}
+        return {**cls.model_fields[str(about.field_name)].default.model_dump(), **phase}
 
     @field_validator("weights")
     @classmethod
@@ -215,10 +213,8 @@ class Recipe(Frozen):
             raise ValueError(f"a batch of {self.phase2.batch_size} images cannot be cut into {self.accumulate} parts")
         if self.phase2.solver != "sgd":
             raise ValueError("phase2.solver: only phase 1, which has the embeddings on disk, can be solved by lbfgs")
-        if self.phase1.solver == "lbfgs" and (self.classifier_rank is not None or self.phase1.optimizer != "sgd"):
-            raise ValueError(
-                "phase1.solver: lbfgs fits a linear classifier without an optimizer; leave out classifier_rank and optimizer"
-            )
+        if self.phase1.solver != "sgd" and (self.classifier_rank or self.phase1.optimizer != "sgd"):
+            raise ValueError("phase1.solver: lbfgs fits a linear classifier; leave out classifier_rank and optimizer")
         if self.minutes is not None and self.schedule != "cosine":
             raise ValueError(f"only schedule cosine ends when the minutes do, not {self.schedule}")
         return self
