@@ -21,13 +21,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rankone.model.errors import RankoneError
 from rankone.model.files import open_regular, sha256_of, sync
 from rankone.model.folders import name_of
 from rankone.model.preprocessing import Preprocessing
 from rankone.model.reduction import ReductionRecord
+from rankone.model.training_record import TrainingRecord
 
 MANIFEST: Final = "manifest.json"
 ONNX: Final = "model.onnx"
@@ -95,46 +96,6 @@ class ParityRecord(_Frozen):
     """Of the short embeddings, if there are any."""
     batch_sizes: tuple[int, ...]
     num_images: int
-
-
-class EpochRecord(_Frozen):
-    """One epoch of training, as it ended. Errors are parts of the images, in [0, 1]."""
-
-    phase: int
-    epoch: int
-    """Within its phase, from 0."""
-    loss: float
-    train_error: float
-    validation_error: float | None
-    """Of the images that steer; none where there are none."""
-    validation_loss: float | None = None
-    learning_rate: float
-
-
-class RollbackRecord(_Frozen):
-    """Phase 2 diverged, and training was rolled back to the best network so far."""
-
-    epoch: int
-    """Of phase 2, from 0: the one that diverged and was begun again."""
-    step: int
-    """Steps of that epoch that had been taken."""
-    reason: str
-    learning_rate: float | None
-    """The rate with which training continued, half of the one before; none where it ended instead."""
-
-
-class TrainingRecord(_Frozen):
-    """How the network came to be."""
-
-    steered_by: str
-    """Which images drove the learning rate and the choice of epoch, in words."""
-    chosen: tuple[int, int] | None
-    """Phase and epoch whose network this is; none where it is the one that training began with."""
-    history: tuple[EpochRecord, ...]
-    rollbacks: tuple[RollbackRecord, ...] = Field(default=(), validation_alias=AliasChoices("rollbacks", "returns"))
-    """Each time that phase 2 diverged."""
-    phase1_metrics: dict[str, float] = Field(default_factory=dict)
-    """Figures of the network that phase 1 ended with, on the same test images as the manifest's; empty if not measured."""
 
 
 class Manifest(_Frozen):

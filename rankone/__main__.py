@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "train": ("rankone.cli.train", "fine-tune a network on a data set, in two phases"),
     "evaluate": ("rankone.cli.train", "measure a bundle on the test images of a data set"),
     "runs": ("rankone.cli.runs", "compare training runs"),
+    "compare": ("rankone.cli.compare", "compare poolings and backbones on your images, without training"),
     "export": ("rankone.cli.train", "write a trained network as a bundle"),
     "reduce": ("rankone.cli.reduce", "learn short embeddings for a bundle"),
     "bundle": ("rankone.cli.bundle", "make a first bundle, so that there is something to serve"),

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
-from rankone.model.bundle import EpochRecord, RollbackRecord
 from rankone.model.folders import name_of
+from rankone.model.training_record import EpochRecord, RollbackRecord
 from rankone.training.checkpoint import SCHEMA, CheckpointError, sidecar
 from rankone.training.evaluate import REPORT
 from rankone.training.journal import METRICS

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankone.model.errors import Interrupted
 from rankone.model.files import sync
@@ -74,6 +74,15 @@ class Rows:
     def __add__(self, other: Rows) -> Rows:
         return Rows([*self._rows, *other._rows])
 
+    @property
+    def dim(self) -> int:
+        """Numbers of a row."""
+        return len(self._rows[0])
+
+    def columns(self, start: int, stop: int) -> Tensor:
+        """The numbers from `start` to `stop` of every row, (n, stop - start)."""
+        return torch.from_numpy(np.stack([row[start:stop] for row in self._rows]))
+
     def __getitem__(self, indices: Sequence[int]) -> Tensor:
         return torch.from_numpy(np.stack([self._rows[index] for index in indices]))
 
@@ -103,13 +112,16 @@ def stored_rows(
     def rows_from(start: int) -> Iterator[Tensor]:
         return embed(encoder, share, recipe.preprocessing, resources, title, mirror=mirror, start=start)
 
-    _write_once(paths[processes.rank], len(share) * row_bytes, BATCH_SIZE * row_bytes, rows_from)
+    write_once(paths[processes.rank], len(share) * row_bytes, BATCH_SIZE * row_bytes, rows_from)
     processes.barrier()
-    return Rows.interleaved([_mapped(path, dim) for path in paths])
+    return Rows.interleaved([mapped(path, dim) for path in paths])
 
 
-def _write_once(path: Path, size: int, batch_bytes: int, rows_from: Callable[[int], Iterator[Tensor]]) -> None:
-    """Makes `path` a file of `size` bytes, whole and on disk, or leaves the finished part of it under another name."""
+def write_once(path: Path, size: int, batch_bytes: int, rows_from: Callable[[int], Iterator[Tensor]]) -> None:
+    """Makes `path` a file of `size` bytes, whole and on disk, or leaves the finished part of it under another name.
+
+    `rows_from` yields the rows from a number on, in batches of `BATCH_SIZE`, each of `batch_bytes` but for the last.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("ab") as file:
@@ -128,7 +140,8 @@ def _write_once(path: Path, size: int, batch_bytes: int, rows_from: Callable[[in
         partial.replace(path)
 
 
-def _mapped(path: Path, dim: int) -> npt.NDArray[np.float32]:
+def mapped(path: Path, dim: int) -> npt.NDArray[np.float32]:
+    """The rows of a file, (n, dim)."""
     if not path.stat().st_size:
         return np.empty((0, dim), np.float32)
     return np.memmap(path, np.float32, mode="r").reshape(-1, dim)
@@ -137,8 +150,13 @@ def _mapped(path: Path, dim: int) -> npt.NDArray[np.float32]:
 def _digest(encoder: Encoder, split: Split, recipe: Recipe, *, mirror: bool) -> str:
     numbers = (encoder.precision, encoder.device.type)
     described = (recipe.preprocessing, recipe.pooling.composition, recipe.classifier_rank, *numbers, mirror)
-    digest = hashlib.sha256(repr((*described, split.fingerprint)).encode())
-    for part in (encoder.network.backbone, encoder.network.pooling):
+    return digest((*described, split.fingerprint), encoder.network.backbone, encoder.network.pooling)
+
+
+def digest(described: tuple[object, ...], *parts: nn.Module) -> str:
+    """A name for what these parts of a network make of what is described."""
+    found = hashlib.sha256(repr(described).encode())
+    for part in parts:
         for name, value in part.state_dict().items():
-            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+            found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

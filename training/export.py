@@ -17,21 +17,12 @@ import torch
 from rich.progress import Progress
 from safetensors.torch import save_file
 
-from rankone.model.bundle import (
-    WEIGHTS,
-    BackboneRecord,
-    Bundle,
-    DatasetRecord,
-    Manifest,
-    PoolingRecord,
-    TrainingRecord,
-    seal,
-    staged,
-)
+from rankone.model.bundle import WEIGHTS, BackboneRecord, Bundle, DatasetRecord, Manifest, PoolingRecord, seal, staged
 from rankone.model.errors import RankoneError
 from rankone.model.folders import name_of
 from rankone.model.network import Network
 from rankone.model.reduction import ReductionRecord
+from rankone.model.training_record import TrainingRecord
 from rankone.training.checkpoint import training_libraries
 from rankone.training.forms import FORMS, Exported
 from rankone.training.parity import MIN_IMAGES, ExportError, check_parity, reference_of

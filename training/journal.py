@@ -47,6 +47,10 @@ class Journal:
         phase, epoch, step = state.position
         self._write({"kind": "step", "phase": phase, "epoch": epoch, "step": step, **values})
 
+    def attempt(self, state: TrainingState, **values: float | None) -> None:
+        """A classifier that phase 1 solved, before its only epoch ends."""
+        self._write({"kind": "fit", "phase": state.phase, "epoch": state.epoch, **values})
+
     def epoch(self, record: Mapping[str, Any]) -> None:
         """An epoch that has ended."""
         self._write({"kind": "epoch", **record})
@@ -97,7 +101,7 @@ def _remove_lines_after(path: Path, state: TrainingState) -> None:
             keep = fields["number"] <= len(state.rollbacks)
         else:
             step = fields["step"] if fields["kind"] == "step" else -1
-            epoch = fields["epoch"] + (fields["kind"] == "epoch")  # the line of an epoch ends it
+            epoch = fields["epoch"] + (fields["kind"] in ("epoch", "fit"))  # these lines end it
             keep = (fields["phase"], epoch, step) < state.position
         if keep:
             kept.append(line)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from rankone.model.errors import Interrupted
 from rankone.model.network import Network
+from rankone.model.training_record import FitRecord
 from rankone.training.budget import Budget
 from rankone.training.data import Split
 from rankone.training.embeddings import embed
@@ -133,6 +134,23 @@ class Loop:
         self.state.choose(measured, network, by_loss=held_out is None)
         self._journal.epoch({**record.model_dump(), "seconds": seconds, "images_per_s": num_images / seconds})
         self._epoch_began, self._seen_before = time.monotonic(), 0
+
+    def end_fit(self, fit: FitRecord, measured: Measured) -> None:
+        """Records a phase 1 that was solved until it converged, and keeps its weights.
+
+        `measured` is the error and loss of the network on the images that select.
+        """
+        held_out = measured if self.images.held_out is not None else None
+        for number, attempt in enumerate((*fit.attempts, fit.final)):
+            self._journal.attempt(self.state, is_final=number == len(fit.attempts), **attempt.model_dump())
+        record = self.state.end_fit(fit, held_out)
+        self.state.choose(measured, self.network, by_loss=held_out is None)
+        self._journal.epoch({**record.model_dump(), "seconds": time.monotonic() - self._epoch_began})
+
+    def report_line(self, text: str) -> None:
+        """Tells the user, from the main process."""
+        if self.resources.processes.is_main:
+            self._report_line(text)
 
     def end_without_time(self) -> bool:
         """Whether the time is spent, which the user is told."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rankone.model.projection import LowRank
 from rankone.training.bottleneck import centre_bottleneck
+from rankone.training.converged import solved
 from rankone.training.data import Split
 from rankone.training.data.batches import batches, in_order
 from rankone.training.embeddings import BATCH_SIZE, Rows, stored_rows
@@ -33,7 +34,7 @@ def phase1(loop: Loop, folder: Path) -> None:
         if loop.recipe.flip:
             rows = rows + _stored(loop, loop.images.fitted, folder, "embedding mirror images", mirror=True)
         if is_main:
-            _fit(loop, rows, selecting)
+            (_solve if loop.recipe.phase1.solver == "lbfgs" else _fit)(loop, rows, selecting)
             loop.state.load_best(loop.network)
             error, _ = _measure(loop.classifier, *selecting)
     if is_main:
@@ -51,6 +52,12 @@ def _fit(loop: Loop, rows: Rows, selecting: tuple[Rows, Tensor]) -> None:
             for group in groups[loop.state.step :]:
                 _step(loop, optimization, rows, labels, group)
             loop.end_epoch(optimization, _measure(loop.classifier, *selecting), loop.network)
+
+
+def _solve(loop: Loop, rows: Rows, selecting: tuple[Rows, Tensor]) -> None:
+    """Solves for the classifier until it converges; an interrupted phase starts again, from the embeddings on disk."""
+    fit = solved(loop, rows, None if loop.images.held_out is None else selecting)
+    loop.end_fit(fit, _measure(loop.classifier, *selecting))
 
 
 def _step(loop: Loop, optimization: Optimization, rows: Rows, labels: Tensor, group: list[int]) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rankone.model.bundle import Bundle, TrainingRecord
+from rankone.model.bundle import Bundle
 from rankone.model.network import Network, ShortEmbedding
 from rankone.model.reduction import ReductionError
+from rankone.model.training_record import TrainingRecord
 from rankone.training import short
 from rankone.training.bottleneck import centre_bottleneck
 from rankone.training.checkpoint import is_trained
@@ -224,6 +225,7 @@ def _description(
         history=tuple(state.history),
         rollbacks=tuple(state.rollbacks),
         phase1_metrics=(report and report.phase1) or {},
+        phase1_fit=state.phase1_fit,
     )
     return Description(
         name=name or f"{run.data.name}-{run.recipe.pooling.name}",

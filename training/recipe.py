@@ -116,6 +116,8 @@ class Phase(Frozen):
     """Images a step, over all GPUs."""
     optimizer: Literal["sgd", "adamw"] = added("sgd")
     """SGD with momentum, or AdamW, whose weight decay spares biases and scales; AdamW takes rates of 1e-4 and less."""
+    solver: Suppress[Literal["sgd", "lbfgs"]] = added("sgd")
+    """In YAML, of phase 1: gradient descent, or solved until it converges (lbfgs), which heeds only that 0 epochs skip."""
 
 
 class Recipe(Frozen):
@@ -193,8 +195,7 @@ class Recipe(Frozen):
         """A phase that is given in part, as a mapping, has the recipe's own default for the rest."""
         if not isinstance(phase, dict):
             return phase
-        own: Phase = cls.model_fields[str(about.field_name)].default
-        return {**own.model_dump(), **phase}
+        return {**cls.model_fields[str(about.field_name)].default.model_dump(), **phase}
 
     @field_validator("weights")
     @classmethod
@@ -210,6 +211,10 @@ class Recipe(Frozen):
             build_classifier(self.pooling.composition.build(), 2, self.classifier_rank, self.seed)
         if self.accumulate > self.phase2.batch_size:
             raise ValueError(f"a batch of {self.phase2.batch_size} images cannot be cut into {self.accumulate} parts")
+        if self.phase2.solver != "sgd":
+            raise ValueError("phase2.solver: only phase 1, which has the embeddings on disk, can be solved by lbfgs")
+        if self.phase1.solver != "sgd" and (self.classifier_rank or self.phase1.optimizer != "sgd"):
+            raise ValueError("phase1.solver: lbfgs fits a linear classifier; leave out classifier_rank and optimizer")
         if self.minutes is not None and self.schedule != "cosine":
             raise ValueError(f"only schedule cosine ends when the minutes do, not {self.schedule}")
         return self

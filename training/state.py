@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from rankone.model.bundle import EpochRecord, RollbackRecord
 from rankone.model.network import Network
+from rankone.model.training_record import EpochRecord, FitRecord, RollbackRecord
 from rankone.training.optimize import NUM_STEPS, Optimization
 
 Measured = tuple[float, float]
@@ -36,6 +36,8 @@ class TrainingState(BaseModel):
     """Of that network, on the images that select."""
     phase1_error: float | None = None
     """Error on these images when phase 1 ended, from the embeddings on disk; None if phase 1 had no epochs."""
+    phase1_fit: FitRecord | None = None
+    """Of a phase 1 that was solved until it converged."""
     start_loss: float | None = None
     """Loss on these images when phase 2 began."""
     num_epochs: int | None = None
@@ -102,6 +104,22 @@ class TrainingState(BaseModel):
         self.history.append(record)
         self.epoch += 1
         self._restart_counts()
+        return record
+
+    def end_fit(self, fit: FitRecord, held_out: Measured | None) -> EpochRecord:
+        """Adds phase 1, solved until it converged, to the history as its only epoch."""
+        self.phase1_fit = fit
+        record = EpochRecord(
+            phase=self.phase,
+            epoch=self.epoch,
+            loss=fit.final.loss,
+            train_error=fit.final.train_error,
+            validation_error=held_out and held_out[0],
+            validation_loss=held_out and held_out[1],
+            learning_rate=None,
+        )
+        self.history.append(record)
+        self.epoch += 1
         return record
 
     def choose(self, measured: Measured, network: Network, *, by_loss: bool) -> bool:

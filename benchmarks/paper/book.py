@@ -9,7 +9,7 @@ table-<name>.md, .png  the tables
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -56,6 +56,8 @@ class Filled:
     """By the row's title, one a seed."""
     costs: Mapping[str, Cost]
     """By contender."""
+    solved: Mapping[str, list[Measured]] = field(default_factory=dict)
+    """As `measured`, by the table's second solver of phase 1, if it has one."""
 
 
 class Book:
@@ -75,23 +77,29 @@ class Book:
         check_names(names)
         for seed in self._plan.seeds:  # the outer loop, so that a frozen backbone runs once for all tables
             for name in names:
-                for title, measured in self._rows(TABLES[name], seed):
+                for title, solver, measured in self._rows(TABLES[name], seed):
                     accuracy = f"accuracy {measured.metrics['top1']:.3f} ({measured.seconds:.0f} s)"
-                    yield f"table {name}, {title}, seed {seed}: {accuracy}"
+                    how = "" if solver is None else f", {solver}"
+                    yield f"table {name}, {title}, seed {seed}{how}: {accuracy}"
 
     def fill(self, name: str) -> Filled:
         """The table with its measurements; what is missing is measured. Raises the same errors."""
         check_names([name])
-        measured: dict[str, list[Measured]] = {row.title: [] for row in TABLES[name].rows}
-        for seed in self._plan.seeds:
-            for title, one in self._rows(TABLES[name], seed):
-                measured[title].append(one)
-        return Filled(name, TABLES[name], self._plan, measured, self._costs(TABLES[name]))
+        table, plan = TABLES[name], self._plan
+        found: dict[str | None, dict[str, list[Measured]]] = {}
+        for seed in plan.seeds:
+            for title, solver, one in self._rows(table, seed):
+                found.setdefault(solver, {}).setdefault(title, []).append(one)
+        measured, *others = found.values()
+        return Filled(name, table, plan, measured, self._costs(table), *others)
 
-    def _rows(self, table: Table, seed: int) -> Iterator[tuple[str, Measured]]:
+    def _rows(self, table: Table, seed: int) -> Iterator[tuple[str, str | None, Measured]]:
+        """Title, solver and measurement of every row, by every solver of the table."""
+        plan = self._plan
         for row in table.rows:
-            setting = Setting.of(table, row, self._plan.recipe, self._plan.data, seed, fast=self._plan.fast)
-            yield row.title, self._workshop.measured(setting, self._path / "rows" / f"{setting.key}.json")
+            for solver in table.solvers or (None,):
+                setting = Setting.of(table, row, plan.recipe, plan.data, seed, fast=plan.fast, solver=solver)
+                yield row.title, solver, self._workshop.measured(setting, self._path / "rows" / f"{setting.key}.json")
 
     def _costs(self, table: Table) -> dict[str, Cost]:
         names = [row.contender for row in table.rows if row.contender is not None]

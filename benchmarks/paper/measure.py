@@ -16,9 +16,9 @@ from torch import Tensor
 from benchmarks.paper.plan import Setting, TableError
 from benchmarks.timing import machine
 from rankone.model.backbone import Backbone
-from rankone.model.bundle import EpochRecord
 from rankone.model.network import Network
 from rankone.model.normalization import RankOneUpdate
+from rankone.model.training_record import EpochRecord
 from rankone.training import pipeline
 from rankone.training.checkpoint import training_libraries
 from rankone.training.data import DataSet

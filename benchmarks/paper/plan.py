@@ -54,6 +54,8 @@ class Table:
             scatter of these; curve of accuracy over epochs.
         axis: what the rows vary, for a curve over rows; None for a bar chart.
         fast: fields of the recipe that differ under `--fast`.
+        solvers: of phase 1, each of which trains every row: the first one's figures are `Filled.measured`, the others stand
+            beside them. None for the recipe's own.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Table:
     kind: str = "accuracy"
     axis: str | None = None
     fast: Mapping[str, Any] = field(default_factory=dict)
+    solvers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +99,13 @@ class Setting:
     singular_values: bool = False
 
     @classmethod
-    def of(cls, table: Table, row: Row, recipe: Recipe, data: DataSet, seed: int, *, fast: bool) -> Setting:
+    def of(
+        cls, table: Table, row: Row, recipe: Recipe, data: DataSet, seed: int, *, fast: bool, solver: str | None = None
+    ) -> Setting:
         """A row at a seed, which draws the weights, hashes, start vector and order of images."""
         changes = _merged(table.fast if fast else {}, row.changes)
+        if solver is not None:
+            changes = _merged(changes, {"phase1": {"solver": solver}})
         return cls(seeded(recipe, row.pooling, seed, changes), data, table.kind in {"ratio", "scatter"})
 
     @property

@@ -36,17 +36,24 @@ def draw(filled: Filled) -> Figure:
 def _accuracy(axes: Axes, filled: Filled) -> None:
     """A curve over the rows of every series, or bars for systems; whiskers from the lowest to the highest."""
     rows = filled.table.rows
-    for series in dict.fromkeys(row.series for row in rows):
-        members = [row for row in rows if row.series == series]
-        values = [[one.metrics["top1"] for one in filled.measured[row.title]] for row in members]
-        middles = [mean(value) for value in values]
-        whiskers = [[mean(value) - min(value) for value in values], [max(value) - mean(value) for value in values]]
-        labels = [row.label for row in members]
-        if filled.table.axis:
-            axes.errorbar(labels, middles, yerr=whiskers, marker="o", capsize=3, label=series or None)
-        else:
-            axes.barh(labels, middles, xerr=whiskers, capsize=2)
-            axes.invert_yaxis()
+    solvers = {"": filled.measured} if not filled.solved else {"SGD": filled.measured, "L-BFGS": filled.solved}
+    for place, (solver, measured) in enumerate(solvers.items()):
+        for series in dict.fromkeys(row.series for row in rows):
+            members = [row for row in rows if row.series == series]
+            values = [[one.metrics["top1"] for one in measured[row.title]] for row in members]
+            middles = [mean(value) for value in values]
+            whiskers = [[mean(value) - min(value) for value in values], [max(value) - mean(value) for value in values]]
+            labels, name = [row.label for row in members], f"{series} {solver}".strip() or None
+            if filled.table.axis:
+                style = "--" if place else "-"
+                axes.errorbar(labels, middles, yerr=whiskers, marker="o", linestyle=style, capsize=3, label=name)
+            else:
+                height = 0.8 / len(solvers)
+                heights = [number + height * (place - (len(solvers) - 1) / 2) for number in range(len(labels))]
+                axes.barh(heights, middles, height, xerr=whiskers, capsize=2, label=name)
+                axes.set_yticks(range(len(labels)), labels)
+    if not filled.table.axis:
+        axes.invert_yaxis()
     _name_axes(axes, filled, "test accuracy")
 
 
@@ -122,10 +129,10 @@ def _name_axes(axes: Axes, filled: Filled, value: str) -> None:
     if filled.table.axis:
         axes.set_xlabel(filled.table.axis)
         axes.set_ylabel(value)
-        if any(row.series for row in filled.table.rows):
-            axes.legend()
     else:
         axes.set_xlabel(value)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend()
 
 
 _DRAW = {"accuracy": _accuracy, "cost": _cost, "ratio": _ratio, "scatter": _scatter, "curve": _curve}

@@ -14,6 +14,7 @@ from rankone.model.bundle import Bundle, summary
 from rankone.model.folders import name_of
 
 if TYPE_CHECKING:  # the commands that only talk to a service start without torch
+    from rankone.training.compare import Comparison
     from rankone.training.evaluate import Report
     from rankone.training.recipe import PoolingRecipe
     from rankone.training.short import LengthFigures, ShortReport
@@ -57,7 +58,9 @@ def training(state: TrainingState, run: Path) -> None:
             last = epochs[-1]
             held_out = "" if last.validation_error is None else f", held-out {1 - last.validation_error:.3f}"
             accuracy = f"training accuracy {1 - last.train_error:.3f}{held_out}"
-            console.print(f"phase {phase}: {len(epochs)} epochs, loss {last.loss:.3f}, {accuracy}")
+            fit = state.phase1_fit if phase == 1 else None
+            steps = f"{len(epochs)} epochs" if fit is None else f"{fit.final.iterations} iterations of L-BFGS"
+            console.print(f"phase {phase}: {steps}, loss {last.loss:.3f}, {accuracy}")
     if state.chosen is not None:
         phase, epoch = state.chosen
         console.print(f"chosen: epoch {epoch + 1} of phase {phase}, the best on the images that select")
@@ -96,6 +99,25 @@ def short(measured: ShortReport) -> None:
         table.add_row(f"{one.length:,}{' (full)' if is_full else ''}", *cells)
     console.print(table)
     step("short embeddings", f"{measured.recommended} numbers are recommended: more gain less than a point of recall@1")
+
+
+def comparison(found: Comparison, home: Path) -> None:
+    """The ranking, what to take, and where the rest is."""
+    from rankone.training.compare.document import advice, percent
+
+    for note in found.notes:
+        alarm("comparison", note)
+    table = Table(
+        "", "backbone", "pooling", "accuracy", "recall@1, whole", "short", "bytes", "ms", box=None, pad_edge=False
+    )
+    for number, place in enumerate(found.places):
+        row, mark = place.row, "*" if number == found.recommended else "=" if place.is_as_good else ""
+        short = "" if row.short is None else percent(row.short)
+        cells = [row.backbone, row.pooling, percent(row.accuracy), percent(row.full), short, f"{row.bytes:,}"]
+        table.add_row(f"{number + 1}{mark}", *cells, f"{row.ms:.0f}")
+    console.print(table)
+    step("recommended", advice(found))
+    step("written", f"{name_of(home)}/compare.html" + ("" if found.recommended is None else " and recipe.yaml"))
 
 
 def _with_interval(one: LengthFigures) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rankone.model.bundle import MANIFEST, ONNX, Bundle, BundleError, TrainingRecord, open_bundle, staged, summary
+from rankone.model.bundle import MANIFEST, ONNX, Bundle, BundleError, open_bundle, staged, summary
+from rankone.model.training_record import TrainingRecord
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from rankone.model.bundle import TrainingRecord
+from rankone.model.training_record import TrainingRecord
 from rankone.training.evaluate import Report
 from rankone.training.metrics import RECALL_AT, Bin, Ints
 from rankone.training.report.canvas import Theme, figure, plain_numbers, rendered, shortened, whole_numbers

@@ -10,7 +10,7 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rankone.model.bundle import EpochRecord
+from rankone.model.training_record import EpochRecord
 from rankone.training.comparison import Comparison, Summary
 from rankone.training.report.canvas import Theme, figure, rendered, shortened
 from rankone.training.report.document import Block, Document, Picture, Section, Table, Text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rankone.model.bundle import RollbackRecord
+from rankone.model.training_record import FitRecord, RollbackRecord
 from rankone.training.evaluate import FIGURES, Report, gain
 from rankone.training.metrics import Doubles
 from rankone.training.report import plots
@@ -64,6 +64,8 @@ def training(findings: Findings) -> Section:
         words += "The network is the one that training began with: no epoch made it better."
     else:
         words += f"The network is that of phase {record.chosen[0]}, epoch {record.chosen[1] + 1}."
+    if record.phase1_fit is not None:
+        words = f"{_fit(record.phase1_fit)} {words}"
     rollbacks = [Text(_rollback(one), "note") for one in record.rollbacks]
     return Section("Training", [Text(words), *rollbacks, plots.history(record)])
 
@@ -72,6 +74,16 @@ def skipped(findings: Findings) -> Section:
     """The images that were left out."""
     words = f"{len(findings.skipped):,} images could not be decoded: they were neither trained on nor measured."
     return Section("Skipped images", [Text(words, "warning"), Code("files", "\n".join(findings.skipped))])
+
+
+def _fit(record: FitRecord) -> str:
+    final = record.final
+    chosen = f"chosen from {len(record.attempts)} by {record.chosen_by}" if record.attempts else record.chosen_by
+    limit = "" if final.converged else ", its limit: it is not converged"
+    return (
+        f"Phase 1 was solved by L-BFGS in {final.iterations} iterations{limit}; its penalty on the weights is "
+        f"{final.strength:g} ({chosen})."
+    )
 
 
 def _rollback(record: RollbackRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmarks.paper.book import Cost, Filled
+from benchmarks.paper.book import Book, Cost, Filled
 from benchmarks.paper.markdown import footer, human, markdown, spread
 from benchmarks.paper.plan import Plan
 from benchmarks.paper.plot import draw, plot
 from benchmarks.paper.tables import TABLES
+from rankone.training.processes import StopRequest
 from tests.benchmarks.paper.conftest import SMALL, fill
 
 
@@ -172,3 +174,32 @@ def test_figures_are_written_for_people() -> None:
     assert human(1_887_436_800) == "1.89 G"
     assert human(3_211_264) == "3.2 M"
     assert spread([0.5, 0.7, 0.6]) == "0.600 (0.500 - 0.700)"
+
+
+def test_both_solvers_of_phase_1_stand_beside_each_other(
+    plan: Plan, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradient descent is measured as before: its files are found again."""
+    monkeypatch.setitem(TABLES, "5", replace(SMALL, solvers=TABLES["9"].solvers))
+    shutil.copytree(home / "rows", tmp_path / "rows")
+    before = set((tmp_path / "rows").iterdir())
+    lines = list(Book(tmp_path, plan, StopRequest()).measure(["5"]))
+    assert lines[1].startswith("table 5, 0, seed 0, lbfgs: accuracy ")
+    assert len(set((tmp_path / "rows").iterdir()) - before) == 4
+    filled = fill(tmp_path, plan, name="5")
+    table = cells(markdown(filled))
+    assert list(table) == ["eta", "test accuracy, SGD", "test accuracy, L-BFGS", "recall@1", "paper: CUB"]
+    for column, found in (("SGD", filled.measured), ("L-BFGS", filled.solved)):
+        values = [[one.metrics["top1"] for one in found[title]] for title in ("0", "0.6")]
+        assert table[f"test accuracy, {column}"] == [spread(value) for value in values]
+    assert {one.recipe["phase1"].get("solver") for several in filled.solved.values() for one in several} == {"lbfgs"}
+    descent, solved = axes_of(filled)[0].containers
+    assert (descent.get_label(), solved.get_label()) == ("SGD", "L-BFGS")
+    assert "a penalty that held-out images" in markdown(filled)
+    bars = axes_of(replace(filled, table=replace(filled.table, axis=None)))[0]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["0", "0.6"]
+    assert len(bars.patches) == 4
+
+
+def test_the_tables_of_accuracies_have_both_solvers() -> None:
+    assert {name for name, table in TABLES.items() if table.solvers} == {"5", "7", "9"}  # 4 is replaced in these tests

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rankone.model.bundle import BackboneRecord, DatasetRecord, EpochRecord, Manifest, PoolingRecord, TrainingRecord
+from rankone.model.bundle import BackboneRecord, DatasetRecord, Manifest, PoolingRecord
 from rankone.model.composition import compose
 from rankone.model.preprocessing import Preprocessing
+from rankone.model.training_record import EpochRecord, TrainingRecord
 from rankone.training.data import DataSet, Split
 from rankone.training.report import Findings
 from rankone.training.report.spectrum import Spectrum

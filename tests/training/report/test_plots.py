@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rankone.model.bundle import EpochRecord, RollbackRecord, TrainingRecord
+from rankone.model.training_record import EpochRecord, RollbackRecord, TrainingRecord
 from rankone.training.evaluate import compute_report
 from rankone.training.metrics import reliability
 from rankone.training.report import canvas, plots

@@ -1,0 +1,236 @@
+"""One pooling measured on the local features of a backbone: linear classifier, retrieval in full and short, time and bytes.
+
+Everything but the time depends on the inner products of the embeddings alone. So they are written to disk, replaced by shorter
+rows with the same inner products, and removed: 262,144 numbers an image cost no more memory than 512.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from rankone.model.errors import Interrupted
+from rankone.model.network import Network
+from rankone.model.reduction import Floats, Ints, ReductionError, shorten
+from rankone.model.training_record import FitRecord
+from rankone.training.axes import coordinates, same_products
+from rankone.training.compare.features import Features, Images
+from rankone.training.embeddings import BATCH_SIZE, Rows, mapped, write_once
+from rankone.training.logistic import Problem, fit
+from rankone.training.metrics import interval, resampled_means, retrieval_scores
+from rankone.training.processes import Resources
+from rankone.training.progress import progress
+from rankone.training.recipe import Recipe
+from rankone.training.selection import hold_out
+from rankone.training.short import Examples, Learned, learn
+from rankone.training.short.examples import MAX_VIEWS
+
+SHORT: Final = 128
+"""Numbers of the short embeddings that are compared; fewer where there are too few images to learn so many."""
+BYTES: Final = 2
+"""Of a number in an index, which keeps float16."""
+APART: Final = 0.2
+"""Share of every class that chooses the classifier's penalty if the data set has no validation images."""
+_ROUNDS: Final = 5
+
+
+class Figure(BaseModel):
+    """A mean over the test images in [0, 1], with its 95 % interval and the outcome of every image, `1` for right."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float
+    low: float
+    high: float
+    outcomes: str
+
+    @classmethod
+    def of(cls, outcomes: Floats) -> Figure:
+        """From outcomes (n,), 0 or 1."""
+        low, high = interval(resampled_means(outcomes[:, None].astype(np.float64)))
+        bits = "".join("1" if one else "0" for one in outcomes)
+        return cls(mean=float(outcomes.mean()), low=low, high=high, outcomes=bits)
+
+
+class Row(BaseModel):
+    """A backbone with a pooling, measured."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: str
+    weights: str
+    pooling: str
+    exportable: bool
+    dim: int
+    accuracy: Figure
+    """Of a linear classifier on the embeddings of the training images, solved until it converged."""
+    full: Figure
+    """Recall@1 of whole embeddings."""
+    short: Figure | None
+    """Recall@1 of short ones, by a map learned from other classes; None if there are too few images to learn one."""
+    short_dim: int | None
+    is_disjoint: bool
+    """Whether recall was measured within each half of the classes, by the map of the other; with few classes on all."""
+    fit: FitRecord
+    backbone_ms: float
+    """Of one image alone."""
+    pooling_ms: float
+    """Of one image in a batch of 16."""
+
+    @property
+    def title(self) -> str:
+        """Backbone and pooling."""
+        return f"{self.backbone}, {self.pooling}"
+
+    @property
+    def bytes(self) -> int:
+        """Of a whole embedding in an index."""
+        return BYTES * self.dim
+
+    @property
+    def short_bytes(self) -> int | None:
+        """Of a short embedding in an index."""
+        return None if self.short_dim is None else BYTES * self.short_dim
+
+    @property
+    def ms(self) -> float:
+        """Of an image, pixels to embedding."""
+        return self.backbone_ms + self.pooling_ms
+
+
+@torch.no_grad()
+def measure(recipe: Recipe, network: Network, found: Features, images: Images, work: Path, resources: Resources) -> Row:
+    """Measures the recipe's pooling on the features of the network's backbone; `work` is a folder for a temporary file.
+
+    Raises:
+        Interrupted: a stop was requested.
+    """
+    check = _stopper(resources)
+    device, pooling = resources.processes.device, recipe.pooling.composition.build(network.backbone.channels)
+    whole = Network(network.backbone, pooling, None).to(device).eval()
+    rows = _short_rows(whole, found, work, recipe.pooling.name, check)
+    labels = torch.tensor(images.whole.labels)
+    accuracy, record = _classifier(rows, labels, images, recipe.seed, check)
+    train, _, test = images.parts
+    embedded = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    vectors = embedded.cpu().numpy().astype(np.float32)
+    learned = _learned(vectors[train], labels[train].numpy())
+    full, short, length, is_disjoint = _recall(vectors[test], labels[test].numpy(), learned)
+    return Row(
+        backbone=recipe.backbone,
+        weights=recipe.weights,
+        pooling=recipe.pooling.name,
+        exportable=not recipe.pooling.composition.needs_eigendecomposition,
+        dim=pooling.out_dim,
+        accuracy=accuracy,
+        full=full,
+        short=short,
+        short_dim=length,
+        is_disjoint=is_disjoint,
+        fit=record,
+        backbone_ms=found.ms,
+        pooling_ms=_milliseconds(whole, found),
+    )
+
+
+def _short_rows(network: Network, found: Features, work: Path, title: str, check: Callable[[], None]) -> Tensor:
+    """What a classifier would read of all images, as rows (n, at most n) with the same inner products, float64."""
+    dim, count = network.pooling.out_dim, len(found.rows)
+
+    def rows_from(start: int) -> Iterator[Tensor]:
+        counts = [min(BATCH_SIZE, count - first) for first in range(start, count, BATCH_SIZE)]
+        for local in progress(found.starting_at(start), counts, title, done=start):
+            check()
+            yield network.represent_features(local)
+
+    path = work / f"{title}.f32"
+    path.with_suffix(".partial").unlink(missing_ok=True)
+    try:
+        write_once(path, 4 * dim * count, 4 * dim * BATCH_SIZE, rows_from)
+        return same_products(Rows(list(mapped(path, dim))), found.device)
+    finally:
+        for file in (path, path.with_suffix(".partial")):
+            file.unlink(missing_ok=True)
+
+
+@torch.enable_grad()
+def _classifier(
+    rows: Tensor, labels: Tensor, images: Images, seed: int, check: Callable[[], None]
+) -> tuple[Figure, FitRecord]:
+    """Accuracy on the test images of the converged classifier."""
+    train, validation, test = images.parts
+    labels, numbers = labels.to(rows.device), rows.cpu().numpy()
+    found = coordinates(Rows(list(numbers[train])), Rows(list(numbers[validation.start :])), rows.device)
+    problem = Problem(found.rows, labels[train], len(images.data.classes))
+    count = validation.stop - validation.start
+    choosing = (found.others[:count], labels[validation]) if count else None
+    _, apart = hold_out(images.data.train, APART, seed)
+    solution, record = fit(problem, choosing, apart, check)
+    right = solution.logits(found.others[count:]).argmax(1) == labels[test]
+    return Figure.of(right.float().cpu().numpy()), record
+
+
+def _learned(embeddings: Floats, labels: Ints) -> Learned | None:
+    """The map to short embeddings, from the training images; None if nothing can be learned."""
+    chosen = np.linspace(0, len(labels) - 1, min(len(labels), MAX_VIEWS)).round().astype(int)
+    try:
+        return learn(Examples(embeddings[chosen], chosen, labels[chosen], "training images"))
+    except ReductionError:
+        return None
+
+
+def _recall(
+    embeddings: Floats, labels: Ints, learned: Learned | None
+) -> tuple[Figure, Figure | None, int | None, bool]:
+    """Recall@1 in full and short of the test images, the short length, and whether the classes are disjoint."""
+    halves = None if learned is None else learned.halves
+    sides: list[Ints] = [np.flatnonzero(labels % 2 != side) for side in (0, 1)]
+    is_disjoint = halves is not None and all(len(side) for side in sides)
+    maps = halves if is_disjoint and halves is not None else (None if learned is None else (learned.reduction,))
+    everywhere: Ints = np.arange(len(labels))
+    places = sides if is_disjoint else [everywhere]
+    full = _by_place([_found(embeddings[place], labels[place]) for place in places], places)
+    if maps is None:
+        return Figure.of(full), None, None, is_disjoint
+    length = min(SHORT, *(one.dim for one in maps))
+    cut = [shorten(one(embeddings[place]), length) for one, place in zip(maps, places, strict=True)]
+    short = _by_place([_found(rows, labels[place]) for rows, place in zip(cut, places, strict=True)], places)
+    return Figure.of(full), Figure.of(short), length, is_disjoint
+
+
+def _found(embeddings: Floats, labels: Ints) -> Floats:
+    """(n,): whether the nearest other image is of the same class."""
+    return retrieval_scores(embeddings, labels)["recall_at_1"].astype(np.float32)
+
+
+def _by_place(parts: list[Floats], places: list[Ints]) -> Floats:
+    """The parts in the order of the images."""
+    whole = np.empty(sum(map(len, parts)), np.float32)
+    for part, place in zip(parts, places, strict=True):
+        whole[place] = part
+    return whole
+
+
+def _milliseconds(network: Network, found: Features) -> float:
+    local, seconds = next(iter(found)), []
+    for _ in range(1 + _ROUNDS):
+        started = time.perf_counter()
+        network.represent_features(local).cpu()  # waits for a GPU
+        seconds.append(time.perf_counter() - started)
+    return 1e3 * median(seconds[1:]) / len(local)
+
+
+def _stopper(resources: Resources) -> Callable[[], None]:
+    def check() -> None:
+        if resources.stop:
+            raise Interrupted("stopped; finished rows are kept, and the same command resumes")
+
+    return check
