@@ -23,6 +23,7 @@ from rankone.index.exact import ExactGallery
 from rankone.index.filters import Filter
 from rankone.index.gallery import Gallery, RowTable, Vectors
 from rankone.index.items import Item, Reader, Readers, Record, record_of
+from rankone.index.loss import outstanding
 from rankone.index.patches import Patch
 from rankone.index.search import SearchOptions
 from rankone.index.search_thread import Hits, Query, SearchThread
@@ -67,13 +68,14 @@ class Index:
 
     @property
     def problem(self) -> str | None:
-        """Why nothing is stored or searched any more, or which items are damaged on disk; None if all is well."""
+        """Why nothing is stored or searched any more, what was lost, which items are damaged on disk; None if all is well."""
         if (failed := self._writer.problem or self._searching.problem) is not None:
             return failed
-        if not self._damaged:
-            return None
-        some = ", ".join(sorted(self._damaged)[:5])
-        return f"{len(self._damaged)} items are damaged on disk and left out: {some}. Add them again, or delete them"
+        found = [lost] if (lost := outstanding(self.path)) is not None else []
+        if self._damaged:
+            some = ", ".join(sorted(self._damaged)[:5])
+            found.append(f"{len(self._damaged)} items are damaged on disk and left out: {some}. Add them again, or delete them")
+        return "; ".join(found) or None
 
     def close(self) -> None:
         """Stores and answers what waits, then closes the file. The index must not be used any more."""
@@ -223,9 +225,9 @@ def _load(reader: Reader, spec: Spec, gallery: Gallery, table: RowTable, num_thr
                 gallery.write(start, np.frombuffer(b"".join(vectors), spec.stored).reshape(-1, spec.dim))
             if num_rows != reader.count() or number > about.sequence:
                 raise IndexDamaged(f"{reader.path}: its items are not those it counts; restore it from a backup")
-    except (IndexDamaged, DeviceProblem):
-        raise
     except IndexProblem as error:
+        if type(error) is not IndexProblem:  # the disk, the device, or damage that is named
+            raise
         raise IndexDamaged(f"{reader.path} is damaged: {error}") from error
     finally:
         faiss.omp_set_num_threads(num_threads_before)

@@ -130,7 +130,12 @@ class Writer:
             return
         effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
         self._log_bytes += sum(map(_num_bytes, effects))
-        self._publish(effects)
+        self._publish(effects)  # whatever becomes of the note: it is committed, and searches wait for it
+        try:
+            self._store.acknowledge()
+        except Exception as error:
+            self.problem = str(error) or repr(error)
+            outcomes = [error] * len(group)
         for (_, future), outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, Effect):
                 future.set_result(outcome)
