@@ -30,7 +30,7 @@ _VERSION: Final = 3007000
 
 @dataclass(frozen=True)
 class Note:
-    """The last acknowledged sequence number, and how many frames its log had and how many of those the database holds by itself."""
+    """The last acknowledged sequence number, the frames that its log had, and how many of them the database holds by itself."""
 
     turn: int = 0
     sequence: int = 0

@@ -35,7 +35,7 @@ DURABLE: Final[dict[str, str | int]] = {
     "journal_mode": "wal",
     "synchronous": 2,  # FULL: the write-ahead log is synced at every commit
     "wal_autocheckpoint": 0,  # SQLite would swallow its errors; the writer checkpoints itself
-    "journal_size_limit": 1 << 26,
+    "journal_size_limit": 1 << 24,
     "cell_size_check": 1,
     "trusted_schema": 0,
 }

@@ -13,6 +13,10 @@ from rankone.index.errors import Cancelled, IndexDamaged, IndexFull, IndexProble
 from rankone.model.errors import RankoneError
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_OF_DISK: Final = (
+    *(sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH),
+)
 _FEW_BYTES: Final = 1 << 17
 """With less, SQLite cannot make its files. It reports that as an I/O error, or as a file that cannot be opened."""
 
@@ -21,19 +25,17 @@ def of_sqlite(error: sqlite3.DatabaseError, path: Path) -> RankoneError:
     """An error of SQLite about the index at `path` as an IndexProblem, or as Cancelled if the read was interrupted."""
     code = getattr(error, "sqlite_errorcode", None)
     kind = -1 if code is None else code & 0xFF
+    what = f"{error}, {getattr(error, 'sqlite_errorname', code)}"
     if kind == sqlite3.SQLITE_INTERRUPT:
         return Cancelled(f"reading {path} was cancelled")
     if kind in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return IndexDamaged(f"{path} cannot be used as an index: {error}; restore it from a backup")
     if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return IndexUnavailable(f"{path} cannot be used as an index: another process is using it")
-    if kind == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
+    if kind == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE or (kind in _OF_DISK and _has_no_room(path)):
         return _full(path)
-    what = f"{error}, {getattr(error, 'sqlite_errorname', code)}"
-    if kind == sqlite3.SQLITE_IOERR:
-        return _full(path) if _has_no_room(path) else _failing(path, what)
-    if kind in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH):
-        return _full(path) if _has_no_room(path) else _closed(path, what)
+    if kind in _OF_DISK:
+        return _failing(path, what) if kind == sqlite3.SQLITE_IOERR else _closed(path, what)
     return IndexProblem(f"{path} cannot be used as an index: {error}")
 
 

@@ -135,7 +135,7 @@ def _after(state: tuple[int, int], added: tuple[int, int]) -> tuple[int, int]:
 
 @cache
 def _weights(num_words: int) -> npt.NDArray[np.uint32]:
-    """What each word adds to a and to b (num_words, 2), modulo 2^32: a pair x, y adds x, x + y, and is multiplied by those after."""
+    """What each word adds to a and to b (num_words, 2): a pair x, y adds x, x + y, multiplied once for every pair after it."""
     weights = np.empty((num_words, 2), np.uint32)
     for pair in range(num_words // 2):
         (p, q), (r, s) = _power(num_words // 2 - 1 - pair)

@@ -98,7 +98,7 @@ def outstanding(path: Path) -> str | None:
         lines = loss_file(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
-    return "; ".join([*lines, f"restore a backup, or accept it: rankone index accept {path.parent} {path.stem}"])
+    return "; ".join([*lines, f"restore a backup, or accept it with: rankone index accept {path.parent} {path.stem}"])
 
 
 def accept(path: Path) -> str | None:
@@ -107,12 +107,14 @@ def accept(path: Path) -> str | None:
     Raises IndexProblem if the file cannot be removed.
     """
     try:
-        if (text := outstanding(path)) is not None:
-            loss_file(path).unlink(missing_ok=True)
+        if (file := loss_file(path)).exists():
+            text = "; ".join(file.read_text(encoding="utf-8").splitlines())
+            file.unlink()
             sync(path.parent)
+            return text
     except OSError as error:
         raise faults.of_system(error, path) from error
-    return text
+    return None
 
 
 def _state(path: Path) -> _State:

@@ -112,17 +112,26 @@ class Store:
         That is noted before SQLite begins the log anew.
 
         Raises:
-            IndexReadOnly: the disk failed. A full disk is no error, as everything stays in the log.
+            IndexFull: the disk is full. Everything stays in the log.
+            IndexReadOnly: the disk failed.
         """
-        try:
-            _, frames, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error as error:
-            problem = self._as_problem(error)
-            if not isinstance(problem, IndexFull):
-                raise problem from error
-            return False
-        if frames == moved:
+        is_whole = self._checkpoint("PASSIVE")
+        if is_whole:
             self.acknowledge(is_checkpointed=True)
+        return is_whole
+
+    def shrink(self) -> None:
+        """Checkpoints, and gives the room of the log back unless a reader is in it; for the errors see `checkpoint`."""
+        if self.checkpoint():
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._checkpoint("TRUNCATE")
+            self._connection.execute("PRAGMA busy_timeout = 5000")
+
+    def _checkpoint(self, mode: str) -> bool:
+        try:
+            _, frames, moved = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        except sqlite3.Error as error:
+            raise self._as_problem(error) from error
         return bool(frames == moved)
 
     def close(self) -> None:
@@ -132,7 +141,7 @@ class Store:
         self._is_open, is_held, last = False, False, None
         with suppress(IndexProblem):
             is_held = self.checkpoint()
-        if not is_held:  # SQLite would try once more, not say whether it failed, and remove the log; not beside a reader
+        if not is_held:  # SQLite would try again and remove the log without a word; it does not if a reader is the last
             with suppress(IndexProblem):
                 last = open_reader(self._path)
                 read_about(last, self._path)

@@ -22,6 +22,8 @@ from rankone.index import Dtype, IndexProblem, Kind, Spec, check_name
 from rankone.index.backup import Tell, back_up, damaged_rows, file_of, reading
 from rankone.index.backup import restore as restore_backup
 from rankone.index.database import SUFFIX
+from rankone.index.loss import accept as accept_loss
+from rankone.index.loss import loss
 from rankone.index.offline import find_duplicates, measure_recall
 from rankone.index.transfer import export as export_items
 from rankone.index.transfer import load_items
@@ -48,6 +50,7 @@ def index(arguments: list[str]) -> None:
         "create": create,
         "list": list_indexes,
         "verify": verify,
+        "accept": accept,
         "duplicates": duplicates,
         "check": check,
         "export": export,
@@ -57,7 +60,7 @@ def index(arguments: list[str]) -> None:
         "rebuild": rebuild,
     }
     description = (
-        "Indexes on disk. FOLDER is the service's --data. list, verify, duplicates, export and backup work beside a "
+        "Indexes on disk. FOLDER is the service's --data. list, verify, accept, duplicates, export and backup work beside a "
         "running service; check, import and restore need it stopped; create and rebuild go through it."
     )
     tyro.extras.subcommand_cli_from_dict(commands, prog="rankone index", description=description, args=arguments)
@@ -109,22 +112,36 @@ def list_indexes(folder: Folder) -> None:
 
 
 def verify(folder: Folder, name: Name = "default") -> None:
-    """Looks at every page of the file and the checksum of every row. Works beside a running service.
+    """Looks at the log, every page of the file and the checksum of every row. Works beside a running service.
 
-    Ends with status 0 if all is well, 1 if rows are damaged, which are named, 2 if the file is not whole.
+    Ends with status 0 if all is well, 1 if rows are damaged, which are named, 2 if changes are lost or the file is not whole.
 
     Args:
         folder: of the indexes.
         name: of the index.
     """
     path = file_of(folder, name)
+    lost = loss(path)
+    if lost is not None:
+        print(f"lost: {lost}")
     with _progress(path, "checking") as tell:
         damaged = damaged_rows(path, tell)
     for item_id in damaged:
         print(f"damaged: {item_id}")
     print(f"{len(damaged):,} rows are damaged" if damaged else "every row is whole")
-    if damaged:
-        raise SystemExit(1)
+    if damaged or lost is not None:
+        raise SystemExit(1 if lost is None else 2)
+
+
+def accept(folder: Folder, name: Name = "default") -> None:
+    """Ends the report that changes of an index are lost. The copy of its damaged log stays. Works beside a running service.
+
+    Args:
+        folder: of the indexes.
+        name: of the index.
+    """
+    lost = accept_loss(file_of(folder, name))
+    print("nothing was reported as lost" if lost is None else f"accepted: {lost}")
 
 
 def duplicates(folder: Folder, name: Name = "default", min_score: float = 0.98, limit: int = 1000) -> None:
