@@ -27,8 +27,10 @@ class Ballast:
 
     def __init__(self, folder: Path, num_bytes: int = NUM_BYTES) -> None:
         self._file, self._lock = folder / ".ballast", Lock()
+        self._is_told = False
         found = os.statvfs(folder)
-        self._num_bytes = min(num_bytes, found.f_blocks * found.f_frsize // _PART)
+        self.num_bytes = min(num_bytes, found.f_blocks * found.f_frsize // _PART)
+        """Its size; 0 keeps no room."""
         self.is_whole = False
         """Whether the room is still kept."""
         self.restore()
@@ -36,11 +38,15 @@ class Ballast:
     def release(self) -> None:
         """Gives up the file."""
         with self._lock:
-            if self._num_bytes and self.is_whole:
+            if self.num_bytes and self.is_whole:
                 self.is_whole = False
                 with suppress(OSError):
                     self._file.unlink(missing_ok=True)
-                logger.warning("the disk is full: items can be deleted, and added again when %s are free", self._size)
+                if not self._is_told:
+                    self._is_told = True
+                    logger.warning(
+                        "the disk is full: items can be deleted, and added again when %s are free", self._size
+                    )
 
     def restore(self) -> bool:
         """Makes the file if it is not there; returns whether there was room."""
@@ -53,6 +59,9 @@ class Ballast:
                         self._file.unlink(missing_ok=True)
                     return False
                 self.is_whole = True
+                if self._is_told and _free_bytes(self._file.parent) >= self.num_bytes:
+                    self._is_told = False
+                    logger.warning("the disk has room again: items can be added")
             return True
 
     def require(self) -> None:
@@ -64,12 +73,17 @@ class Ballast:
 
     @property
     def _size(self) -> str:
-        return f"{self._num_bytes / 1e6:.1f} MB"
+        return f"{self.num_bytes / 1e6:.1f} MB"
 
     def _allocate(self) -> None:
-        if self._num_bytes:
+        if self.num_bytes:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.posix_fallocate(descriptor, 0, self._num_bytes)
+                os.posix_fallocate(descriptor, 0, self.num_bytes)
             finally:
                 os.close(descriptor)
+
+
+def _free_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize

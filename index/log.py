@@ -11,7 +11,6 @@ import os
 import sqlite3
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -68,10 +67,10 @@ def scan(path: Path) -> Log | None:
         return _frames(file, header[16:24], _CHECKSUM.unpack_from(header, 24), words)
 
 
-def sequence(path: Path, log: Log | None) -> int | None:
-    """The last sequence number in the index at `path`, with the frames of `log` if any; None if it has none that can be read.
+def first_pages(path: Path, log: Log | None) -> sqlite3.Connection:
+    """The table `about` of the index at `path`, with the frames of `log` if any, in memory: SQLite opens no file for it.
 
-    SQLite opens no file for it. Raises OSError if the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
     with path.open("rb") as file:
         image = bytearray(file.read(_HEAD_PAGES * _PAGE))
@@ -80,12 +79,9 @@ def sequence(path: Path, log: Log | None) -> int | None:
         image[(number - 1) * _PAGE : number * _PAGE] = page
     image[18:20] = b"\1\1"  # no write-ahead log, which memory cannot have
     image[28:32] = (len(image) // _PAGE).to_bytes(4, "big")
-    try:
-        with closing(sqlite3.connect(":memory:")) as connection:
-            connection.deserialize(bytes(image))
-            return int(connection.execute("SELECT value FROM about WHERE key = 'sequence'").fetchone()[0])
-    except (sqlite3.Error, ValueError, TypeError):
-        return None
+    connection = sqlite3.connect(":memory:")
+    connection.deserialize(bytes(image))
+    return connection
 
 
 def _frames(file: BinaryIO, salts: bytes, state: tuple[int, int], words: np.dtype[Any]) -> Log:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from rankone.index import faults
 from rankone.index.acknowledged import Note, last_note
-from rankone.index.database import PARTIAL, publish, wal_files
-from rankone.index.log import Log, rewrite, scan, sequence
+from rankone.index.database import PARTIAL, Spec, publish, read_about, wal_files
+from rankone.index.errors import IndexProblem
+from rankone.index.log import Log, first_pages, rewrite, scan
 from rankone.model.files import sync
 
 _TRIES: Final = 20
@@ -56,6 +58,20 @@ def loss(path: Path) -> str | None:
     """
     try:
         return outstanding(path) or (None if (state := _state(path)).is_whole else state.text(path))
+    except OSError as error:
+        raise faults.of_system(error, path) from error
+
+
+def read_spec(path: Path) -> Spec:
+    """What the index at `path` is, whatever its log is like. For the errors see `database.read_about`.
+
+    With the first frames of a damaged log, SQLite calls a healthy file malformed; without its log, also one that a power cut
+    left half written.
+    """
+    try:
+        state = _state(path)
+        with closing(first_pages(path, None if state.must_drop_log else state.log)) as connection:
+            return read_about(connection, path).spec
     except OSError as error:
         raise faults.of_system(error, path) from error
 
@@ -123,11 +139,17 @@ def _state(path: Path) -> _State:
     for _ in range(_TRIES):
         log = scan(wal_files(path)[0])
         drops = note is not None and note.supersedes(log)
-        state = _State(note, log, sequence(path, None if drops else log))
+        state = _State(note, log, _sequence(path, None if drops else log))
         note = last_note(path)
         if state.is_whole or note == state.note:
             break
     return state
+
+
+def _sequence(path: Path, log: Log | None) -> int | None:
+    with closing(first_pages(path, log)) as connection, suppress(IndexProblem):
+        return read_about(connection, path).sequence
+    return None
 
 
 def _copied_aside(log_file: Path) -> Path | None:

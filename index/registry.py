@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,8 +18,7 @@ from rankone.index.database import PARTIAL, SUFFIX, SearchDevice, Spec, companio
 from rankone.index.device import check_device
 from rankone.index.errors import DeviceProblem, IndexConflict, IndexFull, IndexProblem, IndexUnavailable, UnknownIndex
 from rankone.index.index import Index
-from rankone.index.items import Reader
-from rankone.index.loss import outstanding
+from rankone.index.loss import outstanding, read_spec
 from rankone.model.files import sync
 
 logger = logging.getLogger("rankone")
@@ -173,10 +172,13 @@ class Indexes:
                 what = f"{found.kind} in {found.dtype} {thumbnails}, of {found.dim:,} numbers"
                 raise IndexConflict(f"there is an index {name!r} already, {what}")
             path = self._path(name)
-            self._ballast.require()
-            create_file(path, spec)
             try:
+                self._ballast.require()
+                create_file(path, spec)
                 self._open[name] = self._read(name)
+            except IndexFull as full:
+                _remove(path)
+                raise IndexFull(f"there is no room left on the disk for the index {name!r}; nothing was made") from full
             except Exception:
                 _remove(path)
                 raise
@@ -223,10 +225,8 @@ class Indexes:
         return [name for name, spec in list(self._specs.items()) if spec.fingerprint == fingerprint]
 
     def _read_spec(self, name: str) -> None:
-        """Reads what an index is, from its file alone: beside a damaged log, SQLite refuses a healthy file."""
         try:
-            with closing(Reader(self._path(name), without_log=True)) as reader:
-                self._specs[name] = reader.about().spec
+            self._specs[name] = read_spec(self._path(name))
             self._broken.pop(name, None)
         except IndexProblem as problem:
             self._break(name, problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,7 +12,7 @@ from sqlite3 import DataError, IntegrityError, InterfaceError, ProgrammingError
 from typing import Final
 
 from rankone.index.acknowledged import Acknowledged
-from rankone.index.database import closed_on_error, open_reader, open_writer, read_about, write_about
+from rankone.index.database import DURABLE, closed_on_error, open_reader, open_writer, read_about, write_about
 from rankone.index.errors import IndexDamaged, IndexFull, IndexProblem, IndexReadOnly, MetadataTooLong, UnknownItem
 from rankone.index.filters import Filter
 from rankone.index.items import RECORDS, Record
@@ -129,10 +130,19 @@ class Store:
 
     def _checkpoint(self, mode: str) -> bool:
         try:
+            self._check_room()
             _, frames, moved = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as error:
             raise self._as_problem(error) from error
         return bool(frames == moved)
+
+    def _check_room(self) -> None:
+        """Raises IndexFull if the file cannot grow by what the log would add: the attempt would take the room that is left."""
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        with suppress(OSError):  # the file is being dropped
+            free, size = os.statvfs(self._path.parent), self._path.stat().st_size
+            if pages * int(DURABLE["page_size"]) - size > free.f_bavail * free.f_frsize:
+                raise IndexFull(f"there is no room left on the disk to write the log of {self._path} into it")
 
     def close(self) -> None:
         """Checkpoints and closes the file. If it cannot take all of the log, the log stays."""

@@ -20,8 +20,8 @@ logger = logging.getLogger("rankone")
 _MAX_RECORDS: Final = 4096
 """In one transaction, whose wait for the disk the requests share."""
 _CHECKPOINT_BYTES: Final = 1 << 22
-_MAX_LOG_BYTES: Final = NUM_BYTES
-"""The log is checkpointed between transactions: from the first size on when no change waits, from the second in any case."""
+"""The log is checkpointed between transactions from this size on when no change waits, and from that of the ballast in any
+case."""
 
 Message = TypeVar("Message")
 
@@ -97,7 +97,8 @@ class Writer:
             group, is_open = self._next_group()
             if group:
                 self._commit(group)
-            if self._log_bytes > (_CHECKPOINT_BYTES if self._queue.empty() else _MAX_LOG_BYTES):
+            most = self._ballast.num_bytes or NUM_BYTES  # a checkpoint may need as much room
+            if self._log_bytes > (min(_CHECKPOINT_BYTES, most // 2) if self._queue.empty() else most):
                 self._log_bytes = 0
                 self._maintain(self._checkpoint)
             if not self._ballast.is_whole:
@@ -151,16 +152,24 @@ class Writer:
                 future.set_exception(outcome)
 
     def _commit_on_full_disk(self, changes: Sequence[Change]) -> list[Effect | Exception]:
-        """Commits them. If there is no room, changes that only remove items get what was kept for them."""
-        if any(change.records or change.patches for change in changes):
+        """Commits them. If there is no room, the log is begun anew, and changes that only remove items take what was kept."""
+        only_removes = not any(change.records or change.patches for change in changes)
+        if not only_removes:
             self._ballast.require()
-            return self._store.commit(changes)
         try:
             return self._store.commit(changes)
         except IndexFull:
-            self._ballast.release()
-            self._maintain(self._make_room)
+            if only_removes:
+                self._ballast.release()
+            with suppress(IndexFull):
+                self._store.checkpoint()
+        try:
             return self._store.commit(changes)
+        except IndexFull as full:
+            what = (
+                "Delete fewer items at once, or free some space" if only_removes else "Delete items, or free some space"
+            )
+            raise IndexFull(f"{full}. {what}") from full
 
     def _checkpoint(self) -> None:
         try:

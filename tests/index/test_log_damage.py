@@ -13,10 +13,10 @@ import pytest
 
 from rankone.cli.index import accept, verify
 from rankone.index import Index, Indexes, IndexProblem, Spec
-from rankone.index.acknowledged import note_file
+from rankone.index.acknowledged import last_note, note_file
 from rankone.index.backup import back_up, restore
-from rankone.index.database import create_file, wal_files
-from rankone.index.log import scan, sequence
+from rankone.index.database import create_file, read_about, wal_files
+from rankone.index.log import first_pages, scan
 from rankone.index.loss import ignores_log, loss, loss_file, settle
 from tests.index.conftest import DIM, MODEL, SPEC, some_items
 
@@ -69,7 +69,7 @@ def recovered(path: Path, target: Path) -> int:
 def test_a_log_is_read_as_sqlite_recovers_it(left: Path, tmp_path: Path) -> None:
     """With any bit flipped, at any length."""
     whole, draw = wal(left).read_bytes(), random.Random(0)
-    found = set[int | None]()
+    found = set[int]()
     for number in range(60):
         data = bytearray(whole)
         if number % 2:
@@ -77,7 +77,8 @@ def test_a_log_is_read_as_sqlite_recovers_it(left: Path, tmp_path: Path) -> None
         else:
             del data[draw.randrange(len(data)) :]
         wal(left).write_bytes(data)
-        kept = sequence(left, scan(wal(left)))
+        with closing(first_pages(left, scan(wal(left)))) as connection:
+            kept = read_about(connection, left).sequence
         assert kept == recovered(left, tmp_path / str(number))
         found.add(kept)
     assert len(found) > 8
@@ -205,7 +206,10 @@ def test_changes_after_a_checkpoint_are_missed_too(path: Path, tmp_path: Path) -
     for folder, kept in (("one", ["0", "1", "2", "3", "4"]), ("two", ["0", "1", "3", "4"])):
         left = tmp_path / folder / path.name
         log = scan(wal(left))
+        note = last_note(left)
         assert log is not None
+        assert note is not None
+        assert (note.checkpointed > 0, note.frames > note.checkpointed) == (folder == "one", True)
         edit(wal(left), log.num_bytes - 10)
         opened = Index(left)
         assert "are lost" in str(opened.problem)
