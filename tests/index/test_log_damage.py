@@ -19,6 +19,7 @@ from rankone.index.database import create_file, read_about, wal_files
 from rankone.index.log import first_pages, scan
 from rankone.index.loss import ignores_log, loss, loss_file, settle
 from tests.index.conftest import DIM, MODEL, SPEC, some_items
+from tests.index.crash import corruptions
 
 FRAME = 4096 + 24
 ROUNDS = 12
@@ -319,3 +320,11 @@ def test_nothing_of_a_loss_stays_with_the_name(left: Path, tmp_path: Path) -> No
     indexes.drop("mine")
     assert not list(left.parent.glob("*mine*"))
     indexes.close()
+
+
+@pytest.mark.parametrize("which", ["database", "log"])
+def test_no_damage_is_silent(tmp_path: Path, which: str) -> None:
+    """Bits, sectors and ends of either file; 150 by `python -m tests.index.crash.corruptions`."""
+    outcomes = corruptions.run(tmp_path, which, 12, 3, "exact")
+    assert not [outcome for outcome in outcomes if "SILENT" in outcome]
+    assert outcomes["a loss is named" if which == "log" else "items are named"] > 4
