@@ -39,6 +39,8 @@ DURABLE: Final[dict[str, str | int]] = {
     "cell_size_check": 1,
     "trusted_schema": 0,
 }
+BUSY_MS: Final = 5000
+"""How long SQLite waits for another connection."""
 _READING: Final[dict[str, str | int]] = {"query_only": 1, "wal_autocheckpoint": 0, "trusted_schema": 0}
 # Vectors and thumbnails have tables of their own, so that a filter or a listing reads rows of a few hundred bytes, not 20 KB.
 _TABLES: Final = """
@@ -249,7 +251,9 @@ def _should_stop() -> bool:
 def _open(path: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Connection:
     try:
         uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
-        connection = sqlite3.connect(uri, timeout=5, uri=True, check_same_thread=False, isolation_level=None)
+        connection = sqlite3.connect(
+            uri, timeout=BUSY_MS / 1000, uri=True, check_same_thread=False, isolation_level=None
+        )
     except sqlite3.DatabaseError as error:
         raise faults.of_sqlite(error, path) from error
     connection.text_factory = partial(

@@ -114,6 +114,8 @@ def outstanding(path: Path) -> str | None:
         lines = loss_file(path).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        lines = [f"what {path.name} has lost cannot be read: {error}"]
     return "; ".join([*lines, f"restore a backup, or accept it with: rankone index accept {path.parent} {path.stem}"])
 
 

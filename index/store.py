@@ -12,7 +12,7 @@ from sqlite3 import DataError, IntegrityError, InterfaceError, ProgrammingError
 from typing import Final
 
 from rankone.index.acknowledged import Acknowledged
-from rankone.index.database import DURABLE, closed_on_error, open_reader, open_writer, read_about, write_about
+from rankone.index.database import BUSY_MS, DURABLE, closed_on_error, open_reader, open_writer, read_about, write_about
 from rankone.index.errors import IndexDamaged, IndexFull, IndexProblem, IndexReadOnly, MetadataTooLong, UnknownItem
 from rankone.index.filters import Filter
 from rankone.index.items import RECORDS, Record
@@ -125,8 +125,10 @@ class Store:
         """Checkpoints, and gives the room of the log back unless a reader is in it; for the errors see `checkpoint`."""
         if self.checkpoint():
             self._connection.execute("PRAGMA busy_timeout = 0")
-            self._checkpoint("TRUNCATE")
-            self._connection.execute("PRAGMA busy_timeout = 5000")
+            try:
+                self._checkpoint("TRUNCATE")
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
 
     def _checkpoint(self, mode: str) -> bool:
         try:

@@ -166,6 +166,13 @@ def test_a_running_index_tells_of_its_loss_and_ends_when_it_is_accepted(left: Pa
     indexes.close()
 
 
+def test_a_report_that_cannot_be_read_is_told(index: Index, path: Path) -> None:
+    loss_file(path).mkdir()
+    assert "what default.sqlite has lost cannot be read" in str(index.problem)
+    loss_file(path).rmdir()
+    assert index.problem is None
+
+
 def test_a_log_that_the_database_no_longer_needs_may_be_damaged(path: Path, tmp_path: Path) -> None:
     """Its first frames are older than the database. With them, SQLite calls a healthy file malformed, or shows old items."""
     index = Index(path)
