@@ -6,7 +6,7 @@ import errno
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,14 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 def some(first: int, count: int) -> list[Item]:
     return [Item(str(n), VECTORS[n % 20]) for n in range(first, first + count)]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Fails after half a minute."""
+    end = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def filled(indexes: Indexes) -> tuple[Index, int]:
@@ -156,11 +164,9 @@ def test_a_start_without_any_room_says_so_and_opens_once_there_is(
         (problem,) = indexes.problems().values()
         assert "the disk is full. Free some space" in problem
         assert "backup" not in problem
-        while len(tries) < 6:
-            time.sleep(0.01)
+        wait_until(lambda: len(tries) > 5)
         filling.unlink()
-        while indexes.problems():
-            time.sleep(0.01)
+        wait_until(lambda: not indexes.problems())
     assert len(indexes.open("default", MODEL)) == 5
     told = [record.message for record in caplog.records if record.message.startswith("index default")]
     assert [("the disk is full" in text, "works again" in text) for text in told] == [(True, False), (False, True)]
