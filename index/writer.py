@@ -156,11 +156,13 @@ class Writer:
         only_removes = not any(change.records or change.patches for change in changes)
         if not only_removes:
             self._ballast.require()
-        for make_room in (*([self._ballast.release] if only_removes else []), self._checkpoint_quietly):
-            try:
-                return self._store.commit(changes)
-            except IndexFull:
-                make_room()
+        try:
+            return self._store.commit(changes)
+        except IndexFull:
+            if only_removes:
+                self._ballast.release()
+            with suppress(IndexFull):  # first: what it adds to the database is at most what it frees in the log
+                self._store.checkpoint()
         try:
             return self._store.commit(changes)
         except IndexFull as full:
@@ -168,10 +170,6 @@ class Writer:
                 "Delete fewer items at once, or free some space" if only_removes else "Delete items, or free some space"
             )
             raise IndexFull(f"{full}. {what}") from full
-
-    def _checkpoint_quietly(self) -> None:
-        with suppress(IndexFull):
-            self._store.checkpoint()
 
     def _checkpoint(self) -> None:
         try:
