@@ -47,8 +47,8 @@ def require_intact(record: Record) -> Record:
 @contextmanager
 def reading(path: Path) -> Iterator[tuple[Reader, Spec]]:
     """A reader of one state of the index, and the index's spec. Raises IndexProblem if the file cannot be read."""
-    without_log = ignores_log(require_exists(path))
-    with closing(Reader(path, without_log=without_log)) as reader, reader.snapshot() as about:
+    is_immutable = ignores_log(require_exists(path))
+    with closing(Reader(path, is_immutable=is_immutable)) as reader, reader.snapshot() as about:
         yield reader, about.spec
 
 

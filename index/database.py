@@ -28,6 +28,8 @@ from rankone.model.files import make_folder, sync
 
 SCHEMA: Final = 2
 SUFFIX: Final = ".sqlite"
+LOCK: Final = ".lock"
+"""File in a folder of indexes that the process which has them open keeps locked."""
 PARTIAL: Final = ".partial"
 """Ends the name of a file that is being written or dropped. `Indexes` removes such files when it starts."""
 DURABLE: Final[dict[str, str | int]] = {
@@ -121,7 +123,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         make_folder(folder)
-        file = (folder / ".lock").open("a")
+        file = (folder / LOCK).open("a")
     except OSError as error:
         raise faults.of_system(error, folder) from error
     with file:
@@ -168,7 +170,12 @@ def wal_files(path: Path) -> tuple[Path, Path]:
 
 def companions(path: Path) -> list[Path]:
     """The files that SQLite and we keep beside the file of an index; they mean nothing to another one of that name."""
-    return list(path.parent.glob(f"{glob.escape(path.name)}-*"))
+    return [map_file(path), *path.parent.glob(f"{glob.escape(path.name)}-*")]
+
+
+def map_file(path: Path) -> Path:
+    """The map of an index, beside it; see `rankone.index.map`."""
+    return path.with_suffix(".map.json")
 
 
 def write_about(connection: sqlite3.Connection, **values: object) -> None:
@@ -217,12 +224,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return _open(path, "rw", DURABLE)
 
 
-def open_reader(path: Path, *, without_log: bool = False) -> sqlite3.Connection:
+def open_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
     """A connection that only reads, and whose reads are `cancellable`; for the errors see `open_writer`.
 
-    Without its log, nobody may write to the file meanwhile. It is then opened on a full or read-only disk too.
+    With `is_immutable`, for a file that no process has open, SQLite makes no log beside it.
     """
-    connection = _open(path, "ro&immutable=1" if without_log else "ro", _READING)
+    connection = _open(path, "ro&immutable=1" if is_immutable else "ro", _READING)
     connection.set_progress_handler(_should_stop, _OPERATIONS)
     return connection
 

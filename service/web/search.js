@@ -52,7 +52,7 @@ function again() {
   drawExamples();
   if (isIdle()) {
     results.replaceChildren();
-    return attempt(() => offerItems(only));
+    return attempt(() => offerItems(searchItem));
   }
   withdrawItems();
   if (files.length) return startImages(files, running.signal);
@@ -135,7 +135,7 @@ function fill(view, predictions, hits) {
 function neighbours(hits) {
   if (!hits.length) return el("p", { className: "note" }, emptyWords());
   const list = el("div", { className: "cards" });
-  list.append(...hits.map((hit) => card(hit, service.index, { open: { label: "Search with this", run: only }, actions: actions(hit) })));
+  list.append(...hits.map((hit) => card(hit, service.index, { open: { label: "Search with this", run: searchItem }, actions: actions(hit) })));
   return list;
 }
 
@@ -152,7 +152,9 @@ function actions(hit) {
   return positive.length && !positive.includes(hit.id) ? [more, less] : [more];
 }
 
-const only = ({ id }) => searchItems([id], []);
+/** Searches with an item of the index. */
+export const searchItem = ({ id }) => searchItems([id], []);
+
 
 function drawExamples() {
   const { positive, negative } = examples;
