@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from rankone.index.database import PARTIAL, SUFFIX, Spec, locked, map_file, publish, wal_files
+from rankone.index.database import PARTIAL, SUFFIX, Spec, companions, locked, publish
 from rankone.index.errors import IndexConflict, IndexDamaged, IndexProblem, UnknownIndex
 from rankone.index.items import Reader, Record
+from rankone.index.loss import ignores_log
 
 Tell = Callable[[int], None]
 """Is called with the number of items that were done since the last call."""
@@ -46,7 +47,8 @@ def require_intact(record: Record) -> Record:
 @contextmanager
 def reading(path: Path) -> Iterator[tuple[Reader, Spec]]:
     """A reader of one state of the index, and the index's spec. Raises IndexProblem if the file cannot be read."""
-    with closing(Reader(require_exists(path))) as reader, reader.snapshot() as about:
+    is_immutable = ignores_log(require_exists(path))
+    with closing(Reader(path, is_immutable=is_immutable)) as reader, reader.snapshot() as about:
         yield reader, about.spec
 
 
@@ -88,13 +90,13 @@ def back_up(path: Path, target: Path, tell: TellPages) -> int:
                 raise IndexDamaged(f"{len(damaged)} items are damaged: {', '.join(damaged[:5])}; nothing was written")
             with reading(partial) as (copy, _):
                 count = copy.count()
-            for leftover in (*wal_files(partial), *wal_files(target), map_file(target)):
+            for leftover in (*companions(partial), *companions(target)):
                 leftover.unlink(missing_ok=True)
             publish(partial, target)
         except (OSError, sqlite3.Error) as error:
             raise IndexProblem(f"{target} cannot be written: {error}") from error
         finally:
-            for leftover in (partial, *wal_files(partial)):
+            for leftover in (partial, *companions(partial)):
                 leftover.unlink(missing_ok=True)
     return count
 

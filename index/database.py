@@ -7,10 +7,11 @@ folder keeps other processes out, and readers open the file read-only.
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,7 +21,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from rankone.index.errors import Cancelled, IndexConflict, IndexDamaged, IndexProblem
+from rankone.index import faults
+from rankone.index.errors import IndexConflict, IndexDamaged, IndexProblem
 from rankone.model.errors import RankoneError
 from rankone.model.files import make_folder, sync
 
@@ -35,10 +37,12 @@ DURABLE: Final[dict[str, str | int]] = {
     "journal_mode": "wal",
     "synchronous": 2,  # FULL: the write-ahead log is synced at every commit
     "wal_autocheckpoint": 0,  # SQLite would swallow its errors; the writer checkpoints itself
-    "journal_size_limit": 1 << 26,
+    "journal_size_limit": 1 << 24,
     "cell_size_check": 1,
     "trusted_schema": 0,
 }
+BUSY_MS: Final = 5000
+"""How long SQLite waits for another connection."""
 _READING: Final[dict[str, str | int]] = {"query_only": 1, "wal_autocheckpoint": 0, "trusted_schema": 0}
 # Vectors and thumbnails have tables of their own, so that a filter or a listing reads rows of a few hundred bytes, not 20 KB.
 _TABLES: Final = """
@@ -121,7 +125,7 @@ def locked(folder: Path) -> Iterator[None]:
         make_folder(folder)
         file = (folder / LOCK).open("a")
     except OSError as error:
-        raise IndexProblem(f"{folder} cannot be opened: {error}") from error
+        raise faults.of_system(error, folder) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +138,7 @@ def create_file(path: Path, spec: Spec) -> None:
     """Makes the file of an empty index, on disk when this returns. Raises IndexProblem if it cannot be written."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        for leftover in (partial, *wal_files(partial), *wal_files(path), map_file(path)):
+        for leftover in (partial, *companions(partial), *companions(path)):
             leftover.unlink(missing_ok=True)
         partial.touch()
         with closing(open_writer(partial)) as connection:
@@ -142,8 +146,14 @@ def create_file(path: Path, spec: Spec) -> None:
             write_about(connection, schema=SCHEMA, sequence=0, **asdict(spec))
             connection.execute("COMMIT")
         publish(partial, path)
-    except (OSError, sqlite3.Error) as error:
-        raise IndexProblem(f"{path} cannot be made: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise faults.of_sqlite(error, path) from error
+    except OSError as error:
+        raise faults.of_system(error, path) from error
+    finally:
+        for leftover in (partial, *companions(partial)):
+            with suppress(OSError):
+                leftover.unlink(missing_ok=True)
 
 
 def publish(partial: Path, path: Path) -> None:
@@ -156,6 +166,11 @@ def publish(partial: Path, path: Path) -> None:
 def wal_files(path: Path) -> tuple[Path, Path]:
     """The write-ahead log and its index, which SQLite keeps beside an open file."""
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def companions(path: Path) -> list[Path]:
+    """The files that SQLite and we keep beside the file of an index; they mean nothing to another one of that name."""
+    return [map_file(path), *path.parent.glob(f"{glob.escape(path.name)}-*")]
 
 
 def map_file(path: Path) -> Path:
@@ -194,7 +209,7 @@ def read_about(connection: sqlite3.Connection, path: Path) -> About:
         spec = Spec(about["fingerprint"], int(about["dim"]), dtype, kind, about["thumbnails"] == "True")
         return About(spec, int(about["sequence"]), float(about["recall"]) if "recall" in about else None)
     except sqlite3.DatabaseError as error:
-        raise as_problem(error, path) from error
+        raise faults.of_sqlite(error, path) from error
     except (ValueError, TypeError, KeyError) as error:  # UnicodeDecodeError too, from a damaged column name
         raise IndexDamaged(f"{path}: its table 'about' is damaged ({error!r}); restore it from a backup") from error
 
@@ -206,7 +221,6 @@ def open_writer(path: Path) -> sqlite3.Connection:
         IndexDamaged: the file is not a database, or is damaged.
         IndexProblem: it cannot be opened, or SQLite does not accept a setting.
     """
-    _rewrite_log(path)
     return _open(path, "rw", DURABLE)
 
 
@@ -222,27 +236,18 @@ def open_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection
 
 @contextmanager
 def closed_on_error(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
-    """Closes the connection if the block fails, and raises an error of SQLite `as_problem`."""
+    """Closes the connection if the block fails, and raises an error of SQLite or the system as `faults` has it."""
     try:
         yield
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise as_problem(error, path) from error
+        raise faults.of_sqlite(error, path) from error
+    except OSError as error:
+        connection.close()
+        raise faults.of_system(error, path) from error
     except RankoneError:
         connection.close()
         raise
-
-
-def as_problem(error: sqlite3.DatabaseError, path: Path) -> RankoneError:
-    """An error of SQLite as an IndexProblem, or as Cancelled if the read was interrupted."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_INTERRUPT:
-        return Cancelled(f"reading {path} was cancelled")
-    if code == sqlite3.SQLITE_BUSY:
-        return IndexProblem(f"{path} cannot be used as an index: another process is using it")
-    if code is not None and code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return IndexDamaged(f"{path} cannot be used as an index: {error}; restore it from a backup")
-    return IndexProblem(f"{path} cannot be used as an index: {error}")
 
 
 def _should_stop() -> bool:
@@ -250,30 +255,14 @@ def _should_stop() -> bool:
     return is_cancelled is not None and is_cancelled()
 
 
-def _rewrite_log(path: Path) -> None:
-    """Writes the log that a killed process left behind once more, and syncs it.
-
-    After a failed sync, Linux marks the pages as clean: they are read back from memory, but no later sync writes them. What
-    SQLite recovers from such a log, and everything committed after it, would be lost in a power cut.
-    """
-    try:
-        with wal_files(path)[0].open("r+b", buffering=0) as log:
-            while data := log.read(1 << 20):
-                log.seek(-len(data), os.SEEK_CUR)
-                log.write(data)
-            os.fsync(log.fileno())
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise IndexProblem(f"the log of {path} cannot be written: {error}") from error
-
-
 def _open(path: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Connection:
     try:
         uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
-        connection = sqlite3.connect(uri, timeout=5, uri=True, check_same_thread=False, isolation_level=None)
-    except sqlite3.Error as error:
-        raise IndexProblem(f"{path} cannot be opened: {error}") from error
+        connection = sqlite3.connect(
+            uri, timeout=BUSY_MS / 1000, uri=True, check_same_thread=False, isolation_level=None
+        )
+    except sqlite3.DatabaseError as error:
+        raise faults.of_sqlite(error, path) from error
     connection.text_factory = partial(
         str, encoding="utf-8", errors="replace"
     )  # its checksum can then name a damaged item

@@ -10,6 +10,7 @@ RankoneError
     ├── IndexConflict    the request contradicts what is stored, or itself
     ├── IndexFull        the disk or the memory is full; nothing of the request was stored
     ├── IndexReadOnly    a commit failed; searches go on, but nothing more is stored
+    ├── IndexUnavailable the disk failed or the file cannot be opened; a later try may succeed
     ├── IndexDamaged     the file is not an index, or is damaged
     ├── DeviceProblem    the GPU cannot be used, or is full
     └── InvalidFilter    the filter is not in the language of `rankone.index.filters`
@@ -52,6 +53,10 @@ class IndexFull(IndexProblem):
 
 class IndexReadOnly(IndexProblem):
     """The disk failed during a commit. Whether that commit is stored is unknown, so the index accepts no more writes."""
+
+
+class IndexUnavailable(IndexProblem):
+    """The disk failed, or the file cannot be opened. It need not be damaged, so a later try may succeed."""
 
 
 class IndexDamaged(IndexProblem):

@@ -15,14 +15,16 @@ from typing import Final
 import faiss
 import numpy as np
 
+from rankone.index.ballast import Ballast
 from rankone.index.compact import CompactGallery
 from rankone.index.database import SearchDevice, Spec
 from rankone.index.device import check_device
-from rankone.index.errors import DeviceProblem, IndexConflict, IndexDamaged, IndexProblem, UnknownItem
+from rankone.index.errors import IndexConflict, IndexDamaged, IndexProblem, UnknownItem
 from rankone.index.exact import ExactGallery
 from rankone.index.filters import Filter
 from rankone.index.gallery import Gallery, RowTable, Vectors
 from rankone.index.items import Item, Reader, Readers, Record, record_of
+from rankone.index.loss import outstanding
 from rankone.index.map import MapView, read_map, values_of
 from rankone.index.patches import Patch
 from rankone.index.search import SearchOptions
@@ -39,14 +41,22 @@ class Index:
 
     One thread commits waiting changes, another answers searches. `submit`, `submit_delete` and `ask` return at once, all other
     methods wait. `num_threads` of the processor search; `turn` is held while they do. Reads of items are `cancellable`.
+    On a full disk, deletions take the room that `ballast` keeps.
 
     Raises:
         IndexDamaged: the file is not an index, or is damaged.
-        IndexProblem: it cannot be opened, or not be searched on `device`.
+        IndexFull: the disk is full.
+        IndexUnavailable: the disk failed, or the file cannot be opened.
+        IndexProblem: another version made it, or it cannot be searched on `device`.
     """
 
     def __init__(
-        self, path: Path, num_threads: int = 1, turn: Lock | None = None, device: SearchDevice = "cpu"
+        self,
+        path: Path,
+        num_threads: int = 1,
+        turn: Lock | None = None,
+        device: SearchDevice = "cpu",
+        ballast: Ballast | None = None,
     ) -> None:
         with ExitStack() as opened:
             self._store = Store(path)
@@ -61,20 +71,23 @@ class Index:
             opened.pop_all()
         self._readers = Readers(path)
         self._searching = SearchThread(self.spec, reader, gallery, table, sequence, num_threads, turn or Lock())
-        self._writer = Writer(self._store, self._reserve, self._publish, path.stem)
+        self._writer = Writer(self._store, self._reserve, self._publish, ballast or Ballast(path.parent, 0), path.stem)
 
     def __len__(self) -> int:
         return self._store.count - len(self._damaged)
 
     @property
     def problem(self) -> str | None:
-        """Why nothing is stored or searched any more, or which items are damaged on disk; None if all is well."""
+        """Why nothing is stored or searched any more, what was lost, which items are damaged on disk; None if all is well."""
         if (failed := self._writer.problem or self._searching.problem) is not None:
             return failed
-        if not self._damaged:
-            return None
-        some = ", ".join(sorted(self._damaged)[:5])
-        return f"{len(self._damaged)} items are damaged on disk and left out: {some}. Add them again, or delete them"
+        found = [lost] if (lost := outstanding(self.path)) is not None else []
+        if self._damaged:
+            some = ", ".join(sorted(self._damaged)[:5])
+            found.append(
+                f"{len(self._damaged)} items are damaged on disk and left out: {some}. Add them again, or delete them"
+            )
+        return "; ".join(found) or None
 
     def close(self) -> None:
         """Stores and answers what waits, then closes the file. The index must not be used any more."""
@@ -235,9 +248,9 @@ def _load(reader: Reader, spec: Spec, gallery: Gallery, table: RowTable, num_thr
                 gallery.write(start, np.frombuffer(b"".join(vectors), spec.stored).reshape(-1, spec.dim))
             if num_rows != reader.count() or number > about.sequence:
                 raise IndexDamaged(f"{reader.path}: its items are not those it counts; restore it from a backup")
-    except (IndexDamaged, DeviceProblem):
-        raise
     except IndexProblem as error:
+        if type(error) is not IndexProblem:  # the disk, the device, or damage that is named
+            raise
         raise IndexDamaged(f"{reader.path} is damaged: {error}") from error
     finally:
         faiss.omp_set_num_threads(num_threads_before)

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from rankone.index.database import About, Spec, as_problem, open_reader, read_about
+from rankone.index import faults
+from rankone.index.database import About, Spec, open_reader, read_about
 from rankone.index.errors import IndexDamaged
 from rankone.index.filters import Filter, has_scalar
 
@@ -213,7 +214,7 @@ class Reader:
             for row in self._connection.execute(query, parameters):  # noqa: UP028 - it would also close the cursor
                 yield row
         except sqlite3.DatabaseError as error:
-            raise as_problem(error, self.path) from error
+            raise faults.of_sqlite(error, self.path) from error
 
 
 class Readers:

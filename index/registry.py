@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from rankone.index.database import PARTIAL, SUFFIX, SearchDevice, Spec, create_file, locked, map_file, wal_files
+from rankone.index import faults
+from rankone.index.ballast import Ballast
+from rankone.index.database import PARTIAL, SUFFIX, SearchDevice, Spec, companions, create_file, locked
 from rankone.index.device import check_device
-from rankone.index.errors import DeviceProblem, IndexConflict, IndexProblem, UnknownIndex
+from rankone.index.errors import DeviceProblem, IndexConflict, IndexFull, IndexProblem, IndexUnavailable, UnknownIndex
 from rankone.index.index import Index
-from rankone.index.items import Reader
+from rankone.index.loss import outstanding, read_spec
 from rankone.model.files import sync
+
+logger = logging.getLogger("rankone")
 
 DEFAULT: Final = "default"
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 _RETRY_S: Final = 30.0
-"""An index that failed because of the device is not read again sooner, however many requests ask for it."""
+"""An index that failed because of the device or the disk is not read again sooner, however many requests ask for it."""
 
 
 class _Fault(NamedTuple):
@@ -42,9 +47,9 @@ def check_name(name: str) -> None:
 class Indexes:
     """Every index in `folder`, which no other process can open meanwhile.
 
-    An index whose file cannot be read is reported in `problems`; the others work. If the device was the reason, `acquire` tries
-    again, and so does `open` after a while. The indexes of a model are open from `acquire` to `release`, and hold no memory
-    otherwise. Exact ones are searched on `device`, compact ones on the CPU.
+    An index whose file cannot be read is reported in `problems` and logged; the others work. Unless it is damaged, `acquire`
+    tries again, and so does `open` after a while, and a thread if the disk was the reason. The indexes of a model are open from
+    `acquire` to `release`, and hold no memory otherwise. Exact ones are searched on `device`, compact ones on the CPU.
 
     Safe to call from any thread. An open index is found without waiting for another that is being opened, made or dropped.
 
@@ -62,13 +67,19 @@ class Indexes:
         self._open: dict[str, Index] = {}
         self._specs: dict[str, Spec] = {}
         self._broken: dict[str, _Fault] = {}
-        self._is_closed = False
+        self._closing = threading.Event()
         self._folder_lock = ExitStack()
         self._folder_lock.enter_context(locked(folder))
-        for leftover in folder.glob(f".*{PARTIAL}*"):
-            leftover.unlink()
+        try:
+            for leftover in folder.glob(f".*{PARTIAL}*"):
+                leftover.unlink()
+            self._ballast = Ballast(folder)
+        except OSError as error:
+            self._folder_lock.close()
+            raise faults.of_system(error, folder) from error
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             self._read_spec(path.stem)
+        threading.Thread(target=self._try_again, name="rankone-open-again", daemon=True).start()
 
     def acquire(self, fingerprint: str, dim: int, *, thumbnails: bool = False) -> None:
         """Opens the indexes of a model, until `release`.
@@ -104,9 +115,10 @@ class Indexes:
             IndexProblem: its file cannot be read.
         """
         self._check_open()
-        if (fault := self._broken.get(name)) is not None and time.monotonic() < fault.retry_at:
+        spec = self._specs.get(name)
+        if (fault := self._broken.get(name)) is not None and (spec is None or time.monotonic() < fault.retry_at):
             raise fault.kind(fault.message)
-        if (spec := self._specs.get(name)) is None:
+        if spec is None:
             raise UnknownIndex(f"there is no index {name!r}")
         return spec
 
@@ -116,6 +128,10 @@ class Indexes:
         Raises:
             IndexConflict: it was made with another model than `fingerprint`, if that is given.
         """
+        fault = self._broken.get(name)
+        if fault is not None and name not in self._specs and time.monotonic() >= fault.retry_at:
+            with self._opening:
+                self._read_spec(name)
         spec = self.spec(name)
         if fingerprint is not None:
             spec.check_model(fingerprint, name)
@@ -156,12 +172,15 @@ class Indexes:
                 what = f"{found.kind} in {found.dtype} {thumbnails}, of {found.dim:,} numbers"
                 raise IndexConflict(f"there is an index {name!r} already, {what}")
             path = self._path(name)
-            create_file(path, spec)
             try:
+                self._ballast.require()
+                create_file(path, spec)
                 self._open[name] = self._read(name)
+            except IndexFull as full:
+                _remove(path)
+                raise IndexFull(f"there is no room left on the disk for the index {name!r}; nothing was made") from full
             except Exception:
-                for file in (path, *wal_files(path)):
-                    file.unlink(missing_ok=True)
+                _remove(path)
                 raise
             self._specs[name] = spec
             return True
@@ -172,32 +191,34 @@ class Indexes:
             self._check_open()
             if name not in self._broken:
                 self.spec(name)
-            self._specs.pop(name, None)  # first, so that from now on nobody waits to learn that it is gone
-            if (index := self._open.pop(name, None)) is not None:
-                index.close()
             path = self._path(name)
             dropped = path.with_name(f".{path.name}{PARTIAL}")
             try:
-                path.replace(dropped)
-            except OSError:
-                self._read_spec(name)  # it still exists
-                raise
-            sync(self._folder)
-            for file in (dropped, *wal_files(path), map_file(path)):
-                file.unlink(missing_ok=True)
+                path.replace(dropped)  # before it is closed: on a disk that fails it stays in service
+                sync(self._folder)
+            except OSError as error:
+                with suppress(OSError):
+                    dropped.replace(path)
+                problem = faults.of_system(error, path)
+                raise type(problem)(f"the index {name!r} cannot be dropped and stays as it is: {problem}") from error
+            self._specs.pop(name, None)  # first, so that from now on nobody waits to learn that it is gone
             self._broken.pop(name, None)
+            if (index := self._open.pop(name, None)) is not None:
+                index.close()
+            _remove(dropped)
+            _remove(path)
 
     def close(self) -> None:
         """Closes every index and releases the folder."""
         with self._opening, self._making:
-            self._is_closed = True
+            self._closing.set()
             for index in self._open.values():
                 index.close()
             self._open.clear()
             self._folder_lock.close()
 
     def _check_open(self) -> None:
-        if self._is_closed:
+        if self._closing.is_set():
             raise IndexProblem(f"the indexes in {self._folder} are closed")
 
     def _names_of(self, fingerprint: str) -> list[str]:
@@ -205,10 +226,10 @@ class Indexes:
 
     def _read_spec(self, name: str) -> None:
         try:
-            with closing(Reader(self._path(name))) as reader:
-                self._specs[name] = reader.about().spec
+            self._specs[name] = read_spec(self._path(name))
+            self._broken.pop(name, None)
         except IndexProblem as problem:
-            self._broken[name] = _fault(problem)
+            self._break(name, problem)
 
     def _open_from_disk(self, name: str) -> None:
         """Opens an index that is not open, unless its file is damaged. The caller must hold `_opening`."""
@@ -218,18 +239,56 @@ class Indexes:
         if fault is not None:  # requests for it do not wait meanwhile
             self._broken[name] = fault._replace(retry_at=time.monotonic() + _RETRY_S)
         try:
-            self._open[name] = self._read(name)
-            self._broken.pop(name, None)
+            self._open[name] = index = self._read_on_full_disk(name)
         except IndexProblem as problem:
-            self._broken[name] = _fault(problem)
+            self._break(name, problem)
+            return
+        if self._broken.pop(name, None) is not None:
+            logger.warning("index %s: works again", name)
+        if index.problem is not None:
+            logger.warning("index %s: %s", name, index.problem)
+
+    def _read_on_full_disk(self, name: str) -> Index:
+        try:
+            return self._read(name)
+        except IndexFull:
+            self._ballast.release()
+            return self._read(name)
 
     def _read(self, name: str) -> Index:
-        return Index(self._path(name), self._num_threads, self._cpu_turn, self._device)
+        return Index(self._path(name), self._num_threads, self._cpu_turn, self._device, self._ballast)
+
+    def _try_again(self) -> None:
+        """Opens indexes by and by whose disk was full or failed, and that a model in use needs."""
+        while not self._closing.wait(_RETRY_S):
+            for name, fault in list(self._broken.items()):
+                if issubclass(fault.kind, IndexFull | IndexUnavailable):
+                    self._try_one(name)
+
+    def _try_one(self, name: str) -> None:
+        with self._opening:
+            if self._closing.is_set() or name not in self._broken:
+                return
+            if name not in self._specs:
+                self._read_spec(name)
+            if (spec := self._specs.get(name)) is not None and self._users[spec.fingerprint]:
+                self._open_from_disk(name)
+
+    def _break(self, name: str, problem: IndexProblem) -> None:
+        """Remembers why an index cannot be used. Says so once, however often it is tried."""
+        message = "; ".join([str(problem), *([lost] if (lost := outstanding(self._path(name))) else [])])
+        if (known := self._broken.get(name)) is None or known.message != message:
+            logger.warning("index %s: %s", name, message)
+        is_temporary = isinstance(problem, DeviceProblem | IndexFull | IndexUnavailable)
+        retry_at = time.monotonic() + _RETRY_S if is_temporary else math.inf
+        self._broken[name] = _Fault(type(problem), message, retry_at)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{SUFFIX}"
 
 
-def _fault(problem: IndexProblem) -> _Fault:
-    is_temporary = isinstance(problem, DeviceProblem)
-    return _Fault(type(problem), str(problem), time.monotonic() + _RETRY_S if is_temporary else math.inf)
+def _remove(path: Path) -> None:
+    """Removes a file and what belongs to it. What cannot be removed means nothing to another index of that name."""
+    for file in (path, *companions(path)):
+        with suppress(OSError):
+            file.unlink(missing_ok=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from sqlite3 import DataError, IntegrityError, InterfaceError, ProgrammingError
 from typing import Final
 
-from rankone.index.database import closed_on_error, open_writer, read_about, write_about
+from rankone.index.acknowledged import Acknowledged
+from rankone.index.database import BUSY_MS, DURABLE, closed_on_error, open_reader, open_writer, read_about, write_about
 from rankone.index.errors import IndexDamaged, IndexFull, IndexProblem, IndexReadOnly, MetadataTooLong, UnknownItem
 from rankone.index.filters import Filter
 from rankone.index.items import RECORDS, Record
+from rankone.index.loss import settle
 from rankone.index.patches import Patch
 
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
@@ -61,11 +64,21 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        settle(path)
         self._connection = open_writer(path)
-        with closed_on_error(self._connection, path):
+        with closed_on_error(self._connection, path), ExitStack() as opened:
             about = read_about(self._connection, path)
             self.spec, self.sequence, self.recall = about.spec, about.sequence, about.recall
             self.count = int(self._connection.execute("SELECT count(*) FROM items").fetchone()[0])
+            self._acknowledged = Acknowledged(path)
+            opened.callback(self._acknowledged.close)
+            if self.sequence < self._acknowledged.sequence:  # after a loss, whose numbers must not be given again
+                self.sequence = self._acknowledged.sequence
+                with self._transaction():
+                    pass
+            self._acknowledged.write(self.sequence)
+            opened.pop_all()
+        self._is_open = True
 
     def commit(self, changes: Iterable[Change]) -> list[Effect | Exception]:
         """Makes changes in one transaction, which is on disk on return: what each did, or why that one was refused.
@@ -76,38 +89,91 @@ class Store:
         """
         sequence, count = self.sequence, self.count
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            effects = [self._attempt(change) for change in changes]
-            write_about(self._connection, sequence=self.sequence)
-            self._connection.execute("COMMIT")
+            with self._transaction():
+                return [self._attempt(change) for change in changes]
         except BaseException as error:
             self.sequence, self.count = sequence, count
-            with contextlib.suppress(sqlite3.Error):  # after some errors, SQLite has ended the transaction itself
-                self._connection.execute("ROLLBACK")
             raise self._as_problem(error) from error
-        return effects
+
+    def acknowledge(self, *, is_checkpointed: bool = False) -> None:
+        """Notes that what was committed may be acknowledged. Raises IndexReadOnly: the disk failed."""
+        try:
+            self._acknowledged.write(self.sequence, is_checkpointed=is_checkpointed)
+        except OSError as error:
+            raise _read_only(str(error)) from error
 
     def write_recall(self, recall: float) -> None:
         """Keeps the recall that was measured."""
         with self._connection:
             write_about(self._connection, recall=recall)
 
-    def checkpoint(self) -> None:
-        """Moves the write-ahead log into the file, without waiting for readers.
+    def checkpoint(self) -> bool:
+        """Moves the write-ahead log into the file, without waiting for readers; returns whether the file then holds all of it.
+
+        That is noted before SQLite begins the log anew.
 
         Raises:
-            IndexReadOnly: the disk failed. A full disk is no error, as everything stays in the log.
+            IndexFull: the disk is full. Everything stays in the log.
+            IndexReadOnly: the disk failed.
         """
+        is_whole = self._checkpoint("PASSIVE")
+        if is_whole:
+            self.acknowledge(is_checkpointed=True)
+        return is_whole
+
+    def shrink(self) -> None:
+        """Checkpoints, and gives the room of the log back unless a reader is in it; for the errors see `checkpoint`."""
+        if self.checkpoint():
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                self._checkpoint("TRUNCATE")
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+
+    def _checkpoint(self, mode: str) -> bool:
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            self._check_room()
+            _, frames, moved = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.Error as error:
-            problem = self._as_problem(error)
-            if not isinstance(problem, IndexFull):
-                raise problem from error
+            raise self._as_problem(error) from error
+        return bool(frames == moved)
+
+    def _check_room(self) -> None:
+        """Raises IndexFull if the file cannot grow by what the log would add: the attempt would take the room that is left."""
+        (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        with suppress(OSError):  # the file is being dropped
+            free, size = os.statvfs(self._path.parent), self._path.stat().st_size
+            if pages * int(DURABLE["page_size"]) - size > free.f_bavail * free.f_frsize:
+                raise IndexFull(f"there is no room left on the disk to write the log of {self._path} into it")
 
     def close(self) -> None:
-        """Checkpoints and closes the file."""
+        """Checkpoints and closes the file. If it cannot take all of the log, the log stays."""
+        if not self._is_open:
+            return
+        self._is_open, is_held, last = False, False, None
+        with suppress(IndexProblem):
+            is_held = self.checkpoint()
+        if not is_held:  # SQLite would try again and remove the log without a word; it does not if a reader is the last
+            with suppress(IndexProblem):
+                last = open_reader(self._path)
+                read_about(last, self._path)
         self._connection.close()
+        if last is not None:
+            last.close()
+        self._acknowledged.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Commits what the block does, with the new sequence number; or undoes it."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            write_about(self._connection, sequence=self.sequence)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # after some errors, SQLite has ended the transaction itself
+                self._connection.execute("ROLLBACK")
+            raise
 
     def _attempt(self, change: Change) -> Effect | Exception:
         """Makes one change, or undoes it alone if it is at fault itself."""
@@ -170,8 +236,10 @@ class Store:
             return IndexFull("there is no room left on the disk; nothing of this request was stored")
         if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_ERROR):
             return IndexProblem(f"{self._path}: {error}; nothing of this request was stored")
-        name = getattr(error, "sqlite_errorname", code)
-        return IndexReadOnly(
-            f"the disk failed ({name}: {error}): searches go on, but nothing more is stored. Check the "
-            "disk, then start the service again"
-        )
+        return _read_only(f"{getattr(error, 'sqlite_errorname', code)}: {error}")
+
+
+def _read_only(what: str) -> IndexReadOnly:
+    return IndexReadOnly(
+        f"the disk failed ({what}): searches go on, but nothing more is stored. Check the disk, then start the service again"
+    )

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
+from rankone.index.ballast import NUM_BYTES, Ballast
 from rankone.index.errors import IndexFull, IndexProblem, IndexReadOnly
 from rankone.index.items import Record
 from rankone.index.store import Change, Effect, Store
 
+logger = logging.getLogger("rankone")
+
 _MAX_RECORDS: Final = 4096
 """In one transaction, whose wait for the disk the requests share."""
 _CHECKPOINT_BYTES: Final = 1 << 22
-_MAX_LOG_BYTES: Final = 1 << 26
-"""The log is checkpointed between transactions: from the first size on when no change waits, from the second in any case."""
+"""The log is checkpointed between transactions from this size on when no change waits, and from that of the ballast in any
+case."""
 
 Message = TypeVar("Message")
 
@@ -61,11 +66,12 @@ class Writer:
     """The thread that writes.
 
     `reserve` is called with the records of a transaction before it, and may refuse them with IndexFull. `publish` is called
-    with the effects of a transaction when it is on disk, before it is acknowledged.
+    with the effects of a transaction when it is on disk, before it is acknowledged. On a full disk, `ballast` makes room for
+    deletions and checkpoints.
     """
 
-    def __init__(self, store: Store, reserve: Reserve, publish: Publish, name: str) -> None:
-        self._store, self._reserve, self._publish = store, reserve, publish
+    def __init__(self, store: Store, reserve: Reserve, publish: Publish, ballast: Ballast, name: str) -> None:
+        self._store, self._reserve, self._publish, self._ballast = store, reserve, publish, ballast
         self._queue = ClosableQueue[Waiting]()
         self._log_bytes = 0
         self.problem: str | None = None
@@ -91,9 +97,12 @@ class Writer:
             group, is_open = self._next_group()
             if group:
                 self._commit(group)
-            if self._log_bytes > (_CHECKPOINT_BYTES if self._queue.empty() else _MAX_LOG_BYTES):
+            most = self._ballast.num_bytes or NUM_BYTES  # a checkpoint may need as much room
+            if self._log_bytes > (min(_CHECKPOINT_BYTES, most // 2) if self._queue.empty() else most):
                 self._log_bytes = 0
-                self._checkpoint()
+                self._maintain(self._checkpoint)
+            if not self._ballast.is_whole:
+                self._maintain(self._make_room)
 
     def _next_group(self) -> tuple[list[Waiting], bool]:
         """All changes that wait, up to a limit, and whether more may come."""
@@ -117,32 +126,75 @@ class Writer:
             if self.problem is not None:
                 raise IndexReadOnly(self.problem)
             self._reserve([record for change, _ in group for record in change.records])
-            outcomes = self._store.commit([change for change, _ in group])
+            outcomes = self._commit_on_full_disk([change for change, _ in group])
         except Exception as error:
             if isinstance(error, IndexFull) and len(group) > 1:
                 for waiting in group:  # a small change may have room where all together have not
                     self._commit([waiting])
                 return
             if isinstance(error, IndexReadOnly):
-                self.problem = str(error)
+                self._end(error)
             for _, future in group:
                 future.set_exception(error)
             return
         effects = [outcome for outcome in outcomes if isinstance(outcome, Effect)]
         self._log_bytes += sum(map(_num_bytes, effects))
-        self._publish(effects)
+        self._publish(effects)  # whatever becomes of the note: it is committed, and searches wait for it
+        try:
+            self._store.acknowledge()
+        except Exception as error:
+            self._end(error)
+            outcomes = [error] * len(group)
         for (_, future), outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, Effect):
                 future.set_result(outcome)
             else:
                 future.set_exception(outcome)
 
+    def _commit_on_full_disk(self, changes: Sequence[Change]) -> list[Effect | Exception]:
+        """Commits them. If there is no room, the log is begun anew, and changes that only remove items take what was kept."""
+        only_removes = not any(change.records or change.patches for change in changes)
+        if not only_removes:
+            self._ballast.require()
+        try:
+            return self._store.commit(changes)
+        except IndexFull:
+            if only_removes:
+                self._ballast.release()
+            with suppress(IndexFull):  # first: what it adds to the database is at most what it frees in the log
+                self._store.checkpoint()
+        try:
+            return self._store.commit(changes)
+        except IndexFull as full:
+            what = (
+                "Delete fewer items at once, or free some space" if only_removes else "Delete items, or free some space"
+            )
+            raise IndexFull(f"{full}. {what}") from full
+
     def _checkpoint(self) -> None:
         try:
+            self._store.checkpoint()
+        except IndexFull:
+            self._ballast.release()
+
+    def _make_room(self) -> None:
+        """Moves the log into the database, gives its room back, and keeps room for the next time."""
+        with suppress(IndexFull):
+            self._store.shrink()
+        self._ballast.restore()
+
+    def _maintain(self, act: Callable[[], None]) -> None:
+        try:
             if self.problem is None:
-                self._store.checkpoint()
+                act()
         except Exception as error:  # of any kind: without this thread no request would be answered
+            self._end(error)
+
+    def _end(self, error: Exception) -> None:
+        """From now on, nothing more is stored."""
+        if self.problem is None:
             self.problem = str(error) or repr(error)
+            logger.error("%s: %s", self._thread.name, self.problem)
 
 
 def _num_bytes(effect: Effect) -> int:

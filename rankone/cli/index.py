@@ -19,7 +19,7 @@ from tyro.conf import Positional, arg
 from rankone.cli.bars import pages, progress
 from rankone.cli.images import Service
 from rankone.client import Client
-from rankone.index import Dtype, IndexProblem, Kind, Spec, check_name
+from rankone.index import Dtype, IndexProblem, Kind, Spec, check_name, loss
 from rankone.index.backup import back_up, damaged_rows, file_of, reading
 from rankone.index.backup import restore as restore_backup
 from rankone.index.database import SUFFIX
@@ -50,6 +50,7 @@ def index(arguments: list[str]) -> None:
         "create": create,
         "list": list_indexes,
         "verify": verify,
+        "accept": accept,
         "duplicates": duplicates,
         "map": map_items,
         "check": check,
@@ -60,8 +61,8 @@ def index(arguments: list[str]) -> None:
         "rebuild": rebuild,
     }
     description = (
-        "Indexes on disk. FOLDER is the service's --data. list, verify, duplicates, map, export and backup work beside a "
-        "running service; check, import and restore need it stopped; create and rebuild go through it."
+        "Indexes on disk. FOLDER is the service's --data. list, verify, accept, duplicates, map, export and backup work beside "
+        "a running service; check, import and restore need it stopped; create and rebuild go through it."
     )
     tyro.extras.subcommand_cli_from_dict(commands, prog="rankone index", description=description, args=arguments)
 
@@ -112,22 +113,35 @@ def list_indexes(folder: Folder) -> None:
 
 
 def verify(folder: Folder, name: Name = "default") -> None:
-    """Looks at every page of the file and the checksum of every row. Works beside a running service.
+    """Looks at the log, every page of the file and the checksum of every row. Works beside a running service.
 
-    Ends with status 0 if all is well, 1 if rows are damaged, which are named, 2 if the file is not whole.
+    Ends with status 0 if all is well, 1 if rows are damaged, which are named, 2 if changes are lost or the file is not whole.
 
     Args:
         folder: of the indexes.
         name: of the index.
     """
     path = file_of(folder, name)
+    if (lost := loss.loss(path)) is not None:
+        print(f"lost: {lost}")
     with progress(path, "checking") as tell:
         damaged = damaged_rows(path, tell)
     for item_id in damaged:
         print(f"damaged: {item_id}")
     print(f"{len(damaged):,} rows are damaged" if damaged else "every row is whole")
-    if damaged:
-        raise SystemExit(1)
+    if damaged or lost is not None:
+        raise SystemExit(1 if lost is None else 2)
+
+
+def accept(folder: Folder, name: Name = "default") -> None:
+    """Ends the report that changes of an index are lost. The copy of its damaged log stays. Works beside a running service.
+
+    Args:
+        folder: of the indexes.
+        name: of the index.
+    """
+    lost = loss.accept(file_of(folder, name))
+    print("nothing was reported as lost" if lost is None else f"accepted: {lost}")
 
 
 def duplicates(folder: Folder, name: Name = "default", min_score: float = 0.98, limit: int = 1000) -> None:

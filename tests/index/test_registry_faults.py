@@ -78,7 +78,7 @@ def test_an_index_that_cannot_be_opened_is_not_made(
         with pytest.raises(DeviceProblem, match="the device is full"):
             indexes.create("mine", Spec(MODEL, DIM))
     assert (indexes.names(), indexes.problems()) == ([], {})
-    assert [path.name for path in folder.iterdir()] == [".lock"]
+    assert sorted(path.name for path in folder.iterdir()) == [".ballast", ".lock"]
     assert indexes.create("mine", Spec(MODEL, DIM))
 
 
@@ -96,7 +96,8 @@ def test_nothing_is_made_opened_or_dropped_once_the_folder_is_released(indexes: 
     ):
         with pytest.raises(IndexProblem, match="are closed"):
             act()
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "diary.sqlite", "mine.sqlite"]
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == [".ballast", ".lock", "diary.sqlite", "mine.sqlite", "mine.sqlite-ack"]
 
 
 def test_problems_are_told_while_another_index_is_made(indexes: Indexes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,8 @@ def test_a_disk_that_fails_makes_the_index_read_only(
 ) -> None:
     monkeypatch.setattr("rankone.index.writer._CHECKPOINT_BYTES", -1)
     index.put([item("a")])
+    while index._store._acknowledged._last.checkpointed == 0:
+        time.sleep(0.001)
     index._store._connection = Failing(index._store._connection, statement, sqlite3.SQLITE_IOERR_FSYNC)  # type: ignore[assignment]
     if statement == "PRAGMA wal_checkpoint":
         index.put([item("b")])  # is in the log already

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -17,61 +14,12 @@ import pytest
 from rankone.index import DEFAULT, Indexes, Item
 from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
+from tests.disks import small_disk
 from tests.index.crash.audit import audit
-from tests.index.crash.clients import Client, Refused, content
 from tests.index.crash.ledger import Account, Ledger, owner_of
 from tests.index.crash.record import built
-from tests.services import Process, Start, client_of, serving
-
-DIM = 10_000
-URL = "/indexes/default"
-
-
-def sent(item_id: str, version: int) -> Item:
-    """An item as a client sends it that has a vector and no image."""
-    return replace(content(item_id, version, DIM), sha256=None, thumbnail=None)
-
-
-def body(items: Sequence[Item]) -> dict[str, Any]:
-    return {"items": [{"id": i.id, "vector": i.vector.tolist(), "metadata": i.metadata} for i in items]}
-
-
-class OverHttp:
-    """The index of a running service, as a client sees it."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def put(self, items: Sequence[Item]) -> int:
-        return int(self._post(f"{URL}/items", body(items))["sequence"])
-
-    def delete(self, ids: Sequence[str], where: Mapping[str, Any] | None) -> int:
-        self._post(f"{URL}/items/delete", {"filter": where} if where else {"ids": list(ids)})
-        return 0
-
-    def nearest(self, item: Item, k: int) -> list[tuple[str, Mapping[str, Any]]]:
-        (hits,) = self._post(f"{URL}/search", {"vectors": [item.vector.tolist()], "k": k})["results"]
-        return [(hit["id"], hit["metadata"]) for hit in hits]
-
-    def _post(self, path: str, json: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            response = httpx.post(self._url + path, json=json, timeout=60, trust_env=False)
-        except httpx.TransportError as error:
-            raise Refused from error
-        if response.status_code in (503, 507):
-            raise Refused(response.text)
-        assert response.is_success, response.text
-        answer: dict[str, Any] = response.json()
-        return answer
-
-
-def clients_of(process: Process, ledger: Ledger, folder: Path, seed: str) -> list[Client]:
-    """Two of them; what is in the index is known from the ledger."""
-    settled = Account.of((folder / "ledger").read_bytes()).settled
-    clients = [Client(f"c{n}", OverHttp(process.url), ledger, settled, seed, DIM) for n in range(2)]
-    for client in clients:
-        client.shares = False
-    return clients
+from tests.service.over_http import URL, OverHttp, body, clients_of, sent
+from tests.services import Start, client_of, serving
 
 
 def test_the_service_loses_nothing_to_kill_9(start: Start, tmp_path: Path) -> None:
@@ -80,7 +28,7 @@ def test_the_service_loses_nothing_to_kill_9(start: Start, tmp_path: Path) -> No
     for turn, delay_s in enumerate((0.5, 1.1)):
         process = start()
         process.ready().close()
-        clients = clients_of(process, ledger, tmp_path, str(turn))
+        clients = clients_of(process.url, ledger, tmp_path, str(turn))
         for client in clients:
             client.start()
         clients[0].join(delay_s)
@@ -113,7 +61,7 @@ def test_a_disk_that_fails_is_told_and_nothing_acknowledged_is_lost(
         process = start()
     process.ready().close()
     ledger = Ledger(tmp_path / "ledger")
-    for client in (clients := clients_of(process, ledger, tmp_path, "0")):
+    for client in (clients := clients_of(process.url, ledger, tmp_path, "0")):
         client.start()
     while Account.of((tmp_path / "ledger").read_bytes()).num_acknowledged < 10:
         assert clients[0].is_alive()
@@ -140,26 +88,18 @@ def test_a_disk_that_fails_is_told_and_nothing_acknowledged_is_lost(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Four megabytes."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "small", 4) as disk:
+        yield disk
 
 
 @pytest.mark.anyio
 async def test_a_full_disk_is_507_until_there_is_room(
-    small_disk: Path, settings: Settings, loaded: Runtime, anyio_backend: str
+    disk: Path, settings: Settings, loaded: Runtime, anyio_backend: str
 ) -> None:
-    (small_disk / "ballast").write_bytes(bytes(1 << 20))
+    (disk / "ballast").write_bytes(bytes(1 << 20))
     stored: list[Item] = []
-    there = settings.model_copy(update={"data": small_disk / "index"})
+    there = settings.model_copy(update={"data": disk / "index"})
     async with serving(there, loaded) as app, client_of(app) as http:
         while True:
             items = [sent(f"c0-{len(stored) + number}", 1) for number in range(4)]
@@ -172,13 +112,13 @@ async def test_a_full_disk_is_507_until_there_is_room(
         query = {"vectors": [item.vector.tolist() for item in stored[-8:]], "k": 1}
         for room in (False, True):
             if room:
-                (small_disk / "ballast").unlink()
+                (disk / "ballast").unlink()
                 assert (await http.post(f"{URL}/items", json=body(items))).status_code == 201
             found = (await http.post(f"{URL}/search", json=query)).json()["results"]
             assert [hits[0]["id"] for hits in found] == [item.id for item in stored[-8:]]
             assert (await http.get(URL)).json()["count"] == len(stored) + 4 * room
             assert (await http.get("/readyz")).json() == {"status": "ready"}
-    indexes = Indexes(small_disk / "index")
+    indexes = Indexes(disk / "index")
     index = indexes.open(DEFAULT)
     assert [item.id for _, item in index.page(1000)] == [item.id for item in [*stored, *items]]
     assert all(np.array_equal(index.get(i.id).vector, i.vector.astype(np.float16)) for i in stored)
