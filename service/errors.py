@@ -39,6 +39,7 @@ from rankone.index import (
 from rankone.model.bundle import BundleError
 from rankone.model.engine import EngineError, EngineOutOfMemory
 from rankone.model.errors import RankoneError
+from rankone.model.evidence import NoEvidence
 from rankone.model.preprocessing import ImageTooLarge, UnsupportedImageType
 
 _CLIENT_GONE: Final = 499
@@ -48,6 +49,7 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
     UnknownIndex: 404,
     UnknownItem: 404,
     IndexConflict: 409,
+    NoEvidence: 409,
     IndexFull: 507,
     MetadataTooLong: 413,
     InvalidFilter: 422,
