@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
@@ -16,6 +17,7 @@ from rankone.index import DEFAULT, Vectors
 from rankone.model.bundle import Bundle
 from rankone.model.explanation import Evidence, Explainer, check_evidence
 from rankone.model.overlay import overlay, png, side_by_side
+from rankone.model.preprocessing import Preprocessing
 from rankone.model.reduction import Floats
 from rankone.service.errors import Problem
 from rankone.service.inference.inference import Inferred
@@ -23,7 +25,7 @@ from rankone.service.reads import LOOKUPS, in_thread
 from rankone.service.routes.lengths import of_length
 from rankone.service.routes.openapi import PROBLEMS, image_body, png_or
 from rankone.service.routes.requests import ImagesIn, QueryIn, RuntimeDep, read_images
-from rankone.service.routes.responses import JSON, PNG, ModelOut, json_response, model_fields, negotiate, written
+from rankone.service.routes.responses import JSON, PNG, ModelOut, model_fields, negotiate, to_json, written
 from rankone.service.runtime import Runtime
 
 router = APIRouter()
@@ -34,13 +36,17 @@ which have fewer pixels and another compression than the image that was added.""
 
 
 class ExplainIn(QueryIn):
-    """What is explained: a class, by default the most probable one, or the match with an item of an index."""
+    """What is explained: a class, by default the most probable one, or the match with an item of an index.
+
+    With `overlay`, JSON holds the pictures too.
+    """
 
     target: Literal["class", "item"]
     label: str | None = None
     index: str = DEFAULT
     id: str | None = Field(default=None, min_length=1)
     format: Literal["json", "png"] | None = None
+    overlay: bool = False
 
     @model_validator(mode="after")
     def _one_target(self) -> ExplainIn:
@@ -49,6 +55,8 @@ class ExplainIn(QueryIn):
             raise ValueError(f"{min(foreign)} does not go with target={self.target}")
         if self.target == "item" and self.id is None:
             raise ValueError("target=item needs the id of the item")
+        if self.overlay and self.format == "png":
+            raise ValueError("overlay=true adds pictures to JSON; it does not go with format=png")
         return self
 
 
@@ -56,7 +64,8 @@ class ExplanationOut(BaseModel):
     """The map of one image: `score` is the sum of all shares and of `rest`, which no location owns.
 
     `shares` has a list for each row of locations, from the top left of the square that the network sees. `side` is `query`, or
-    `item` for the second image of a match; `likeness` is the cosine of that image with the item as it is stored.
+    `item` for the second image of a match; `likeness` is the cosine of that image with the item as it is stored. `overlay` is
+    base64 of a PNG.
     """
 
     side: Literal["query", "item"]
@@ -66,6 +75,7 @@ class ExplanationOut(BaseModel):
     score: float
     rest: float
     shares: list[list[float]]
+    overlay: str | None = None
 
 
 class ExplainOut(ModelOut):
@@ -86,7 +96,7 @@ async def explain(request: Request, runtime: RuntimeDep, query: Annotated[Explai
 
     `target=item` takes one image, the query, or two: the second one is the item's own image, whose side is explained too.
     """
-    accept = {"json": JSON, "png": PNG, None: None}[query.format] or negotiate(request, PNG)
+    accept = JSON if query.format == "json" else PNG if query.format == "png" else negotiate(request, PNG)
     record = check_evidence(runtime.bundle)
     label = _label_of(query, runtime.bundle) if query.target == "class" else None
     stored = await _stored(query, runtime) if query.target == "item" else None
@@ -95,18 +105,25 @@ async def explain(request: Request, runtime: RuntimeDep, query: Annotated[Explai
     if len(images) > most:
         what = "a match has a query and at most the item's own image" if query.target == "item" else "a PNG shows one"
         raise Problem(422, f"{len(images)} images were sent; {what}")
-    outputs = await runtime.inference(images, thumbnails=accept == PNG, features=True)
+    outputs = await runtime.inference(images, thumbnails=accept == PNG or query.overlay, features=True)
     explainer = Explainer(runtime.bundle)
     if stored is None:
         explained = await _classes(outputs, explainer, runtime.bundle, label)
     else:
         explained = await _match(outputs, explainer, query, stored)
+    spec = runtime.bundle.manifest.preprocessing
     if accept == PNG:
-        spec = runtime.bundle.manifest.preprocessing
-        return await written(lambda: _picture(outputs.thumbnails, explained, spec), PNG)
+        return await written(lambda: png(side_by_side(_pictures(outputs, explained, spec))), PNG)
     answers = [_explanation(said, evidence) for said, evidence in explained]
-    shape = {"target": query.target, "rows": record.rows, "columns": record.columns}
-    return await json_response({**model_fields(runtime.bundle), **shape, "explanations": answers})
+    body = {**model_fields(runtime.bundle), "target": query.target, "rows": record.rows, "columns": record.columns}
+
+    def write() -> bytes:
+        if query.overlay:
+            for answer, picture in zip(answers, _pictures(outputs, explained, spec), strict=True):
+                answer["overlay"] = base64.b64encode(png(picture)).decode()
+        return to_json({**body, "explanations": answers})
+
+    return await written(write, JSON)
 
 
 def _label_of(query: ExplainIn, bundle: Bundle) -> int | None:
@@ -173,10 +190,10 @@ def _explanation(said: dict[str, Any], evidence: Evidence) -> dict[str, Any]:
     return {**said, "score": evidence.score, "rest": evidence.rest, "shares": evidence.shares.astype(np.float32)}
 
 
-def _picture(thumbnails: Sequence[bytes | None], explained: Sequence[Explained], spec: Any) -> bytes:
+def _pictures(outputs: Inferred, explained: Sequence[Explained], spec: Preprocessing) -> list[Image.Image]:
     """The decoders' thumbnails under their shares: JPEGs of our own, so this process may decode them."""
     pictures = []
-    for thumbnail, (_, evidence) in zip(thumbnails, explained, strict=True):
+    for thumbnail, (_, evidence) in zip(outputs.thumbnails, explained, strict=True):
         assert thumbnail is not None
         pictures.append(overlay(Image.open(io.BytesIO(thumbnail)), evidence.shares, spec))
-    return png(side_by_side(pictures))
+    return pictures

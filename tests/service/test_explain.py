@@ -103,6 +103,8 @@ async def test_a_picture_is_coloured_where_the_shares_are(http: httpx.AsyncClien
     assert found[:, :120].mean() < 0.4 * found[:, 128:384].mean()
     asked = await http.post("/explain?target=class&format=png", files=multipart([file.getvalue()]))
     assert np.array_equal(pixels(asked), found)
+    (both,) = await explained(http, [file.getvalue()], target="class", overlay=True)
+    assert base64.b64decode(both["overlay"]) == asked.content
 
 
 async def test_the_picture_of_a_match_shows_both_sides(http: httpx.AsyncClient, images: list[bytes]) -> None:
@@ -126,6 +128,7 @@ async def test_the_picture_of_a_match_shows_both_sides(http: httpx.AsyncClient, 
         ("target=item", 422, "target=item needs the id of the item"),
         ("target=class&label=tulip", 422, "there is no class 'tulip'"),
         ("target=class&format=gif", 422, "format"),
+        ("target=class&format=png&overlay=true", 422, "does not go with format=png"),
         ("target=class&treshold=1", 422, "treshold"),
         ("target=item&id=unknown", 404, "there is no item 'unknown'"),
         ("target=item&id=x&index=unknown", 404, "unknown"),
