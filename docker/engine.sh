@@ -37,7 +37,9 @@ install_packages() {
 unpack_plugins() {
     local apt=$engine_folder/apt plugins=$DOCKER_CONFIG/cli-plugins
     mkdir -p "$apt"/{lists,cache}/partial "$apt/cache/archives/partial" "$plugins"
-    echo "deb http://deb.debian.org/debian trixie main" >"$apt/sources.list"
+    local mirror # the one that this machine uses
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Component: main' | head -n 1)
+    echo "deb $mirror trixie main" >"$apt/sources.list"
     local options=(-o "Dir::Etc::sourcelist=$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o APT::Sandbox::User=root
         -o "Dir::State::lists=$apt/lists" -o "Dir::Cache=$apt/cache")
     (cd "$apt" && apt-get "${options[@]}" update && apt-get "${options[@]}" download docker-compose docker-buildx) >/dev/null 2>&1 ||

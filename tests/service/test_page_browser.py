@@ -177,25 +177,31 @@ async def test_fifty_images_at_once_and_a_bad_one_among_them(shown: Page) -> Non
     await expect(shown.locator("#progress-search")).to_be_hidden()
 
 
-async def test_the_keyboard_is_enough(shown: Page) -> None:
-    async def tab_to(text: str) -> None:
-        for _ in range(60):
-            await shown.keyboard.press("Tab")
-            # not of the body or a section, whose text contains that of their buttons
-            name = "e => e.getAttribute('aria-label') ?? (e.matches('a, button') ? e.textContent : '')"
-            focused = f"({name})(document.activeElement)"
-            if text in await shown.evaluate(focused):
-                return
-        pytest.fail(f"{text!r} cannot be reached")
+async def tab_to(shown: Page, text: str) -> None:
+    for _ in range(60):
+        await shown.keyboard.press("Tab")
+        # not of the body or a section, whose text contains that of their buttons
+        name = "e => e.getAttribute('aria-label') ?? (e.matches('a, button') ? e.textContent : '')"
+        if text in await shown.evaluate(f"({name})(document.activeElement)"):
+            return
+    pytest.fail(f"{text!r} cannot be reached")
 
-    await tab_to("Skip to the content")
+
+async def test_the_head_of_the_page_can_be_skipped(shown: Page) -> None:
+    await tab_to(shown, "Skip to the content")
     await shown.keyboard.press("Enter")
-    await tab_to("Choose images")
+    await shown.wait_for_url("**/#main")
+    await shown.keyboard.press("Tab")
+    await expect(shown.locator("main :focus")).to_have_count(1)
+
+
+async def test_the_keyboard_is_enough(shown: Page) -> None:
+    await tab_to(shown, "Choose images")
     async with shown.expect_file_chooser() as chooser:
         await shown.keyboard.press("Enter")
     await (await chooser.value).set_files([payload("a.png", colour(30, 230, 30))])
     await expect(ids(shown.locator(".found"))).to_have_count(9)
-    await tab_to("Search with this: green/")
+    await tab_to(shown, "Search with this: green/")
     await shown.keyboard.press("Enter")
     await expect(shown.locator("#examples .chip")).to_have_count(1)
     await expect(shown.locator("#live")).to_contain_text("neighbours of green/")
