@@ -114,7 +114,7 @@ class Split:
         name = self.parts["projection"]["name"]
         if name == "tensor-sketch":
             signed = (gram_DD * self._signs).ravel()
-            return np.bincount(self._bins.ravel(), signed, minlength=self.parts["projection"]["dim"])
+            return np.asarray(np.bincount(self._bins.ravel(), signed, self.parts["projection"]["dim"]), np.float64)
         if name == "random-maclaurin":
             w1_dD, w2_dD = self._maclaurin
             return np.asarray(np.einsum("bj,bj->b", w1_dD @ gram_DD, w2_dD) * len(w1_dD) ** -0.5)
@@ -180,7 +180,7 @@ class Located:
         if not self.elementwise:
             return self.unit_scale
         roots_d = np.sqrt(np.abs(self.pooled))
-        return _inverse(roots_d * np.linalg.norm(roots_d))
+        return np.asarray(_inverse(roots_d * np.linalg.norm(roots_d)))
 
     @property
     def unit_scale(self) -> Doubles:

@@ -138,6 +138,6 @@ def trained(embeddings: Tensor, labels: Tensor) -> nn.Linear:
     optimizer = torch.optim.SGD(linear.parameters(), lr=_RATE, momentum=0.9)
     for _ in range(_STEPS):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(linear(embeddings), labels).backward()  # type: ignore[no-untyped-call]
+        nn.functional.cross_entropy(linear(embeddings), labels).backward()
         optimizer.step()
     return linear.requires_grad_(False)

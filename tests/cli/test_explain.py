@@ -31,7 +31,8 @@ def test_a_picture_and_a_summary_of_a_class_and_of_both_sides_of_a_match(
     assert f"a.png: evidence for the class {best}\n" in told
     (score, shares, rest) = map(float, re.findall(r"score (\S+) = (\S+) from 4 x 4 locations \+ (\S+)", told)[0])
     assert score == pytest.approx(shares + rest, abs=2e-4)
-    assert Image.open(tmp_path / "a.png").format == "PNG"
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.format == "PNG"
 
     sides = ("--item", "explained/x", "--item-image", other)
     told = rankone("explain", image, *sides, "--out", tmp_path / "b.png", *url).stdout

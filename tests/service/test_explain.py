@@ -91,7 +91,7 @@ async def test_a_picture_is_coloured_where_the_shares_are(http: httpx.AsyncClien
     wide = wide.resize((120, 60))
     file = io.BytesIO()
     wide.save(file, "PNG")
-    sent = {"content": file.getvalue(), "headers": {"content-type": "image/png", "accept": "image/png"}}
+    sent: dict[str, Any] = {"content": file.getvalue(), "headers": {"content-type": "image/png", "accept": "image/png"}}
     found = pixels(await http.post("/explain?target=class", **sent))
     assert found.shape == (256, 512, 3)
     (one,) = await explained(http, [file.getvalue()], target="class")
