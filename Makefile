@@ -6,7 +6,7 @@ READY := .venv/.ready
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench quality pictures peers lock clean
+.PHONY: help setup demo test check format bench quality docs pictures peers lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -34,8 +34,12 @@ bench: $(READY)  ## measure speed, as ratios against named rivals (ARGS="head sk
 quality: peers  ## measure fine-tuning and short embeddings, with learned filters on downloaded pictures (two hours)
 	$(BIN)/rankone bench fine-tuning short
 
-pictures: $(READY)  ## photograph the page for docs/, in Chromium, with the demo's bundle
+docs: $(READY)  ## build the pages of docs/ as a site in build/site, with a reference made from the code
+	$(BIN)/python docs/site/build.py
+
+pictures: peers  ## make the pictures of docs/: the page in Chromium with the demo's bundle, and the concepts
 	$(BIN)/python -m tests.page_pictures
+	$(BIN)/python -m benchmarks.concepts
 
 peers: $(READY)  ## add the other services that `make bench` measures against
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements-peers.lock
@@ -61,7 +65,7 @@ docker/requirements-cpu.lock:
 		$(COMPILE) --constraint requirements.lock --extra cpu --extra traces pyproject.toml - --output-file $@
 
 clean:  ## remove the environment, the demo's data and run, and caches
-	rm -rf .venv data/photos runs/demo .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build data/photos runs/demo .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # uv comes first, from a lock of its own; it then installs the rest, faster than pip and as strictly.

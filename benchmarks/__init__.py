@@ -8,4 +8,5 @@ retrieval      the index; gallery, compact and peers belong to it
 serving/       the service under load
 paper/         the paper's tables and figures
 quality/       what fine-tuning gains
+concepts       the pictures of docs/concepts.md
 """

@@ -117,7 +117,7 @@ def build(name: str, channels: int = 512, **options: Option) -> Pooling:
     Args:
         name: a key of `SYSTEMS`.
         channels: D of the local features.
-        **options: see `composition`.
+        options: see `composition`.
 
     Raises:
         ValueError: an unknown system or option, or a value out of its range.
