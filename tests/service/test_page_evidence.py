@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 from playwright.async_api import Page, expect
 
+from rankone.client import Client
 from rankone.model.bundle import Bundle
 from tests.service.test_page_browser import choose, payload, violations
 from tests.services import Process
@@ -15,10 +15,10 @@ from tests.services import Process
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def process(bundle: Bundle, images: list[bytes], tmp_path: Path) -> Iterator[Process]:
+@pytest.fixture(scope="module")
+def process(bundle: Bundle, images: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A service with classes and two items; the first is the image that is searched with."""
-    process = Process(bundle.path, tmp_path / "index")
+    process = Process(bundle.path, tmp_path_factory.mktemp("evidence"))
     with process.ready() as client:
         client.add(images[:2], ["same", "other"])
     yield process
@@ -78,7 +78,7 @@ async def test_both_sides_of_a_match_are_shown(shown: Page) -> None:
 
 
 async def test_an_item_that_is_gone_is_said_in_the_dialog(shown: Page, process: Process) -> None:
-    with process.ready() as client:
+    with Client(process.url) as client:
         client.delete("other")
     await shown.get_by_role("button", name="Where it lies: other").click()
     await expect(shown.locator("#evidence .fault")).to_contain_text("There is no item 'other'")
