@@ -48,7 +48,7 @@ def main() -> None:
 
 def photograph() -> Image.Image:
     """A cup of coffee on a wooden table."""
-    square = data.coffee()[:, 100:500]
+    square = np.asarray(data.coffee())[:, 100:500]  # type: ignore[no-untyped-call]
     return Image.fromarray(square).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 

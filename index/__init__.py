@@ -3,7 +3,8 @@
 A change: `items` makes it a record, `writer` collects what waits into one transaction of `store`, and once that is on disk,
 `search_thread` applies it to the rows in memory (`gallery`). A search: `search_thread` reads filters and metadata in a snapshot
 of the file, a gallery (`exact`, `gpu` or `compact`) finds candidates, and `search` makes the answer of them. `index` is both
-threads together, `registry` all indexes of a folder. `backup`, `transfer` and `offline` work on files without a service.
+threads together, `registry` all indexes of a folder. `backup`, `transfer`, `offline`, `map` and
+`inspection` work on files without a service.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rankone.index.errors import (
     MetadataTooLong,
     UnknownIndex,
     UnknownItem,
+    UnknownMap,
 )
 from rankone.index.filters import Filter, compiled, path_of
 from rankone.index.gallery import Vectors
@@ -56,6 +58,7 @@ __all__ = [
     "Spec",
     "UnknownIndex",
     "UnknownItem",
+    "UnknownMap",
     "Vectors",
     "cancellable",
     "check_name",

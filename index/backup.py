@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from rankone.index.database import PARTIAL, SUFFIX, Spec, locked, publish, wal_files
+from rankone.index.database import PARTIAL, SUFFIX, Spec, locked, map_file, publish, wal_files
 from rankone.index.errors import IndexConflict, IndexDamaged, IndexProblem, UnknownIndex
 from rankone.index.items import Reader, Record
 
@@ -88,7 +88,7 @@ def back_up(path: Path, target: Path, tell: TellPages) -> int:
                 raise IndexDamaged(f"{len(damaged)} items are damaged: {', '.join(damaged[:5])}; nothing was written")
             with reading(partial) as (copy, _):
                 count = copy.count()
-            for leftover in (*wal_files(partial), *wal_files(target)):
+            for leftover in (*wal_files(partial), *wal_files(target), map_file(target)):
                 leftover.unlink(missing_ok=True)
             publish(partial, target)
         except (OSError, sqlite3.Error) as error:

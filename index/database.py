@@ -26,6 +26,8 @@ from rankone.model.files import make_folder, sync
 
 SCHEMA: Final = 2
 SUFFIX: Final = ".sqlite"
+LOCK: Final = ".lock"
+"""File in a folder of indexes that the process which has them open keeps locked."""
 PARTIAL: Final = ".partial"
 """Ends the name of a file that is being written or dropped. `Indexes` removes such files when it starts."""
 DURABLE: Final[dict[str, str | int]] = {
@@ -117,7 +119,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         make_folder(folder)
-        file = (folder / ".lock").open("a")
+        file = (folder / LOCK).open("a")
     except OSError as error:
         raise IndexProblem(f"{folder} cannot be opened: {error}") from error
     with file:
@@ -132,7 +134,7 @@ def create_file(path: Path, spec: Spec) -> None:
     """Makes the file of an empty index, on disk when this returns. Raises IndexProblem if it cannot be written."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        for leftover in (partial, *wal_files(partial), *wal_files(path)):
+        for leftover in (partial, *wal_files(partial), *wal_files(path), map_file(path)):
             leftover.unlink(missing_ok=True)
         partial.touch()
         with closing(open_writer(partial)) as connection:
@@ -154,6 +156,11 @@ def publish(partial: Path, path: Path) -> None:
 def wal_files(path: Path) -> tuple[Path, Path]:
     """The write-ahead log and its index, which SQLite keeps beside an open file."""
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def map_file(path: Path) -> Path:
+    """The map of an index, beside it; see `rankone.index.map`."""
+    return path.with_suffix(".map.json")
 
 
 def write_about(connection: sqlite3.Connection, **values: object) -> None:
@@ -203,9 +210,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return _open(path, "rw", DURABLE)
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that only reads, and whose reads are `cancellable`; for the errors see `open_writer`."""
-    connection = _open(path, "ro", _READING)
+def open_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection:
+    """A connection that only reads, and whose reads are `cancellable`; for the errors see `open_writer`.
+
+    With `is_immutable`, for a file that no process has open, SQLite makes no log beside it.
+    """
+    connection = _open(path, "ro&immutable=1" if is_immutable else "ro", _READING)
     connection.set_progress_handler(_should_stop, _OPERATIONS)
     return connection
 

@@ -5,6 +5,7 @@ RankoneError
 └── IndexProblem
     ├── UnknownIndex     there is no index of that name
     ├── UnknownItem      there is no item with that id
+    ├── UnknownMap       there is no map of the index, or one that is not of it
     ├── MetadataTooLong  an item's metadata would grow over the limit
     ├── IndexConflict    the request contradicts what is stored, or itself
     ├── IndexFull        the disk or the memory is full; nothing of the request was stored
@@ -31,6 +32,10 @@ class UnknownIndex(IndexProblem):
 
 class UnknownItem(IndexProblem):
     """There is no item with that id in the index."""
+
+
+class UnknownMap(IndexProblem):
+    """There is no map of the index, or one of another index or version; the message says how to make one."""
 
 
 class MetadataTooLong(IndexProblem):

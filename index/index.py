@@ -23,6 +23,7 @@ from rankone.index.exact import ExactGallery
 from rankone.index.filters import Filter
 from rankone.index.gallery import Gallery, RowTable, Vectors
 from rankone.index.items import Item, Reader, Readers, Record, record_of
+from rankone.index.map import MapView, read_map, values_of
 from rankone.index.patches import Patch
 from rankone.index.search import SearchOptions
 from rankone.index.search_thread import Hits, Query, SearchThread
@@ -149,6 +150,17 @@ class Index:
                 found += [(number, record.item(self.spec)) for number, record in rows if record.is_intact]
                 after = rows[-1][0]
         return found
+
+    def map(self, field: str | None = None) -> MapView:
+        """The map beside the index; for the errors see `read_map` and `values_of`.
+
+        Args:
+            field: of the metadata, whose value now is wanted for each point.
+        """
+        with self._readers.borrow() as reader, reader.snapshot() as about:
+            made = read_map(self.path, self.spec, about.sequence)
+            values = None if field is None else values_of(reader, made, field)
+            return MapView(made, is_current=made.sequence == about.sequence, values=values)
 
     def vectors(self, ids: Sequence[str]) -> Vectors:
         """The vectors (n, dim) of these items; for the errors see `get`."""

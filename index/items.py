@@ -98,9 +98,9 @@ class Reader:
     Every method raises IndexDamaged if the file is damaged, and Cancelled inside a `cancellable` block that ends.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_immutable: bool = False) -> None:
         self.path = path
-        self._connection = open_reader(path)
+        self._connection = open_reader(path, is_immutable=is_immutable)
 
     def close(self) -> None:
         """Closes the file."""
@@ -175,6 +175,22 @@ class Reader:
         where = has_scalar(path)
         query = f"SELECT sequence, metadata -> ? FROM items WHERE {where.sql}"  # noqa: S608 - values are parameters
         return dict(self._fetch(query, path, *where.parameters))
+
+    def values(self, path: str, ids: Sequence[str]) -> dict[str, str]:
+        """A metadata field as JSON by id; items where it is missing, a list or an object are left out."""
+        where = has_scalar(path)
+        query = f"SELECT id, metadata -> ? FROM items WHERE {where.sql} AND id IN (SELECT value FROM json_each(?))"  # noqa: S608
+        return dict(self._fetch(query, path, *where.parameters, json.dumps(list(ids))))
+
+    def every_sequence(self) -> list[int]:
+        """The sequence numbers of all items, in order."""
+        return [
+            sequence for (sequence,) in self._fetch("SELECT sequence FROM items WHERE sequence > 0 ORDER BY sequence")
+        ]
+
+    def at(self, sequences: Sequence[int]) -> Iterator[Row]:
+        """The records with these sequence numbers, in order."""
+        return self._records(f"{_IN_LIST} ORDER BY sequence", json.dumps(list(sequences)))
 
     def metadata(self, sequences: Iterable[int]) -> dict[int, str]:
         """The metadata as JSON of the items with these sequence numbers."""

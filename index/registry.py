@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from rankone.index.database import PARTIAL, SUFFIX, SearchDevice, Spec, create_file, locked, wal_files
+from rankone.index.database import PARTIAL, SUFFIX, SearchDevice, Spec, create_file, locked, map_file, wal_files
 from rankone.index.device import check_device
 from rankone.index.errors import DeviceProblem, IndexConflict, IndexProblem, UnknownIndex
 from rankone.index.index import Index
@@ -183,7 +183,7 @@ class Indexes:
                 self._read_spec(name)  # it still exists
                 raise
             sync(self._folder)
-            for file in (dropped, *wal_files(path)):
+            for file in (dropped, *wal_files(path), map_file(path)):
                 file.unlink(missing_ok=True)
             self._broken.pop(name, None)
 

@@ -13,6 +13,7 @@ from rankone.model.errors import log_warnings
 COMMANDS: Final = {
     "train": ("rankone.cli.train", "fine-tune a network on a data set, in two phases"),
     "evaluate": ("rankone.cli.train", "measure a bundle on the test images of a data set"),
+    "runs": ("rankone.cli.runs", "compare training runs"),
     "export": ("rankone.cli.train", "write a trained network as a bundle"),
     "reduce": ("rankone.cli.reduce", "learn short embeddings for a bundle"),
     "bundle": ("rankone.cli.bundle", "make a first bundle, so that there is something to serve"),
@@ -28,6 +29,7 @@ COMMANDS: Final = {
     "explain": ("rankone.cli.explain", "show where in an image the evidence for a class or a match lies"),
     "update": ("rankone.cli.query", "change the metadata of an item in the index of a running service"),
     "index": ("rankone.cli.index", "verify, export, back up and restore indexes on disk; find duplicates"),
+    "doctor": ("rankone.cli.doctor", "what is installed, what would run where, and what is wrong"),
     "bench": ("rankone.cli.bench", "measure speed, as ratios against named rivals"),
     "demo": ("rankone.cli.demo", "the whole way, on real photographs"),
 }

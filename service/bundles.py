@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from rankone.index import Indexes
-from rankone.model.bundle import MANIFEST, Bundle, BundleError, Manifest, open_bundle, read_manifest
+from rankone.model.bundle import Bundle, BundleError, open_bundle
 from rankone.model.engine import UnusableNetwork
 from rankone.model.errors import RankoneError
 from rankone.service import runtime
+from rankone.service.bundle_files import Listed, list_bundles, none_usable
 from rankone.service.errors import Problem
 from rankone.service.inference.engine_thread import EngineThread
 from rankone.service.observe.metrics import Metrics
@@ -88,21 +87,6 @@ class ServiceState:
         await runtime.close()
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A directory that should be a bundle. `detail` says what is wrong with it, if something is."""
-
-    path: Path
-    manifest: Manifest | None = None
-    fingerprint: str | None = None
-    detail: str | None = None
-
-    @property
-    def state(self) -> Literal["available", "broken"]:
-        """Whether its manifest can be read; its files are verified when it is loaded."""
-        return "available" if self.detail is None else "broken"
-
-
 class Models:
     """The bundles that the settings name; one is served at a time."""
 
@@ -137,7 +121,7 @@ class Models:
             for reason in reasons:
                 logger.warning("a newer bundle is not served: %s", reason)
             return
-        raise _none_usable(self._settings, reasons)
+        raise none_usable(self._settings, reasons)
 
     async def load(self, name: str, version: str) -> str:
         """Verifies and warms a bundle, then serves it. Requests in work are answered by the bundle they began with.
@@ -218,76 +202,6 @@ class Models:
             return await thread.run(open_bundle, path)
         finally:
             thread.close()
-
-
-def list_bundles(settings: Settings) -> list[Listed]:
-    """Every bundle that the settings name; see `Models.listed`."""
-    folder = settings.bundles
-    bundles = [_listed(path) for path in ([settings.bundle] if folder is None else sorted(_directories(folder)))]
-    good = [bundle for bundle in bundles if bundle.manifest is not None]
-    good.sort(key=lambda bundle: bundle.manifest.created if bundle.manifest else 0, reverse=True)
-    return good + [bundle for bundle in bundles if bundle.manifest is None]
-
-
-def check_paths(settings: Settings) -> None:
-    """Checks that `bundle` is a bundle and `bundles` a directory of bundles, by their names alone.
-
-    Raises:
-        BundleError: nothing is there, or it is named by the wrong one of the two settings.
-    """
-    folder = settings.bundles
-    if folder is None:
-        inside = sorted(path.parent.name for path in settings.bundle.glob(f"[!.]*/{MANIFEST}"))
-        if inside and not (settings.bundle / MANIFEST).exists():
-            raise BundleError(
-                f"{settings.bundle} is no bundle, but a directory that holds {', '.join(inside)}: "
-                "name it by --bundles (RANKONE_BUNDLES)"
-            )
-        read_manifest(settings.bundle)
-        return
-    if (folder / MANIFEST).exists():
-        raise BundleError(f"{folder} is a bundle, not a directory of them: name it by --bundle (RANKONE_BUNDLE)")
-    if not _directories(folder):
-        raise _none_usable(settings, [])
-
-
-def check_newest(settings: Settings) -> tuple[Bundle, str]:
-    """The bundle that would be served, and the name of the engine, which was loaded and closed again.
-
-    Raises:
-        BundleError: no bundle can be served.
-        EngineError: the engine, the device or the precision is not available.
-    """
-    reasons: list[str] = []
-    for listed in list_bundles(settings):
-        try:
-            bundle = open_bundle(listed.path)
-            engine = runtime.open_engine(bundle, settings)
-        except (BundleError, UnusableNetwork) as error:
-            reasons.append(str(error))
-            continue
-        engine.close()
-        return bundle, engine.name
-    raise _none_usable(settings, reasons)
-
-
-def _none_usable(settings: Settings, reasons: Sequence[str]) -> BundleError:
-    return BundleError("; ".join(reasons) or f"{settings.bundles} holds no bundle: `rankone export` writes one")
-
-
-def _directories(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    except OSError as error:
-        raise BundleError(f"the bundles in {folder} cannot be listed: {error.strerror}") from error
-
-
-def _listed(path: Path) -> Listed:
-    try:
-        manifest, fingerprint = read_manifest(path)
-    except BundleError as error:
-        return Listed(path, detail=str(error))
-    return Listed(path, manifest, fingerprint)
 
 
 def _report(retiring: asyncio.Task[None]) -> None:

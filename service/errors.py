@@ -35,6 +35,7 @@ from rankone.index import (
     MetadataTooLong,
     UnknownIndex,
     UnknownItem,
+    UnknownMap,
 )
 from rankone.model.bundle import BundleError
 from rankone.model.engine import EngineError, EngineOutOfMemory
@@ -48,6 +49,7 @@ _MAX_EXPLAINED: Final = 5
 _STATUS: Final[Mapping[type[Exception], int]] = {
     UnknownIndex: 404,
     UnknownItem: 404,
+    UnknownMap: 404,
     IndexConflict: 409,
     NoEvidence: 409,
     IndexFull: 507,

@@ -91,7 +91,7 @@ async def _assemble(
     shape = (3, spec.size, spec.size)
     thread = EngineThread(partial(metrics.count_death, "engine"))
     ending.callback(thread.close)
-    engine = await thread.run(open_engine, bundle, settings)
+    engine, _ = await thread.run(open_engine, bundle, settings)
     ending.push_async_callback(thread.run, engine.close)
     latency = await warm_up(engine, thread, policy, shape)
     slots = Slots(2 * policy.max_batch + settings.workers, shape)
@@ -111,21 +111,24 @@ async def _assemble(
     return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), indexes, ending)
 
 
-def open_engine(bundle: Bundle, settings: Settings) -> Engine:
-    """The engine that the settings ask for, not warmed up.
+def open_engine(bundle: Bundle, settings: Settings) -> tuple[Engine, str]:
+    """The engine that the settings ask for, not warmed up, and why it has its precision.
 
     Raises:
         BundleError: the bundle lacks the file that the engine runs.
         EngineError: the engine, the device or the precision is not available.
     """
     if settings.precision != "auto":
-        return _load_in(settings.precision, bundle, settings)
+        return _load_in(settings.precision, bundle, settings), f"precision {settings.precision} is set"
     if settings.device == "cuda":
         try:
-            return _load_in("float16", bundle, settings)
+            return _load_in("float16", bundle, settings), "precision auto: float16's embeddings are those of float32"
         except EngineError as error:
-            logger.warning("precision auto: float32, as float16 is not to be had: %s", error)
-    return _load_in("float32", bundle, settings)
+            why = f"precision auto: float32, as float16 is not to be had: {error}"
+            logger.warning("%s", why)
+    else:
+        why = "precision auto: float32, as it is on every CPU"
+    return _load_in("float32", bundle, settings), why
 
 
 def _load_in(precision: Precision, bundle: Bundle, settings: Settings) -> Engine:

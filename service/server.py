@@ -15,15 +15,14 @@ from typing import Final
 
 import uvicorn
 
-from rankone.model.errors import RankoneError
 from rankone.service.app import create_app
-from rankone.service.auth.keys import KeyRing, with_own_keys
-from rankone.service.auth.origins import is_loopback
-from rankone.service.bundles import ServiceState, check_newest, check_paths
+from rankone.service.auth.keys import with_own_keys
+from rankone.service.bundle_files import check_paths
+from rankone.service.bundles import ServiceState
 from rankone.service.environment import misspelt
 from rankone.service.listening import listen, url_of
 from rankone.service.observe import logs
-from rankone.service.observe.traces import otlp_provider
+from rankone.service.preflight import check_address
 from rankone.service.settings import Settings
 
 logger = logging.getLogger("rankone")
@@ -45,10 +44,6 @@ _INSTRUCTIONS: Final = ctypes.create_string_buffer(
 )
 _DROP_SYN: Final = struct.pack("@HP", 4, ctypes.addressof(_INSTRUCTIONS))
 """A classic BPF program (`struct sock_fprog`) that drops the packets which open a connection."""
-
-
-class InsecureBind(RankoneError, ValueError):
-    """The service would listen to other machines without keys, and anonymous access was not allowed explicitly."""
 
 
 class Server(uvicorn.Server):
@@ -128,36 +123,6 @@ def serve(settings: Settings) -> None:
     server.run(listeners)
     if failures:
         raise failures[0]
-
-
-def check(settings: Settings) -> None:
-    """Loads what `serve` would serve and ends; listens nowhere and opens no index.
-
-    Raises:
-        InsecureBind, KeyFileError, TracesMissing, BundleError, EngineError: as `serve` does.
-    """
-    check_address(settings)
-    check_paths(settings)
-    logs.configure(settings.log_format)
-    if settings.keys is not None:
-        KeyRing(settings.keys)
-    otlp_provider()
-    bundle, engine = check_newest(settings)
-    logger.info("settings are good: %s %s by %s", bundle.manifest.name, bundle.manifest.version, engine)
-
-
-def check_address(settings: Settings) -> None:
-    """Refuses an address that others can reach when there are no keys, unless `allow_anonymous` is set.
-
-    Raises:
-        InsecureBind: with what to do.
-    """
-    has_keys = settings.keys is not None or settings.own_keys is not None
-    if not has_keys and not settings.allow_anonymous and not is_loopback(settings.host):
-        raise InsecureBind(
-            f"host {settings.host} can be reached from outside and there are no keys: make some (`rankone keys add`, --keys), "
-            "set allow_anonymous (--allow-anonymous, RANKONE_ALLOW_ANONYMOUS=true) if that is meant, or listen on 127.0.0.1"
-        )
 
 
 def _allow_many_connections() -> None:

@@ -34,6 +34,7 @@ def shell(photos_root: Path, bundle: Bundle, tmp_path: Path) -> Iterator[Shell]:
     with shell.serving(f"rankone serve --bundle {bundle.path}"), Client(shell.url) as client:
         ids, metadata = zip(*((f"{p.parent.name}/{p.name}", {"label": p.parent.name}) for p in gallery), strict=True)
         client.add(gallery, ids, metadata)
+        shell.run("rankone index map indexes")
         yield shell
 
 

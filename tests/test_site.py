@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -53,12 +54,18 @@ def test_the_reference_names_every_command_and_setting(site: Path) -> None:
     assert all(f"RANKONE_{name.upper()}" in settings for name in Settings.model_fields)
 
 
-def test_a_link_to_nothing_is_an_error(tmp_path: Path) -> None:
-    sys.path.insert(0, str(ROOT / "docs" / "site"))
-    try:
-        from build import relinked  # type: ignore[import-not-found]
-    finally:
-        sys.path.pop(0)
-    page = ROOT / "docs" / "page.md"
-    with pytest.raises(FileNotFoundError):
-        relinked(page.with_name("nothing.md"), {})
+def test_a_link_to_nothing_is_an_error_and_one_to_a_folder_is_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "site")
+    build = importlib.import_module("build")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
+    other.touch()
+    page.write_text("[other](other.md#part), [folder](.), ![picture](https://example.org/a.png)")
+    staged = {page: tmp_path / "pages" / "page.md", other: tmp_path / "pages" / "deep" / "other.md"}
+    text = build.relinked(page, staged)
+    assert text == "[other](deep/other.md#part), folder, ![picture](https://example.org/a.png)"
+    page.write_text("[gone](gone.md)")
+    with pytest.raises(FileNotFoundError, match=r"page\.md links to gone\.md"):
+        build.relinked(page, staged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -87,6 +88,9 @@ def test_the_wheel_holds_one_package(wheel: Path) -> None:
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"rankone"}
     for file in ("py.typed", "model/network.py", "training/recipes/demo.yaml", "training/report/report.css"):
         assert f"rankone/{file}" in names
+    page = {f"rankone/service/web/{path.name}" for path in (ROOT / "service" / "web").iterdir()}
+    assert page <= set(names)
+    assert {"rankone/service/web/index.html", "rankone/service/web/main.js", "rankone/service/web/style.css"} <= page
     for room in ("cli", "client", "index", "service"):
         assert f"rankone/{room}/__init__.py" in names
 
@@ -99,6 +103,17 @@ def test_the_bare_package_is_the_client_and_its_commands(bare: Path, own_project
     for command in ("embed", "classify", "add", "search"):
         ended = run(bare, own_project, "-m", "rankone", command, "--help")
         assert (ended.returncode, "--service.url" in ended.stdout or "--url" in ended.stdout) == (0, True), ended.stderr
+
+
+def test_a_bare_installation_is_examined_and_said_to_be_one(bare: Path, own_project: Path) -> None:
+    ended = run(bare, own_project, "-m", "rankone", "doctor", "--json")
+    assert ended.returncode == 0, ended.stderr
+    body = json.loads(ended.stdout)
+    assert body["versions"]["torch"] is None
+    assert {"onnxruntime", "faiss-cpu", "fastapi"} <= set(body["extras"]["cpu"]["missing"])
+    skipped = {finding["area"]: finding["says"] for finding in body["findings"] if finding["state"] == "skipped"}
+    assert "rankone[train]" in skipped["training"]
+    assert "rankone[cpu]" in skipped["service"]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,22 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def sidecar(folder: Path) -> dict[str, Any] | None:
+    """What the checkpoint of `folder` says of itself, without its tensors, whatever version wrote it; None if there is none.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    path = latest(folder)
+    if path is None:
+        return None
+    try:
+        found = json.loads((path / _SIDECAR).read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    return found if isinstance(found, dict) else {}
+
+
 def discard_untrained(folder: Path) -> bool:
     """Removes checkpoints of before the first step; returns whether nothing of the run in `folder` is trained."""
     found = _all(folder)

@@ -27,6 +27,7 @@ from rankone.model.network import Network, build_classifier, build_network
 from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Color, Preprocessing
 from rankone.training.strict_yaml import YamlError, parse
 
+_PACKAGED: Final = resources.files("rankone.training").joinpath("recipes")
 _DEFAULT_SYSTEM: Final = "cbp-run"
 
 PartFields = dict[str, Option | str]
@@ -276,11 +277,15 @@ def explain(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, part['loc'])) or 'recipe'}: {part['msg']}" for part in error.errors())
 
 
+def packaged_names() -> list[str]:
+    """The names of the recipes of the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _PACKAGED.iterdir() if entry.name.endswith(".yaml"))
+
+
 def _read(name_or_path: str) -> bytes:
-    packaged = resources.files("rankone.training").joinpath("recipes")
-    names = sorted(entry.name.removesuffix(".yaml") for entry in packaged.iterdir() if entry.name.endswith(".yaml"))
+    names = packaged_names()
     if name_or_path in names:
-        return packaged.joinpath(f"{name_or_path}.yaml").read_bytes()
+        return _PACKAGED.joinpath(f"{name_or_path}.yaml").read_bytes()
     try:
         return Path(name_or_path).read_bytes()
     except FileNotFoundError as error:

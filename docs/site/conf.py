@@ -6,7 +6,7 @@ from rankone import __version__
 
 project = "rankone"
 release = version = __version__
-copyright = "the authors of rankone"  # the name is Sphinx's
+copyright = "the authors of rankone"  # noqa: A001 - the name is Sphinx's
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 myst_heading_anchors = 3

@@ -43,7 +43,11 @@ def commands() -> Iterator[str]:
 def help_of(*words: str) -> str:
     """What `rankone WORDS --help` prints, 100 columns wide."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), patch.dict(os.environ, {"COLUMNS": "100"}), contextlib.suppress(SystemExit):
+    with (
+        contextlib.redirect_stdout(printed),
+        patch.dict(os.environ, {"COLUMNS": "100"}),
+        contextlib.suppress(SystemExit),
+    ):
         run(words[0], [*words[1:], "--help"])
     assert printed.getvalue().startswith("usage: "), words
     return printed.getvalue()
@@ -61,7 +65,11 @@ def settings() -> Iterator[str]:
 
 def routes() -> Iterator[str]:
     """Every route of the OpenAPI document, with its parameters and bodies."""
-    yield from ("# Routes", "", "What a running service says at `/openapi.json`. [The API](../docs/api.md) explains it with examples.")
+    yield from (
+        "# Routes",
+        "",
+        "What a running service says at `/openapi.json`. [The API](../docs/api.md) explains it with examples.",
+    )
     document = create_app(Settings(), on_failure=_raise).openapi()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -76,7 +84,16 @@ def python() -> Iterator[str]:
     """Directives that make Sphinx read the docstrings."""
     yield "# Python"
     for module in _MODULES:
-        yield from ("", f"## {module}", "", "```{eval-rst}", f".. automodule:: {module}", "   :members:", "   :imported-members:", "```")
+        yield from (
+            "",
+            f"## {module}",
+            "",
+            "```{eval-rst}",
+            f".. automodule:: {module}",
+            "   :members:",
+            "   :imported-members:",
+            "```",
+        )
 
 
 def _parameters(parameters: list[dict[str, Any]]) -> Iterator[str]:

@@ -43,7 +43,9 @@ _SERVING: Final = frozenset(
     }
 )
 _EITHER: Final = frozenset({"PIL", "torch"})
-_TRAINS: Final = frozenset({"train", "evaluate", "export", "bundle", "data", "backbones", "tables", "bench", "demo"})
+_TRAINS: Final = frozenset(
+    {"train", "runs", "evaluate", "export", "bundle", "data", "backbones", "tables", "bench", "demo"}
+)
 """The commands that need the extra `train`."""
 
 
@@ -66,7 +68,7 @@ def explained(command: str) -> Iterator[Outcome]:
         outcome.status = 130 if isinstance(error, Interrupted) else 2
         say(str(error))
     except ModuleNotFoundError as error:
-        advice = _how_to_install(command, error.name)
+        advice = how_to_install(command, error.name)
         if advice is None:
             raise
         outcome.status = 2
@@ -125,7 +127,7 @@ def _nobody_reads() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _how_to_install(command: str, module: str | None) -> str | None:
+def how_to_install(command: str, module: str | None) -> str | None:
     """What to install where `module` is missing; None where no extra brings it."""
     name = (module or "").partition(".")[0]
     if name == "benchmarks":

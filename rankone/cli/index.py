@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import orjson
 import tyro
+from pydantic import PositiveInt
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from rankone.cli.bars import pages, progress
 from rankone.cli.images import Service
 from rankone.client import Client
 from rankone.index import Dtype, IndexProblem, Kind, Spec, check_name
-from rankone.index.backup import Tell, back_up, damaged_rows, file_of, reading
+from rankone.index.backup import back_up, damaged_rows, file_of, reading
 from rankone.index.backup import restore as restore_backup
 from rankone.index.database import SUFFIX
+from rankone.index.map import MOST, make_map
 from rankone.index.offline import find_duplicates, measure_recall
 from rankone.index.transfer import export as export_items
 from rankone.index.transfer import load_items
@@ -49,6 +51,7 @@ def index(arguments: list[str]) -> None:
         "list": list_indexes,
         "verify": verify,
         "duplicates": duplicates,
+        "map": map_items,
         "check": check,
         "export": export,
         "import": import_items,
@@ -57,7 +60,7 @@ def index(arguments: list[str]) -> None:
         "rebuild": rebuild,
     }
     description = (
-        "Indexes on disk. FOLDER is the service's --data. list, verify, duplicates, export and backup work beside a "
+        "Indexes on disk. FOLDER is the service's --data. list, verify, duplicates, map, export and backup work beside a "
         "running service; check, import and restore need it stopped; create and rebuild go through it."
     )
     tyro.extras.subcommand_cli_from_dict(commands, prog="rankone index", description=description, args=arguments)
@@ -118,7 +121,7 @@ def verify(folder: Folder, name: Name = "default") -> None:
         name: of the index.
     """
     path = file_of(folder, name)
-    with _progress(path, "checking") as tell:
+    with progress(path, "checking") as tell:
         damaged = damaged_rows(path, tell)
     for item_id in damaged:
         print(f"damaged: {item_id}")
@@ -139,7 +142,7 @@ def duplicates(folder: Folder, name: Name = "default", min_score: float = 0.98, 
         limit: pairs that are near to print, the best.
     """
     path = file_of(folder, name)
-    with _progress(path, "comparing") as tell:
+    with progress(path, "comparing") as tell:
         found = find_duplicates(path, min_score, limit, tell)
     for ids in found.same:
         print(orjson.dumps({"same": ids}).decode())
@@ -147,6 +150,25 @@ def duplicates(folder: Folder, name: Name = "default", min_score: float = 0.98, 
         print(orjson.dumps({"near": ids, "score": round(score, 6)}).decode())
     if found.left_out:
         Console(stderr=True).print(f"{found.left_out:,} more pairs were found; raise --limit or --min-score")
+
+
+def map_items(folder: Folder, name: Name = "default", most: PositiveInt = MOST) -> None:
+    """Makes the map of an index that the page shows: each item a point, near those that resemble it. Works beside a service.
+
+    The two axes are the principal components of the vectors. The map is kept in the folder; make it again when much has
+    changed.
+
+    Args:
+        folder: of the indexes.
+        name: of the index.
+        most: points of the map; of more items, so many are drawn, always the same ones.
+    """
+    path = file_of(folder, name)
+    with progress(path, "reading") as tell:
+        made = make_map(path, tell, most)
+    drawn = "" if len(made.ids) == made.count else f", drawn from {made.count:,}"
+    shares = " + ".join(f"{100 * share:.1f} %" for share in made.shares)
+    print(f"{len(made.ids):,} points{drawn}; the axes hold {shares} of the variance")
 
 
 def check(folder: Folder, name: Name = "default", queries: int = 100) -> None:
@@ -158,7 +180,7 @@ def check(folder: Folder, name: Name = "default", queries: int = 100) -> None:
         queries: items to search for, drawn from the index.
     """
     path = file_of(folder, name)
-    with _progress(path, "searching") as tell:
+    with progress(path, "searching") as tell:
         recall = measure_recall(path, queries, 10, tell)
     print(f"recall@10 {recall:.4f}")
 
@@ -172,7 +194,7 @@ def export(folder: Folder, name: Name, out: File) -> None:
         out: NAME.npy, beside which NAME.jsonl and NAME.json are written, or NAME.parquet.
     """
     path = file_of(folder, name)
-    with _progress(path, "writing") as tell:
+    with progress(path, "writing") as tell:
         count = export_items(path, out, tell)
     print(f"{count:,} items in {out}")
 
@@ -208,7 +230,7 @@ def backup(folder: Folder, name: Name, out: File) -> None:
         name: of the index.
         out: file to write; must not exist.
     """
-    with _pages("copying") as tell:
+    with pages("copying") as tell:
         count = back_up(file_of(folder, name), out, tell)
     print(f"{count:,} items in {out}")
 
@@ -222,7 +244,7 @@ def restore(folder: Folder, name: Name, source: File) -> None:
         source: the backup.
     """
     check_name(name)
-    with _pages("copying") as tell:
+    with pages("copying") as tell:
         count = restore_backup(source, folder / f"{name}{SUFFIX}", tell)
     print(f"{count:,} items in the index {name}")
 
@@ -261,19 +283,3 @@ def rebuild(folder: Folder, name: Name, images: Path, into: str, url: str | None
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _progress(path: Path, doing: str) -> Iterator[Tell]:
-    with reading(path) as (reader, _):
-        total = reader.count()
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(doing, total=total)
-        yield lambda count: bar.advance(task, count)
-
-
-@contextmanager
-def _pages(doing: str) -> Iterator[Callable[[int, int], None]]:
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(doing, total=None)
-        yield lambda left, total: bar.update(task, completed=total - left, total=total)

@@ -1,9 +1,9 @@
-"""`rankone serve`."""
+"""`rankone serve`, and the flags that `rankone doctor` shares with it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Final
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, TypeVar
 
 import tyro
 from pydantic import ValidationError
@@ -12,15 +12,32 @@ from tyro.conf import arg
 from rankone.service.environment import explain, read_environment
 from rankone.service.settings import Settings
 
+Answer = TypeVar("Answer")
+
 _RIVALS: Final = {"bundle": "bundles", "bundles": "bundle"}
 """Of these, one is set: a flag for one overrules the variable of the other."""
 
 
 def serve(arguments: list[str]) -> None:
     """See `command`."""
+    with_settings(arguments, _serve)
+
+
+def with_settings(arguments: list[str], parse: Callable[[Settings, list[str]], Answer]) -> Answer:
+    """What `parse` makes of the settings in the environment, and of the flags, which overrule them.
+
+    Raises:
+        SettingError: a variable or a flag has a value that its setting does not take, or some do not go together.
+    """
     flags = _settings_of(arguments)
     environment = read_environment(Settings, without={*flags, *(_RIVALS[name] for name in flags if name in _RIVALS)})
+    try:
+        return parse(environment, arguments)
+    except ValidationError as error:
+        raise explain(error, Settings, flags) from error
 
+
+def _serve(environment: Settings, arguments: list[str]) -> None:
     def command(settings: Annotated[Settings, arg(name="")] = environment, check: bool = False) -> None:
         """Serves a bundle over HTTP. Every flag is also a variable: --max-batch is RANKONE_MAX_BATCH. Flags overrule variables.
 
@@ -28,14 +45,28 @@ def serve(arguments: list[str]) -> None:
             settings: of the service.
             check: check settings, keys, bundle and engine, then end.
         """
-        from rankone.service import server
+        from rankone.service import preflight, server
 
-        (server.check if check else server.serve)(settings)
+        (preflight.check if check else server.serve)(settings)
 
-    try:
-        tyro.cli(command, prog="rankone serve", args=arguments)
-    except ValidationError as error:
-        raise explain(error, Settings, flags) from error
+    tyro.cli(command, prog="rankone serve", args=arguments)
+
+
+def doctor_flags(environment: Settings, arguments: list[str]) -> tuple[Settings, bool]:
+    """The flags of `rankone doctor`: those of the service, and whether it prints JSON."""
+
+    def command(settings: Annotated[Settings, arg(name="")] = environment, json: bool = False) -> tuple[Settings, bool]:
+        """Says what is installed, what would run on what and why, and what is wrong, with what to do. Changes nothing.
+
+        Ends with status 0 if all is sound, and 1 if there are problems. Flags and variables are those of `rankone serve`.
+
+        Args:
+            settings: of the service.
+            json: print JSON.
+        """
+        return settings, json
+
+    return tyro.cli(command, prog="rankone doctor", args=arguments)
 
 
 def _settings_of(arguments: Sequence[str]) -> set[str]:

@@ -117,13 +117,19 @@ def with_own_keys(settings: Settings) -> Settings:
     Raises:
         KeyFileError: the folder cannot be written.
     """
-    folder = settings.own_keys
-    if folder is None or settings.keys is not None or settings.allow_anonymous:
+    keys = own_key_file(settings)
+    if keys is None:
         return settings
-    keys = folder / _OWN_FILE
     if not keys.exists():
-        _make_first(keys, folder / _FIRST_KEY)
+        _make_first(keys, keys.with_name(_FIRST_KEY))
     return settings.model_copy(update={"keys": keys})
+
+
+def own_key_file(settings: Settings) -> Path | None:
+    """The file of the keys that the service keeps of its own, None if it keeps none."""
+    if settings.own_keys is None or settings.keys is not None or settings.allow_anonymous:
+        return None
+    return settings.own_keys / _OWN_FILE
 
 
 def _make_first(keys: Path, first: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from rankone.model.findings import BUILDS, first_installed
 from rankone.service.errors import Problem
 from rankone.service.observe.metrics import Metrics
 from rankone.service.routes.openapi import PROBLEMS
@@ -34,29 +33,13 @@ _LIMITS: Final = {
 }
 
 
-def first_installed(alternatives: Sequence[str]) -> tuple[str, str]:
-    """Name and version of the first of the packages that is installed.
-
-    Raises:
-        PackageNotFoundError: none of them is.
-    """
-    *preferred, last = alternatives
-    for name in preferred:
-        try:
-            return name, version(name)
-        except PackageNotFoundError:
-            continue
-    return last, version(last)
-
-
 _VERSIONS: Final = dict(
     map(
         first_installed,
         [
             ("rankone",),
             ("fastapi",),
-            ("onnxruntime-gpu", "onnxruntime"),  # the image `cpu` has the smaller builds
-            ("faiss-gpu", "faiss-cpu"),
+            *BUILDS,  # the image `cpu` has the smaller ones
             ("numpy",),
             ("pillow",),
         ],

@@ -9,7 +9,8 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
-from rankone.service.bundles import Listed, Models
+from rankone.service.bundle_files import Listed
+from rankone.service.bundles import Models
 from rankone.service.routes.openapi import PROBLEMS
 from rankone.service.routes.requests import NO_QUERY, RuntimeDep
 from rankone.service.routes.responses import ModelOut

@@ -53,7 +53,7 @@ function again() {
   drawExamples();
   if (isIdle()) {
     results.replaceChildren();
-    return attempt(() => offerItems(only));
+    return attempt(() => offerItems(searchItem));
   }
   withdrawItems();
   if (files.length) return startImages(files, running.signal);
@@ -138,7 +138,7 @@ function fill(view, file, predictions, hits) {
 function neighbours(hits, file) {
   if (!hits.length) return el("p", { className: "note" }, emptyWords());
   const list = el("div", { className: "cards" });
-  list.append(...hits.map((hit) => card(hit, service.index, { open: { label: "Search with this", run: only }, actions: actions(hit, file) })));
+  list.append(...hits.map((hit) => card(hit, service.index, { open: { label: "Search with this", run: searchItem }, actions: actions(hit, file) })));
   return list;
 }
 
@@ -156,7 +156,9 @@ function actions(hit, file) {
   return positive.length && !positive.includes(hit.id) ? [more, less] : [more, ...where];
 }
 
-const only = ({ id }) => searchItems([id], []);
+/** Searches with an item of the index. */
+export const searchItem = ({ id }) => searchItems([id], []);
+
 
 function drawExamples() {
   const { positive, negative } = examples;

@@ -11,11 +11,11 @@ from fastapi import FastAPI
 
 from rankone.index import Indexes
 from rankone.model.bundle import Bundle, BundleError
+from rankone.model.findings import first_installed
 from rankone.model.preprocessing import MEDIA_TYPES
 from rankone.service.app import create_app
-from rankone.service.routes.health import first_installed
+from rankone.service.preflight import InsecureBind, check_address
 from rankone.service.runtime import load
-from rankone.service.server import InsecureBind, check_address
 from rankone.service.settings import Settings
 from tests.services import client_of, fail, multipart
 

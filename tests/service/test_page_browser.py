@@ -230,7 +230,7 @@ async def test_a_phone_shows_one_column_and_scrolls_only_downwards(shown: Page) 
     await shown.set_viewport_size({"width": 360, "height": 740})
     await choose(shown, payload("a.png", colour(200, 9, 9)))
     await shown.locator(".found .card").first.wait_for()
-    for view in ("Search", "Add", "Browse"):
+    for view in ("Search", "Add", "Browse", "Map"):
         await shown.locator("nav").get_by_role("button", name=view).click()
         assert await shown.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
 

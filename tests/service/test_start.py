@@ -14,9 +14,10 @@ import uvicorn
 
 from rankone.__main__ import run
 from rankone.model.bundle import MANIFEST, Bundle, BundleError
-from rankone.service import server
+from rankone.service import preflight, server
 from rankone.service.auth.keys import KeyFileError
-from rankone.service.bundles import ServiceState, check_paths
+from rankone.service.bundle_files import check_paths
+from rankone.service.bundles import ServiceState
 from rankone.service.listening import CannotListen, listen, url_of
 from rankone.service.settings import Settings
 from tests.services import Start
@@ -103,15 +104,15 @@ def test_a_check_loads_what_would_be_served_and_ends(
     tiny: Bundle, folder: Path, tmp_path: Path, taken: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = tmp_path / "data"
-    server.check(Settings(bundle=tiny.path, data=data, port=taken))
+    preflight.check(Settings(bundle=tiny.path, data=data, port=taken))
     assert not data.exists()
     (folder / "mine" / "model.onnx").write_bytes(b"changed")
     with pytest.raises(BundleError, match="model.onnx is not the file"):
-        server.check(Settings(bundles=folder))
+        preflight.check(Settings(bundles=folder))
     with pytest.raises(KeyFileError):
-        server.check(Settings(bundle=tiny.path, keys=folder / "no-such-file"))
-    with pytest.raises(server.InsecureBind):
-        server.check(Settings(bundle=tiny.path, host="0.0.0.0"))
+        preflight.check(Settings(bundle=tiny.path, keys=folder / "no-such-file"))
+    with pytest.raises(preflight.InsecureBind):
+        preflight.check(Settings(bundle=tiny.path, host="0.0.0.0"))
     assert (folder / "mine" / MANIFEST).exists()
 
 

@@ -13,6 +13,8 @@ Each module imports only from those before it:
     mistakes    single classes and confused pairs
     card        the model card
     write       all files, into a directory
+    tables      the tables of a comparison of runs
+    runs        several runs on one page
 """
 
 from __future__ import annotations

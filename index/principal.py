@@ -1,0 +1,89 @@
+"""The two principal components of many long vectors, by block Lanczos: a few passes over them, and no matrix (d, d).
+
+Golub and Van Loan, Matrix Computations, 4th edition, 10.3.6; each basis is orthogonalized against all before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+
+_WIDTH: Final = 32
+"""Vectors of a block; more of them need fewer passes."""
+_PASSES: Final = 40
+_RESIDUAL: Final = 1e-6
+"""Of an axis, as a part of the largest variance."""
+_SEED: Final = 0
+
+
+@dataclass(frozen=True)
+class Components:
+    """Points (n, 2) in the plane of the largest variance, and the share of the variance along each axis.
+
+    The sign of an axis is such that its loading of largest magnitude is positive, so that equal vectors give equal points.
+    """
+
+    points: Doubles
+    shares: tuple[float, float]
+
+
+def principal_components(tiles: Sequence[npt.NDArray[np.floating[Any]]]) -> Components:
+    """The components of the rows of `tiles`, arrays (m, d) of any floating type, in float64 and a tile at a time.
+
+    Raises:
+        ValueError: there are no rows, or numbers that are not finite.
+    """
+    count = sum(len(tile) for tile in tiles)
+    if not count:
+        raise ValueError("there are no vectors")
+    mean = np.sum([tile.sum(0, dtype=np.float64) for tile in tiles], axis=0) / count
+    if not np.isfinite(mean).all():
+        raise ValueError("some vectors hold numbers that are not finite")
+
+    def centred() -> Iterator[Doubles]:
+        return (tile.astype(np.float64) - mean for tile in tiles)
+
+    def scatter(block: Doubles) -> Doubles:
+        product = np.zeros_like(block)
+        for rows in centred():
+            product += rows.T @ (rows @ block)
+        return product
+
+    total = sum(float(np.vdot(rows, rows)) for rows in centred())
+    if total <= count * np.finfo(np.float64).eps:  # all vectors are the same
+        return Components(np.zeros((count, 2)), (0.0, 0.0))
+    axes, variances = _largest(scatter, len(mean))
+    axes *= np.where(np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0) < 0, -1, 1)
+    first, second = np.clip(variances / total, 0, 1).tolist()
+    return Components(np.concatenate([rows @ axes for rows in centred()]), (first, second))
+
+
+def _largest(scatter: Callable[[Doubles], Doubles], dim: int) -> tuple[Doubles, Doubles]:
+    """The two eigenvectors (d, 2) of a matrix with the largest eigenvalues (2,), given its product with blocks (d, w).
+
+    Where d is 1, the second vector is zero.
+    """
+    basis, image = np.empty((dim, 0)), np.empty((dim, 0))
+    block = np.linalg.qr(np.random.default_rng(_SEED).standard_normal((dim, min(_WIDTH, dim))))[0]
+    for _ in range(_PASSES):
+        product = scatter(block)
+        basis, image = np.hstack([basis, block]), np.hstack([image, product])
+        small = basis.T @ image
+        values, rotation = np.linalg.eigh((small + small.T) / 2)
+        values, rotation = values[:-3:-1], rotation[:, :-3:-1]
+        axes = basis @ rotation
+        residuals = np.linalg.norm(image @ rotation - axes * values, axis=0)
+        room = dim - basis.shape[1]
+        if residuals.max() <= _RESIDUAL * values[0] or not room:
+            break
+        for _ in range(2):  # once leaves parts of the basis in columns that are nearly within it
+            product = np.linalg.qr(product - basis @ (basis.T @ product))[0]
+        block = product[:, :room]
+    missing = 2 - axes.shape[1]
+    return np.pad(axes, ((0, 0), (0, missing))), np.pad(values, (0, missing))
