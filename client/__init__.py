@@ -8,7 +8,7 @@ from rankone.client.batches import Answer, OnRejection, Rejection
 from rankone.client.connection import DEFAULT_URL, Retries
 from rankone.client.errors import Fault, ServiceError
 from rankone.client.inputs import Image, NewItem, SearchOptions
-from rankone.client.results import IndexDescription, Item, Model, Neighbour, Prediction
+from rankone.client.results import Explanation, IndexDescription, Item, Model, Neighbour, Prediction
 from rankone.client.sync import Client
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Answer",
     "AsyncClient",
     "Client",
+    "Explanation",
     "Fault",
     "Image",
     "IndexDescription",

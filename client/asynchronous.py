@@ -8,25 +8,26 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 from operator import itemgetter
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Unpack
 
 import httpx
 import numpy as np
 import orjson
 
 from rankone.client import batches, connection, inputs, results
+from rankone.client.asynchronous_transport import AsyncTransport
 from rankone.client.batches import Answer, BatchRoute, EncodedInput, OnRejection, Source, Value
-from rankone.client.concurrency import at_least_one, map_concurrently
-from rankone.client.connection import DEFAULT_RETRIES, Retries, RetryIf, is_temporary
-from rankone.client.errors import Outcome, ServiceError, error_of
+from rankone.client.concurrency import map_concurrently
+from rankone.client.connection import RetryIf, is_temporary
+from rankone.client.errors import ServiceError
 from rankone.client.inputs import DEFAULT_INDEX, Image, Images, NewItem, SearchOptions, Vectors, json_body, path_of
-from rankone.client.results import Embedding, IndexDescription, Item, Json, Limits, Model, Neighbour, Prediction, Result
+from rankone.client.results import Embedding, Explanation, IndexDescription, Item, Json, Model, Neighbour, Prediction
 
 _PAGE_SIZE: Final = 1000
 _POLL_S: Final = 0.1
 
 
-class AsyncClient:
+class AsyncClient(AsyncTransport):
     """A client of the service at `url` with `key`, by default those in the variables RANKONE_URL and RANKONE_KEY.
 
     Methods take one input or many, and divide them into requests, each of which is carried out completely or not at all. A
@@ -34,36 +35,6 @@ class AsyncClient:
     go and yield answers in order; at an unusable input they raise or, with `on_rejection`, call it and continue. Every method
     raises ServiceError if the service refuses or cannot be reached within `timeout_s`, after `retries`.
     """
-
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        key: str | None = None,
-        timeout_s: float | None = None,
-        retries: Retries = DEFAULT_RETRIES,
-        transport: httpx.AsyncBaseTransport | None = None,
-        concurrency: int = 4,  # async only
-    ) -> None:
-        self._concurrency = at_least_one(concurrency)  # async only
-        self._http = httpx.AsyncClient(**connection.http_options(url, key, timeout_s, transport))
-        self._retries = retries
-        self._known_limits: Limits | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Closes the connections."""
-        await self._http.aclose()
-
-    @property
-    def url(self) -> str:
-        """The address of the service."""
-        return str(self._http.base_url)
 
     async def info(self) -> Json:
         """What the service says about itself: model, limits, versions."""
@@ -122,6 +93,24 @@ class AsyncClient:
     ) -> AsyncGenerator[Answer[Image, list[Prediction]]]:
         """The most probable classes of each image, best first, in order."""
         return self._stream(batches.classify(top_k), images, on_rejection)
+
+    async def explain(
+        self,
+        image: Image,
+        label: str | None = None,
+        *,
+        item_id: str | None = None,
+        item_image: Image | None = None,
+        index: str = DEFAULT_INDEX,
+        overlay: bool = False,
+    ) -> list[Explanation]:
+        """Where in an image the evidence for a class, or for the match with an item, lies.
+
+        The class is the most probable one if none is named. With `item_image`, the image of the item, its side follows as a
+        second map. `overlay` adds pictures.
+        """
+        arguments = batches.explanation(image, label, item_id, item_image, index, overlay=overlay)
+        return await self._request("POST", "/explain", results.to_explanations, **arguments)
 
     async def search(
         self, images: Images, index: str = DEFAULT_INDEX, **options: Unpack[SearchOptions]
@@ -272,29 +261,6 @@ class AsyncClient:
                     raise
         return []
 
-    async def _limits(self) -> Limits:
-        if self._known_limits is None:
-            self._known_limits = await self._request("GET", "/info", Limits.from_json, connection.is_unavailable)
-        return self._known_limits
-
     async def _delete(self, index: str, body: Json, retry_if: RetryIf) -> int:
         to_count: Callable[[Json], int] = itemgetter("deleted")
         return await self._request("POST", path_of(index, "items", "delete"), to_count, retry_if, **json_body(body))
-
-    async def _request(
-        self, method: str, path: str, parse: Callable[[Any], Result], retry_if: RetryIf = is_temporary, **arguments: Any
-    ) -> Result:
-        """Sends a request, again if `retry_if` is true of the outcome, and parses the response."""
-        started, num_failed = time.monotonic(), 0
-        while True:
-            try:
-                outcome: Outcome = await self._http.request(method, path, **arguments)
-            except httpx.RequestError as error:
-                outcome = error
-            if isinstance(outcome, httpx.Response) and outcome.is_success:
-                return results.parse_response(outcome, parse)
-            num_failed += 1
-            wait_s = self._retries.wait_s(num_failed, time.monotonic() - started, connection.retry_after_s(outcome))
-            if wait_s is None or not retry_if(outcome):
-                raise error_of(outcome)
-            await asyncio.sleep(wait_s)

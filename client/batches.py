@@ -122,6 +122,33 @@ def add(index: str, max_inputs: int = MAX_IMAGES) -> BatchRoute[NewItem, str]:
     )
 
 
+def explanation(
+    image: Image,
+    label: str | None,
+    item_id: str | None,
+    item_image: Image | None,
+    index: str,
+    *,
+    overlay: bool,
+) -> Json:
+    """The arguments of httpx for `POST /explain` of a class, or of a match if there is an item.
+
+    Raises:
+        ServiceError: an image cannot be read, or is given for no item.
+    """
+    if item_id is None and item_image is not None:
+        raise ServiceError(0, "item_image is the image of an item: give its item_id too")
+    params: Json = {"target": "class"} if item_id is None else {"target": "item", "id": item_id, "index": index}
+    params |= {} if label is None else {"label": label}
+    contents = []
+    for place, source in enumerate([image] if item_image is None else [image, item_image]):
+        try:
+            contents.append(inputs.read_image(source))
+        except (OSError, ValueError) as error:
+            raise ServiceError(0, f"image {place}: cannot be read: {error}") from error
+    return _multipart(contents, params={**params, "format": "json", "overlay": str(overlay).lower()})
+
+
 def _multipart(images: Sequence[bytes], **arguments: Any) -> Json:
     return {"files": [("images", ("image", image)) for image in images], **arguments}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,6 +36,37 @@ class Neighbour:
     id: str
     score: float
     metadata: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The evidence in one image: `shares` (rows, columns) and `rest`, which no location owns, add up to `score`.
+
+    `side` is query or item. `likeness` is the cosine of an image that was sent for an item with that item. `overlay` is a PNG.
+    """
+
+    side: str
+    label: str | None
+    id: str | None
+    likeness: float | None
+    score: float
+    rest: float
+    shares: npt.NDArray[np.float32] = field(repr=False)
+    overlay: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_json(cls, entry: Json) -> Self:
+        overlay = entry.get("overlay")
+        return cls(
+            side=entry["side"],
+            label=entry.get("label"),
+            id=entry.get("id"),
+            likeness=entry.get("likeness"),
+            score=entry["score"],
+            rest=entry["rest"],
+            shares=np.asarray(entry["shares"], np.float32),
+            overlay=None if overlay is None else base64.b64decode(overlay),
+        )
 
 
 @dataclass(frozen=True)
@@ -89,6 +121,11 @@ class Limits:
     @classmethod
     def from_json(cls, info: Json) -> Self:
         return cls(info["dim"], info["limits"]["max_images"], info["limits"]["max_request_bytes"])
+
+
+def to_explanations(body: Json) -> list[Explanation]:
+    """One explanation for each image."""
+    return [Explanation.from_json(entry) for entry in body["explanations"]]
 
 
 def to_metadata(body: Any) -> Json:

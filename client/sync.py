@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import partial
 from operator import itemgetter
-from typing import Any, Final, Self, Unpack
+from typing import Any, Final, Unpack
 
 import httpx
 import numpy as np
@@ -16,16 +16,17 @@ import orjson
 from rankone.client import batches, connection, inputs, results
 from rankone.client.batches import Answer, BatchRoute, EncodedInput, OnRejection, Source, Value
 from rankone.client.concurrency import map_sequentially
-from rankone.client.connection import DEFAULT_RETRIES, Retries, RetryIf, is_temporary
-from rankone.client.errors import Outcome, ServiceError, error_of
+from rankone.client.connection import RetryIf, is_temporary
+from rankone.client.errors import ServiceError
 from rankone.client.inputs import DEFAULT_INDEX, Image, Images, NewItem, SearchOptions, Vectors, json_body, path_of
-from rankone.client.results import Embedding, IndexDescription, Item, Json, Limits, Model, Neighbour, Prediction, Result
+from rankone.client.results import Embedding, Explanation, IndexDescription, Item, Json, Model, Neighbour, Prediction
+from rankone.client.sync_transport import Transport
 
 _PAGE_SIZE: Final = 1000
 _POLL_S: Final = 0.1
 
 
-class Client:
+class Client(Transport):
     """A client of the service at `url` with `key`, by default those in the variables RANKONE_URL and RANKONE_KEY.
 
     Methods take one input or many, and divide them into requests, each of which is carried out completely or not at all. A
@@ -33,34 +34,6 @@ class Client:
     go and yield answers in order; at an unusable input they raise or, with `on_rejection`, call it and continue. Every method
     raises ServiceError if the service refuses or cannot be reached within `timeout_s`, after `retries`.
     """
-
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        key: str | None = None,
-        timeout_s: float | None = None,
-        retries: Retries = DEFAULT_RETRIES,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        self._http = httpx.Client(**connection.http_options(url, key, timeout_s, transport))
-        self._retries = retries
-        self._known_limits: Limits | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._http.close()
-
-    @property
-    def url(self) -> str:
-        """The address of the service."""
-        return str(self._http.base_url)
 
     def info(self) -> Json:
         """What the service says about itself: model, limits, versions."""
@@ -119,6 +92,24 @@ class Client:
     ) -> Generator[Answer[Image, list[Prediction]]]:
         """The most probable classes of each image, best first, in order."""
         return self._stream(batches.classify(top_k), images, on_rejection)
+
+    def explain(
+        self,
+        image: Image,
+        label: str | None = None,
+        *,
+        item_id: str | None = None,
+        item_image: Image | None = None,
+        index: str = DEFAULT_INDEX,
+        overlay: bool = False,
+    ) -> list[Explanation]:
+        """Where in an image the evidence for a class, or for the match with an item, lies.
+
+        The class is the most probable one if none is named. With `item_image`, the image of the item, its side follows as a
+        second map. `overlay` adds pictures.
+        """
+        arguments = batches.explanation(image, label, item_id, item_image, index, overlay=overlay)
+        return self._request("POST", "/explain", results.to_explanations, **arguments)
 
     def search(
         self, images: Images, index: str = DEFAULT_INDEX, **options: Unpack[SearchOptions]
@@ -267,29 +258,6 @@ class Client:
                     raise
         return []
 
-    def _limits(self) -> Limits:
-        if self._known_limits is None:
-            self._known_limits = self._request("GET", "/info", Limits.from_json, connection.is_unavailable)
-        return self._known_limits
-
     def _delete(self, index: str, body: Json, retry_if: RetryIf) -> int:
         to_count: Callable[[Json], int] = itemgetter("deleted")
         return self._request("POST", path_of(index, "items", "delete"), to_count, retry_if, **json_body(body))
-
-    def _request(
-        self, method: str, path: str, parse: Callable[[Any], Result], retry_if: RetryIf = is_temporary, **arguments: Any
-    ) -> Result:
-        """Sends a request, again if `retry_if` is true of the outcome, and parses the response."""
-        started, num_failed = time.monotonic(), 0
-        while True:
-            try:
-                outcome: Outcome = self._http.request(method, path, **arguments)
-            except httpx.RequestError as error:
-                outcome = error
-            if isinstance(outcome, httpx.Response) and outcome.is_success:
-                return results.parse_response(outcome, parse)
-            num_failed += 1
-            wait_s = self._retries.wait_s(num_failed, time.monotonic() - started, connection.retry_after_s(outcome))
-            if wait_s is None or not retry_if(outcome):
-                raise error_of(outcome)
-            time.sleep(wait_s)

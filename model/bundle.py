@@ -2,7 +2,7 @@
 
     manifest.json            what the network is, how it was made and measured, and the sha256 and size of every file
     model.onnx               images (batch, 3, size, size) -> embedding (batch, dim), logits (batch, classes) if there are
-                             classes, short (batch, reduction.dim) if there are short embeddings
+                             classes, short (batch, reduction.dim) if there are short embeddings, features if `evidence`
     model.torchscript.pt     the same
     model.pt2                the same, by torch.export; bundles of the first versions have none
     weights.safetensors      the same, as parameters for `model.network`
@@ -24,6 +24,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rankone.model.errors import RankoneError
+from rankone.model.evidence import EvidenceRecord
 from rankone.model.files import open_regular, sha256_of, sync
 from rankone.model.folders import name_of
 from rankone.model.preprocessing import Preprocessing
@@ -116,6 +117,7 @@ class Manifest(_Frozen):
     training: TrainingRecord | None = None
     reduction: ReductionRecord | None = None
     """None for a bundle without short embeddings."""
+    evidence: EvidenceRecord | None = None
     libraries: dict[str, str]
     parity: dict[str, ParityRecord]
     files: dict[PlainName, FileRecord] = Field(default_factory=dict)

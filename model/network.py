@@ -13,6 +13,7 @@ from rankone.model.catalogue import DEFAULT
 from rankone.model.classifier import LowRankClassifier
 from rankone.model.composition import Composition, compose
 from rankone.model.pooling import Pooling, l2_normalize
+from rankone.model.precision import at_least_float32
 from rankone.model.projection import LowRank
 from rankone.model.reduction import Reduction
 
@@ -88,14 +89,21 @@ class Network(nn.Module):
         logits = None if self.classifier is None else self.classifier(represented)
         return self.embedding_of(represented), logits
 
-    def outputs(self, images: Tensor) -> dict[str, Tensor]:
-        """All that a bundle gives out: the embedding and, where the network has them, logits and the short embedding."""
-        embedding, logits = self(images)
+    def outputs(self, images: Tensor, *, features: bool = False) -> dict[str, Tensor]:
+        """All that a bundle gives out: the embedding and, where the network has them, logits and the short embedding.
+
+        With `features` also the local features (B, N, D), divided by sqrt(N): see `model.evidence`.
+        """
+        features_BND = self.backbone(images)
+        represented = self.represent_features(features_BND)
+        embedding = self.embedding_of(represented)
         found = {"embedding": embedding}
-        if logits is not None:
-            found["logits"] = logits
+        if self.classifier is not None:
+            found["logits"] = self.classifier(represented)
         if self.short is not None:
             found["short"] = self.short(embedding)
+        if features:  # the first step of `gram`, which a compiler computes once
+            found["features"] = at_least_float32(features_BND) * features_BND.shape[1] ** -0.5
         return found
 
     @property

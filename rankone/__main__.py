@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "classify": ("rankone.cli.query", "images to class predictions, by a running service"),
     "add": ("rankone.cli.query", "add images to the index of a running service"),
     "search": ("rankone.cli.query", "find the nearest images in the index of a running service"),
+    "explain": ("rankone.cli.explain", "show where in an image the evidence for a class or a match lies"),
     "update": ("rankone.cli.query", "change the metadata of an item in the index of a running service"),
     "index": ("rankone.cli.index", "verify, export, back up and restore indexes on disk; find duplicates"),
     "doctor": ("rankone.cli.doctor", "what is installed, what would run where, and what is wrong"),

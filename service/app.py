@@ -27,7 +27,20 @@ from rankone.service.limits import LimitsMiddleware
 from rankone.service.observe.metrics import Metrics
 from rankone.service.observe.middleware import ObserveMiddleware
 from rankone.service.observe.traces import otlp_provider
-from rankone.service.routes import classify, docs, embed, health, indexes, items, maps, models, openai, page, search
+from rankone.service.routes import (
+    classify,
+    docs,
+    embed,
+    explain,
+    health,
+    indexes,
+    items,
+    maps,
+    models,
+    openai,
+    page,
+    search,
+)
 from rankone.service.routes.requests import ONCE
 from rankone.service.settings import Settings
 
@@ -74,7 +87,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     app.state.tracer_provider = provider
     app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
     errors.install(app)
-    for resource in (embed, classify, search, openai, items, maps, indexes, models, health, docs, page):
+    for resource in (embed, classify, search, explain, openai, items, maps, indexes, models, health, docs, page):
         app.include_router(resource.router)
     # the last one added is the outermost
     app.add_middleware(LimitsMiddleware, state=state, settings=settings)

@@ -40,6 +40,7 @@ from rankone.index import (
 from rankone.model.bundle import BundleError
 from rankone.model.engine import EngineError, EngineOutOfMemory
 from rankone.model.errors import RankoneError
+from rankone.model.evidence import NoEvidence
 from rankone.model.preprocessing import ImageTooLarge, UnsupportedImageType
 
 _CLIENT_GONE: Final = 499
@@ -50,6 +51,7 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
     UnknownItem: 404,
     UnknownMap: 404,
     IndexConflict: 409,
+    NoEvidence: 409,
     IndexFull: 507,
     MetadataTooLong: 413,
     InvalidFilter: 422,

@@ -13,7 +13,7 @@ from rankone.service.observe.context import current
 from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
 
-_IMAGES_ONLY: Final = frozenset({"/embed", "/classify", "/search", "/v1/embeddings"})
+_IMAGES_ONLY: Final = frozenset({"/embed", "/classify", "/search", "/explain", "/v1/embeddings"})
 """The routes of an index take vectors too, which need no place in the queue."""
 
 

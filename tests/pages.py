@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 FLOWERS = dict(zip(("daisy", "rose", "tulip", "violet"), CLASSES, strict=True))
 """The classes that the pages speak of, and the photographs that stand for them."""
 
-_NEEDS_URL = re.compile(r"rankone (embed|classify|add|search|index create|index rebuild) ")
+_NEEDS_URL = re.compile(r"rankone (embed|classify|add|search|explain|index create|index rebuild) ")
 
 
 def blocks(page: str, language: str) -> list[str]:

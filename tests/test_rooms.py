@@ -42,7 +42,7 @@ ALLOWED = {
 }
 """What else a room may import; `rankone.cli` imports benchmarks only in the commands that run them."""
 MAX_LINES = 300
-GENERATED = {"client/sync.py"}
+GENERATED = {"client/sync.py", "client/sync_transport.py"}
 
 
 def files() -> dict[str, Path]:

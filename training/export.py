@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,9 @@ from rich.progress import Progress
 from safetensors.torch import save_file
 
 from rankone.model.bundle import WEIGHTS, BackboneRecord, Bundle, DatasetRecord, Manifest, PoolingRecord, seal, staged
+from rankone.model.engine.base import FEATURES, Outputs
 from rankone.model.errors import RankoneError
+from rankone.model.evidence import EvidenceRecord, why_not
 from rankone.model.folders import name_of
 from rankone.model.network import Network
 from rankone.model.reduction import ReductionRecord
@@ -73,20 +76,32 @@ def write_forms(network: Network, manifest: Manifest, images: npt.NDArray[np.flo
     if len(images) < MIN_IMAGES:
         raise ExportError(f"an export is checked on at least {MIN_IMAGES} images, got {len(images)}")
     network = network.cpu().float().eval().to(memory_format=torch.contiguous_format)  # an encoder may have changed it
-    exported = Exported(network).eval()
+    has_evidence = why_not(manifest.pooling.parts) is None
+    names = (*manifest.outputs, *((FEATURES,) if has_evidence else ()))
+    exported = Exported(network, features=has_evidence).eval()
     example = torch.from_numpy(images[:2])
     with staged(path) as stage, _full_disk_named(stage), Progress() as bar:
         task = bar.add_task("exporting and checking", total=1 + 2 * len(FORMS))
         save_file(network.state_dict(), stage / WEIGHTS)
-        reference = reference_of(network, images)
+        reference = reference_of(network, images, features=has_evidence)
+        manifest = manifest.model_copy(update={"evidence": _record_of(reference)})
         bar.advance(task)
         parity = {}
         for name, form in FORMS.items():
-            form.write(exported, example, stage / name, tuple(manifest.outputs))
+            form.write(exported, example, stage / name, names)
             bar.advance(task)
             parity[name] = check_parity(form.load(stage / name, manifest), reference, images)
             bar.advance(task)
         return seal(stage, manifest.model_copy(update={"parity": parity}), path)
+
+
+def _record_of(reference: Outputs) -> EvidenceRecord | None:
+    """The shape of the map, which is a square as the images are; None without features."""
+    if reference.features is None:
+        return None
+    _, num, channels = reference.features.shape
+    side = math.isqrt(num)
+    return EvidenceRecord(rows=side, columns=side, channels=channels)
 
 
 @contextmanager

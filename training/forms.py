@@ -36,14 +36,18 @@ _FORBIDDEN_OPERATORS: Final = {
 
 
 class Exported(nn.Module):
-    """A network with the outputs that it has, as a tuple in the order of `Manifest.outputs`: no form can return None."""
+    """A network with the outputs that it has, as a tuple in the order of `Manifest.outputs`: no form can return None.
 
-    def __init__(self, network: Network) -> None:
+    With `features` the last one is the local features, for evidence. They are there anyway: to give them out costs nothing.
+    """
+
+    def __init__(self, network: Network, *, features: bool) -> None:
         super().__init__()
         self.network = network
+        self.features = features
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.network.outputs(images).values())
+        return tuple(self.network.outputs(images, features=self.features).values())
 
 
 @dataclass(frozen=True)

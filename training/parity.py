@@ -20,7 +20,7 @@ MIN_COSINE: Final = 0.99999
 MAX_LOGIT_DIFFERENCE: Final = 1e-3
 MIN_IMAGES: Final = max(BATCH_SIZES)
 
-EngineRun = Callable[[Images], Outputs]
+EngineRun = Callable[..., Outputs]
 """An engine's `run`."""
 
 
@@ -35,10 +35,11 @@ def check_parity(run: EngineRun, reference: Outputs, images: Images) -> ParityRe
         ExportError: a cosine under 0.99999, logits that differ by more than a thousandth of the largest, or a NaN.
     """
     cosines, shorts, differences = [], list[float](), [0.0]
+    wants_features = reference.features is not None
     for size in BATCH_SIZES:
         for start in range(0, len(images) - size + 1, size):
             rows = slice(start, start + size)
-            found = run(images[rows])
+            found = run(images[rows], features=True) if wants_features else run(images[rows])
             cosines.append(lowest_cosine(found.embedding, reference.embedding[rows]))
             expected = reference.at(rows)
             differences.append(largest_difference(found.logits, expected.logits))
@@ -46,6 +47,10 @@ def check_parity(run: EngineRun, reference: Outputs, images: Images) -> ParityRe
                 shorts.append(lowest_cosine(found.short, expected.short))
             elif found.short is not expected.short:
                 shorts.append(np.nan)
+            if found.features is not None and expected.features is not None:
+                cosines.append(lowest_cosine(found.features.reshape(size, -1), expected.features.reshape(size, -1)))
+            elif found.features is not expected.features:
+                cosines.append(np.nan)
     cosine, difference = float(np.min(cosines)), float(np.max(differences))
     short = float(np.min(shorts)) if shorts else None
     if not (cosine >= MIN_COSINE and difference <= MAX_LOGIT_DIFFERENCE and (short is None or short >= MIN_COSINE)):
@@ -64,11 +69,11 @@ def check_parity(run: EngineRun, reference: Outputs, images: Images) -> ParityRe
 
 
 @torch.no_grad()  # in inference mode, the weights that come back from float64 could not be trained any more
-def reference_of(network: Network, images: Images) -> Outputs:
+def reference_of(network: Network, images: Images, *, features: bool = False) -> Outputs:
     """The eager network's outputs, computed in float64 image by image, and rounded to float32."""
     network.double()
     try:
-        rows = [network.outputs(torch.from_numpy(image[None]).double()) for image in images]
+        rows = [network.outputs(torch.from_numpy(image[None]).double(), features=features) for image in images]
     finally:
         network.float()
     return Outputs(**{name: torch.cat([row[name].float() for row in rows]).numpy() for name in rows[0]})

@@ -19,6 +19,8 @@ Batch = Images | Sequence[Images]
 EngineName = Literal["onnx", "torchscript", "export"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
+FEATURES: Final = "features"
+"""The last output of the exported forms of a bundle with evidence."""
 
 _OUT_OF_MEMORY: Final = ("out of memory", "allocate memory", "ALLOC_FAILED")
 """In the messages of torch and ONNX Runtime, which have no exception type for it (torch has one on GPUs only)."""
@@ -43,17 +45,19 @@ class EngineOutOfMemory(EngineError):
 class Outputs:
     """Embeddings (n, dim) and, where the bundle has them, logits (n, classes) and short embeddings (n, m), all float32.
 
-    Their names are those of the outputs in the exported forms, `Manifest.outputs`.
+    Their names are those of the outputs in the exported forms, `Manifest.outputs`. Local features (n, N, channels), as
+    `EvidenceRecord` says, are there only if they were asked for.
     """
 
     embedding: npt.NDArray[np.float32]
     logits: npt.NDArray[np.float32] | None = None
     short: npt.NDArray[np.float32] | None = None
+    features: npt.NDArray[np.float32] | None = None
 
     @property
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """Those that there are, by name."""
-        found = {"embedding": self.embedding, "logits": self.logits, "short": self.short}
+        found = {"embedding": self.embedding, "logits": self.logits, "short": self.short, FEATURES: self.features}
         return {name: array for name, array in found.items() if array is not None}
 
     def at(self, rows: slice | int) -> Outputs:
@@ -93,8 +97,8 @@ class Engine(Protocol):
     precision: Precision
     """Of the backbone."""
 
-    def run(self, images: Batch) -> Outputs:
-        """The outputs of a batch, which no later run overwrites.
+    def run(self, images: Batch, *, features: bool = False) -> Outputs:
+        """The outputs of a batch, which no later run overwrites; with their features only if asked, and the bundle has them.
 
         Raises:
             EngineOutOfMemory: the batch does not fit.

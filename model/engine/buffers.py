@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rankone.model.bundle import Manifest
-from rankone.model.engine.base import Batch, Outputs
+from rankone.model.engine.base import FEATURES, Batch, Outputs
 
 _MAX_COPY_THREADS: Final = 4
 """Memory is no faster with more, and threads that wait for each other take cores from decoders."""
@@ -25,14 +25,24 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Buffers:
-    """Images (n, 3, size, size), and what the network writes, by name in the order of `Manifest.outputs`, all float32."""
+    """Images (n, 3, size, size), and what the network writes, by name in the order of `Manifest.outputs`, all float32.
+
+    The network also writes `features`, where the bundle has them; they have no pinned copy, as they are rarely asked for.
+    """
 
     images: Tensor
     outputs: dict[str, Tensor]
+    features: Tensor | None = None
+
+    @property
+    def written(self) -> dict[str, Tensor]:
+        """All that the network writes, in the order of its outputs."""
+        return self.outputs if self.features is None else {**self.outputs, FEATURES: self.features}
 
     def first(self, num: int) -> Buffers:
         """The buffers of a smaller batch, in the same memory."""
-        return Buffers(self.images[:num], {name: buffer[:num] for name, buffer in self.outputs.items()})
+        outputs = {name: buffer[:num] for name, buffer in self.outputs.items()}
+        return Buffers(self.images[:num], outputs, None if self.features is None else self.features[:num])
 
 
 class BufferedRunner:
@@ -59,7 +69,7 @@ class BufferedRunner:
         self._host = self._remote = self._allocate(0, device)
         self._prepared: dict[int, tuple[Buffers, Buffers, Step]] = {}
 
-    def run(self, images: Batch) -> Outputs:
+    def run(self, images: Batch, *, features: bool = False) -> Outputs:
         """The outputs of a batch of any size, copied out of the buffers."""
         with torch.inference_mode(), self._on_stream():
             host, remote, step = self._buffers(len(images))
@@ -69,9 +79,10 @@ class BufferedRunner:
             step()
             for name, buffer in remote.outputs.items():
                 host.outputs[name].copy_(buffer, non_blocking=True)
+            local = remote.features.clone().cpu().numpy() if features and remote.features is not None else None
         if self._stream is not None:
             self._stream.synchronize()
-        return Outputs(**{name: buffer.numpy().copy() for name, buffer in host.outputs.items()})
+        return Outputs(**{name: buffer.numpy().copy() for name, buffer in host.outputs.items()}, features=local)
 
     def close(self) -> None:
         """Frees every buffer and what `prepare` returned; nothing can be run any more."""
@@ -97,7 +108,8 @@ class BufferedRunner:
             return torch.zeros(num, *shape, device=device, pin_memory=pinned)
 
         outputs = {name: empty(width) for name, width in self._manifest.outputs.items()}
-        return Buffers(empty(3, size, size), outputs)
+        record = None if pinned else self._manifest.evidence
+        return Buffers(empty(3, size, size), outputs, None if record is None else empty(*record.shape))
 
     def _on_stream(self) -> AbstractContextManager[object]:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import onnxruntime
 
-from rankone.model.engine.base import Batch, EngineError, Options, Outputs, Precision, reports_out_of_memory
+from rankone.model.engine.base import FEATURES, Batch, EngineError, Options, Outputs, Precision, reports_out_of_memory
 
 _CPU: Final = "CPUExecutionProvider"
 _SPIN_US: Final = 100
@@ -31,13 +31,15 @@ class OnnxEngine:
         self._session = onnxruntime.InferenceSession(
             path, session_options(options.threads), providers=[_CPU], enable_fallback=False
         )
-        self._names = [output.name for output in self._session.get_outputs()]
+        self._all = [output.name for output in self._session.get_outputs()]
+        self._names = [name for name in self._all if name != FEATURES]
         self.provider: str = self._session.get_providers()[0]
 
     @reports_out_of_memory
-    def run(self, images: Batch) -> Outputs:
-        found = self._session.run(self._names, {"images": np.asarray(images)})
-        return Outputs(**dict(zip(self._names, found, strict=True)))
+    def run(self, images: Batch, *, features: bool = False) -> Outputs:
+        names = self._all if features else self._names
+        found = self._session.run(names, {"images": np.asarray(images)})
+        return Outputs(**dict(zip(names, found, strict=True)))
 
     def close(self) -> None:
         del self._session

@@ -41,8 +41,8 @@ class OnnxGpuEngine:
         self._runner = BufferedRunner(bundle.manifest, torch.device("cuda"), stream, options.threads, self._binder.bind)
 
     @reports_out_of_memory
-    def run(self, images: Batch) -> Outputs:
-        return self._runner.run(images)
+    def run(self, images: Batch, *, features: bool = False) -> Outputs:
+        return self._runner.run(images, features=features)
 
     def close(self) -> None:
         self._runner.close()
@@ -61,7 +61,7 @@ class Binder:
         """Returns what runs the session from the buffers' images to their outputs, without waiting for the device."""
         binding = self._session.io_binding()
         binding.bind_input("images", *_where(buffers.images))
-        for name, buffer in buffers.outputs.items():
+        for name, buffer in buffers.written.items():
             binding.bind_output(name, *_where(buffer))
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")

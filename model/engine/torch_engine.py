@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rankone.model.bundle import Manifest
 from rankone.model.engine.base import (
+    FEATURES,
     Batch,
     EngineError,
     EngineName,
@@ -52,7 +53,7 @@ class TorchEngine:
         self.provider = "cpu" if options.device == "cpu" else torch.cuda.get_device_name()
         torch.set_num_threads(options.threads)
         self._module, self._type = module, _TYPES[options.precision]
-        self._names = tuple(manifest.outputs)
+        self._names = (*manifest.outputs, *((FEATURES,) if manifest.evidence else ()))
         self._pool = torch.cuda.graph_pool_handle() if options.cuda_graphs else None
         lower(module, self._type)
         self._runner: BufferedRunner | None = None
@@ -63,12 +64,14 @@ class TorchEngine:
             self._runner = BufferedRunner(manifest, torch.device("cuda"), stream, options.threads, self.prepare)
 
     @reports_out_of_memory
-    def run(self, images: Batch) -> Outputs:
+    def run(self, images: Batch, *, features: bool = False) -> Outputs:
         if self._runner is not None:
-            return self._runner.run(images)
+            return self._runner.run(images, features=features)
         with torch.inference_mode():
-            found = self._forward(torch.from_numpy(np.asarray(images)))
-        return Outputs(**{name: output.numpy() for name, output in zip(self._names, found, strict=True)})
+            found = dict(zip(self._names, self._forward(torch.from_numpy(np.asarray(images))), strict=True))
+        if not features:
+            found.pop(FEATURES, None)
+        return Outputs(**{name: output.numpy() for name, output in found.items()})
 
     def close(self) -> None:
         del self._module
@@ -80,7 +83,7 @@ class TorchEngine:
         """Returns what runs the network from the buffers' images to their outputs; with CUDA graphs, a recording of it."""
 
         def step() -> None:
-            for found, buffer in zip(self._forward(buffers.images), buffers.outputs.values(), strict=True):
+            for found, buffer in zip(self._forward(buffers.images), buffers.written.values(), strict=True):
                 buffer.copy_(found)
 
         return step if self._pool is None else recorded(step, self._pool)

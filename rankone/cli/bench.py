@@ -22,9 +22,10 @@ BENCHMARKS: Final = {
     "retrieval": "benchmarks.retrieval",
     "fine-tuning": "benchmarks.quality.fine_tuning",
     "short": "benchmarks.quality.short",
+    "hiding": "benchmarks.quality.hiding",
 }
 _OF_A_BUNDLE: Final = frozenset({"engines", "gpu", "serving"})
-_DEFAULT: Final = tuple(name for name in BENCHMARKS if name not in ("gpu", "fine-tuning", "short"))
+_DEFAULT: Final = tuple(name for name in BENCHMARKS if name not in ("gpu", "fine-tuning", "short", "hiding"))
 
 
 class UnknownBenchmark(RankoneError, ValueError):
@@ -39,7 +40,8 @@ def bench(arguments: list[str]) -> None:
 
         Args:
             names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving, retrieval, fine-tuning,
-                short; all but gpu, fine-tuning (an hour) and short (half an hour) if none is named.
+                short, hiding; all but gpu and, as they take an hour or a half, fine-tuning, short and hiding if none is
+                named.
             bundle: the bundle that engines, gpu and serving measure; one with random weights if not given.
         """
         for name in names:

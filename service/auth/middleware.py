@@ -19,7 +19,7 @@ from rankone.service.routes.openapi import PUBLIC
 from rankone.service.routes.page import ADDRESSES
 
 _OPEN: Final = frozenset({*PUBLIC, "/openapi.json", "/docs", *(f"/docs/{name}" for name in PARTS), *ADDRESSES})
-_SEARCHES: Final = re.compile(r"/(embed|classify|search|v1/embeddings|indexes/[^/]+/search)")
+_SEARCHES: Final = re.compile(r"/(embed|classify|search|explain|v1/embeddings|indexes/[^/]+/search)")
 
 _FAILURES_PER_MINUTE: Final = 60
 _MAX_ADDRESSES: Final = 10_000

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from rankone.model.engine import Engine, EngineError, EngineOutOfMemory, Outputs
@@ -159,9 +160,11 @@ class Batcher:
         """Runs a batch. One that is too large for the engine's memory is run as two halves."""
         images = [self._pixels(task) for task in tasks]
         images += images[:1] * (self._policy.padded(len(images)) - len(images))
+        wants_features = any(task.job.wants_features for task in tasks)
+        run = partial(self._engine.run, features=True) if wants_features else self._engine.run
         started_at = time.perf_counter()
         try:
-            outputs = await self._thread.run(self._engine.run, images)
+            outputs = await self._thread.run(run, images)
         except EngineOutOfMemory:
             if len(images) == 1:
                 raise
@@ -170,7 +173,7 @@ class Batcher:
             self._latency.observe(len(images), time.perf_counter() - started_at)
             return outputs
         middle = len(images) // 2
-        halves = [await self._thread.run(self._engine.run, half) for half in (images[:middle], images[middle:])]
+        halves = [await self._thread.run(run, half) for half in (images[:middle], images[middle:])]
         return Outputs.joined(halves)
 
     def _pixels(self, task: Task) -> Images:

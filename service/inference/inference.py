@@ -34,8 +34,8 @@ class Inference:
         """
         self._admission.check(1, current().left_s)
 
-    async def __call__(self, images: Sequence[bytes], *, thumbnails: bool = False) -> Inferred:
-        """The outputs for the encoded images of the current request, in its order.
+    async def __call__(self, images: Sequence[bytes], *, thumbnails: bool = False, features: bool = False) -> Inferred:
+        """The outputs for the encoded images of the current request, in its order; with their features only if asked.
 
         When the calling task is cancelled, all work for these images is dropped.
 
@@ -48,7 +48,7 @@ class Inference:
         context = current()
         context.num_images += len(images)
         with self._admission.reserve(len(images), context.left_s):
-            job = Job(images, context.deadline, wants_thumbnails=thumbnails)
+            job = Job(images, context.deadline, wants_thumbnails=thumbnails, wants_features=features)
             self._decoders.submit(job)
             try:
                 outputs = await job.done

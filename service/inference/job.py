@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,10 +49,18 @@ class Job:
         images: encoded.
         deadline: by `time.perf_counter`; no batch is run for a job that cannot keep it.
         wants_thumbnails: whether the decoders also make thumbnails.
+        wants_features: whether the engine also gives out the local features.
     """
 
-    def __init__(self, images: Sequence[bytes], deadline: float, *, wants_thumbnails: bool = False) -> None:
-        self.deadline, self.wants_thumbnails = deadline, wants_thumbnails
+    def __init__(
+        self,
+        images: Sequence[bytes],
+        deadline: float,
+        *,
+        wants_thumbnails: bool = False,
+        wants_features: bool = False,
+    ) -> None:
+        self.deadline, self.wants_thumbnails, self.wants_features = deadline, wants_thumbnails, wants_features
         self.started_at = time.perf_counter()
         self.tasks = [Task(self, index, data) for index, data in enumerate(images)]
         self.done: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
@@ -84,7 +92,7 @@ class Job:
 
     def answer(self, task: Task, outputs: Outputs, started_at: float, ended_at: float) -> None:
         """Takes the outputs of one image, as `Outputs.at` gives them, from a batch run between these times."""
-        self._outputs[task.index] = outputs
+        self._outputs[task.index] = outputs if self.wants_features else replace(outputs, features=None)
         self._num_unanswered -= 1
         self.parts = Parts(task.decoded_at - self.started_at, started_at - task.decoded_at, ended_at - started_at)
         if self._num_unanswered == 0 and not self.is_over:

@@ -84,6 +84,7 @@ async def info(runtime: RuntimeDep) -> Response:
         "dim": manifest.dim,
         "short": None if manifest.reduction is None else manifest.reduction.model_dump(),
         "classes": manifest.classes,
+        "evidence": None if manifest.evidence is None else manifest.evidence.model_dump(),
         "pooling": manifest.pooling.model_dump(),
         "backbone": manifest.backbone.model_dump(),
         "preprocessing": manifest.preprocessing,

@@ -58,6 +58,11 @@ def image_body(schema: type[BaseModel], fields: type[BaseModel] | None = None) -
     return body
 
 
+def png_or(schema: type[BaseModel]) -> dict[str, Any]:
+    """An answer as JSON or, by the Accept header or `format`, as a picture."""
+    return {"model": schema, "content": {"image/png": _BINARY}}
+
+
 def npy_or(schema: type[BaseModel]) -> dict[str, Any]:
     """An answer as JSON or, by the Accept header, as one .npy array (n, dim)."""
     return {"model": schema, "content": {"application/x-npy": _BINARY}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -22,8 +22,7 @@ from rankone.service.observe.context import current
 
 JSON: Final = "application/json"
 NPY: Final = "application/x-npy"
-_WIDER: Final = ("application/*", "*/*")
-"""The ranges that match both, the more specific first."""
+PNG: Final = "image/png"
 _INLINE_BYTES: Final = 200_000
 _KEPT: Final = "private, max-age=60"
 """By the browser for a minute, then asked for again by its ETag; what is behind a key is not for shared caches."""
@@ -92,8 +91,8 @@ def to_json(body: Any) -> bytes:
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def negotiate(request: Request) -> str:
-    """JSON or NPY, by the Accept header: the one of higher quality, JSON where they are equal.
+def negotiate(request: Request, other: str = NPY) -> str:
+    """JSON or `other`, by the Accept header: the one of higher quality, JSON where they are equal.
 
     The most specific range that matches a type gives its quality (RFC 9110, 12.5.1).
 
@@ -102,11 +101,16 @@ def negotiate(request: Request) -> str:
     """
     ranges = ", ".join(request.headers.getlist("accept")) or "*/*"
     asked = _qualities(ranges)
-    qualities = {kind: next((asked[name] for name in (kind, *_WIDER) if name in asked), 0.0) for kind in (JSON, NPY)}
+    qualities = {kind: _quality(kind, asked) for kind in (JSON, other)}
     best = max(qualities, key=lambda kind: qualities[kind])
     if qualities[best] == 0:
-        raise Problem(406, f"embeddings are sent as {JSON} or {NPY}; the request accepts {ranges}")
+        raise Problem(406, f"the answer is sent as {JSON} or {other}; the request accepts {ranges}")
     return best
+
+
+def _quality(kind: str, asked: Mapping[str, float]) -> float:
+    names = (kind, f"{kind.partition('/')[0]}/*", "*/*")  # the more specific first
+    return next((asked[name] for name in names if name in asked), 0.0)
 
 
 def _qualities(ranges: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ import { call, Failure, indexPath } from "./api.js";
 import { card, thumbnail } from "./card.js";
 import { classBars } from "./classes.js";
 import { el, find, progress, say } from "./dom.js";
+import { hasEvidence, showClass, showMatch } from "./evidence.js";
 import { fields } from "./fields.js";
 import { formOf, preview, watchDrops } from "./images.js";
 import { attempt } from "./notice.js";
@@ -103,7 +104,7 @@ async function byImages(rows, left, { k, filter }, signal) {
     ]),
     done: (group, [classes, found]) => {
       group.forEach((file, place) => {
-        fill(rows.get(file), classes?.predictions[place], found.results[place]);
+        fill(rows.get(file), file, classes?.predictions[place], found.results[place]);
         left.delete(file);
       });
       tell();
@@ -124,18 +125,20 @@ function row(file) {
     el("div", { className: "found", ariaBusy: "true" }, el("p", { className: "note" }, "Searching …")));
 }
 
-function fill(view, predictions, hits) {
-  const note = service.info.classes ? classBars(predictions) : el("p", { className: "note" }, NO_CLASSES);
+function fill(view, file, predictions, hits) {
+  const where = hasEvidence() ? (label) => showClass(file, label) : undefined;
+  const note = service.info.classes ? classBars(predictions, where) : el("p", { className: "note" }, NO_CLASSES);
   view.querySelector(".query").append(note);
   const found = view.querySelector(".found");
   found.ariaBusy = "false";
-  found.replaceChildren(neighbours(hits));
+  found.replaceChildren(neighbours(hits, file));
 }
 
-function neighbours(hits) {
+/** The cards of what was found; `file` is the image that was searched with, if it was one. */
+function neighbours(hits, file) {
   if (!hits.length) return el("p", { className: "note" }, emptyWords());
   const list = el("div", { className: "cards" });
-  list.append(...hits.map((hit) => card(hit, service.index, { open: { label: "Search with this", run: searchItem }, actions: actions(hit) })));
+  list.append(...hits.map((hit) => card(hit, service.index, { open: { label: "Search with this", run: searchItem }, actions: actions(hit, file) })));
   return list;
 }
 
@@ -145,11 +148,12 @@ function emptyWords() {
 }
 
 /** What can be done with a neighbour; an action that shows more on the card gets the card as its second argument. */
-function actions(hit) {
+function actions(hit, file) {
   const { positive, negative } = examples;
   const more = { label: "More like this", run: ({ id }) => searchItems([...positive.filter((one) => one !== id), id], negative.filter((one) => one !== id)) };
   const less = { label: "Less like this", run: ({ id }) => searchItems(positive, [...negative, id]) };
-  return positive.length && !positive.includes(hit.id) ? [more, less] : [more];
+  const where = file && hasEvidence() ? [{ label: "Where it lies", run: ({ id }) => showMatch(file, id) }] : [];
+  return positive.length && !positive.includes(hit.id) ? [more, less] : [more, ...where];
 }
 
 /** Searches with an item of the index. */

@@ -65,6 +65,19 @@ async def test_a_client_without_a_timeout_respects_a_short_maximum_of_the_servic
                 await client.info()
 
 
+@in_thread
+def test_explanations_add_up(client: Client, images: list[bytes]) -> None:
+    client.add(images[4], ["x"])
+    (best,) = client.explain(images[0], overlay=True)
+    assert best.label == client.classify(images[0], top_k=1)[0][0].label
+    assert float(best.shares.sum()) + best.rest == pytest.approx(best.score, abs=1e-4)
+    assert best.overlay is not None
+    assert best.overlay.startswith(b"\x89PNG")
+    sides = client.explain(images[0], item_id="x", item_image=images[4])
+    assert [side.side for side in sides] == ["query", "item"]
+    assert sides[0].score == pytest.approx(client.search(images[0], k=1)[0][0].score, abs=1e-3)
+
+
 async def test_the_asynchronous_client(async_client: AsyncClient, images: list[bytes]) -> None:
     ids = [f"{n}" for n in range(16)]
     assert await async_client.ready()

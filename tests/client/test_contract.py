@@ -156,7 +156,15 @@ def test_request_and_result(
 
 
 def test_the_contract_covers_every_method() -> None:
-    streams = {"embed", "embed_iter", "classify_iter", "search_iter", "add_iter", "items"}  # tested separately
+    streams = {
+        "embed",
+        "embed_iter",
+        "classify_iter",
+        "explain",
+        "search_iter",
+        "add_iter",
+        "items",
+    }  # tested separately
     rest = {"close", "url", "wait_until_ready"}
     public = {name for name, _ in inspect.getmembers(Client) if not name.startswith("_")}
     assert public == {entry[0] for entry in CONTRACT} | streams | rest
@@ -176,6 +184,28 @@ def test_embed_sends_the_bytes_of_images_and_reads_an_array(call: Call) -> None:
     embeddings = call(service, "embed", [b"one", b"two"])
     assert (embeddings.dtype, embeddings.tolist()) == (np.float32, rows.tolist())
     assert call(service, "embed", []).shape == (0, 3)
+
+
+def test_explain_asks_for_a_class_or_for_both_sides_of_a_match(call: Call) -> None:
+    asked: list[tuple[dict[str, str], int]] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        asked.append((dict(request.url.params), request.content.count(b'name="images"')))
+        one = {"side": "query", "label": "x", "score": 1.5, "rest": 0.5, "shares": [[1, 0]], "overlay": IMAGE}
+        return json_response({"explanations": [one]})
+
+    (found,) = call(service, "explain", b"image", "x", overlay=True)
+    assert (found.side, found.label, found.id, found.score, found.rest) == ("query", "x", None, 1.5, 0.5)
+    assert (found.shares.tolist(), found.shares.dtype, found.overlay) == ([[1, 0]], np.float32, b"image")
+    call(service, "explain", b"image", item_id="a/b", item_image=b"other", index="my/own")
+    assert asked == [
+        ({"target": "class", "label": "x", "format": "json", "overlay": "true"}, 1),
+        ({"target": "item", "id": "a/b", "index": "my/own", "format": "json", "overlay": "false"}, 2),
+    ]
+    with pytest.raises(ServiceError, match="give its item_id too"):
+        call(service, "explain", b"image", item_image=b"other")
+    with pytest.raises(ServiceError, match="image 1: cannot be read"):
+        call(service, "explain", b"image", item_id="a", item_image="no/such.jpg")
 
 
 def test_ids_to_delete_are_an_iterable(call: Call) -> None:

@@ -58,6 +58,7 @@ async def guarded(
         ("GET", "/models", "read"),
         ("GET", "/indexes/default/items", "read"),
         ("POST", "/embed", "read"),
+        ("POST", "/explain", "read"),
         ("POST", "/v1/embeddings", "read"),
         ("POST", "/indexes/default/search", "read"),
         ("POST", "/indexes/default/items", "write"),

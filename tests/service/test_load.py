@@ -72,7 +72,7 @@ async def test_over_the_limit_it_answers_429_and_when_to_come_back(
     assert (await http.post("/embed", files=multipart(images[:4]))).status_code == 200
 
 
-@pytest.mark.parametrize("route", ["/embed", "/classify", "/search?k=1", "/v1/embeddings"])
+@pytest.mark.parametrize("route", ["/embed", "/classify", "/search?k=1", "/explain?target=class", "/v1/embeddings"])
 async def test_of_a_body_that_there_is_no_room_for_nothing_is_read(
     app: FastAPI, http: httpx.AsyncClient, brake: Brake, images: list[bytes], route: str
 ) -> None:

@@ -72,7 +72,7 @@ def test_the_graph_is_dynamic_in_the_batch_and_holds_nothing_forbidden(bundle: B
     operators = {node.op_type for node in model.graph.node}
     assert not {op for op in operators if "DFT" in op or "Random" in op or op in ("ScatterND", "Bernoulli")}
     assert "ScatterElements" in operators
-    assert [output.name for output in model.graph.output] == ["embedding", "logits", "short"]
+    assert [output.name for output in model.graph.output] == ["embedding", "logits", "short", "features"]
     shape = model.graph.input[0].type.tensor_type.shape.dim
     assert shape[0].dim_param == "batch"
     assert [dim.dim_value for dim in shape[1:]] == [3, 64, 64]

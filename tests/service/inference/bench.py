@@ -34,14 +34,14 @@ class Gate:
         self.started, self.open = threading.Semaphore(0), threading.Semaphore(0)
         self.fault: Callable[[Images], BaseException | None] = lambda _: None
 
-    def run(self, batch: Batch) -> Outputs:
-        images = np.array(batch)
-        self.batches.append(images)
+    def run(self, images: Batch, *, features: bool = False) -> Outputs:
+        pixels = np.array(images)
+        self.batches.append(pixels)
         self.started.release()
         assert self.open.acquire(timeout=30)
-        if (fault := self.fault(images)) is not None:
+        if (fault := self.fault(pixels)) is not None:
             raise fault
-        return Outputs(images[:, 0, 0, :1].copy(), None)
+        return Outputs(pixels[:, 0, 0, :1].copy(), features=pixels[:, 0, :1].copy() if features else None)
 
     def close(self) -> None: ...
 
@@ -62,8 +62,8 @@ class Bench:
     def bury(self) -> None:
         self.num_deaths += 1
 
-    def job(self, *values: float, deadline_s: float = 60.0) -> Job:
-        job = Job([b""] * len(values), time.perf_counter() + deadline_s)
+    def job(self, *values: float, deadline_s: float = 60.0, wants_features: bool = False) -> Job:
+        job = Job([b""] * len(values), time.perf_counter() + deadline_s, wants_features=wants_features)
         for task, value in zip(job.tasks, values, strict=True):
             self.put(task, value)
         return job

@@ -108,6 +108,18 @@ async def test_a_window_counts_from_the_first_image_also_while_the_engine_is_bus
     await bench.close()
 
 
+async def test_features_reach_only_the_job_that_wants_them(bench: Bench) -> None:
+    """Also where it shares its batch; a batch without such a job does not fetch them."""
+    first = bench.job(0)
+    await bench.started()
+    wanting, other = bench.job(1, wants_features=True), bench.job(2)
+    bench.engine.open.release(2)
+    await asyncio.gather(first.done, wanting.done, other.done)
+    assert bench.sizes() == [1, 2]
+    assert (first.done.result().features, other.done.result().features) == (None, None)
+    assert wanting.done.result().features is not None
+
+
 async def test_a_cancelled_request_is_not_run(bench: Bench) -> None:
     first = bench.job(0)
     await bench.started()
