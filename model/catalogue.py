@@ -89,6 +89,10 @@ SYSTEMS: Final[Mapping[str, System]] = {
         summary="CBP + RUN: Tensor Sketch of the normalized Gram matrix (the default)",
         composition=compose(normalization=_RUN, projection="tensor-sketch"),
     ),
+    "cbp-run-mild": System(
+        summary="CBP + RUN with half of its eta: ours, for search more than for classes",
+        composition=compose(normalization={"name": _RUN, "eta": 0.3}, projection="tensor-sketch"),
+    ),
     "cbp-run-rm": System(
         summary="CBP + RUN: Random Maclaurin of the normalized Gram matrix",
         composition=compose(normalization=_RUN, projection="random-maclaurin"),

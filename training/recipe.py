@@ -44,7 +44,7 @@ class PoolingRecipe(Frozen):
 
     system: str | None = None
     """max, sum, bcnn, improved-bcnn, bcnn-ns, o2p, mpn-cov, isqrt-cov, g2denet, cbp-ts, cbp-rm, lrbp, monet-2, monet, bp-run,
-    cbp-run or cbp-run-rm; cbp-run if neither a system nor a part is given."""
+    cbp-run, cbp-run-mild or cbp-run-rm; cbp-run if neither a system nor a part is given."""
     options: dict[str, Option] = Field(default_factory=dict)
     """Of the system, for instance `{eta: 0.5, dim: 8192}`; unknown ones are errors."""
     statistic: str | None = None

@@ -85,7 +85,8 @@ class ToTheSecond(nn.Module):
         values, vectors = torch.linalg.eigh(matrix_BDD.double())
         lowered = values.clone()
         lowered[:, -1] = values[:, -2]
-        return (vectors * lowered[:, None] @ vectors.transpose(1, 2)).to(matrix_BDD.dtype)
+        equal: Tensor = vectors * lowered[:, None] @ vectors.transpose(1, 2)
+        return equal.to(matrix_BDD.dtype)
 
 
 def replaced(normalization: nn.Module, seed: int) -> Pooling:
@@ -103,7 +104,7 @@ VARIANTS: Final[Mapping[str, Callable[[int], Pooling]]] = {
     "sum": lambda _: build("sum"),
     "cbp-ts": lambda seed: build("cbp-ts", seed=seed),
     "cbp-run (eta 0.6)": lambda seed: build("cbp-run", seed=seed),
-    "eta 0.3": lambda seed: build("cbp-run", eta=0.3, seed=seed),
+    "eta 0.3": lambda seed: build("cbp-run-mild", seed=seed),
     "eta 0.15": lambda seed: build("cbp-run", eta=0.15, seed=seed),
     "eta so that the first two are equal": lambda seed: replaced(ToTheSecond(), seed),
     "one iteration": lambda seed: build("cbp-run", iterations=1, seed=seed),

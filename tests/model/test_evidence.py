@@ -96,7 +96,7 @@ def test_a_black_image_has_no_evidence_and_no_nan() -> None:
 
 def test_systems_that_are_no_sum_are_refused_with_the_reason() -> None:
     refused = {name for name, system in SYSTEMS.items() if why_not(system.composition.describe()) is not None}
-    summed = {"sum", "bcnn", "cbp-ts", "cbp-rm", "lrbp", "bp-run", "cbp-run", "cbp-run-rm"}
+    summed = {"sum", "bcnn", "cbp-ts", "cbp-rm", "lrbp", "bp-run", "cbp-run", "cbp-run-mild", "cbp-run-rm"}
     assert set(SYSTEMS) - refused == summed
     with pytest.raises(NoEvidence, match="newton-schulz acts on the matrix of all locations together.*rank-one-update"):
         Split(SYSTEMS["bcnn-ns"].composition.describe(), {})
