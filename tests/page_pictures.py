@@ -30,7 +30,7 @@ PHONE: Final = ViewportSize(width=390, height=844)
 
 
 async def take(url: str, folder: Path) -> None:
-    """Photographs the main states of the page: a search, more and less like this on a dark screen, and a phone."""
+    """Photographs the page: a search, more and less like this in the dark, evidence, the map, and a phone."""
     flags = ["--no-sandbox"] if os.getuid() == 0 else []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
@@ -43,6 +43,15 @@ async def take(url: str, folder: Path) -> None:
         await page.get_by_text("Less like this").last.click()
         await page.locator(".chip").nth(1).wait_for()
         await save(page, folder / "page-examples.png")
+        page = await opened(browser, url, DESKTOP)
+        await search(page, QUERY)
+        await page.get_by_role("button", name="Where it lies: coins/").first.click()
+        await page.locator("#evidence img").last.wait_for()
+        await save(page, folder / "page-evidence.png")
+        page = await opened(browser, url, DESKTOP)
+        await page.get_by_role("button", name="Map", exact=True).click()
+        await page.get_by_label("Colour by").select_option("label")
+        await save(page, folder / "page-map.png")
         page = await opened(browser, url, PHONE)
         await search(page, QUERY)
         await save(page, folder / "page-phone.png")
@@ -74,8 +83,10 @@ def main(url: str | None = None, folder: str | None = None) -> None:
         if url is None:
             recipe = load_recipe("demo")
             home = demo.RUNS / f"demo-{Path(recipe.weights).stem}"
-            client = stack.enter_context(demo.served(demo.prepare(home, recipe), home, PORT))
+            bundle = demo.prepare(home, recipe)
+            client = stack.enter_context(demo.served(bundle, home, PORT))
             demo.tour(client)
+            demo.draw_map(bundle, home)
             url = client.url
         asyncio.run(take(url, FOLDER if folder is None else Path(folder)))
 

@@ -18,6 +18,8 @@ from rich.progress import Progress, track
 
 from rankone.cli import show
 from rankone.client import Client, Neighbour, ServiceError
+from rankone.index.backup import file_of
+from rankone.index.map import make_map
 from rankone.model.bundle import Bundle, open_bundle
 from rankone.model.errors import RankoneError
 from rankone.model.folders import images_in
@@ -59,6 +61,7 @@ def demo(arguments: list[str]) -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the service would outlive us
         with served(bundle, home, port) as client:
             tour(client)
+            draw_map(bundle, home)
             if not exit:
                 stay(port)
 
@@ -112,8 +115,8 @@ def served(bundle: Bundle, home: Path, port: int) -> Iterator[Client]:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise DemoError(f"something listens on port {port} already; end it, or choose another (--port)")
-    log, index = home / "service.log", home / f"index-{bundle.fingerprint[:8]}"
-    flags = ["--bundle", str(bundle.path), "--data", str(index), "--port", str(port)]
+    log = home / "service.log"
+    flags = ["--bundle", str(bundle.path), "--data", str(indexes(bundle, home)), "--port", str(port)]
     with log.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", "rankone", "serve", *flags], stdout=out, stderr=out)  # noqa: S603
     try:
@@ -152,6 +155,17 @@ def tour(client: Client) -> None:
         "search", f"{len(queries)} new photographs, recall@1 {sum(hits) / len(hits):.3f}, {1e3 * seconds:.0f} ms each"
     )
     _show_neighbours(queries, found)
+
+
+def draw_map(bundle: Bundle, home: Path) -> None:
+    """Makes the map of the index, which the page shows."""
+    made = make_map(file_of(indexes(bundle, home), "default"), lambda _: None)
+    show.step("map", f"{len(made.ids)} photographs by the two principal components of their embeddings")
+
+
+def indexes(bundle: Bundle, home: Path) -> Path:
+    """The folder of the service's indexes, one for each bundle."""
+    return home / f"index-{bundle.fingerprint[:8]}"
 
 
 def stay(port: int) -> None:

@@ -44,7 +44,20 @@ _SERVING: Final = frozenset(
 )
 _EITHER: Final = frozenset({"PIL", "torch"})
 _TRAINS: Final = frozenset(
-    {"train", "runs", "compare", "evaluate", "export", "bundle", "data", "backbones", "tables", "bench", "demo"}
+    {
+        "train",
+        "runs",
+        "compare",
+        "evaluate",
+        "export",
+        "reduce",
+        "bundle",
+        "data",
+        "backbones",
+        "tables",
+        "bench",
+        "demo",
+    }
 )
 """The commands that need the extra `train`."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -106,6 +107,18 @@ class Row(BaseModel):
         return self.backbone_ms + self.pooling_ms
 
 
+@dataclass(frozen=True)
+class Scores:
+    """What a pooling's embeddings are worth; the fields are those of `Row`."""
+
+    accuracy: Figure
+    full: Figure
+    short: Figure | None
+    short_dim: int | None
+    is_disjoint: bool
+    fit: FitRecord
+
+
 @torch.no_grad()
 def measure(recipe: Recipe, network: Network, found: Features, images: Images, work: Path, resources: Resources) -> Row:
     """Measures the recipe's pooling on the features of the network's backbone; `work` is a folder for a temporary file.
@@ -113,45 +126,50 @@ def measure(recipe: Recipe, network: Network, found: Features, images: Images, w
     Raises:
         Interrupted: a stop was requested.
     """
-    check = _stopper(resources)
-    device, pooling = resources.processes.device, recipe.pooling.composition.build(network.backbone.channels)
-    whole = Network(network.backbone, pooling, None).to(device).eval()
-    rows = _short_rows(whole, found, work, recipe.pooling.name, check)
-    labels = torch.tensor(images.whole.labels)
-    accuracy, record = _classifier(rows, labels, images, recipe.seed, check)
-    train, _, test = images.parts
-    embedded = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
-    vectors = embedded.cpu().numpy().astype(np.float32)
-    learned = _learned(vectors[train], labels[train].numpy())
-    full, short, length, is_disjoint = _recall(vectors[test], labels[test].numpy(), learned)
+    pooling = recipe.pooling.composition.build(network.backbone.channels)
+    whole = Network(network.backbone, pooling, None).to(found.device).eval()
+    scores = scores_of(whole, found, images, work / f"{recipe.pooling.name}.f32", recipe.seed, resources)
     return Row(
         backbone=recipe.backbone,
         weights=recipe.weights,
         pooling=recipe.pooling.name,
         exportable=not recipe.pooling.composition.needs_eigendecomposition,
         dim=pooling.out_dim,
-        accuracy=accuracy,
-        full=full,
-        short=short,
-        short_dim=length,
-        is_disjoint=is_disjoint,
-        fit=record,
         backbone_ms=found.ms,
         pooling_ms=_milliseconds(whole, found),
+        **vars(scores),
     )
 
 
-def _short_rows(network: Network, found: Features, work: Path, title: str, check: Callable[[], None]) -> Tensor:
+@torch.no_grad()
+def scores_of(network: Network, found: Features, images: Images, file: Path, seed: int, resources: Resources) -> Scores:
+    """Measures the pooling of `network` on the features of its backbone. `file` is written for a while.
+
+    Raises:
+        Interrupted: a stop was requested.
+    """
+    check = _stopper(resources)
+    rows = _short_rows(network, found, file, check)
+    labels = torch.tensor(images.whole.labels)
+    accuracy, record = _classifier(rows, labels, images, seed, check)
+    train, _, test = images.parts
+    embedded = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    vectors = embedded.cpu().numpy().astype(np.float32)
+    learned = _learned(vectors[train], labels[train].numpy())
+    full, short, length, is_disjoint = _recall(vectors[test], labels[test].numpy(), learned)
+    return Scores(accuracy, full, short, length, is_disjoint, record)
+
+
+def _short_rows(network: Network, found: Features, path: Path, check: Callable[[], None]) -> Tensor:
     """What a classifier would read of all images, as rows (n, at most n) with the same inner products, float64."""
     dim, count = network.pooling.out_dim, len(found.rows)
 
     def rows_from(start: int) -> Iterator[Tensor]:
         counts = [min(BATCH_SIZE, count - first) for first in range(start, count, BATCH_SIZE)]
-        for local in progress(found.starting_at(start), counts, title, done=start):
+        for local in progress(found.starting_at(start), counts, path.stem, done=start):
             check()
             yield network.represent_features(local)
 
-    path = work / f"{title}.f32"
     path.with_suffix(".partial").unlink(missing_ok=True)
     try:
         write_once(path, 4 * dim * count, 4 * dim * BATCH_SIZE, rows_from)
