@@ -151,7 +151,7 @@ class Store:
         if not self._is_open:
             return
         self._is_open, is_held, last = False, False, None
-        with suppress(IndexProblem):
+        with suppress(IndexProblem, MemoryError):  # whatever fails, the log has it all
             is_held = self.checkpoint()
         if not is_held:  # SQLite would try again and remove the log without a word; it does not if a reader is the last
             with suppress(IndexProblem):

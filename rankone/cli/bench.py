@@ -23,9 +23,11 @@ BENCHMARKS: Final = {
     "fine-tuning": "benchmarks.quality.fine_tuning",
     "short": "benchmarks.quality.short",
     "hiding": "benchmarks.quality.hiding",
+    "variants": "benchmarks.quality.variants",
 }
 _OF_A_BUNDLE: Final = frozenset({"engines", "gpu", "serving"})
-_DEFAULT: Final = tuple(name for name in BENCHMARKS if name not in ("gpu", "fine-tuning", "short", "hiding"))
+_LONG: Final = frozenset({"gpu", "fine-tuning", "short", "hiding", "variants"})
+_DEFAULT: Final = tuple(name for name in BENCHMARKS if name not in _LONG)
 
 
 class UnknownBenchmark(RankoneError, ValueError):
@@ -40,8 +42,7 @@ def bench(arguments: list[str]) -> None:
 
         Args:
             names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving, retrieval, fine-tuning,
-                short, hiding; all but gpu and, as they take an hour or a half, fine-tuning, short and hiding if none is
-                named.
+                short, hiding, variants; all but gpu and the last four, which take up to an hour, if none is named.
             bundle: the bundle that engines, gpu and serving measure; one with random weights if not given.
         """
         for name in names:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks import engines, gpu, head, normalization, phase1, retrieval, sketch, timing
 from benchmarks.normalization import contenders, svd_root
-from benchmarks.quality import fine_tuning, short
+from benchmarks.quality import fine_tuning, hiding, short, variants
 from benchmarks.resources import highest, peak_bytes
 from benchmarks.serving import report
 from benchmarks.timing import Goal, Timing, compare, faster, megabytes, print_goals, print_table
@@ -177,5 +177,6 @@ def test_a_table_and_the_goals_say_who_won(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_command_knows_every_benchmark() -> None:
-    modules = (head, sketch, normalization, phase1, engines, gpu, report, retrieval, fine_tuning, short)
+    speed = (head, sketch, normalization, phase1, engines, gpu, report, retrieval)
+    modules = (*speed, fine_tuning, short, hiding, variants)
     assert dict(zip(BENCHMARKS.values(), BENCHMARKS, strict=True)).keys() == {module.__name__ for module in modules}
