@@ -17,6 +17,7 @@ Nothing here needs torch. Shapes: N locations, D channels (D' with the statistic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +53,13 @@ class EvidenceRecord(BaseModel):
     rows: int
     columns: int
     channels: int
+
+    @classmethod
+    def of(cls, features_ND: npt.NDArray[np.floating]) -> EvidenceRecord:
+        """Of one image's features; the map is a square, as the images are."""
+        num, channels = features_ND.shape
+        side = math.isqrt(num)
+        return cls(rows=side, columns=side, channels=channels)
 
     @property
     def shape(self) -> tuple[int, int]:

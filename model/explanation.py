@@ -1,19 +1,25 @@
-"""Evidence for what a bundle answers: the share of each location in a class's logit, or in the cosine with an item."""
+"""Evidence for what a network answers: the share of each location in a class's logit, or in the cosine with an item."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from rankone.model.bundle import WEIGHTS, Bundle
-from rankone.model.evidence import Doubles, EvidenceRecord, Located, NoEvidence, Split, why_not
+from rankone.model.evidence import Doubles, EvidenceRecord, Located, NoEvidence, Split, Tables, why_not
 from rankone.model.tensors import Tensors
 
-_POOLING = "pooling."
+_POOLING: Final = "pooling."
+_NINTHS: Final = (
+    ("upper left", "top", "upper right"),
+    ("left", "centre", "right"),
+    ("lower left", "bottom", "lower right"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +53,26 @@ def check_evidence(bundle: Bundle) -> EvidenceRecord:
 
 
 class Explainer:
-    """Explains the answers of one bundle; its tables are read when they are first needed.
+    """Explains the answers of one network. Features (N, channels) are an image's output `features`.
 
-    Features (N, channels) are an image's output `features`.
-
-    Raises:
-        NoEvidence: see `check_evidence`.
-        BundleError: the bundle has no weights.
+    Args:
+        record: the shape of the map.
+        parts: of the pooling, which `why_not` has no objection to; as in `PoolingRecord.parts`.
+        tensors: the network's state dict; each is read when it is first needed.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._record = check_evidence(bundle)
-        self._manifest = bundle.manifest
-        self._tensors = Tensors(bundle.file(WEIGHTS))
+    def __init__(self, record: EvidenceRecord, parts: Mapping[str, Any], tensors: Tables) -> None:
+        self._record, self._parts, self._tensors = record, parts, tensors
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> Explainer:
+        """Of a bundle's network.
+
+        Raises:
+            NoEvidence: see `check_evidence`.
+            BundleError: the bundle has no weights.
+        """
+        return cls(check_evidence(bundle), bundle.manifest.pooling.parts, Tensors(bundle.file(WEIGHTS)))
 
     def of_class(self, features_ND: npt.NDArray[np.floating], label: int) -> Evidence:
         """The shares in the logit of the class with this index; the rest is its bias."""
@@ -79,7 +92,7 @@ class Explainer:
         part of mu.
         """
         located = self._split.located(features_ND)
-        if len(vector) == self._manifest.dim:
+        if len(vector) == len(located.pooled):
             return self._evidence(located.shares(vector), 0.0)
         matrix_kd, mean_d = self._tensors["short.matrix"][: len(vector)], self._tensors["short.mean"]
         moved_d = np.linalg.norm(located.embedding) * mean_d
@@ -92,10 +105,16 @@ class Explainer:
         tables: dict[str, Any] = {
             name.removeprefix(_POOLING): self._tensors[name] for name in self._tensors if name.startswith(_POOLING)
         }
-        return Split(self._manifest.pooling.parts, tables)
+        return Split(self._parts, tables)
 
     def _evidence(self, shares_N: Doubles, rest: float) -> Evidence:
         return Evidence(shares_N.reshape(self._record.rows, self._record.columns), rest)
 
 
-__all__ = ["Evidence", "Explainer", "Located", "check_evidence"]
+def ninths(shares: npt.NDArray[np.floating]) -> dict[str, float]:
+    """The sums of the shares (rows, columns) in the nine parts of a map, by the parts' names: `upper left`, `top` ..."""
+    rows = [np.array_split(row, 3, axis=1) for row in np.array_split(shares.astype(np.float64), 3)]
+    return {_NINTHS[i][j]: float(rows[i][j].sum()) for i in range(3) for j in range(3)}
+
+
+__all__ = ["Evidence", "Explainer", "Located", "check_evidence", "ninths"]

@@ -26,16 +26,31 @@ _COMPRESSION: Final = 3
 """The highest level takes 0.8 s for a smooth picture, and saves a fifth of its bytes."""
 
 
-def overlay(image: Image.Image, shares: npt.NDArray[np.floating], spec: Preprocessing) -> Image.Image:
-    """The image, whose long side becomes 512 pixels, with the shares (rows, columns) over the square that the network sees."""
-    scale = _LONG_SIDE / max(image.size)
+def overlay(
+    image: Image.Image,
+    shares: npt.NDArray[np.floating],
+    spec: Preprocessing,
+    *,
+    long_side: int = _LONG_SIDE,
+    full: float | None = None,
+) -> Image.Image:
+    """The image with the shares (rows, columns) over the square that the network sees.
+
+    Args:
+        image: upright, of any size.
+        shares: of the locations.
+        spec: how the network sees an image.
+        long_side: of the picture, in pixels.
+        full: the share with the strongest colour, so that several maps can be compared; the map's own largest if not given.
+    """
+    scale = long_side / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     picture = np.asarray(image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), np.float32)
     picture = picture + _GRAY * (picture.mean(axis=2, keepdims=True) - picture)
     side = max(1, round(min(width, height) * spec.size / spec.kept_side))
     left, top = (width - side) // 2, (height - side) // 2
     seen = picture[top : top + side, left : left + side].copy()
-    strength = _resized(shares / (np.abs(shares).max() or 1), side)[..., None]
+    strength = _resized(shares / ((np.abs(shares).max() if full is None else full) or 1), side)[..., None]
     opacity = _OPACITY * np.abs(strength)
     picture *= _DIMMED
     picture[top : top + side, left : left + side] = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -96,12 +95,8 @@ def write_forms(network: Network, manifest: Manifest, images: npt.NDArray[np.flo
 
 
 def _record_of(reference: Outputs) -> EvidenceRecord | None:
-    """The shape of the map, which is a square as the images are; None without features."""
-    if reference.features is None:
-        return None
-    _, num, channels = reference.features.shape
-    side = math.isqrt(num)
-    return EvidenceRecord(rows=side, columns=side, channels=channels)
+    """The shape of the map; None without features."""
+    return None if reference.features is None else EvidenceRecord.of(reference.features[0])
 
 
 @contextmanager

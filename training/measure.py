@@ -17,6 +17,7 @@ from rankone.training.evaluate import Report
 from rankone.training.processes import Processes
 from rankone.training.progress import progress
 from rankone.training.report import Findings
+from rankone.training.report.confused import contrasts
 from rankone.training.report.spectrum import spectrum
 from rankone.training.short import measure_outputs
 from rankone.training.usable import usable
@@ -49,6 +50,7 @@ def findings_of(
         measured_by=f"{engine.name} on {engine.provider}",
         fingerprint=bundle.fingerprint,
         spectrum=spectrum(network, data.test, manifest.preprocessing, device=device),
+        contrasts=contrasts(network, manifest, data.test, found.logits),
         short=None
         if found.short is None
         else measure_outputs(found.embedding, found.short, np.array(data.test.labels)),

@@ -12,14 +12,10 @@ from tyro.conf import Positional, arg
 from rankone.cli.images import WAIT_S, ImageFile, Service
 from rankone.cli.output import InputError
 from rankone.client import Client, Explanation
+from rankone.model.explanation import ninths
 from rankone.model.folders import name_of
 
 _HERE: Final = Service()
-_PLACES: Final = (
-    ("upper left", "top", "upper right"),
-    ("left", "centre", "right"),
-    ("lower left", "bottom", "lower right"),
-)
 
 
 def explain(arguments: list[str]) -> None:
@@ -75,8 +71,7 @@ def explain(arguments: list[str]) -> None:
 def summary(side: Explanation) -> list[str]:
     """The score as a sum, and the parts of the picture with the largest and the smallest share of it."""
     shares = side.shares.astype(np.float64)
-    ninths = [[float(part.sum()) for part in np.array_split(row, 3, axis=1)] for row in np.array_split(shares, 3)]
-    named = {_PLACES[i][j]: ninths[i][j] for i in range(3) for j in range(3)}
+    named = ninths(shares)
     most, least = max(named, key=lambda name: named[name]), min(named, key=lambda name: named[name])
     rows, columns = shares.shape
     against = shares[shares < 0].sum()

@@ -106,7 +106,7 @@ async def explain(request: Request, runtime: RuntimeDep, query: Annotated[Explai
         what = "a match has a query and at most the item's own image" if query.target == "item" else "a PNG shows one"
         raise Problem(422, f"{len(images)} images were sent; {what}")
     outputs = await runtime.inference(images, thumbnails=accept == PNG or query.overlay, features=True)
-    explainer = Explainer(runtime.bundle)
+    explainer = Explainer.of(runtime.bundle)
     if stored is None:
         explained = await _classes(outputs, explainer, runtime.bundle, label)
     else:

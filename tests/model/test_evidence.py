@@ -128,7 +128,7 @@ def test_shares_and_rest_add_up_to_what_the_engine_answers(
     engine: Engine, bundle: Bundle, pixels: npt.NDArray[np.float32]
 ) -> None:
     """Class, item by its full vector, and items by short ones: every score is the engine's own, within 1e-4."""
-    outputs, explainer = engine.run(pixels, features=True), Explainer(bundle)
+    outputs, explainer = engine.run(pixels, features=True), Explainer.of(bundle)
     assert outputs.features is not None
     assert outputs.logits is not None
     assert outputs.short is not None
@@ -155,7 +155,7 @@ def test_a_short_match_is_split_like_its_full_equal(bundle: Bundle, pixels: npt.
         moved = matrix @ (outputs["embedding"][1] - mean)
         target = torch.nn.functional.normalize(torch.randn(7, dtype=torch.float64), dim=0)
         lifted = matrix.T @ target / moved.norm()
-    explainer, one = Explainer(bundle), outputs["features"][1].numpy()
+    explainer, one = Explainer.of(bundle), outputs["features"][1].numpy()
     found = explainer.of_vector(one, target.numpy())
     np.testing.assert_allclose(found.shares, explainer.of_vector(one, lifted.numpy()).shares, rtol=1e-5, atol=1e-9)
     assert found.rest == pytest.approx(-float(lifted @ mean), rel=1e-5)
@@ -168,7 +168,7 @@ def test_the_low_rank_classifier_is_split_too(pixels: npt.NDArray[np.float32], t
     outputs = run(written, pixels)
     assert outputs.features is not None
     assert outputs.logits is not None
-    score = Explainer(written).of_class(outputs.features[1], 2).score
+    score = Explainer.of(written).of_class(outputs.features[1], 2).score
     assert score == pytest.approx(float(outputs.logits[1, 2]), abs=1e-4)
 
 
@@ -177,7 +177,7 @@ def test_a_bundle_without_a_split_gives_out_no_features(pixels: npt.NDArray[np.f
     assert written.manifest.evidence is None
     assert run(written, pixels).features is None
     with pytest.raises(NoEvidence, match="one 1 has no evidence: max pooling"):
-        Explainer(written)
+        Explainer.of(written)
 
 
 def test_a_bundle_of_before_says_to_export_it_again(bundle: Bundle) -> None:

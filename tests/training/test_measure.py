@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,16 @@ import torch
 from rankone.__main__ import run
 from rankone.model.bundle import Bundle, DatasetRecord, Manifest, open_bundle
 from rankone.model.engine import load_engine
+from rankone.model.explanation import Explainer
 from rankone.model.network import build_network, open_network
 from rankone.model.preprocessing import preprocess
 from rankone.training.data import DataError, DataSet, load
 from rankone.training.evaluate import REPORT, Report, compute_report
 from rankone.training.export import Description, write_bundle
-from rankone.training.measure import compare_with_training, outputs
+from rankone.training.measure import compare_with_training, findings_of, outputs
 from rankone.training.metrics import retrieval_scores
 from rankone.training.recipe import PoolingRecipe
-from rankone.training.report import HTML
+from rankone.training.report import HTML, write_report
 from tests.conftest import CLASSES, RECIPE
 from tests.training.data.trees import cub, dtd
 
@@ -60,6 +62,30 @@ def test_the_engine_that_serves_agrees_with_training(
     num_parameters = sum(parameter.numel() for parameter in open_network(bundle).parameters())
     for fact in (bundle.fingerprint, f"{engine} on ", f"{num_parameters:,}"):
         assert fact in page
+
+
+def test_the_evidence_in_a_report_is_that_of_the_served_features(
+    bundle: Bundle, photos: DataSet, tmp_path: Path
+) -> None:
+    """Where every image is called wrong; the same images in the report of the run and in that of its bundle."""
+    wrong = replace(photos, test=replace(photos.test, labels=tuple((label + 1) % 4 for label in photos.test.labels)))
+    engine = load_engine(bundle, "onnx", "cpu", 1)
+    findings = findings_of(bundle, wrong, engine)
+    assert findings.contrasts
+    index, contrast = next(iter(findings.contrasts.items()))
+    pixels = preprocess(photos.test.paths[index].read_bytes(), bundle.manifest.preprocessing)
+    served = engine.run(pixels[None], features=True)
+    assert served.features is not None
+    assert served.logits is not None
+    explainer = Explainer.of(bundle)
+    for found, label in ((contrast.taken, int(served.logits[0].argmax())), (contrast.true, wrong.test.labels[index])):
+        expected = explainer.of_class(served.features[0], label)
+        largest = np.abs(expected.shares).max()
+        np.testing.assert_allclose(found.shares, expected.shares, atol=1e-3 * largest)
+        assert found.score == pytest.approx(float(served.logits[0, label]), abs=1e-4)
+    write_report(findings, tmp_path)
+    assert len(list(tmp_path.glob("report/confused-*-taken.png"))) == len(findings.contrasts)
+    engine.close()
 
 
 def test_the_report_lies_beside_the_bundle_and_never_within(

@@ -136,6 +136,12 @@ def test_lrbps_own_classifier_trains_and_exports(
     written = pipeline.export(tmp_path / "run", photos, tmp_path / "bundle")
     assert written.manifest.metrics == report.metrics
     assert 0 <= report.metrics["top1"] <= 1
+    wrong = replace(photos, test=replace(photos.test, labels=tuple((label + 1) % 4 for label in photos.test.labels)))
+    pipeline.evaluate(tmp_path / "run", wrong)
+    mistakes, taken, true = (
+        len(list(tmp_path.glob(f"run/report/confused-*-{kind}.png"))) for kind in ("mistake", "taken", "true")
+    )
+    assert mistakes == taken == true > 0, "the evidence in every mistake, for both classes"
 
 
 def test_a_low_rank_projection_starts_at_the_principal_axes_of_the_training_images(

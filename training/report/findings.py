@@ -12,6 +12,7 @@ from rankone.model.bundle import Manifest
 from rankone.training.data import DataSet
 from rankone.training.evaluate import Report
 from rankone.training.metrics import Floats, Ints
+from rankone.training.report.confused import Contrast
 from rankone.training.report.spectrum import Spectrum
 from rankone.training.short.figures import ShortReport
 
@@ -33,6 +34,8 @@ class Findings:
     fingerprint: str | None = None
     """Of the bundle; None for a run that is not exported."""
     spectrum: Spectrum | None = None
+    contrasts: Mapping[int, Contrast] | None = None
+    """The evidence in the mistaken images that are shown, by their index; None where it has none or was not computed."""
     phase1: Mapping[str, float] | None = None
     """Figures of the network that phase 1 ended with, on the same images; None if not known."""
     short: ShortReport | None = None
