@@ -26,11 +26,10 @@ PORT: Final = 8019
 NEW: Final = demo.DATA / "photos" / "new"
 QUERY: Final = NEW / "coins" / "00.png"
 DESKTOP: Final = ViewportSize(width=1160, height=740)
-PHONE: Final = ViewportSize(width=390, height=844)
 
 
 async def take(url: str, folder: Path) -> None:
-    """Photographs the page: a search, more and less like this in the dark, evidence, the map, and a phone."""
+    """Photographs the page: a search, more and less like this in the dark, evidence, and the map."""
     flags = ["--no-sandbox"] if os.getuid() == 0 else []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
@@ -52,9 +51,6 @@ async def take(url: str, folder: Path) -> None:
         await page.get_by_role("button", name="Map", exact=True).click()
         await page.get_by_label("Colour by").select_option("label")
         await save(page, folder / "page-map.png")
-        page = await opened(browser, url, PHONE)
-        await search(page, QUERY)
-        await save(page, folder / "page-phone.png")
         await browser.close()
 
 
