@@ -55,7 +55,7 @@ def test_the_rows_train_what_their_labels_say() -> None:
         *((f"RM {dim}", "cbp-run-rm", dim) for dim in dims),
     ]
     assert [label for label, _, _ in trained("9")] == [system for _, system, _ in trained("9")]
-    assert {system for _, system, _ in trained("9")} == set(SYSTEMS)
+    assert {system for _, system, _ in trained("9")} == set(SYSTEMS) - {"cbp-run-mild"}
 
 
 @pytest.mark.parametrize(("name", "last"), [("default", 40), ("fast", 3)])
