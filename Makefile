@@ -62,7 +62,7 @@ docker/requirements-gpu.lock:
 
 docker/requirements-cpu.lock:
 	sed -nE 's/^onnxruntime-gpu(==[^ ]+).*/onnxruntime\1/p; s/^faiss-gpu(==[^ ]+).*/faiss-cpu\1/p' requirements.lock | \
-		$(COMPILE) --constraint requirements.lock --extra cpu --extra openvino --extra traces pyproject.toml - --output-file $@
+		$(COMPILE) --constraint requirements.lock --extra cpu --extra traces pyproject.toml - --output-file $@
 
 clean:  ## remove the environment, the demo's data and run, and caches
 	rm -rf .venv build data/photos runs/demo .mypy_cache .pytest_cache .ruff_cache

@@ -126,9 +126,7 @@ use_cpu() {
     fi
     say "cpu: says what it leaves out"
     ! inside cpu rankone train photos /runs/none || { echo "it trained"; return 1; }
-    for engine in onnx openvino auto; do
-        serve cpu RANKONE_ENGINE=$engine
-    done
+    serve cpu
 }
 
 # Starts what the image starts, waits until its health check passes, posts an image, and ends it as `docker stop` does.

@@ -14,7 +14,6 @@ State = Literal["ok", "note", "skipped", "problem"]
 PURPOSES: Final = {
     "cpu": "serve bundles on a CPU, and work on indexes",
     "gpu": "serve bundles on an NVIDIA GPU",
-    "openvino": "another engine for CPUs, the fastest in bfloat16",
     "service": "the service without ONNX Runtime and faiss, which cpu and gpu add",
     "train": "train, evaluate and export",
     "layers": "the pooling layers in your own PyTorch network",

@@ -14,8 +14,7 @@ import anyio.to_thread
 from rankone.index import Index, Indexes
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Engine, EngineError, gpu_memory_bytes, load_engine
-from rankone.model.engine.base import EngineName, Precision
-from rankone.model.engine.trial import fastest
+from rankone.model.engine.base import Precision
 from rankone.service.inference.admission import Admission
 from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.batcher import Batcher
@@ -32,8 +31,6 @@ logger = logging.getLogger("rankone")
 
 _DECODERS_PAUSE_S: Final = 0.25
 _END_S: Final = 5.0
-_TRIED: Final[tuple[EngineName, ...]] = ("onnx", "openvino")
-"""On a CPU, if the engine is `auto`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +40,6 @@ class Runtime:
     settings: Settings
     bundle: Bundle
     engine: Engine
-    why: str
-    """Why it is this engine, in this precision."""
     pool: DecodePool
     batcher: Batcher
     inference: Inference
@@ -96,7 +91,7 @@ async def _assemble(
     shape = (3, spec.size, spec.size)
     thread = EngineThread(partial(metrics.count_death, "engine"))
     ending.callback(thread.close)
-    engine, why = await thread.run(open_engine, bundle, settings)
+    engine, _ = await thread.run(open_engine, bundle, settings)
     ending.push_async_callback(thread.run, engine.close)
     latency = await warm_up(engine, thread, policy, shape)
     slots = Slots(2 * policy.max_batch + settings.workers, shape)
@@ -113,63 +108,33 @@ async def _assemble(
     await asyncio.to_thread(indexes.acquire, bundle.fingerprint, bundle.manifest.dim, thumbnails=settings.thumbnails)
     ending.push_async_callback(asyncio.to_thread, indexes.release, bundle.fingerprint)
     _watch(settings, metrics, engine, admission, indexes)
-    return Runtime(settings, bundle, engine, why, pool, batcher, Inference(admission, pool, batcher), indexes, ending)
+    return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), indexes, ending)
 
 
 def open_engine(bundle: Bundle, settings: Settings) -> tuple[Engine, str]:
-    """The engine that the settings ask for, not warmed up, and why it is this one and has its precision.
+    """The engine that the settings ask for, not warmed up, and why it has its precision.
 
     Raises:
         BundleError: the bundle lacks the file that the engine runs.
         EngineError: the engine, the device or the precision is not available.
     """
-    if settings.engine != "auto":
-        return _open_named(settings.engine, bundle, settings)
-    if settings.device == "cuda":
-        engine, why = _open_named("onnx", bundle, settings)
-        return engine, f"engine auto: onnx, as on every GPU; {why}"
-    return _open_fastest(bundle, settings)
-
-
-def _open_fastest(bundle: Bundle, settings: Settings) -> tuple[Engine, str]:
-    """The faster of ONNX Runtime and OpenVINO on this CPU. Those of torch take longer to load, and are slower."""
-    engines, errors = list[Engine](), list[EngineError]()
-    try:
-        for name in _TRIED:
-            try:
-                engines.append(_open_named(name, bundle, settings)[0])
-            except EngineError as error:
-                errors.append(error)
-        if not engines:
-            raise errors[-1]
-        best, times = fastest(engines, bundle.manifest.preprocessing.size)
-        engines.remove(best)
-    finally:
-        for engine in engines:
-            engine.close()
-    why = "; ".join([f"engine auto: {best.name} in {best.precision}, as {times}", *map(str, errors)])
-    logger.info("%s", why)
-    return best, why
-
-
-def _open_named(name: EngineName, bundle: Bundle, settings: Settings) -> tuple[Engine, str]:
     if settings.precision != "auto":
-        return _load_in(settings.precision, name, bundle, settings), f"precision {settings.precision} is set"
-    lower: Precision | None = "float16" if settings.device == "cuda" else "bfloat16" if name == "openvino" else None
-    if lower is None:
-        return _load_in("float32", name, bundle, settings), f"precision auto: float32, as {name} has it on every CPU"
-    try:
-        return _load_in(lower, name, bundle, settings), f"precision auto: {lower}'s embeddings are those of float32"
-    except EngineError as error:
-        why = f"precision auto: float32, as {lower} is not to be had: {error}"
-        logger.warning("%s", why)
-    return _load_in("float32", name, bundle, settings), why
+        return _load_in(settings.precision, bundle, settings), f"precision {settings.precision} is set"
+    if settings.device == "cuda":
+        try:
+            return _load_in("float16", bundle, settings), "precision auto: float16's embeddings are those of float32"
+        except EngineError as error:
+            why = f"precision auto: float32, as float16 is not to be had: {error}"
+            logger.warning("%s", why)
+    else:
+        why = "precision auto: float32, as it is on every CPU"
+    return _load_in("float32", bundle, settings), why
 
 
-def _load_in(precision: Precision, name: EngineName, bundle: Bundle, settings: Settings) -> Engine:
+def _load_in(precision: Precision, bundle: Bundle, settings: Settings) -> Engine:
     return load_engine(
         bundle,
-        name,
+        settings.engine,
         settings.device,
         settings.threads,
         precision,

@@ -55,11 +55,11 @@ class Settings(BaseSettings):
     """Directory of several bundles, instead: the newest is served, others can be loaded while it runs."""
     data: Path = Path("indexes")
     """Directory of the indexes, made if it is not there."""
-    engine: EngineName | Literal["auto"] = "onnx"
-    """What runs the network; `auto` tries onnx and openvino for two seconds on a CPU, and is onnx on a GPU."""
+    engine: EngineName = "onnx"
+    """Which exported form of the network runs."""
     precision: Precision | Literal["auto"] = "float32"
-    """Of the backbone; the head is float32. Refused at start where engine or device lack it, or embeddings suffer. Where
-    they do not, `auto` is float16 on a GPU, and bfloat16 by openvino on a CPU with units for it; else it is float32."""
+    """Of the backbone; the head is float32. Refused at start where engine or device lack it, or embeddings suffer; `auto` is
+    float16 on a GPU where they do not, and else float32."""
     cuda_graphs: bool = False
     """On a GPU, record every batch size once and replay it."""
     tensorrt_cache: Path | None = None

@@ -7,7 +7,6 @@ The parity check of an export, `rankone evaluate` and the service run the same e
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,6 @@ from rankone.model.engine.base import (
     Outputs,
     Precision,
     UnusableNetwork,
-    reason_of,
 )
 from rankone.model.engine.check import check_answer, check_precision
 from rankone.model.errors import RankoneError
@@ -42,8 +40,8 @@ def load_engine(
 ) -> Engine:
     """The engine `name` for `bundle`. Its library is imported only now.
 
-    The engine has answered a test image as the manifest says. If it does not run in float32 on the CPU, or by OpenVINO, its
-    answers to some images have also been compared with those of float32 on the CPU.
+    The engine has answered a test image as the manifest says. If it does not run in float32 on the CPU, its answers to some
+    images have also been compared with those of float32 on the CPU.
 
     Args:
         bundle: whose network is run.
@@ -72,7 +70,7 @@ def load_engine(
         engine = _open(bundle, name, options)
         try:
             check_answer(engine, bundle.manifest)
-            if (device, precision) != ("cpu", "float32") or name == "openvino":
+            if (device, precision) != ("cpu", "float32"):
                 _check(engine, bundle, name, threads)
         except Exception:
             engine.close()
@@ -88,9 +86,8 @@ def _as_unusable(bundle: Bundle, name: EngineName) -> Iterator[None]:
     except RankoneError:
         raise
     except Exception as error:
-        raise UnusableNetwork(
-            f"the {name} engine cannot run the network in {bundle.path}: {reason_of(error)}"
-        ) from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UnusableNetwork(f"the {name} engine cannot run the network in {bundle.path}: {reason}") from error
 
 
 def _open(bundle: Bundle, name: EngineName, options: Options) -> Engine:
@@ -98,10 +95,6 @@ def _open(bundle: Bundle, name: EngineName, options: Options) -> Engine:
         from rankone.model.engine.onnx import OnnxEngine
 
         return OnnxEngine(bundle.file(ONNX), options)
-    if name == "openvino":
-        from rankone.model.engine.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(bundle.file(ONNX), options)
     _check_torch(name)
     if name == "onnx":
         from rankone.model.engine.onnx_gpu import OnnxGpuEngine
@@ -122,16 +115,15 @@ def _open(bundle: Bundle, name: EngineName, options: Options) -> Engine:
 
 
 def _check(engine: Engine, bundle: Bundle, name: EngineName, threads: int) -> None:
-    torch = sys.modules.get("torch")  # which is loaded if either of the two engines is torch's
-    num_threads = torch.get_num_threads() if torch else 0
-    # OpenVINO is compared with ONNX Runtime, which runs the same file by other code
-    reference = _open(bundle, "onnx" if name == "openvino" else name, Options(device="cpu", threads=threads))
+    import torch  # which is installed wherever an engine is not onnx in float32 on the CPU
+
+    num_threads = torch.get_num_threads()
+    reference = _open(bundle, name, Options(device="cpu", threads=threads))
     try:
         check_precision(engine, reference, bundle.manifest.preprocessing.size)
     finally:
         reference.close()
-        if torch:
-            torch.set_num_threads(num_threads)  # the engine's own
+        torch.set_num_threads(num_threads)  # the engine's own
 
 
 def _check_torch(name: EngineName) -> None:

@@ -90,7 +90,6 @@ async def info(runtime: RuntimeDep) -> Response:
         "preprocessing": manifest.preprocessing,
         "metrics": manifest.metrics,
         "engine": runtime.engine.name,
-        "engine_choice": runtime.why,
         "device": settings.device,
         "provider": runtime.engine.provider,
         "precision": runtime.engine.precision,

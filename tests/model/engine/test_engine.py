@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import openvino
 import pytest
 import torch
 
@@ -26,8 +25,6 @@ from tests.model.engine.conftest import Pixels
 NAMES: tuple[EngineName, ...] = get_args(EngineName)
 RUNS: tuple[tuple[EngineName, Precision], ...] = (
     ("onnx", "float32"),
-    ("openvino", "float32"),
-    ("openvino", "bfloat16"),
     ("torchscript", "float32"),
     ("torchscript", "bfloat16"),
     ("torchscript", "float16"),
@@ -35,21 +32,12 @@ RUNS: tuple[tuple[EngineName, Precision], ...] = (
     ("export", "bfloat16"),
     ("export", "float16"),
 )
-HAS_BFLOAT16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-PROVIDERS = {
-    "onnx": "CPUExecutionProvider",
-    "openvino": openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"),
-    "torchscript": "cpu",
-    "export": "cpu",
-}
 FLOORS = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
 
 
 @pytest.fixture(scope="module", params=RUNS, ids="-".join)
 def engine(bundle: Bundle, request: pytest.FixtureRequest) -> Iterator[Engine]:
     name, precision = request.param
-    if request.param == ("openvino", "bfloat16") and not HAS_BFLOAT16:
-        pytest.skip("this CPU has no units for bfloat16, which the engine then refuses")
     engine = load_engine(bundle, name, "cpu", 2, precision)
     yield engine
     engine.close()
@@ -88,7 +76,7 @@ def test_answers_are_the_callers_own(engine: Engine, pixels: Pixels) -> None:
 
 def test_an_engine_says_what_it_is(engine: Engine) -> None:
     assert engine.name in NAMES
-    assert engine.provider == PROVIDERS[engine.name]
+    assert engine.provider == ("CPUExecutionProvider" if engine.name == "onnx" else "cpu")
     assert engine.precision in MIN_COSINE
 
 
@@ -116,9 +104,6 @@ def test_only_the_backbone_is_lowered(bundle: Bundle, pixels: Pixels) -> None:
         ("onnx", {"precision": "float16"}, "no convolution in float16.*RANKONE_PRECISION=float32"),
         ("onnx", {"cuda_graphs": True}, "need a GPU: set RANKONE_DEVICE=cuda"),
         ("onnx", {"tensorrt_cache": Path("cache")}, "need a GPU: set RANKONE_DEVICE=cuda"),
-        ("openvino", {"precision": "float16"}, "has no float16: set RANKONE_PRECISION=float32"),
-        ("openvino", {"cuda_graphs": True}, "need a GPU: leave RANKONE_CUDA_GRAPHS"),
-        ("openvino", {"tensorrt_cache": Path("cache")}, "need a GPU: leave RANKONE_CUDA_GRAPHS"),
         ("export", {"cuda_graphs": True}, "need a GPU: set RANKONE_DEVICE=cuda"),
         ("torchscript", {"tensorrt_cache": Path("cache")}, "TensorRT runs the onnx engine only, not torchscript"),
     ],
@@ -214,7 +199,7 @@ from rankone.model.bundle import open_bundle
 from rankone.model.engine import EngineOutOfMemory, load_engine
 
 bundle = open_bundle(Path(sys.argv[1]))
-for name in ("onnx", "openvino", "torchscript", "export"):
+for name in ("onnx", "torchscript", "export"):
     engine = load_engine(bundle, name, "cpu", 1)
     one = np.ones((1, 3, 64, 64), np.float32)
     before = engine.run(one).embedding
