@@ -1,8 +1,8 @@
 """The last change that was acknowledged, in a small file beside the index, so that a log that lost its end is found out.
 
 A log whose end is cut off, or damaged, looks like one that was never longer. After every transaction, and before it is
-acknowledged, its place in the log is written down here and synced. In this order no power cut can leave a note of what is not
-on disk, so a note that the log does not bear out always means a loss.
+acknowledged, its place in the log is written down here and synced. In this order, a note never names a change that is not on
+disk. So if the log lacks a change that the note names, it was lost.
 """
 
 from __future__ import annotations
