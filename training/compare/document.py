@@ -33,15 +33,19 @@ def advice(comparison: Comparison) -> str:
         return f"Take {where}. It is better than every other."
     if chosen is best:
         return (
-            f"Take {where}. It is the best, and these images cannot tell {tied} of {len(comparison.places)} apart; of those "
-            "that can be exported, it has the shortest vector, too."
+            f"Take {where}. It has the best score. {_others(tied - 1)} as good within the error; of all that can be exported, "
+            "it also has the shortest vector."
         )
     if not chosen.is_as_good:
         return f"Take {where}. What is better cannot be exported."
     return (
-        f"Take {where}. These images cannot tell {tied} of {len(comparison.places)} from the best ({best.row.title}, "
-        f"{_score(best)}); of those that can be exported, this one has the shortest vector."
+        f"Take {where}. The best score is that of {best.row.title}: {_score(best)}. {_others(tied - 1)} as good within the "
+        "error; of those that can be exported, this one has the shortest vector."
     )
+
+
+def _others(count: int) -> str:
+    return "One other row is" if count == 1 else f"{count} other rows are"
 
 
 def _table(comparison: Comparison) -> Table:

@@ -82,13 +82,14 @@ def test_of_equal_bytes_the_fastest_and_what_is_worse_only_if_the_best_cannot_be
 def test_the_document_says_what_to_take_and_why(rows: list[Row]) -> None:
     found = comparison(rows, notes=("mind the weights",))
     assert "Take vgg16, cbp-run" in advice(found)
-    assert "cannot tell 3 of 4 from the best (vgg16, monet-2" in advice(found)
+    assert "The best score is that of vgg16, monet-2" in advice(found)
+    assert "2 other rows are as good within the error" in advice(found)
     assert "What is better cannot be exported" in advice(
         comparison([row("monet", 99, 99, 99, exportable=False), row("sum", 50, 50, 50)])
     )
     assert "better than every other" in advice(comparison([row("max", 99, 99, 99), row("sum", 50, 50, 50)]))
     both = [row("sum", 80, 80, 80), row("max", 79, 80, 80, dim=600)]
-    assert "It is the best, and these images cannot tell 2 of 2 apart" in advice(comparison(both))
+    assert "It has the best score. One other row is as good within the error" in advice(comparison(both))
     assert "Nothing that was compared can be exported" in advice(comparison([rows[3]]))
     text = markdown(document_of(found, "pooling: {system: cbp-run}\n"))
     for piece in ("mind the weights", "| 3\\* | vgg16 | cbp-run |", "| 1= | vgg16 | monet-2 (no export) |", "20,000"):
