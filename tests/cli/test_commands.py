@@ -164,7 +164,13 @@ def test_the_demo_goes_the_whole_way_and_again(tmp_path: Path) -> None:
     command = ("demo", "--recipe", "tiny.yaml", "--port", port, "--exit")
     first, again = rankone(*command, cwd=tmp_path), rankone(*command, cwd=tmp_path)
     assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
-    for step in ("service: onnx on CPUExecutionProvider", "embed: 168", "classify: accuracy 0.", "recall@1 0."):
+    for step in (
+        "service: onnx on CPUExecutionProvider",
+        "embed: 168",
+        "classify: accuracy 0.",
+        "recall@1 0.",
+        "map: 168",
+    ):
         assert step in first.stdout
         assert step in again.stdout
     assert "training:" in first.stdout

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -61,16 +60,11 @@ class Figure(BaseModel):
         return cls(mean=float(outcomes.mean()), low=low, high=high, outcomes=bits)
 
 
-class Row(BaseModel):
-    """A backbone with a pooling, measured."""
+class Scores(BaseModel):
+    """What the embeddings of a pooling are worth."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backbone: str
-    weights: str
-    pooling: str
-    exportable: bool
-    dim: int
     accuracy: Figure
     """Of a linear classifier on the embeddings of the training images, solved until it converged."""
     full: Figure
@@ -81,6 +75,16 @@ class Row(BaseModel):
     is_disjoint: bool
     """Whether recall was measured within each half of the classes, by the map of the other; with few classes on all."""
     fit: FitRecord
+
+
+class Row(Scores):
+    """A backbone with a pooling, measured."""
+
+    backbone: str
+    weights: str
+    pooling: str
+    exportable: bool
+    dim: int
     backbone_ms: float
     """Of one image alone."""
     pooling_ms: float
@@ -107,18 +111,6 @@ class Row(BaseModel):
         return self.backbone_ms + self.pooling_ms
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What a pooling's embeddings are worth; the fields are those of `Row`."""
-
-    accuracy: Figure
-    full: Figure
-    short: Figure | None
-    short_dim: int | None
-    is_disjoint: bool
-    fit: FitRecord
-
-
 @torch.no_grad()
 def measure(recipe: Recipe, network: Network, found: Features, images: Images, work: Path, resources: Resources) -> Row:
     """Measures the recipe's pooling on the features of the network's backbone; `work` is a folder for a temporary file.
@@ -137,7 +129,7 @@ def measure(recipe: Recipe, network: Network, found: Features, images: Images, w
         dim=pooling.out_dim,
         backbone_ms=found.ms,
         pooling_ms=_milliseconds(whole, found),
-        **vars(scores),
+        **dict(scores),
     )
 
 
@@ -157,7 +149,7 @@ def scores_of(network: Network, found: Features, images: Images, file: Path, see
     vectors = embedded.cpu().numpy().astype(np.float32)
     learned = _learned(vectors[train], labels[train].numpy())
     full, short, length, is_disjoint = _recall(vectors[test], labels[test].numpy(), learned)
-    return Scores(accuracy, full, short, length, is_disjoint, record)
+    return Scores(accuracy=accuracy, full=full, short=short, short_dim=length, is_disjoint=is_disjoint, fit=record)
 
 
 def _short_rows(network: Network, found: Features, path: Path, check: Callable[[], None]) -> Tensor:
