@@ -163,6 +163,16 @@ def publish(partial: Path, path: Path) -> None:
     sync(path.parent)
 
 
+def publish_bytes(path: Path, data: bytes) -> None:
+    """Writes a small file whole and synced to disk, or leaves the previous one. Raises OSError."""
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        partial.write_bytes(data)
+        publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def wal_files(path: Path) -> tuple[Path, Path]:
     """The write-ahead log and its index, which SQLite keeps beside an open file."""
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")

@@ -7,7 +7,6 @@ with the notes of `acknowledged` first, and one that is damaged is copied aside.
 from __future__ import annotations
 
 import hashlib
-import os
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Final
 
 from rankone.index import faults
 from rankone.index.acknowledged import Note, last_note
-from rankone.index.database import PARTIAL, Spec, publish, read_about, wal_files
+from rankone.index.database import Spec, publish_bytes, read_about, wal_files
 from rankone.index.errors import IndexProblem
 from rankone.index.log import Log, first_pages, rewrite, scan
 from rankone.model.files import sync
@@ -162,7 +161,7 @@ def _copied_aside(log_file: Path) -> Path | None:
         return None
     target = log_file.with_name(f"{log_file.name}-{hashlib.sha256(data).hexdigest()[:12]}")
     if not target.exists():
-        _publish(target, data)
+        publish_bytes(target, data)
     return target
 
 
@@ -170,16 +169,4 @@ def _write_down(path: Path, text: str) -> None:
     file = loss_file(path)
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     if text not in lines:
-        _publish(file, "".join(f"{line}\n" for line in [*lines, text]).encode())
-
-
-def _publish(target: Path, data: bytes) -> None:
-    partial = target.with_name(f".{target.name}{PARTIAL}")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        publish(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+        publish_bytes(file, "".join(f"{line}\n" for line in [*lines, text]).encode())

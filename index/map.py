@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from rankone.index.backup import Tell, reading, require_intact
-from rankone.index.database import PARTIAL, Spec, map_file, publish
+from rankone.index.database import Spec, map_file, publish_bytes
 from rankone.index.errors import IndexProblem, InvalidFilter, UnknownMap
 from rankone.index.filters import path_of
 from rankone.index.items import Reader
@@ -139,10 +139,7 @@ def _fields(metadata: str) -> Iterator[str]:
 
 
 def _write(made: Map, path: Path) -> None:
-    partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        partial.write_bytes(orjson.dumps(asdict(made)))
-        publish(partial, path)
+        publish_bytes(path, orjson.dumps(asdict(made)))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise IndexProblem(f"{path} cannot be written: {error}") from error
