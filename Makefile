@@ -57,12 +57,12 @@ lock: $(READY)  ## renew all locks from pyproject.toml: of this environment, of 
 
 # The images install the versions that are tested. The builds for CPUs are other packages, held at the same versions.
 docker/requirements-gpu.lock:
-	$(COMPILE) --constraint requirements.lock --extra gpu --extra train --extra parquet --extra tensorboard --extra traces \
+	$(COMPILE) --constraint requirements.lock --extra gpu --extra train --extra parquet --extra postgres --extra tensorboard --extra traces \
 		pyproject.toml --output-file $@
 
 docker/requirements-cpu.lock:
 	sed -nE 's/^onnxruntime-gpu(==[^ ]+).*/onnxruntime\1/p; s/^faiss-gpu(==[^ ]+).*/faiss-cpu\1/p' requirements.lock | \
-		$(COMPILE) --constraint requirements.lock --extra cpu --extra traces pyproject.toml - --output-file $@
+		$(COMPILE) --constraint requirements.lock --extra cpu --extra openvino --extra postgres --extra traces pyproject.toml - --output-file $@
 
 clean:  ## remove the environment, the demo's data and run, and caches
 	rm -rf .venv build data/photos runs/demo .mypy_cache .pytest_cache .ruff_cache

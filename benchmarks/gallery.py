@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from benchmarks.phase1 import recipe_of
-from rankone.index import Hit, Index, Item, Spec, Vectors
-from rankone.index.database import Kind, create_file
+from rankone.index import AnyIndex, Hit, Index, Item, Spec, Vectors
+from rankone.index.change import Effect
+from rankone.index.database import create_file
+from rankone.index.spec import Kind
 from rankone.training.data import load_photos
 from rankone.training.data.batches import batches
 
@@ -56,19 +58,24 @@ def stored_rows(real: Vectors, count: int, noise: float = NOISE) -> Vectors:
 
 
 def filled(path: Path, real: Vectors, rows: int, kind: Kind, noise: float = NOISE) -> tuple[Index, float]:
-    """An index of so many rows, and the seconds from the first request to the last acknowledgement."""
+    """An index of so many rows in a new file, and the seconds that `fill` took."""
     create_file(path, Spec("0" * 64, real.shape[1], kind=kind))
     index = Index(path, torch.get_num_threads())
-    seconds, waiting, number = 0.0, list[Future[object]](), 0
+    return index, fill(index, real, rows, noise)
+
+
+def fill(index: AnyIndex, real: Vectors, rows: int, noise: float = NOISE) -> float:
+    """Adds so many rows; the seconds from the first request to the last acknowledgement."""
+    seconds, waiting, number = 0.0, list[Future[Effect]](), 0
     for batch in noisy(real, rows, seed=0, noise=noise):
         items = [Item(str(number + i), v, {"n": number + i, "even": i % 2 == 0}) for i, v in enumerate(batch)]
         number += len(items)
         started = time.perf_counter()
-        waiting.append(index.submit(items))  # type: ignore[arg-type]
+        waiting.append(index.submit(items))
         while len(waiting) >= (_CLIENTS if number < rows else 1):
             waiting.pop(0).result()
         seconds += time.perf_counter() - started
-    return index, seconds
+    return seconds
 
 
 def recall(expected: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> float:

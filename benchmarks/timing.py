@@ -31,6 +31,10 @@ class Timing:
     median: float
     high: float
 
+    def divided(self, count: int) -> Timing:
+        """Of one, where the call did `count` of them."""
+        return Timing(self.low / count, self.median / count, self.high / count)
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -42,8 +46,12 @@ class Goal:
 
 
 def compare(contenders: Mapping[str, Call], rounds: int, warm_up: int = 2, device: str = "cpu") -> dict[str, Timing]:
-    """Times every contender once a round, in turn, after `warm_up` rounds that do not count; on a GPU by its events."""
-    clock = _seconds_on_gpu if device == "cuda" else _seconds
+    """Times every contender once a round, in turn, after `warm_up` rounds that do not count.
+
+    On a GPU (`cuda`) by its events; on a processor (`cpu`) by the clock, or by the processor time of this process
+    (`processor`), which does not count what others of a busy machine use.
+    """
+    clock = {"cuda": _seconds_on_gpu, "processor": _processor_seconds}.get(device, _seconds)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in track(range(warm_up + rounds), description="measuring", transient=True):
         for name, call in contenders.items():
@@ -66,6 +74,14 @@ def _seconds(call: Call, count: int) -> float:
     for _ in range(count):
         call()
     return time.perf_counter() - started
+
+
+def _processor_seconds(call: Call, count: int) -> float:
+    """Processor time of `count` calls together, of all threads."""
+    started = time.process_time()
+    for _ in range(count):
+        call()
+    return time.process_time() - started
 
 
 def _seconds_on_gpu(call: Call, count: int) -> float:

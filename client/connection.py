@@ -18,8 +18,8 @@ from rankone.client.network import certificates_for, proxy_for
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
-STARTING: Final = frozenset({0, 429, 502, 503, 504})
-"""What a service that is starting answers, itself or through its proxy; 0 is no answer."""
+STARTING: Final = frozenset({0, 429, 500, 502, 503, 504})
+"""What a service that is starting answers, itself or through its proxy (Ray Serve's says 500); 0 is no answer."""
 
 TOO_SLOW: Final = 504
 
@@ -111,8 +111,13 @@ def not_executed(outcome: Outcome) -> bool:
 
 
 def is_unavailable(outcome: Outcome) -> bool:
-    """For a client's first request: the service is busy or unavailable. A wrong address is reported at once."""
-    return isinstance(outcome, httpx.Response) and outcome.status_code in (429, 503)
+    """For a client's first request: the service is busy or unavailable. A wrong address is reported at once.
+
+    A proxy that lost its service answers 500 (Ray Serve's), 502, 503 or 504, and no `problem+json`.
+    """
+    if not isinstance(outcome, httpx.Response):
+        return False
+    return outcome.status_code in (429, 503) or (outcome.is_server_error and not is_problem(outcome))
 
 
 def never(_: Outcome) -> bool:

@@ -126,7 +126,9 @@ use_cpu() {
     fi
     say "cpu: says what it leaves out"
     ! inside cpu rankone train photos /runs/none || { echo "it trained"; return 1; }
-    serve cpu
+    for engine in onnx openvino auto; do
+        serve cpu RANKONE_ENGINE=$engine
+    done
 }
 
 # Starts what the image starts, waits until its health check passes, posts an image, and ends it as `docker stop` does.

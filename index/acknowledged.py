@@ -1,4 +1,4 @@
-"""The last change that was acknowledged, in a small file beside the index, so that a log that lost its end is found out.
+"""Records the last acknowledged change in a small file beside the index, so that a log that lost its end is noticed.
 
 A log whose end is cut off, or damaged, looks like one that was never longer. After every transaction, and before it is
 acknowledged, its place in the log is written down here and synced. In this order, a note never names a change that is not on

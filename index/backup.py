@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from rankone.index.database import PARTIAL, SUFFIX, Spec, companions, locked, publish
+from rankone.index.backend import AnyReader
+from rankone.index.database import PARTIAL, SUFFIX, companions, locked, publish
 from rankone.index.errors import IndexConflict, IndexDamaged, IndexProblem, UnknownIndex
-from rankone.index.items import Reader, Record
+from rankone.index.items import Record
 from rankone.index.loss import ignores_log
+from rankone.index.reader import Reader
+from rankone.index.spec import Spec
 
 Tell = Callable[[int], None]
 """Is called with the number of items that were done since the last call."""
@@ -45,26 +48,25 @@ def require_intact(record: Record) -> Record:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[tuple[Reader, Spec]]:
-    """A reader of one state of the index, and the index's spec. Raises IndexProblem if the file cannot be read."""
+def reading_file(path: Path) -> Iterator[tuple[Reader, Spec]]:
+    """A reader of one state of the index in a file, and the index's spec. Raises IndexProblem if it cannot be read."""
     is_immutable = ignores_log(require_exists(path))
     with closing(Reader(path, is_immutable=is_immutable)) as reader, reader.snapshot() as about:
         yield reader, about.spec
 
 
-def damaged_rows(path: Path, tell: Tell) -> list[str]:
+def damaged_among(reader: AnyReader, tell: Tell) -> list[str]:
     """The ids of all items with a wrong checksum.
 
     Raises:
-        IndexDamaged: a page of the file is damaged, so that any item may be missing.
+        IndexDamaged: what holds them is damaged, so that any item may be missing.
     """
     found = []
-    with reading(path) as (reader, _):
-        reader.check_file()
-        for _, record in reader.everything():
-            if not record.is_intact:
-                found.append(record.id)
-            tell(1)
+    reader.check()
+    for _, record in reader.everything():
+        if not record.is_intact:
+            found.append(record.id)
+        tell(1)
     return found
 
 
@@ -82,13 +84,15 @@ def back_up(path: Path, target: Path, tell: TellPages) -> int:
     if target.exists():
         raise IndexConflict(f"{target} is there already; name another file")
     partial = target.with_name(f".{target.name}{PARTIAL}")
-    with reading(path) as (reader, _):
+    with reading_file(path) as (reader, _):
         try:
             partial.unlink(missing_ok=True)
             reader.backup(partial, tell)
-            if damaged := damaged_rows(partial, lambda _: None):
-                raise IndexDamaged(f"{len(damaged)} items are damaged: {', '.join(damaged[:5])}; nothing was written")
-            with reading(partial) as (copy, _):
+            with reading_file(partial) as (copy, _):
+                if damaged := damaged_among(copy, lambda _: None):
+                    raise IndexDamaged(
+                        f"{len(damaged)} items are damaged: {', '.join(damaged[:5])}; nothing was written"
+                    )
                 count = copy.count()
             for leftover in (*companions(partial), *companions(target)):
                 leftover.unlink(missing_ok=True)

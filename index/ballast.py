@@ -1,4 +1,4 @@
-"""Room that is kept for a full disk, on which items must still be deleted and the log be written into the database."""
+"""Reserves disk space, so that a full disk can still delete items and move the log into the database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PART: Final = 16
 
 
 class Ballast:
-    """A file in a folder of indexes that is given up when the disk is full, and made again when there is room.
+    """A file that reserves space in a folder of indexes: removed when the disk is full, made again when there is room.
 
     While it is given up, nothing may be added: what it left free is for deletions. Safe to call from any thread.
     """

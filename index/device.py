@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rankone.index.database import SearchDevice
 from rankone.index.errors import DeviceProblem
+from rankone.index.spec import SearchDevice
 
 
 def check_device(device: SearchDevice) -> None:

@@ -8,6 +8,7 @@ RankoneError
     ├── UnknownMap       there is no map of the index, or one that is not of it
     ├── MetadataTooLong  an item's metadata would grow over the limit
     ├── IndexConflict    the request contradicts what is stored, or itself
+    │   └── IndexPublished   the index is a published version, which is only read
     ├── IndexFull        the disk or the memory is full; nothing of the request was stored
     ├── IndexReadOnly    a commit failed; searches go on, but nothing more is stored
     ├── IndexUnavailable the disk failed or the file cannot be opened; a later try may succeed
@@ -45,6 +46,15 @@ class MetadataTooLong(IndexProblem):
 
 class IndexConflict(IndexProblem):
     """The index belongs to another model or has other options, a file exists already, or an id was sent twice."""
+
+
+class IndexPublished(IndexConflict):
+    """The index is a published version, in which nothing is ever stored."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "indexes in lance:… are published versions, which are only read: `rankone index publish` makes the next"
+        )
 
 
 class IndexFull(IndexProblem):

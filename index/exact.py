@@ -5,16 +5,25 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from typing import Any, Final, Generic, TypeVar
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
-from rankone.index.gallery import Candidates, Rows, Stored, Vectors, is_dense
+from rankone.index.gallery import Candidates, Rows, Stored, Vectors, floats, is_dense
+from rankone.index.threads import shared
 
 _BLOCK_BYTES: Final = 1 << 28
+_DIVIDED_BYTES: Final = 1 << 22
+"""So many bytes of rows are divided among the threads if there are fewer queries than threads."""
+_BATCH: Final = 20
+"""So many queries are multiplied with the rows as matrices, here as in faiss."""
+_PAIRS: Final = 1 << 20
+"""Products that a thread has in memory at once."""
+_GROUPS: Final = 16
+"""Groups of rows for each neighbour that is wanted."""
 _TILE: Final = 1024
 """As many rows as faiss multiplies at once."""
 ROUNDING: Final = 1e-5
@@ -115,7 +124,7 @@ class BlockGallery(ABC, Generic[Block]):
 
     @abstractmethod
     def _best(self, asked: Any, part: Block, k: int) -> tuple[Vectors, Rows]:
-        """Inner products (m, k) of every query with its k best rows of a part, within `rounding`, and their places."""
+        """Inner products (m, k or more) of every query with its best rows of a part, within `rounding`, and their places."""
 
     @abstractmethod
     def _products(self, asked: Any, asking: Rows, block: Block, places: Rows) -> Vectors:
@@ -129,24 +138,65 @@ class ExactGallery(BlockGallery[Vectors]):
         super().__init__(ROUNDING, 1, sys.maxsize, _TILE)  # faiss divides its work itself
         self._dim = dim
         self._height = max(1, _BLOCK_BYTES // (4 * dim * _TILE)) * _TILE
-        self._halves = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16)
 
     def _new_block(self, capacity: int) -> Vectors:  # noqa: ARG002 - all blocks are alike
         return np.empty((self._height, self._dim), np.float32)  # untouched pages take no memory
 
     def _on_device(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        if array.dtype != np.float16:
-            return array
-        floats = np.empty(array.shape, np.float32)
-        self._halves.sa_decode(np.ascontiguousarray(array).view(np.uint8), floats)  # by several threads, unlike NumPy
-        return floats
+        return floats(array) if array.dtype == np.float16 else array
 
     def _best(self, asked: Vectors, part: Vectors, k: int) -> tuple[Vectors, Rows]:
-        scores, places = faiss.knn(asked, part, k, metric=faiss.METRIC_INNER_PRODUCT)
-        return scores, places
+        multiplied = _multiplied_by(asked) if len(asked) >= _BATCH else None
+
+        def best(piece: Vectors) -> tuple[Vectors, Rows]:
+            if multiplied is None:
+                return faiss.knn(asked, piece, min(k, len(piece)), metric=faiss.METRIC_INNER_PRODUCT)
+            return _best_of_products(asked, multiplied, piece, min(k, len(piece)))
+
+        count = faiss.omp_get_max_threads() if part.nbytes >= _DIVIDED_BYTES else 1
+        num_pieces = max(count, -(-len(asked) * len(part) // _PAIRS))
+        if num_pieces == 1:
+            return best(part)
+        pieces = [piece for piece in np.array_split(part, num_pieces) if len(piece)]  # faiss divides queries, not rows
+        with shared() as each:
+            found = list((each if count > 1 else map)(best, pieces))
+        starts = np.cumsum([0, *map(len, pieces)])
+        places = [places + start for (_, places), start in zip(found, starts, strict=False)]
+        return np.hstack([scores for scores, _ in found]), np.hstack(places)
 
     def _products(self, asked: Vectors, asking: Rows, block: Vectors, places: Rows) -> Vectors:
         scores = np.empty(len(places), np.float32)
         pointers = (faiss.swig_ptr(array) for array in (asked, asking, block, places, scores))
         faiss.pairwise_indexed_inner_product(self._dim, len(places), *pointers)  # type: ignore[attr-defined]
         return scores
+
+
+def _multiplied_by(asked: Vectors) -> Callable[[Vectors], Vectors]:
+    """A function that gives the inner products (n, m) of rows (n, dim) with queries (m, dim), by faiss's BLAS."""
+    product = faiss.LinearTransform(asked.shape[1], len(asked))
+    faiss.copy_array_to_vector(asked.ravel(), product.A)
+    product.is_trained = True
+    return product.apply
+
+
+def _best_of_products(
+    asked: Vectors, multiplied: Callable[[Vectors], Vectors], rows: Vectors, k: int
+) -> tuple[Vectors, Rows]:
+    """As `faiss.knn`, which spends more time on its heaps than on the products of short vectors.
+
+    The rows are divided into groups, and the k-th largest of the groups' maxima is the threshold: at least k products reach
+    it, so the k best do. Those that reach it lie in k groups, or in more if maxima are equal.
+    """
+    height = max(1, len(rows) // (_GROUPS * k))
+    products = multiplied(rows)
+    grouped = products[: len(rows) // height * height].reshape(height, -1, len(asked))
+    least = np.partition(grouped.max(axis=0), -k, axis=0)[-k]
+    found = np.flatnonzero(products >= least)
+    if len(found) > 2 * height * k * len(asked):
+        return faiss.knn(asked, rows, k, metric=faiss.METRIC_INNER_PRODUCT)
+    places, queries = np.divmod(found, len(asked))
+    scores = products.ravel()[found]
+    order = np.lexsort((-scores, queries))
+    starts = np.searchsorted(queries[order], np.arange(len(asked)))
+    chosen = order[starts[:, None] + np.arange(k)]
+    return scores[chosen], places[chosen]

@@ -1,4 +1,4 @@
-"""What a disk or a file did, told apart: full, failing, cannot be opened, damaged. Only damage asks for a backup."""
+"""Turns disk errors into IndexProblem: full, failing, cannot be opened or damaged. Only damage needs a backup."""
 
 from __future__ import annotations
 

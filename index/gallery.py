@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, Protocol
 
+import faiss
 import numpy as np
 import numpy.typing as npt
 
@@ -103,3 +104,13 @@ class RowTable:
 def is_dense(rows: Rows) -> bool:
     """Whether the rows lie side by side."""
     return len(rows) == 0 or int(rows[-1]) - int(rows[0]) + 1 == len(rows)
+
+
+def floats(vectors: Stored) -> Vectors:
+    """Vectors (n, dim) in float32. faiss converts float16 three times as fast as NumPy, by several threads."""
+    if vectors.dtype != np.float16:
+        return vectors.astype(np.float32, copy=False)
+    made = np.empty(vectors.shape, np.float32)
+    halves = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16)
+    halves.sa_decode(np.ascontiguousarray(vectors).view(np.uint8), made)
+    return made

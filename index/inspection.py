@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rankone.index.database import LOCK, SUFFIX, Spec, wal_files
+from rankone.index.database import LOCK, SUFFIX, wal_files
 from rankone.index.errors import IndexProblem
-from rankone.index.items import Reader
+from rankone.index.reader import Reader
+from rankone.index.spec import Spec
 
 LARGEST_CHECKED: Final = 1 << 28
 """Bytes. Every page of a file up to this size is checked, in about a second."""
@@ -67,5 +68,5 @@ def _read(path: Path, *, is_used: bool) -> Inspected:
     with closing(Reader(path, is_immutable=not is_used)) as reader, reader.snapshot() as about:
         small = path.stat().st_size <= LARGEST_CHECKED
         if small:
-            reader.check_file()
+            reader.check()
         return Inspected(path.stem, about.spec, reader.count(), is_checked=small)

@@ -1,33 +1,16 @@
-"""Items, the records that SQLite keeps of them, and reading those records beside the writer."""
+"""Items, and the records that are kept of them."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import queue
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from rankone.index import faults
-from rankone.index.database import About, Spec, open_reader, read_about
-from rankone.index.errors import IndexDamaged
-from rankone.index.filters import Filter, has_scalar
-
-RECORDS: Final = """
-SELECT sequence, id, metadata, sha256, fingerprint, vector, thumbnail, checksum
-FROM items LEFT JOIN vectors USING (sequence) LEFT JOIN thumbnails USING (sequence)
-"""
-"""The columns are a sequence number and the fields of a `Record`."""
-_EVERY_ITEM: Final = Filter("(1)")
-_IN_LIST: Final = "WHERE sequence IN (SELECT value FROM json_each(?))"
+from rankone.index.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -91,152 +74,3 @@ def _checksum(*parts: str | bytes | None) -> bytes:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.digest()[:16]
-
-
-class Reader:
-    """A connection that only reads, for one thread at a time. Each read sees the last commit, or the snapshot it runs in.
-
-    Every method raises IndexDamaged if the file is damaged, and Cancelled inside a `cancellable` block that ends.
-    """
-
-    def __init__(self, path: Path, *, is_immutable: bool = False) -> None:
-        self.path = path
-        self._connection = open_reader(path, is_immutable=is_immutable)
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._connection.close()
-
-    @contextmanager
-    def snapshot(self) -> Iterator[About]:
-        """Inside this block, every read sees the same state of the index, the one this yields."""
-        self._connection.execute("BEGIN")
-        try:
-            yield self.about()
-        finally:
-            self._connection.execute("ROLLBACK")
-
-    def about(self) -> About:
-        """The table `about`."""
-        return read_about(self._connection, self.path)
-
-    def check_file(self) -> None:
-        """Checks every page of the file. Raises IndexDamaged if one is damaged."""
-        found = [text for (text,) in self._fetch("PRAGMA integrity_check(5)")]
-        if found != ["ok"]:
-            raise IndexDamaged(f"{self.path} is damaged: {'; '.join(found)}; restore it from a backup")
-
-    def backup(self, path: Path, tell: Callable[[int, int], None]) -> None:
-        """Copies the state that this reader sees to a new file. `tell` is called with the pages left and the pages in all.
-
-        The copy has no write-ahead log, so it can be read on a read-only disk.
-        """
-        with closing(sqlite3.connect(path)) as target:
-            self._connection.backup(target, pages=1024, progress=lambda _, left, total: tell(left, total))
-            target.execute("PRAGMA journal_mode = DELETE")
-
-    def count(self) -> int:
-        """The number of items."""
-        ((count,),) = self._fetch("SELECT count(*) FROM items")
-        return int(count)
-
-    def digest(self) -> str:
-        """A hash of the checksums of all items, in order: equal only for equal content."""
-        digest = hashlib.sha256()
-        for (checksum,) in self._rows("SELECT hex(checksum) FROM items ORDER BY sequence"):
-            digest.update(f"{checksum}\n".encode())
-        return digest.hexdigest()
-
-    def origins(self) -> list[tuple[str, str | None, str]]:
-        """Id, sha256 and metadata as JSON of every item, in order: a few hundred bytes each, without the vectors."""
-        return self._fetch("SELECT id, sha256, metadata FROM items ORDER BY sequence")
-
-    def records(self, ids: Iterable[str]) -> dict[str, Record]:
-        """The records with these ids; ids that are not in the index are left out."""
-        found = (self._records("WHERE id = ?", item_id) for item_id in dict.fromkeys(ids))
-        return {record.id: record for rows in found for _, record in rows}
-
-    def page(self, limit: int, after: int, where: Filter | None = None) -> list[Row]:
-        """Up to `limit` records after sequence number `after` that match the filter, in order."""
-        where = where or _EVERY_ITEM
-        clause = f"WHERE sequence > ? AND {where.sql} ORDER BY sequence LIMIT ?"
-        return list(self._records(clause, after, *where.parameters, limit))
-
-    def everything(self) -> Iterator[Row]:
-        """All records in order, one at a time."""
-        return self._records("WHERE sequence > 0 ORDER BY sequence")  # damage can make it null
-
-    def sequences(self, where: Filter) -> list[int]:
-        """The sequence numbers of the items that match the filter."""
-        query = f"SELECT sequence FROM items WHERE {where.sql}"  # noqa: S608 - values are parameters
-        return [sequence for (sequence,) in self._fetch(query, *where.parameters)]
-
-    def labels(self, path: str) -> dict[int, str]:
-        """A metadata field as JSON by sequence number; items where it is missing, a list or an object are left out."""
-        where = has_scalar(path)
-        query = f"SELECT sequence, metadata -> ? FROM items WHERE {where.sql}"  # noqa: S608 - values are parameters
-        return dict(self._fetch(query, path, *where.parameters))
-
-    def values(self, path: str, ids: Sequence[str]) -> dict[str, str]:
-        """A metadata field as JSON by id; items where it is missing, a list or an object are left out."""
-        where = has_scalar(path)
-        query = f"SELECT id, metadata -> ? FROM items WHERE {where.sql} AND id IN (SELECT value FROM json_each(?))"  # noqa: S608
-        return dict(self._fetch(query, path, *where.parameters, json.dumps(list(ids))))
-
-    def every_sequence(self) -> list[int]:
-        """The sequence numbers of all items, in order."""
-        return [
-            sequence for (sequence,) in self._fetch("SELECT sequence FROM items WHERE sequence > 0 ORDER BY sequence")
-        ]
-
-    def at(self, sequences: Sequence[int]) -> Iterator[Row]:
-        """The records with these sequence numbers, in order."""
-        return self._records(f"{_IN_LIST} ORDER BY sequence", json.dumps(list(sequences)))
-
-    def metadata(self, sequences: Iterable[int]) -> dict[int, str]:
-        """The metadata as JSON of the items with these sequence numbers."""
-        return dict(self._fetch("SELECT sequence, metadata FROM items " + _IN_LIST, json.dumps(list(sequences))))  # noqa: S608
-
-    def vectors(self, sequences: Sequence[int]) -> list[bytes]:
-        """The stored vectors of the items with these sequence numbers, in this order."""
-        found = dict(self._fetch("SELECT sequence, vector FROM vectors " + _IN_LIST, json.dumps(sequences)))  # noqa: S608
-        return [found[sequence] for sequence in sequences]
-
-    def _records(self, clause: str, *parameters: Any) -> Iterator[Row]:
-        for sequence, *values in self._rows(f"{RECORDS} {clause}", *parameters):
-            yield sequence, Record(*values)
-
-    def _fetch(self, query: str, *parameters: Any) -> list[Any]:
-        return list(self._rows(query, *parameters))
-
-    def _rows(self, query: str, *parameters: Any) -> Iterator[Any]:
-        try:
-            for row in self._connection.execute(query, parameters):  # noqa: UP028 - it would also close the cursor
-                yield row
-        except sqlite3.DatabaseError as error:
-            raise faults.of_sqlite(error, self.path) from error
-
-
-class Readers:
-    """A pool of readers of one file, as many as are in use at once."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._idle: queue.SimpleQueue[Reader] = queue.SimpleQueue()
-
-    @contextmanager
-    def borrow(self) -> Iterator[Reader]:
-        """A reader for this thread until the block ends."""
-        try:
-            reader = self._idle.get_nowait()
-        except queue.Empty:
-            reader = Reader(self._path)
-        try:
-            yield reader
-        finally:
-            self._idle.put(reader)
-
-    def close(self) -> None:
-        """Closes all readers; none may be in use."""
-        while not self._idle.empty():
-            self._idle.get_nowait().close()

@@ -1,4 +1,4 @@
-"""The write-ahead log as SQLite recovers it, read without SQLite, which ends at the first bad frame and does not say so.
+"""Reads the write-ahead log as SQLite would recover it. SQLite itself stops at the first bad frame without an error.
 
 Format: https://www.sqlite.org/fileformat.html#the_write_ahead_log. Each frame, a page with a header, carries the checksum of
 all before it: for pairs of 32-bit words, a += x + b; b += y + a. That is linear modulo 2^32, so the words of a frame have fixed

@@ -1,4 +1,4 @@
-"""What was acknowledged and is not there any more: found before SQLite opens an index, kept in mind until it is accepted.
+"""Finds acknowledged changes that an index has lost, before SQLite opens it, and reports them until they are accepted.
 
 SQLite ends its recovery at the first bad frame of a log, says nothing of it, and writes over the rest. So the log is compared
 with the notes of `acknowledged` first, and one that is damaged is copied aside.
@@ -14,9 +14,10 @@ from typing import Final
 
 from rankone.index import faults
 from rankone.index.acknowledged import Note, last_note
-from rankone.index.database import Spec, publish_bytes, read_about, wal_files
+from rankone.index.database import publish_bytes, read_about, wal_files
 from rankone.index.errors import IndexProblem
 from rankone.index.log import Log, first_pages, rewrite, scan
+from rankone.index.spec import Spec
 from rankone.model.files import sync
 
 _TRIES: Final = 20

@@ -14,16 +14,23 @@ from typing import Final, NamedTuple
 import faiss
 import numpy as np
 
-from rankone.index.backup import Tell, reading, require_intact
-from rankone.index.database import Spec, locked
+from rankone.index.backend import AnyReader
+from rankone.index.backup import Tell, require_intact
+from rankone.index.database import locked
 from rankone.index.exact import ROUNDING
 from rankone.index.gallery import Vectors
 from rankone.index.index import Index
-from rankone.index.items import Reader, Record
+from rankone.index.items import Record
+from rankone.index.query import Hits
+from rankone.index.source import Source, opened, reading
+from rankone.index.spec import Spec
 from rankone.index.store import Store
 
 _TILE: Final = 2048
 """Items that are compared at once; two tiles are in memory."""
+_DEPTHS: Final = (100, 200, 400, 700, 1000)
+_ENOUGH: Final = 0.99
+"""Of the nearest items."""
 
 
 class Tile(NamedTuple):
@@ -45,31 +52,51 @@ class Duplicates:
     left_out: int
 
 
-def measure_recall(path: Path, num_queries: int, k: int, tell: Tell) -> float:
-    """Recall@k of the index against exact search, for items drawn at random without their own hits; written into the file.
+def measure_recall(source: Source, num_queries: int, k: int, tell: Tell) -> float:
+    """Recall@k of the index against exact search, for items drawn at random without their own hits; kept with the index.
+
+    In PostgreSQL and Lance, a compact search then looks at the fewest candidates that were measured to find `_ENOUGH`.
 
     Raises:
-        IndexProblem: another process uses the folder.
+        IndexProblem: the index is in a folder that another process uses.
     """
-    with locked(path.parent):
-        with reading(path) as (reader, spec):
-            queries = _drawn(reader, spec, num_queries)
-            exact = _exact(reader, spec, queries, k + 1, tell)
-        with closing(Index(path)) as index:
-            hits = index.search(queries.vectors, k + 1)
-        shares = []
-        for own, found, nearest in zip(queries.ids, hits, exact, strict=True):
-            wanted = [score for score, item_id in nearest if item_id != own][:k]
-            scores = [hit.score for hit in found if hit.id != own][:k]
-            if wanted:  # of items that are equally near, any will do
-                shares.append(sum(score >= wanted[-1] - ROUNDING for score in scores) / len(wanted))
-        recall = float(np.mean(shares or [1.0]))
-        with closing(Store(path)) as store:
-            store.write_recall(recall)
+    if isinstance(source, Path):
+        with locked(source.parent):
+            queries, exact = _nearest(source, num_queries, k, tell)
+            with closing(Index(source)) as index:
+                recall = _recall(queries, index.search(queries.vectors, k + 1), exact, k)
+            with closing(Store(source)) as store:
+                store.write_recall(recall)
         return recall
+    queries, exact = _nearest(source, num_queries, k, tell)
+    with opened(source) as indexes:
+        stored = indexes.open(source.stem)
+        for depth in _DEPTHS:
+            recall = _recall(queries, stored.search_deep(queries.vectors, k + 1, depth), exact, k)
+            if recall >= _ENOUGH:
+                break
+        stored.keep_recall(recall, depth)
+    return recall
 
 
-def find_duplicates(path: Path, min_score: float, limit: int, tell: Tell) -> Duplicates:
+def _nearest(source: Source, num_queries: int, k: int, tell: Tell) -> tuple[Tile, list[list[tuple[float, str]]]]:
+    """Items drawn from all over the index, and what is nearest to each, itself included."""
+    with reading(source) as (reader, spec):
+        queries = _drawn(reader, spec, num_queries)
+        return queries, _exact(reader, spec, queries, k + 1, tell)
+
+
+def _recall(queries: Tile, hits: Hits, exact: list[list[tuple[float, str]]], k: int) -> float:
+    shares = []
+    for own, found, nearest in zip(queries.ids, hits, exact, strict=True):
+        wanted = [score for score, item_id in nearest if item_id != own][:k]
+        scores = [hit.score for hit in found if hit.id != own][:k]
+        if wanted:  # of items that are equally near, any will do
+            shares.append(sum(score >= wanted[-1] - ROUNDING for score in scores) / len(wanted))
+    return float(np.mean(shares or [1.0]))
+
+
+def find_duplicates(source: Source, min_score: float, limit: int, tell: Tell) -> Duplicates:
     """Compares every item with every other: by the sha256 of its file, then by cosine, from `min_score` on.
 
     The best `limit` near pairs are kept. `tell` is called with the number of items that were compared with all.
@@ -77,7 +104,7 @@ def find_duplicates(path: Path, min_score: float, limit: int, tell: Tell) -> Dup
     Raises:
         IndexDamaged: the file or an item is damaged.
     """
-    with reading(path) as (reader, spec):
+    with reading(source) as (reader, spec):
         same = _same_files(reader)
         group = {item_id: number for number, ids in enumerate(same) for item_id in ids}
         best: list[tuple[float, str, str]] = []
@@ -93,7 +120,7 @@ def find_duplicates(path: Path, min_score: float, limit: int, tell: Tell) -> Dup
     return Duplicates(same, near, num_found - len(near))
 
 
-def _tiles(reader: Reader, spec: Spec) -> Iterator[Tile]:
+def _tiles(reader: AnyReader, spec: Spec) -> Iterator[Tile]:
     """All items in order. Raises IndexDamaged if one is damaged."""
     records = (require_intact(record) for _, record in reader.everything())
     while tile := list(islice(records, _TILE)):
@@ -105,14 +132,14 @@ def _tile(records: list[Record], spec: Spec) -> Tile:
     return Tile([record.id for record in records], vectors.astype(np.float32))
 
 
-def _drawn(reader: Reader, spec: Spec, count: int) -> Tile:
+def _drawn(reader: AnyReader, spec: Spec, count: int) -> Tile:
     """Items from all over the index."""
     total = reader.count()
     drawn = set(np.random.default_rng(0).choice(total, min(count, total), replace=False).tolist()) if total else set()
     return _tile([record for place, (_, record) in enumerate(reader.everything()) if place in drawn], spec)
 
 
-def _exact(reader: Reader, spec: Spec, queries: Tile, k: int, tell: Tell) -> list[list[tuple[float, str]]]:
+def _exact(reader: AnyReader, spec: Spec, queries: Tile, k: int, tell: Tell) -> list[list[tuple[float, str]]]:
     """Scores and ids of the k nearest to each query, among all vectors on disk."""
     best: list[list[tuple[float, str]]] = [[] for _ in queries.ids]
     for tile in _tiles(reader, spec):
@@ -125,7 +152,7 @@ def _exact(reader: Reader, spec: Spec, queries: Tile, k: int, tell: Tell) -> lis
     return best
 
 
-def _same_files(reader: Reader) -> list[list[str]]:
+def _same_files(reader: AnyReader) -> list[list[str]]:
     by_file: dict[str, list[str]] = defaultdict(list)
     for item_id, sha256, _ in reader.origins():
         if sha256 is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rankone.index.database import Spec
 from rankone.index.errors import IndexDamaged, MetadataTooLong
 from rankone.index.items import Record, record_of
+from rankone.index.spec import Spec
 
 
 @dataclass(frozen=True)

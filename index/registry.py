@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import threading
 import time
 from collections import Counter
@@ -13,18 +12,18 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from rankone.index import faults
+from rankone.index.backend import AnyIndexes
 from rankone.index.ballast import Ballast
-from rankone.index.database import PARTIAL, SUFFIX, SearchDevice, Spec, companions, create_file, locked
+from rankone.index.database import PARTIAL, SUFFIX, companions, create_file, locked
 from rankone.index.device import check_device
-from rankone.index.errors import DeviceProblem, IndexConflict, IndexFull, IndexProblem, IndexUnavailable, UnknownIndex
+from rankone.index.errors import DeviceProblem, IndexFull, IndexProblem, IndexUnavailable, UnknownIndex
 from rankone.index.index import Index
 from rankone.index.loss import outstanding, read_spec
+from rankone.index.spec import DEFAULT, SearchDevice, Spec, check_name
 from rankone.model.files import sync
 
 logger = logging.getLogger("rankone")
 
-DEFAULT: Final = "default"
-NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
 _RETRY_S: Final = 30.0
 """An index that failed because of the device or the disk is not read again sooner, however many requests ask for it."""
 
@@ -38,13 +37,7 @@ class _Fault(NamedTuple):
     """By `time.monotonic`. A damaged file is never read again."""
 
 
-def check_name(name: str) -> None:
-    """Raises IndexProblem if no index can have this name."""
-    if not re.fullmatch(NAME, name):
-        raise IndexProblem(f"{name!r} cannot name an index: up to 64 of a-z, 0-9, - and _, beginning with a-z or 0-9")
-
-
-class Indexes:
+class Indexes(AnyIndexes):
     """Every index in `folder`, which no other process can open meanwhile.
 
     An index whose file cannot be read is reported in `problems` and logged; the others work. Unless it is damaged, `acquire`
@@ -56,6 +49,8 @@ class Indexes:
     Raises:
         IndexProblem: another process uses the folder, it cannot be written, or the device cannot be used.
     """
+
+    backend = "local"
 
     def __init__(self, folder: Path, num_threads: int = 1, device: SearchDevice = "cpu") -> None:
         check_device(device)
@@ -82,10 +77,6 @@ class Indexes:
         threading.Thread(target=self._try_again, name="rankone-open-again", daemon=True).start()
 
     def acquire(self, fingerprint: str, dim: int, *, thumbnails: bool = False) -> None:
-        """Opens the indexes of a model, until `release`.
-
-        Makes the index `default` if there is none, with `thumbnails` or without, or raises IndexProblem.
-        """
         with self._opening:
             self._check_open()
             if DEFAULT not in self.names():
@@ -95,7 +86,6 @@ class Indexes:
             self._users[fingerprint] += 1
 
     def release(self, fingerprint: str) -> None:
-        """Closes the indexes of a model once it has been released as often as it was acquired."""
         with self._opening:
             self._users[fingerprint] -= 1
             if not self._users[fingerprint]:
@@ -104,16 +94,9 @@ class Indexes:
                         index.close()
 
     def names(self) -> list[str]:
-        """The names of all indexes, also of unusable ones."""
         return sorted({*self._specs, *self._broken})
 
     def spec(self, name: str) -> Spec:
-        """What the index is.
-
-        Raises:
-            UnknownIndex: there is none of that name.
-            IndexProblem: its file cannot be read.
-        """
         self._check_open()
         spec = self._specs.get(name)
         if (fault := self._broken.get(name)) is not None and (spec is None or time.monotonic() < fault.retry_at):
@@ -123,11 +106,7 @@ class Indexes:
         return spec
 
     def open(self, name: str, fingerprint: str | None = None) -> Index:
-        """The index, at once if it is open, otherwise read from disk; for the errors see `spec`.
-
-        Raises:
-            IndexConflict: it was made with another model than `fingerprint`, if that is given.
-        """
+        """The index, at once if it is open, otherwise read from disk; for the errors see `AnyIndexes.open`."""
         fault = self._broken.get(name)
         if fault is not None and name not in self._specs and time.monotonic() >= fault.retry_at:
             with self._opening:
@@ -143,34 +122,21 @@ class Indexes:
             self.spec(name)  # it may have turned out to be damaged
             return self._open[name]
 
-    def count(self, name: str) -> int:
-        """The number of items in an open index; 0 for any other."""
-        index = self._open.get(name)
-        return 0 if index is None else len(index)
+    def counts(self) -> dict[str, int]:
+        return {name: 0 if (index := self._open.get(name)) is None else len(index) for name in self.names()}
 
     def problems(self) -> dict[str, str]:
-        """The faults of indexes that cannot be used or written, by name."""
         broken = {name: fault.message for name, fault in list(self._broken.items())}
         found = ((name, index.problem) for name, index in list(self._open.items()))
         return broken | {name: problem for name, problem in found if problem is not None}
 
     def create(self, name: str, spec: Spec) -> bool:
-        """Makes an index, which is on disk on return; False if the same index exists already.
-
-        Raises:
-            IndexConflict: it exists with other options.
-            IndexProblem: the name is not allowed, or the index cannot be made.
-        """
         check_name(name)
         with self._making:
             self._check_open()
             if name in self.names():
-                if (found := self.spec(name)) == spec:
-                    return False
-                found.check_model(spec.fingerprint, name)
-                thumbnails = f"{'with' if found.thumbnails else 'without'} thumbnails"
-                what = f"{found.kind} in {found.dtype} {thumbnails}, of {found.dim:,} numbers"
-                raise IndexConflict(f"there is an index {name!r} already, {what}")
+                self.spec(name).check_same(spec, name)
+                return False
             path = self._path(name)
             try:
                 self._ballast.require()
@@ -186,7 +152,6 @@ class Indexes:
             return True
 
     def drop(self, name: str) -> None:
-        """Removes an index with all its items; it is gone from disk on return. For the errors see `spec`."""
         with self._opening, self._making:
             self._check_open()
             if name not in self._broken:

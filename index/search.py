@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from rankone.index.gallery import Candidates, Gallery, Rows, Vectors
+from rankone.index.query import SearchOptions
 
 _SPARE: Final = 16
 """Candidates beyond k, so that a tie at the end seldom takes a second fetch."""
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """How many items to answer a query with, from which score on, and which ids to leave out."""
-
-    k: int
-    min_score: float = -np.inf
-    exclude: frozenset[str] = field(default_factory=frozenset)
-
+_FEW: Final = 64
+"""So many candidates more than an answer needs are sorted faster than told apart."""
 
 Labels = Mapping[int, str]
 """A label by row."""
@@ -79,21 +71,19 @@ def _best(found: Candidates, ids: Sequence[str], options: SearchOptions, labels:
     """The answer to a query from its candidates, of which there may be millions: only rows of the answer become objects."""
     rows, scores = found.rows, np.clip(found.scores, -1, 1)
     num_wanted = options.k + len(options.exclude)
-    if labels is None and num_wanted < len(rows):  # sort these alone
+    if labels is None and num_wanted + _FEW < len(rows):  # sort these alone
         worst = np.partition(scores, -num_wanted)[-num_wanted]
         is_better = scores > worst
         tied = _first_by_id(rows[scores == worst], ids, num_wanted - int(is_better.sum()))
         rows = np.concatenate([rows[is_better], tied])
         scores = np.concatenate([scores[is_better], np.full(len(tied), worst)])
-    names = [ids[row] for row in rows.tolist()]
-    by_id = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
-    order = by_id[np.argsort(-scores[by_id], kind="stable")]
+    candidates = zip((-scores).tolist(), rows.tolist(), strict=True)
     best, seen = list[ScoredRow](), set[str]()
-    for row, score in zip(rows[order].tolist(), scores[order].tolist(), strict=True):
-        if len(best) == options.k or score < options.min_score:
+    for less, item_id, row in sorted((less, ids[row], row) for less, row in candidates):
+        if len(best) == options.k or -less < options.min_score:
             break
-        label = ids[row] if labels is None else labels[row]
-        if ids[row] not in options.exclude and label not in seen:
+        label = item_id if labels is None else labels[row]
+        if item_id not in options.exclude and label not in seen:
             seen.add(label)
-            best.append(ScoredRow(row, ids[row], score))
+            best.append(ScoredRow(row, item_id, -less))
     return best

@@ -10,53 +10,27 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock, Thread
-from typing import Any, Final
+from typing import Final
 
 import faiss
 import numpy as np
 import orjson
 
-from rankone.index.database import Spec, cancellable
+from rankone.index.cancellation import cancellable
+from rankone.index.change import Effect
 from rankone.index.errors import DeviceProblem, IndexFull, IndexProblem
-from rankone.index.filters import Filter
-from rankone.index.gallery import Gallery, Rows, RowTable, Vectors
-from rankone.index.items import Reader
-from rankone.index.search import ScoredRow, SearchOptions, search
-from rankone.index.store import Effect
+from rankone.index.filters import Field, Filter
+from rankone.index.gallery import Gallery, Rows, RowTable
+from rankone.index.query import Hit, Hits, Query
+from rankone.index.reader import Reader
+from rankone.index.search import ScoredRow, search
+from rankone.index.spec import Spec
 from rankone.index.writer import ClosableQueue
 
 _MAX_QUERIES: Final = 256
 """In a batch, so that early requests do not wait for an endless row of later ones."""
-
-
-@dataclass(frozen=True)
-class Query:
-    """Vectors (m, dim), each with its options, to be compared with the items that match the filter.
-
-    With `group_by`, the path of a metadata field, only the best item of each value is answered, and items whose field is
-    missing, a list or an object are left out.
-    """
-
-    vectors: Vectors = field(repr=False)
-    options: Sequence[SearchOptions]
-    where: Filter | None = None
-    group_by: str | None = None
-
-
-@dataclass(frozen=True)
-class Hit:
-    """An item that a search found; `score` is the cosine, in [-1, 1]."""
-
-    id: str
-    score: float
-    metadata: dict[str, Any]
-
-
-Hits = list[list[Hit]]
-"""For every vector of a query its hits, best first."""
 
 
 Asked = tuple[Query, "Future[Hits]"]
@@ -141,7 +115,7 @@ class SearchThread:
             reserved.set_exception(error)
 
     def _apply(self, effects: Iterable[Effect]) -> None:
-        """If it fails, the rows are not what is on disk, and must not be searched any more."""
+        """Applies a change to the rows. If that fails, they differ from the disk and must not be searched any more."""
         try:
             for effect in effects if self.problem is None else ():
                 for item_id in effect.removed:
@@ -156,7 +130,7 @@ class SearchThread:
             self._queue.close()
 
     def _answer_batch(self) -> None:
-        alike: dict[tuple[Filter | None, str | None], list[Asked]] = defaultdict(list)
+        alike: dict[tuple[Filter | None, Field | None], list[Asked]] = defaultdict(list)
         num_queries = 0
         while self._waiting and num_queries < _MAX_QUERIES:
             query, future = self._waiting.popleft()
@@ -177,7 +151,7 @@ class SearchThread:
             for group in alike.values():
                 _fail(group, error)
 
-    def _answer_alike(self, group: Sequence[Asked], where: Filter | None, group_by: str | None) -> None:
+    def _answer_alike(self, group: Sequence[Asked], where: Filter | None, group_by: Field | None) -> None:
         """Answers queries with the same filter together. If the filter is at fault, only they fail."""
         try:
             vectors = np.ascontiguousarray(np.concatenate([query.vectors for query, _ in group]), np.float32)
@@ -195,7 +169,7 @@ class SearchThread:
             if future.set_running_or_notify_cancel():
                 future.set_result(hits)
 
-    def _scope(self, where: Filter | None, group_by: str | None) -> tuple[Rows, dict[int, str] | None]:
+    def _scope(self, where: Filter | None, group_by: Field | None) -> tuple[Rows, dict[int, str] | None]:
         """The rows that take part, and their labels."""
         rows = self._table.all_rows if where is None else self._table.rows_of(self._reader.sequences(where))
         if group_by is None:
@@ -204,10 +178,11 @@ class SearchThread:
         return np.intersect1d(rows, np.fromiter(labels, np.int64)), labels
 
     def _with_metadata(self, found: Sequence[Sequence[ScoredRow]]) -> Hits:
-        sequences = self._table.sequences
-        texts = self._reader.metadata({int(sequences[scored.row]) for answer in found for scored in answer})
-        metadata = {sequence: orjson.loads(text) for sequence, text in texts.items()}
-        return [[Hit(s.id, s.score, metadata[int(sequences[s.row])]) for s in answer] for answer in found]
+        rows = list({scored.row for answer in found for scored in answer})
+        numbers = self._table.sequences[rows].tolist()
+        texts = self._reader.metadata(numbers)
+        metadata = {row: orjson.loads(texts[number]) for row, number in zip(rows, numbers, strict=True)}
+        return [[Hit(scored.id, scored.score, metadata[scored.row]) for scored in answer] for answer in found]
 
 
 def _fail(group: Iterable[Asked], error: Exception) -> None:

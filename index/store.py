@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from sqlite3 import DataError, IntegrityError, InterfaceError, ProgrammingError
 from typing import Final
 
 from rankone.index.acknowledged import Acknowledged
+from rankone.index.change import Change, Effect
 from rankone.index.database import BUSY_MS, DURABLE, closed_on_error, open_reader, open_writer, read_about, write_about
 from rankone.index.errors import IndexDamaged, IndexFull, IndexProblem, IndexReadOnly, MetadataTooLong, UnknownItem
-from rankone.index.filters import Filter
-from rankone.index.items import RECORDS, Record
+from rankone.index.items import Record
 from rankone.index.loss import settle
 from rankone.index.patches import Patch
+from rankone.index.reader import RECORDS
+from rankone.index.sqlite_filters import sql_of
 
 _FULL: Final = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """No room for pages, or for the index of the write-ahead log, which SQLite reports as an I/O error."""
@@ -26,29 +27,6 @@ _FAULT_OF_ONE: Final = (
     *(UnknownItem, IndexDamaged, MetadataTooLong),
 )
 """What SQLite raises about a value, as opposed to the disk, and why an item cannot be patched."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """Removes the items that have one of these ids or match the filter, then stores records, replacing equal ids.
-
-    A patched item is stored again, with its new metadata.
-    """
-
-    records: Sequence[Record] = field(default=(), repr=False)
-    ids: Sequence[str] = ()
-    where: Filter | None = None
-    patches: Sequence[Patch] = ()
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a change did: the ids that it removed, and the records that it stored, with their sequence numbers."""
-
-    sequence: int
-    removed: Sequence[str] = ()
-    numbers: Sequence[int] = ()
-    records: Sequence[Record] = field(default=(), repr=False)
 
 
 class Store:
@@ -192,8 +170,9 @@ class Store:
     def _make(self, change: Change) -> Effect:
         ids, records = list(change.ids), [*change.records, *map(self._patched, change.patches)]
         if change.where is not None:
-            query = f"SELECT id FROM items WHERE {change.where.sql}"  # noqa: S608 - values are parameters
-            ids += [item_id for (item_id,) in self._connection.execute(query, change.where.parameters)]
+            condition, parameters = sql_of(change.where)
+            query = f"SELECT id FROM items WHERE {condition}"  # noqa: S608 - values are parameters
+            ids += [item_id for (item_id,) in self._connection.execute(query, parameters)]
         removed = self._remove(ids)
         self.sequence += bool(removed)
         self._remove(record.id for record in records)

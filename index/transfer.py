@@ -12,7 +12,6 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -21,17 +20,19 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import orjson
 
-from rankone.index.backup import Tell, reading, require_exists, require_intact
-from rankone.index.database import PARTIAL, Spec, create_file, locked, publish
+from rankone.index.backend import AnyReader
+from rankone.index.backup import Tell, require_exists, require_intact
+from rankone.index.database import PARTIAL, publish
 from rankone.index.errors import IndexConflict, IndexProblem
-from rankone.index.index import Index
-from rankone.index.items import Item, Reader, Record
+from rankone.index.items import Item, Record
+from rankone.index.source import Source, filling, reading
+from rankone.index.spec import Spec
 
 _BATCH: Final = 512
 _NORM_TOLERANCE: Final = 1e-2
 
 
-def export(path: Path, out: Path, tell: Tell) -> int:
+def export(source: Source, out: Path, tell: Tell) -> int:
     """Writes all items of one state of the index to a new .npy or .parquet file; returns their number.
 
     An interrupted export to .npy is resumed if the items are still exactly the same.
@@ -44,13 +45,13 @@ def export(path: Path, out: Path, tell: Tell) -> int:
     if out.exists():
         raise IndexConflict(f"{out} is there already; name another file")
     write = _write_npy if _is_npy(out) else _write_parquet
-    with reading(path) as (reader, spec):
+    with reading(source) as (reader, spec):
         write(reader, spec, out, tell)
         return reader.count()
 
 
-def load_items(source: Path, path: Path, spec: Spec | None, tell: Tell) -> int:
-    """Adds the items of an exported file to the index at `path`, which is made if needed; returns the number of new items.
+def load_items(file: Path, target: Source, spec: Spec | None, tell: Tell) -> int:
+    """Adds the items of an exported file to the index `target`, which is made if needed; returns the number of new items.
 
     Items that are stored already with the same content are skipped, so an interrupted import can be run again. `spec` says
     whose embeddings these are if the file does not.
@@ -59,26 +60,22 @@ def load_items(source: Path, path: Path, spec: Spec | None, tell: Tell) -> int:
         IndexConflict: the index belongs to another model.
         IndexProblem: the file cannot be read, a vector in it is no embedding, or another process uses the folder.
     """
-    found = (_npy_spec if _is_npy(source) else _parquet_spec)(require_exists(source)) or spec
+    found = (_npy_spec if _is_npy(file) else parquet_spec)(require_exists(file)) or spec
     if found is None:
-        raise IndexProblem(f"{source} does not say which model made it: name the bundle")
-    items = (_read_npy if _is_npy(source) else _read_parquet)(source)
-    with locked(path.parent):
-        if not path.exists():
-            create_file(path, found)
-        with closing(Index(path)) as index:
-            index.spec.check_model(found.fingerprint, path.stem)
-            added = 0
-            try:
-                while batch := list(islice(items, _BATCH)):
-                    _check_vectors(batch, index.spec.dim, source)
-                    if new := [item for item in batch if not index.holds(item)]:
-                        index.put(new)
-                    added += len(new)
-                    tell(len(batch))
-            except (ValueError, KeyError, TypeError, OSError) as error:
-                raise IndexProblem(f"{source} cannot be read: {error}") from error
-            return added
+        raise IndexProblem(f"{file} does not say which model made it: name the bundle")
+    items = (_read_npy if _is_npy(file) else read_parquet)(file)
+    added = 0
+    with filling(target, found) as index:
+        try:
+            while batch := list(islice(items, _BATCH)):
+                check_vectors(batch, index.spec.dim, file)
+                if new := index.missing(batch):
+                    index.put(new)
+                added += len(new)
+                tell(len(batch))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise IndexProblem(f"{file} cannot be read: {error}") from error
+    return added
 
 
 def _is_npy(path: Path) -> bool:
@@ -87,7 +84,8 @@ def _is_npy(path: Path) -> bool:
     return path.suffix == ".npy"
 
 
-def _check_vectors(items: list[Item], dim: int, source: Path) -> None:
+def check_vectors(items: list[Item], dim: int, source: Path) -> None:
+    """Raises IndexProblem if a vector is no embedding of `dim` numbers."""
     for item in items:
         vector = np.asarray(item.vector, np.float64)
         norm = float(np.linalg.norm(vector))
@@ -95,7 +93,7 @@ def _check_vectors(items: list[Item], dim: int, source: Path) -> None:
             raise IndexProblem(f"{source}: the vector of {item.id!r} is no embedding of {dim} numbers and length 1")
 
 
-def _write_npy(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
+def _write_npy(reader: AnyReader, spec: Spec, out: Path, tell: Tell) -> None:
     """The files grow under names that contain a digest of the items, so that only an export of the same items is resumed."""
     digest = hashlib.sha256(orjson.dumps([asdict(spec), reader.digest()])).hexdigest()[:32]
     vectors, lines, note = (out.with_name(f".{out.stem}-{digest}{end}{PARTIAL}") for end in (".npy", ".jsonl", ".json"))
@@ -154,7 +152,7 @@ def _read_npy(source: Path) -> Iterator[Item]:
             yield Item(entry["id"], np.asarray(vector), entry.get("metadata", {}), entry.get("sha256"), small)
 
 
-def _write_parquet(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
+def _write_parquet(reader: AnyReader, spec: Spec, out: Path, tell: Tell) -> None:
     arrow = _pyarrow()
     element = arrow.float16() if spec.dtype == "float16" else arrow.float32()
     text, vector = arrow.string(), arrow.list_(element, spec.dim)
@@ -172,12 +170,14 @@ def _write_parquet(reader: Reader, spec: Spec, out: Path, tell: Tell) -> None:
     publish(partial, out)
 
 
-def _parquet_spec(source: Path) -> Spec | None:
+def parquet_spec(source: Path) -> Spec | None:
+    """What the file says of the index that its items are of, if it does."""
     text = (_pyarrow().parquet.read_schema(source).metadata or {}).get(b"rankone")
     return None if text is None else Spec(**orjson.loads(text))
 
 
-def _read_parquet(source: Path) -> Iterator[Item]:
+def read_parquet(source: Path) -> Iterator[Item]:
+    """The items in the file, some at a time."""
     for batch in _pyarrow().parquet.ParquetFile(source).iter_batches(_BATCH):
         flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
         ids, metadata, sums = (batch.column(name).to_pylist() for name in ("id", "metadata", "sha256"))

@@ -11,9 +11,10 @@ from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 from rankone.index.ballast import NUM_BYTES, Ballast
+from rankone.index.change import Change, Effect
 from rankone.index.errors import IndexFull, IndexProblem, IndexReadOnly
 from rankone.index.items import Record
-from rankone.index.store import Change, Effect, Store
+from rankone.index.store import Store
 
 logger = logging.getLogger("rankone")
 
@@ -152,7 +153,7 @@ class Writer:
                 future.set_exception(outcome)
 
     def _commit_on_full_disk(self, changes: Sequence[Change]) -> list[Effect | Exception]:
-        """Commits them. If there is no room, the log is begun anew, and changes that only remove items take what was kept."""
+        """Commits changes. Without room, it starts the log anew and lets changes that only remove items use the reserve."""
         only_removes = not any(change.records or change.patches for change in changes)
         if not only_removes:
             self._ballast.require()
@@ -191,7 +192,7 @@ class Writer:
             self._end(error)
 
     def _end(self, error: Exception) -> None:
-        """From now on, nothing more is stored."""
+        """Refuses all further changes."""
         if self.problem is None:
             self.problem = str(error) or repr(error)
             logger.error("%s: %s", self._thread.name, self.problem)

@@ -1,4 +1,4 @@
-"""The bundle: the one thing that passes from training to service. A directory that is complete and unchanged, or refused.
+"""The bundle: what training hands to the service. An incomplete or changed directory is refused.
 
     manifest.json            what the network is, how it was made and measured, and the sha256 and size of every file
     model.onnx               images (batch, 3, size, size) -> embedding (batch, dim), logits (batch, classes) if there are
@@ -27,7 +27,7 @@ from rankone.model.errors import RankoneError
 from rankone.model.evidence import EvidenceRecord
 from rankone.model.files import open_regular, sha256_of, sync
 from rankone.model.folders import name_of
-from rankone.model.preprocessing import Preprocessing
+from rankone.model.preprocessing import EARLIER, Preprocessing
 from rankone.model.reduction import ReductionRecord
 from rankone.model.training_record import TrainingRecord
 
@@ -131,9 +131,9 @@ class Manifest(_Frozen):
 
     @field_validator("preprocessing", mode="before")
     @classmethod
-    def _colours_of_older_bundles(cls, value: Any) -> Any:
-        """Bundles that do not say what becomes of colour profiles were made when they were ignored."""
-        return {"color": "ignored", **value} if isinstance(value, dict) else value
+    def _pixels_of_older_bundles(cls, value: Any) -> Any:
+        """Fills in what older bundles do not say: colour profiles are ignored and JPEGs decoded whole."""
+        return {**EARLIER, **value} if isinstance(value, dict) else value
 
 
 class Bundle(_Frozen):
@@ -232,6 +232,7 @@ def summary(bundle: Bundle) -> Mapping[str, str]:
         "name": f"{manifest.name} {manifest.version}",
         "fingerprint": bundle.fingerprint[:16],
         "network": f"{manifest.backbone.name} ({manifest.backbone.weights}) + {manifest.pooling.system}",
+        "pixels": manifest.preprocessing.summary,
         "embedding": f"{manifest.dim:,} dimensions",
         "short": manifest.reduction.summary if manifest.reduction else "none: rankone reduce makes them",
         "classes": str(len(manifest.classes)) if manifest.classes else "none",

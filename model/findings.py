@@ -14,12 +14,16 @@ State = Literal["ok", "note", "skipped", "problem"]
 PURPOSES: Final = {
     "cpu": "serve bundles on a CPU, and work on indexes",
     "gpu": "serve bundles on an NVIDIA GPU",
+    "openvino": "another engine for CPUs, the fastest in bfloat16",
     "service": "the service without ONNX Runtime and faiss, which cpu and gpu add",
     "train": "train, evaluate and export",
     "layers": "the pooling layers in your own PyTorch network",
     "timm": "backbones of timm",
     "heic": "HEIC images",
     "parquet": "Parquet files, written and read",
+    "postgres": "indexes in PostgreSQL, which many services share",
+    "lance": "published versions of indexes in files or an object store, which services only read",
+    "ray": "a cluster: rankone serve --cluster, rankone embed --cluster",
     "tensorboard": "rankone train --tensorboard",
     "traces": "OpenTelemetry traces of the service",
     "dev": "develop rankone itself",
@@ -33,7 +37,7 @@ _REQUIREMENT: Final = re.compile(r"""([A-Za-z0-9._-]+)[^;]*;\s*extra\s*==\s*['"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. A `problem` has `mend`, the sentence that says what to do; `skipped` was not looked at."""
+    """One thing that was looked at. `skipped` was not looked at. `mend` says what to do; every `problem` has it."""
 
     area: str
     name: str

@@ -1,4 +1,4 @@
-"""How other programs reach a route: through a proxy, under its prefix, with a trailing slash, by HEAD and OPTIONS."""
+"""Normalizes request addresses: a proxy's prefix, trailing slashes, HEAD and OPTIONS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rankone.service.settings import ROOT_PATH
 
 
 class ForwardedMiddleware(ProxyHeadersMiddleware):
-    """Believes trusted proxies: the client's address and scheme (X-Forwarded-For, -Proto), and the prefix (-Prefix)."""
+    """Applies X-Forwarded-For, -Proto and -Prefix, if a trusted proxy sends them, to address, scheme and prefix."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope.get("client") and scope["client"][0] in self.trusted_hosts:
@@ -26,7 +26,7 @@ class ForwardedMiddleware(ProxyHeadersMiddleware):
 
 
 class AddressMiddleware:
-    """Leads every address that means a route to the route, so that whatever is below sees one form of it only.
+    """Maps all spellings of a route's address to one, so that everything below sees only that.
 
     The prefix and one trailing slash are taken off the path; a proxy may have taken off the prefix already. An encoded slash
     (%2F) belongs to the name before it. HEAD is answered as GET without its body, and OPTIONS with the methods that there are.

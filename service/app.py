@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from opentelemetry.trace import get_tracer
 from starlette.middleware.cors import CORSMiddleware
 
-from rankone.index import Indexes
 from rankone.service import errors
 from rankone.service.addresses import AddressMiddleware, ForwardedMiddleware
 from rankone.service.auth.keys import KeyRing
@@ -42,6 +41,7 @@ from rankone.service.routes import (
     search,
 )
 from rankone.service.routes.requests import ONCE
+from rankone.service.runtime import open_indexes
 from rankone.service.settings import Settings
 
 logger = logging.getLogger("rankone")
@@ -83,7 +83,8 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     state = ServiceState()
     app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), state
     app.state.metrics.watch_ready(lambda: state.is_ready)
-    app.state.metrics.watch_disk(settings.data)
+    if settings.index == "local":
+        app.state.metrics.watch_disk(settings.data)
     app.state.tracer_provider = provider
     app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
     errors.install(app)
@@ -132,9 +133,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _load_or_end(app: FastAPI) -> None:
     state = app.state
     try:
-        state.indexes = await asyncio.to_thread(
-            Indexes, state.settings.data, state.settings.threads, state.settings.device
-        )
+        state.indexes = await asyncio.to_thread(open_indexes, state.settings)
         state.models = Models(state.settings, state.service, state.metrics, state.indexes)
         await state.models.load_newest()
         gc.collect()

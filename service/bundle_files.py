@@ -10,7 +10,7 @@ from typing import Literal
 from rankone.model.bundle import MANIFEST, Bundle, BundleError, Manifest, open_bundle, read_manifest
 from rankone.model.engine import UnusableNetwork
 from rankone.model.engine.base import Precision
-from rankone.service import runtime
+from rankone.service.engine_choice import open_engine
 from rankone.service.settings import Settings
 
 
@@ -87,7 +87,7 @@ def check_newest(settings: Settings) -> Checked:
     for listed in list_bundles(settings):
         try:
             bundle = open_bundle(listed.path)
-            engine, why = runtime.open_engine(bundle, settings)
+            engine, why = open_engine(bundle, settings)
         except (BundleError, UnusableNetwork) as error:
             reasons.append(str(error))
             continue

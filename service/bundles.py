@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from rankone.index import Indexes
+from rankone.index import AnyIndexes
 from rankone.model.bundle import Bundle, BundleError, open_bundle
 from rankone.model.engine import UnusableNetwork
 from rankone.model.errors import RankoneError
@@ -90,7 +90,7 @@ class ServiceState:
 class Models:
     """The bundles that the settings name; one is served at a time."""
 
-    def __init__(self, settings: Settings, state: ServiceState, metrics: Metrics, indexes: Indexes) -> None:
+    def __init__(self, settings: Settings, state: ServiceState, metrics: Metrics, indexes: AnyIndexes) -> None:
         self._settings, self._state, self._metrics, self._indexes = settings, state, metrics, indexes
         self._loading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -133,15 +133,30 @@ class Models:
             UnknownModel: there is none of that name and version.
             LoadConflict: there are two of them, one is being loaded already, or it cannot be served.
         """
+        return await self._load(f"{name} {version}", partial(asyncio.to_thread, self._path_of, name, version))
+
+    async def load_from(self, path: Path) -> str:
+        """Like `load`, for the bundle in `path`, which from then on is the one that the settings name.
+
+        Raises:
+            LoadConflict: one is being loaded already, or it cannot be served.
+        """
+
+        async def found() -> Path:
+            return path
+
+        fingerprint = await self._load(str(path), found)
+        self._settings = self._settings.model_copy(update={"bundle": path, "bundles": None})
+        return fingerprint
+
+    async def _load(self, name: str, find: Callable[[], Awaitable[Path]]) -> str:
         if self._loading.locked():
             raise LoadConflict("another bundle is being loaded; try again when it is done")
         async with self._loading:
             try:
-                return await self._serve(await asyncio.to_thread(self._path_of, name, version))
+                return await self._serve(await find())
             except RankoneError as error:
-                raise LoadConflict(
-                    f"{name} {version} cannot be served, and what was served still is: {error}"
-                ) from error
+                raise LoadConflict(f"{name} cannot be served, and what was served still is: {error}") from error
 
     async def close(self) -> None:
         """Stops serving; returns when every runtime has been closed."""

@@ -134,7 +134,7 @@ class _Client:
         await self._send(message)
 
     def let_go(self) -> None:
-        """From now on it makes no difference whether the client hangs up."""
+        """Stops watching whether the client hangs up."""
         self._timer = None
         if self._listening is not None:
             self._listening.cancel()

@@ -1,11 +1,13 @@
-"""Whether everything that a service's settings name is sound: what `rankone doctor` looks at, without changing any of it."""
+"""The checks of `rankone doctor`: whether everything that a service's settings name is sound. Changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+from rankone.index import IndexProblem
 from rankone.index.inspection import Inspected, inspect, user_of
+from rankone.index.source import is_lance, look_at_lance, look_at_postgres
 from rankone.model.bundle import BundleError, open_bundle
 from rankone.model.errors import RankoneError
 from rankone.model.findings import Finding
@@ -30,8 +32,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """A finding for everything that was looked at. Loads the engine as the service does, and closes it again."""
     yield from _variables()
     yield from _checks(settings)
-    yield from _disk(settings)
-    yield from _indexes(settings)
+    if settings.index == "local":
+        yield from _disk(settings)
+        yield from _indexes(settings)
+    else:
+        yield from _database(settings)
 
 
 def _variables() -> Iterator[Finding]:
@@ -61,6 +66,9 @@ def _checks(settings: Settings) -> Iterator[Finding]:
         except RankoneError as error:
             if str(error) in said:
                 yield Finding("service", name, "skipped", "there is no bundle to load")
+            elif name == "bundle" and _has_none_yet(settings):
+                said.add(str(error))
+                yield Finding("service", name, "note", f"there is no folder {settings.bundle} yet", _MEND["bundle"])
             else:
                 said.add(str(error))
                 yield Finding("service", name, "problem", str(error), _MEND[name])
@@ -68,8 +76,14 @@ def _checks(settings: Settings) -> Iterator[Finding]:
         yield from _sound(name, found, settings, said)
 
 
+def _has_none_yet(settings: Settings) -> bool:
+    """Whether no bundle was named and none is in the default place, as before the first export."""
+    default = Settings.model_fields["bundle"].default
+    return settings.bundles is None and settings.bundle == default and not settings.bundle.exists()
+
+
 def _sound(name: str, found: Any, settings: Settings, said: set[str]) -> Iterator[Finding]:
-    """What a check that passed is worth telling."""
+    """The findings of a check that passed."""
     match name:
         case "keys" if found == 0:
             words = f"{settings.keys} holds no keys, so nobody can use the service"
@@ -108,7 +122,9 @@ def _bundles(settings: Settings) -> Iterator[Finding]:
                 "bundles", one.path.name, "problem", str(error), _NEW_BUNDLE if settings.bundles else _MEND["bundle"]
             )
             continue
+        pixels = bundle.manifest.preprocessing.summary
         words = f"{bundle.manifest.name} {bundle.manifest.version}, {bundle.fingerprint[:16]}: every file is as it was written"
+        words = f"{words}; it sees {pixels}"
         yield Finding("bundles", one.path.name, "ok", words)
 
 
@@ -161,12 +177,34 @@ def _indexes(settings: Settings) -> Iterator[Finding]:
         return
     user = user_of(folder)
     yield Finding("indexes", "folder", "ok", f"{folder} is used by {f'process {user}' if user else 'no process'}")
-    try:
-        models = {one.fingerprint for one in list_bundles(settings) if one.fingerprint is not None}
-    except BundleError:
-        models = set()
+    models = _models(settings)
     for one in inspect(folder):
         yield _index(one, models)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    """The indexes in PostgreSQL or Lance. Unlike a start of the service, this makes nothing in a database that has none."""
+    of_lance = is_lance(settings.index)
+    try:
+        found = (look_at_lance if of_lance else look_at_postgres)(settings.index)
+    except IndexProblem as problem:
+        page = "lance" if of_lance else "postgres"
+        mend = f"Check the address (RANKONE_INDEX), that it can be reached, and what docs/{page}.md asks of it."
+        yield Finding("indexes", "database", "problem", str(problem), mend)
+        return
+    how = "the published versions can be read" if of_lance else "the database answers, and its commits are durable"
+    yield Finding("indexes", "database", "ok", f"{how}; {len(found)} indexes")
+    models = _models(settings)
+    for name, spec, count in found:
+        yield _index(Inspected(name, spec, count), models)
+
+
+def _models(settings: Settings) -> Collection[str]:
+    """The fingerprints of the bundles that can be served; none if that is not known."""
+    try:
+        return {one.fingerprint for one in list_bundles(settings) if one.fingerprint is not None}
+    except BundleError:
+        return set()
 
 
 def _index(one: Inspected, models: Collection[str]) -> Finding:
@@ -175,7 +213,7 @@ def _index(one: Inspected, models: Collection[str]) -> Finding:
     if one.spec is None:
         return Finding("indexes", one.name, "problem", one.fault or "", "Restore a backup: `rankone index restore`.")
     if models and one.spec.fingerprint not in models:
-        made = f"{one.count:,} items, made with the bundle {one.spec.fingerprint[:16]}, which is not there to be served"
+        made = f"{one.count:,} items, made with the bundle {one.spec.fingerprint[:16]}, which is not available"
         mend = "Serve that bundle, or embed the images again: `rankone index rebuild`."
         return Finding("indexes", one.name, "problem", made, mend)
     depth = "every page is whole" if one.is_checked else "`rankone index verify` reads every row"

@@ -15,7 +15,7 @@ from rankone.model.errors import RankoneError
 
 PREFIX: Final = "RANKONE_"
 _CLIENT: Final = {"KEY", "URL"}
-_START: Final = {"DEMO", "TEST_BUNDLE"}
+_START: Final = {"DEMO", "TEST_BUNDLE", "TEST_S3"}
 _COMPOSE: Final = {
     "LISTEN",
     "KEYS_FILE",
@@ -26,7 +26,7 @@ _COMPOSE: Final = {
     "IMAGES",
     "RUN",
     "LOADERS",
-    "INDEX",
+    "PACKAGES",
     "INIT",
     "CA",
 }

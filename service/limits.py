@@ -1,4 +1,4 @@
-"""What a request may bring: refused on its headers where they tell, else as its body grows."""
+"""Limits request bodies: by their headers if they say the length, otherwise while the body arrives."""
 
 from __future__ import annotations
 

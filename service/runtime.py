@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +10,11 @@ from typing import Final
 
 import anyio.to_thread
 
-from rankone.index import Index, Indexes
+from rankone.index import AnyIndex, AnyIndexes, Indexes, IndexProblem
+from rankone.index.source import is_lance, open_lance, open_postgres
 from rankone.model.bundle import Bundle
-from rankone.model.engine import Engine, EngineError, gpu_memory_bytes, load_engine
-from rankone.model.engine.base import Precision
+from rankone.model.engine import Engine, gpu_memory_bytes
+from rankone.service.engine_choice import open_engine
 from rankone.service.inference.admission import Admission
 from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.batcher import Batcher
@@ -27,8 +27,6 @@ from rankone.service.inference.slots import Slots
 from rankone.service.observe.metrics import Metrics
 from rankone.service.settings import Settings
 
-logger = logging.getLogger("rankone")
-
 _DECODERS_PAUSE_S: Final = 0.25
 _END_S: Final = 5.0
 
@@ -40,14 +38,16 @@ class Runtime:
     settings: Settings
     bundle: Bundle
     engine: Engine
+    why: str
+    """Why it is this engine, in this precision."""
     pool: DecodePool
     batcher: Batcher
     inference: Inference
-    indexes: Indexes
+    indexes: AnyIndexes
     ending: AsyncExitStack
 
-    async def index(self, name: str) -> Index:
-        """The index of that name; see `Indexes.open`. IndexConflict if it was made with another bundle."""
+    async def index(self, name: str) -> AnyIndex:
+        """The index of that name; see `AnyIndexes.open`. IndexConflict if it was made with another bundle."""
         return await anyio.to_thread.run_sync(self.indexes.open, name, self.bundle.fingerprint)
 
     def faults(self, *, needs_all_decoders: bool) -> list[str]:
@@ -64,7 +64,7 @@ class Runtime:
         await self.ending.aclose()
 
 
-async def load(bundle: Bundle, settings: Settings, metrics: Metrics, indexes: Indexes) -> Runtime:
+async def load(bundle: Bundle, settings: Settings, metrics: Metrics, indexes: AnyIndexes) -> Runtime:
     """Starts a bundle's engine, warms it up, and starts the decoders.
 
     Raises:
@@ -84,14 +84,43 @@ async def load(bundle: Bundle, settings: Settings, metrics: Metrics, indexes: In
 
 
 async def _assemble(
-    bundle: Bundle, settings: Settings, metrics: Metrics, indexes: Indexes, ending: AsyncExitStack
+    bundle: Bundle, settings: Settings, metrics: Metrics, indexes: AnyIndexes, ending: AsyncExitStack
 ) -> Runtime:
     """The runtime. `ending` learns how to end each part as soon as it exists."""
+    network = await start_network(bundle, settings, metrics, ending)
+    await asyncio.to_thread(indexes.acquire, bundle.fingerprint, bundle.manifest.dim, thumbnails=settings.thumbnails)
+    ending.push_async_callback(asyncio.to_thread, indexes.release, bundle.fingerprint)
+    _watch(settings, metrics, network.engine, network.admission, indexes)
+    engine, pool, batcher = network.engine, network.pool, network.batcher
+    inference = Inference(network.admission, pool, batcher)
+    return Runtime(settings, bundle, engine, network.why, pool, batcher, inference, indexes, ending)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What images go through: decoders, and an engine that runs them in batches."""
+
+    engine: Engine
+    why: str
+    """Why this engine and precision."""
+    pool: DecodePool
+    batcher: Batcher
+    admission: Admission
+
+
+async def start_network(bundle: Bundle, settings: Settings, metrics: Metrics, ending: AsyncExitStack) -> Network:
+    """Starts a bundle's engine, warms it up, and starts the decoders. `ending` ends them.
+
+    Raises:
+        BundleError: the bundle lacks the file that the engine runs.
+        EngineError: the engine, the device or the precision is not available.
+        DecodersFailed: the decode workers do not start.
+    """
     spec, policy = bundle.manifest.preprocessing, settings.batch_policy
     shape = (3, spec.size, spec.size)
     thread = EngineThread(partial(metrics.count_death, "engine"))
     ending.callback(thread.close)
-    engine, _ = await thread.run(open_engine, bundle, settings)
+    engine, why = await thread.run(open_engine, bundle, settings)
     ending.push_async_callback(thread.run, engine.close)
     latency = await warm_up(engine, thread, policy, shape)
     slots = Slots(2 * policy.max_batch + settings.workers, shape)
@@ -104,49 +133,33 @@ async def _assemble(
     pool = DecodePool(spec, slots, limits, settings.workers, arbiter, batcher.put, on_death, settings.log_format)
     ending.push_async_callback(pool.close)
     await pool.start()
-    admission = Admission(settings.max_queue, batcher.images_per_s)
-    await asyncio.to_thread(indexes.acquire, bundle.fingerprint, bundle.manifest.dim, thumbnails=settings.thumbnails)
-    ending.push_async_callback(asyncio.to_thread, indexes.release, bundle.fingerprint)
-    _watch(settings, metrics, engine, admission, indexes)
-    return Runtime(settings, bundle, engine, pool, batcher, Inference(admission, pool, batcher), indexes, ending)
+    return Network(engine, why, pool, batcher, Admission(settings.max_queue, batcher.images_per_s))
 
 
-def open_engine(bundle: Bundle, settings: Settings) -> tuple[Engine, str]:
-    """The engine that the settings ask for, not warmed up, and why it has its precision.
+def open_indexes(settings: Settings) -> AnyIndexes:
+    """The indexes that the settings name.
 
     Raises:
-        BundleError: the bundle lacks the file that the engine runs.
-        EngineError: the engine, the device or the precision is not available.
+        IndexProblem: the folder, the store or the database cannot be used; the message says why.
     """
-    if settings.precision != "auto":
-        return _load_in(settings.precision, bundle, settings), f"precision {settings.precision} is set"
-    if settings.device == "cuda":
-        try:
-            return _load_in("float16", bundle, settings), "precision auto: float16's embeddings are those of float32"
-        except EngineError as error:
-            why = f"precision auto: float32, as float16 is not to be had: {error}"
-            logger.warning("%s", why)
-    else:
-        why = "precision auto: float32, as it is on every CPU"
-    return _load_in("float32", bundle, settings), why
+    if settings.index == "local":
+        return Indexes(settings.data, settings.threads, settings.device)
+    if is_lance(settings.index):
+        return open_lance(settings.index)
+    return open_postgres(settings.index, settings.max_request_timeout_s)
 
 
-def _load_in(precision: Precision, bundle: Bundle, settings: Settings) -> Engine:
-    return load_engine(
-        bundle,
-        settings.engine,
-        settings.device,
-        settings.threads,
-        precision,
-        cuda_graphs=settings.cuda_graphs,
-        tensorrt_cache=settings.tensorrt_cache,
-        max_batch=settings.batch_policy.max_batch,
-    )
+def count_items(indexes: AnyIndexes) -> dict[str, int]:
+    """The number of items of each index; none if the database cannot be reached, as the other metrics are wanted then too."""
+    try:
+        return indexes.counts()
+    except IndexProblem:
+        return {}
 
 
-def _watch(settings: Settings, metrics: Metrics, engine: Engine, admission: Admission, indexes: Indexes) -> None:
+def _watch(settings: Settings, metrics: Metrics, engine: Engine, admission: Admission, indexes: AnyIndexes) -> None:
     metrics.describe_engine(engine.name, engine.provider, engine.precision)
     metrics.watch_queue(lambda: admission.num_images)
     if settings.device == "cuda":
         metrics.watch_gpu_memory(gpu_memory_bytes)
-    metrics.watch_indexes(lambda: {name: indexes.count(name) for name in indexes.names()})
+    metrics.watch_indexes(partial(count_items, indexes))

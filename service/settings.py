@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -34,6 +35,11 @@ def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def without_password(place: str) -> str:
+    """The setting `index` as it may be shown."""
+    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", place))
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """In the environment, names with commas or spaces between them."""
 
@@ -52,20 +58,24 @@ class Settings(BaseSettings):
     bundle: Path = Path("bundle")
     """Directory of the bundle to serve."""
     bundles: Path | None = None
-    """Directory of several bundles, instead: the newest is served, others can be loaded while it runs."""
+    """Directory of several bundles, instead of `bundle`: serves the newest; others can be loaded while the service runs."""
     data: Path = Path("indexes")
-    """Directory of the indexes, made if it is not there."""
-    engine: EngineName = "onnx"
-    """Which exported form of the network runs."""
-    precision: Precision | Literal["auto"] = "float32"
-    """Of the backbone; the head is float32. Refused at start where engine or device lack it, or embeddings suffer; `auto` is
-    float16 on a GPU where they do not, and else float32."""
+    """Directory of the indexes, created if it is missing."""
+    index: str = Field(default="local", pattern="^(local|postgres(ql)?://.+|lance:.+)$", repr=False)
+    """Where the indexes are: `local` for the directory, postgresql://user@host/database for one that many services share, or
+    lance:FOLDER or lance:s3://bucket/path for published versions that are only read."""
+    engine: EngineName | Literal["auto"] = "auto"
+    """What runs the network; `auto` is the fastest of onnx and openvino, by a trial of two seconds, and onnx on a GPU."""
+    precision: Precision | Literal["auto"] | None = None
+    """Precision of the backbone; the head is float32. The service does not start if engine or device lack it, or if it changes
+    embeddings too much. `auto` is float16 on a GPU and bfloat16 by openvino on a CPU with units for it, unless it changes
+    embeddings too much; otherwise float32. If not set: auto where the engine `auto` tries several, otherwise float32."""
     cuda_graphs: bool = False
     """On a GPU, record every batch size once and replay it."""
     tensorrt_cache: Path | None = None
-    """On a GPU, run the backbone of the onnx engine by TensorRT, which keeps what it builds in this directory."""
+    """On a GPU, run the backbone of the onnx engine with TensorRT, and keep the compiled network in this directory."""
     device: Device = "cpu"
-    """Where it runs; refused at start if it cannot."""
+    """Where the network runs; the service does not start if the device is not available."""
     threads: PositiveInt = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """CPU threads of the engine and of searches."""
     workers: PositiveInt = Field(default_factory=lambda: len(os.sched_getaffinity(0)))
@@ -75,63 +85,63 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
     keys: Path | None = None
-    """File of keys, made by `rankone keys add`; then only /healthz, /readyz and the documentation are answered without one."""
+    """File of keys, made by `rankone keys add`. Requests then need a key, except /healthz, /readyz and the documentation."""
     allow_anonymous: bool = False
-    """Let anybody who reaches the address embed, search, add and delete."""
+    """Let anybody who can reach the address embed, search, add and delete."""
     own_keys: Path | None = None
     """Folder in which the service keeps keys, if neither keys nor allow_anonymous is set; the first start makes one."""
     allowed_hosts: Names = ()
-    """Names in Host that are answered without keys, beside those of this machine and the address; * for all."""
+    """Names in Host that a service without keys also answers, besides this machine's names and the address; * for all."""
     cors_origins: Annotated[Names, AfterValidator(_check_origins)] = ()
     """Origins, such as https://app.example.org, whose pages may use the service."""
     max_batch: PositiveInt | None = None
-    """Images in one run of the engine at most; if not set, 16 on a GPU and 4 on a CPU."""
+    """Most images in one run of the engine; if not set, 16 on a GPU and 4 on a CPU."""
     batch_window_ms: float = Field(default=0.0, ge=0, le=100)
     """How long a free engine waits for more images after the first."""
     max_queue: PositiveInt = 256
-    """Images in work at once, over all requests; more are answered with 429."""
+    """Most images in progress at once, over all requests; more get 429."""
     request_timeout_s: float = Field(default=60.0, gt=0)
-    """From a request's headers to its answer, unless its X-Request-Timeout says otherwise."""
+    """Time from a request's headers to its answer, unless its X-Request-Timeout says otherwise."""
     max_request_timeout_s: float = Field(default=600.0, gt=0)
     """The longest X-Request-Timeout."""
     receive_timeout_s: float = Field(default=30.0, gt=0)
-    """For the body of a request to arrive (408 after that), and for the next request on an idle connection."""
+    """Time for the body of a request to arrive (408 after that), and for the next request on an idle connection."""
     drain_s: float = Field(default=1.0, ge=0)
-    """From SIGTERM to no more connections being accepted: time for load balancers to stop sending requests."""
+    """Time after SIGTERM in which connections are still accepted, for load balancers to stop sending requests."""
     grace_s: PositiveInt = 30
-    """After that, for the requests in work to be answered."""
+    """Time after that for running requests to be answered."""
     load_timeout_s: float = Field(default=900.0, gt=0)
-    """For a bundle to be verified, loaded and warmed, at the start and later."""
+    """Time for a bundle to be verified, loaded and warmed, at the start and later."""
     decode_timeout_s: float = Field(default=3.0, gt=0)
-    """Processor time for one image to be decoded; by the clock it may take ten times as long."""
+    """Processor time to decode one image; by the clock it may take ten times as long."""
     decode_memory_bytes: PositiveInt = 1_000_000_000
     """Memory that decoding one image may take."""
     root_path: str = Field(default="", pattern=f"^{ROOT_PATH}$")
-    """Path under which a proxy offers the service, such as /rankone, whether the proxy takes it off or not."""
+    """Path under which a proxy offers the service, such as /rankone, whether the proxy removes it or not."""
     trusted_proxies: str = ""
-    """Addresses or networks of proxies, with commas between them, whose X-Forwarded-For, -Proto and -Prefix hold; * for all."""
+    """Addresses or networks of proxies, with commas between them, whose X-Forwarded headers are trusted; * for all."""
     max_connections: PositiveInt = 1000
-    """Open connections, idle ones included; over that, requests are answered 503 at once."""
+    """Most open connections, idle ones included; above that, requests get 503 at once."""
     log_format: LogFormat = "text"
-    """Lines for people or for machines."""
+    """Lines for people (text) or for programs (json)."""
     max_images: PositiveInt = 64
-    """Images, vectors or items in one request."""
+    """Most images, vectors or items in one request."""
     max_request_bytes: PositiveInt = 100_000_000
-    """Length of a request's body."""
+    """Longest body of a request."""
     max_total_bytes: PositiveInt = 1_000_000_000
-    """Length of the bodies of all requests in work together."""
+    """Most bytes in the bodies of all running requests together."""
     max_image_bytes: PositiveInt = Limits.max_bytes
-    """Length of one encoded image."""
+    """Longest encoded image."""
     max_pixels: PositiveInt = Limits.max_pixels
-    """Pixels of one image, by its header."""
+    """Most pixels of one image, by its header."""
     max_side: PositiveInt = Limits.max_side
     """Longest side of one image in pixels, by its header."""
     max_k: PositiveInt = 1000
-    """Neighbours of one query."""
+    """Most neighbours of one query."""
     thumbnails: bool = True
-    """Whether a new index keeps a small JPEG of each image, unless the request that makes it says otherwise."""
+    """Whether a new index keeps a small JPEG of each image, unless the request that creates it says otherwise."""
     max_metadata_bytes: PositiveInt = 16_384
-    """Length of one item's metadata as JSON."""
+    """Longest metadata of one item, as JSON."""
 
     @field_validator("trusted_proxies")
     @classmethod

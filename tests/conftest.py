@@ -23,7 +23,7 @@ from rankone.training.recipe import Phase, Recipe
 from rankone.training.report import canvas
 from tests.light import one_layer
 
-pytest_plugins = ["tests.browser", "tests.services"]
+pytest_plugins = ["tests.browser", "tests.postgres", "tests.services"]
 
 CLASSES = ("brick", "coins", "grass", "retina")
 RECIPE = Recipe(
@@ -37,6 +37,8 @@ RECIPE = Recipe(
 """The real code path at full size, 512 channels and 10,000 dimensions, on small images."""
 
 
+# A service's default is a trial, which takes seconds and ends as the machine likes.
+os.environ["RANKONE_ENGINE"] = "onnx"
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # the workers share the cores
 
@@ -49,9 +51,19 @@ def _seed() -> None:
 @pytest.fixture
 def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every chart is one pixel, which takes no time."""
+    draw_nothing(monkeypatch)
+
+
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     file = io.BytesIO()
     Image.new("RGB", (1, 1)).save(file, "png")
-    monkeypatch.setattr(canvas, "_png", lambda *_: file.getvalue())
+    patch.setattr(canvas, "_png", lambda *_: file.getvalue())
+
+
+@pytest.fixture(params=["here", pytest.param("processes", marks=pytest.mark.slow)])
+def here(request: pytest.FixtureRequest) -> bool:
+    """Whether the commands of a page run in this process; as slow tests, each starts one, as in a user's shell."""
+    return bool(request.param == "here")
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +78,12 @@ def light_backbone() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(rankone.model.backbone.BACKBONES, "vgg16", one_layer)
         yield
+
+
+@pytest.fixture
+def light_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the test, `vgg16` is a single layer."""
+    monkeypatch.setitem(rankone.model.backbone.BACKBONES, "vgg16", one_layer)
 
 
 Make = Callable[[Path], object]
@@ -123,7 +141,9 @@ def bundle(request: pytest.FixtureRequest, photos: DataSet, once: Callable[[str,
     run_path: Path = request.getfixturevalue("run_path")
 
     def export(path: Path) -> None:
-        pipeline.evaluate(run_path, photos)
+        with pytest.MonkeyPatch.context() as patch:
+            draw_nothing(patch)
+            pipeline.evaluate(run_path, photos)
         pipeline.export(run_path, photos, path)
 
     return open_bundle(once("bundle", export))

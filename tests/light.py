@@ -7,6 +7,6 @@ from torch import nn
 from rankone.model.backbone import Backbone
 
 
-def one_layer() -> Backbone:
-    """512 channels at a stride of 16, as VGG16's, from one convolution."""
-    return Backbone(nn.Sequential(nn.Conv2d(3, 512, 16, stride=16), nn.ReLU()), channels=512, stride=16)
+def one_layer(channels: int = 512) -> Backbone:
+    """Channels at a stride of 16, as many as VGG16's if not given, from one convolution."""
+    return Backbone(nn.Sequential(nn.Conv2d(3, channels, 16, stride=16), nn.ReLU()), channels=channels, stride=16)

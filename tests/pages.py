@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from rankone.__main__ import run
 from rankone.client import Client, ServiceError
 from tests.conftest import CLASSES
 
@@ -45,13 +48,16 @@ def write_flowers(photos: Path, folder: Path, count: int) -> None:
 
 
 class Shell:
-    """Runs commands in a folder. Those for the service on port 8000 go to a free port instead."""
+    """Runs commands in a folder. Those for the service on port 8000 go to a free port instead.
 
-    def __init__(self, folder: Path) -> None:
+    With `here`, those of rankone run in this process, which has imported what they need; the service never does.
+    """
+
+    def __init__(self, folder: Path, *, here: bool = False) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        self.folder, self.url = folder, f"http://127.0.0.1:{self._port}"
+        self.folder, self.url, self._here = folder, f"http://127.0.0.1:{self._port}", here
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), "RANKONE_PORT": str(self._port), "COLUMNS": "120"}
 
     @contextmanager
@@ -72,9 +78,22 @@ class Shell:
         return ended.stdout
 
     def attempt(self, line: str) -> subprocess.CompletedProcess[str]:
+        if self._here and line.startswith("rankone "):
+            return self._run_here(self._words(line)[3:])
         return subprocess.run(
             self._words(line), cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False
         )
+
+    def _run_here(self, words: list[str]) -> subprocess.CompletedProcess[str]:
+        printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+        with chdir(self.folder), redirect_stdout(printed), redirect_stderr(io.StringIO()) as errors:
+            before = signal.getsignal(signal.SIGTERM)  # which the demo takes
+            try:
+                status = run(words[0], words[1:])
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        printed.seek(0)
+        return subprocess.CompletedProcess(words, status, printed.read(), errors.getvalue())
 
     def _words(self, line: str) -> list[str]:
         line = line.replace("localhost:8000", f"127.0.0.1:{self._port}")
@@ -82,7 +101,7 @@ class Shell:
             return ["sh", "-c", line.replace("curl", "curl --silent --show-error", 1)]
         words = shlex.split(line)
         assert words[0] == "rankone", line
-        url = ["--url", self.url] if _NEEDS_URL.match(line) else []
+        url = ["--url", self.url] if _NEEDS_URL.match(line) and "--url" not in words else []
         return [sys.executable, "-m", *words, *url]
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:

@@ -19,13 +19,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from rankone.client import Client
+from rankone.client import Client, ServiceError
 from rankone.index import Indexes
 from rankone.model.bundle import Bundle
 from rankone.service.app import create_app
 from rankone.service.bundles import Models
 from rankone.service.observe.metrics import Metrics
-from rankone.service.runtime import Runtime, load
+from rankone.service.runtime import Runtime, load, open_indexes
 from rankone.service.settings import Settings
 
 
@@ -33,9 +33,23 @@ def fail(error: Exception) -> None:
     raise error
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests that are marked with backends run once with each."""
+    if (marker := metafunc.definition.get_closest_marker("backends")) and "place" in metafunc.fixturenames:
+        metafunc.parametrize("place", marker.args, indirect=True)
+
+
 @pytest.fixture
-def settings(bundle: Bundle, tmp_path: Path) -> Settings:
-    return Settings(bundle=bundle.path, data=tmp_path / "index", max_images=8, max_batch=3, max_request_bytes=2_000_000)
+def place(request: pytest.FixtureRequest) -> str:
+    """Where the indexes are, as RANKONE_INDEX has it."""
+    url: str = request.getfixturevalue("database") if getattr(request, "param", "local") == "postgres" else "local"
+    return url
+
+
+@pytest.fixture
+def settings(bundle: Bundle, tmp_path: Path, place: str) -> Settings:
+    data = tmp_path / "index"
+    return Settings(bundle=bundle.path, data=data, index=place, max_images=8, max_batch=3, max_request_bytes=2_000_000)
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +77,8 @@ async def light(anyio_backend: str, tiny: Bundle, tmp_path_factory: pytest.TempP
 
 
 @pytest.fixture
-async def light_http(light: Runtime, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    own = light.settings.model_copy(update={"data": tmp_path / "index"})
+async def light_http(light: Runtime, tmp_path: Path, place: str) -> AsyncIterator[httpx.AsyncClient]:
+    own = light.settings.model_copy(update={"data": tmp_path / "index", "index": place})
     async with serving(own, light) as app, client_of(app) as http:
         yield http
 
@@ -73,11 +87,10 @@ async def light_http(light: Runtime, tmp_path: Path) -> AsyncIterator[httpx.Asyn
 async def serving(settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]:
     """The app, ready, with settings and an index of its own, and the engine and workers that `loaded` has."""
     app = create_app(settings, fail)
-    app.state.indexes = Indexes(settings.data)
-    indexes = app.state.indexes
+    app.state.indexes = indexes = open_indexes(settings)
     indexes.acquire(loaded.bundle.fingerprint, loaded.bundle.manifest.dim, thumbnails=settings.thumbnails)
     app.state.service.runtime = replace(loaded, settings=settings, indexes=indexes)
-    app.state.metrics.watch_indexes(lambda: {name: indexes.count(name) for name in indexes.names()})
+    app.state.metrics.watch_indexes(indexes.counts)
     app.state.models = Models(settings, app.state.service, app.state.metrics, app.state.indexes)
     yield app
     app.state.indexes.close()
@@ -141,11 +154,16 @@ async def exchange(
 
 WITHOUT_TORCH = """
 import sys
+from importlib.machinery import ModuleSpec
 
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision"):
-            raise ImportError(f"{name} is not to be had here")
+        return ModuleSpec(name, self) if name.partition(".")[0] in ("torch", "torchvision") else None
+
+    def create_module(self, spec):  # only now: Lance looks whether torch is there, and does not import it
+        raise ImportError(f"{spec.name} is not to be had here")
+
+    def exec_module(self, module): ...
 
 sys.meta_path.insert(0, Block())
 from rankone.__main__ import main
@@ -173,8 +191,12 @@ class Process:
 
     def ready(self) -> Client:
         client = Client(self.url)
-        client.wait_until_ready(timeout_s=60)
-        return client
+        for _ in range(30):  # five minutes: it may have the processors of a busy machine
+            with contextlib.suppress(ServiceError):
+                client.wait_until_ready(timeout_s=10)
+                return client
+            assert self.popen.poll() is None, self.end()[1]
+        raise TimeoutError(self.end()[1])
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """The exit status and all it printed."""

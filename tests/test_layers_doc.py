@@ -38,9 +38,10 @@ def test_the_first_block_has_ten_lines() -> None:
     assert len([line for line in BLOCKS[0].splitlines() if line]) <= 10
 
 
-def test_every_layer_is_exported_and_named() -> None:
-    text = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"\| `(\w+)`", text))
+def test_every_layer_is_exported_and_its_cost_is_told() -> None:
+    text = (ROOT / "docs" / "results" / "model.md").read_text(encoding="utf-8")
+    costs = text.partition("## What a layer costs")[2].partition("\n## ")[0]
+    named = set(re.findall(r"\| `(\w+)`", costs))
     assert len(named) == 6
     assert named <= set(rankone.layers.__all__) <= set(dir(rankone.layers))
 

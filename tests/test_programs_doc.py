@@ -73,4 +73,4 @@ def test_the_settings_exist() -> None:
 
 
 def test_it_stays_short() -> None:
-    assert len(TEXT.split()) <= 500
+    assert len(TEXT.split()) <= 340

@@ -15,11 +15,19 @@ from tests.pages import FLOWERS, ROOT, Shell, blocks, commands, write_flowers
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.fixture
+def shell(here: bool, tmp_path: Path, request: pytest.FixtureRequest) -> Shell:
+    """In this process, whose VGG16 is a single layer, or with the whole network in a process for each command."""
+    if here:
+        request.getfixturevalue("light_network")
+        request.getfixturevalue("_undrawn")
+    return Shell(tmp_path, here=here)
+
+
 def test_every_command_runs_and_the_search_finds_flowers_of_the_same_class(
-    photos_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    photos_root: Path, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_flowers(photos_root / "train", tmp_path / "pictures", count=8)
-    shell = Shell(tmp_path)
     ((split, verify, train, export, evaluate, serve, add, search),) = commands("README.md")
     assert "test" in shell.run(split)
     assert "no problems" in shell.run(verify)

@@ -107,3 +107,13 @@ def test_nothing_imports_in_a_circle() -> None:
 def test_no_file_is_too_long() -> None:
     long = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES.values()}
     assert not {name: count for name, count in long.items() if count > MAX_LINES and name not in GENERATED}
+
+
+def test_torchvision_is_imported_by_functions_alone() -> None:
+    """Its import takes two seconds of processor time, which each command would take longer to start."""
+    for name, path in MODULES.items():
+        if room_of(name) != "benchmarks":
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                assert not any(module.startswith("torchvision") for module in named), name

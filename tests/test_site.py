@@ -34,12 +34,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy / "build" / "site"
 
 
+@pytest.mark.slow
 def test_every_page_is_there(site: Path) -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         if page.parent.name != "site":
             assert (site / page.relative_to(ROOT).with_suffix(".html")).exists(), page
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_another_host(site: Path) -> None:
     for page in site.rglob("*.html"):
         loaded = _LOADED.findall(page.read_text(encoding="utf-8"))
@@ -47,6 +49,7 @@ def test_nothing_is_loaded_from_another_host(site: Path) -> None:
         assert not [address for address in loaded if "//" in address], page
 
 
+@pytest.mark.slow
 def test_the_reference_names_every_command_and_setting(site: Path) -> None:
     commands = (site / "reference" / "commands.html").read_text(encoding="utf-8")
     assert all(f"usage: rankone {name} " in commands for name in COMMANDS)

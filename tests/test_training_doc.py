@@ -16,11 +16,17 @@ RECIPE = blocks(PAGE, "yaml")[0]
 
 
 @pytest.fixture
-def shell(photos_root: Path, tmp_path: Path) -> Shell:
-    """A user's folder: four classes, eight photographs each, and the recipe of the page."""
+def shell(photos_root: Path, tmp_path: Path, here: bool, request: pytest.FixtureRequest) -> Shell:
+    """A user's folder: four classes, eight photographs each, and the recipe of the page.
+
+    In this process VGG16 is a single layer; the slow test, with a process for each command, has the whole network.
+    """
+    if here:
+        request.getfixturevalue("light_network")
+        request.getfixturevalue("_undrawn")
     write_flowers(photos_root / "train", tmp_path / "pictures", count=8)
     (tmp_path / "small.yaml").write_text(RECIPE, encoding="utf-8")
-    return Shell(tmp_path)
+    return Shell(tmp_path, here=here)
 
 
 def test_every_command_of_the_page_runs(shell: Shell) -> None:

@@ -1,4 +1,4 @@
-"""Rows on disk in the coordinates of their principal axes, where d numbers of a row are many and the rows are few.
+"""Transforms rows on disk to their principal axes, for few rows of many numbers.
 
 With `X` (n, d) the rows less their mean and `X = U S V^T`, the coordinates `X V = U S` (n, r), r <= min(n, d), keep every
 inner product, and weights `w` on them are the weights `w V^T` on the rows. For n < d everything follows from the Gram matrix

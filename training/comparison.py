@@ -11,6 +11,7 @@ from typing import Any, Final
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from rankone.model.folders import name_of
+from rankone.model.preprocessing import EARLIER
 from rankone.model.training_record import EpochRecord, RollbackRecord
 from rankone.training.checkpoint import SCHEMA, CheckpointError, sidecar
 from rankone.training.evaluate import REPORT
@@ -156,7 +157,7 @@ def _read(path: Path, name: str) -> tuple[Summary, dict[str, Any] | None]:
 
 def _recipe(path: Path, remarks: list[str]) -> Recipe | None:
     try:
-        return load_recipe(path / _RECIPE, color="ignored")
+        return load_recipe(path / _RECIPE, **EARLIER)
     except RecipeError as error:
         remarks.append(f"its recipe is of another version, or damaged: {error}")
         return None

@@ -18,6 +18,7 @@ from rankone.model.errors import Interrupted
 from rankone.model.files import sync
 from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import Split
+from rankone.training.data.augment import Augment
 from rankone.training.data.batches import batches, in_order, mirrored
 from rankone.training.encoder import Encoder
 from rankone.training.processes import Resources
@@ -38,10 +39,12 @@ def embed(
     *,
     mirror: bool = False,
     start: int = 0,
+    augment: Augment | None = None,
 ) -> Iterator[Tensor]:
     """What the classifier reads of the images of `split` from number `start` on, batch by batch, (b, d) on the device.
 
-    With `mirror`, of their mirror images. `network.embedding_of` turns it into embeddings.
+    With `mirror`, of their mirror images; with `augment`, of images that it varies. `network.embedding_of` turns it into
+    embeddings.
 
     Raises:
         DataError: a file that cannot be read as an image.
@@ -49,7 +52,7 @@ def embed(
     """
     encoder.network.eval()
     groups = in_order(len(split), BATCH_SIZE)[start // BATCH_SIZE :]
-    loaded = batches(split, spec, groups, workers=resources.workers)
+    loaded = batches(split, spec, groups, workers=resources.workers, augment=augment)
     counts = [len(group) for group in groups]
     for images in progress(loaded, counts, title, done=start, shown=resources.processes.is_main):
         if resources.stop:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rankone.model.engine.torch_engine import has_instructions
 from rankone.model.errors import RankoneError
 from rankone.model.network import Network
 
@@ -63,7 +64,10 @@ class Encoder:
         """Which part runs in which precision, and why."""
         if self.precision == "float32":
             return "backbone and head in float32, as the recipe says"
-        return (
+        text = (
             "backbone in bfloat16, as the recipe says; Gram matrix, normalization, sketch and classifier in float32: "
             "sums of 784 squares need more than bfloat16's 8 bits"
         )
+        if self.device.type == "cpu" and not has_instructions("bfloat16"):
+            text += ". This CPU has no instructions for bfloat16, so a step takes about 17 times as long: use float32"
+        return text

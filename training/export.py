@@ -101,7 +101,7 @@ def _record_of(reference: Outputs) -> EvidenceRecord | None:
 
 @contextmanager
 def _full_disk_named(stage: Path) -> Iterator[None]:
-    """Safetensors, torch and onnx each raise errors of their own for a full disk, some without saying so."""
+    """Raises one error for a full disk, for which safetensors, torch and onnx each have their own."""
     try:
         yield
     except RankoneError:

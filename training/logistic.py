@@ -63,7 +63,7 @@ class Problem:
 
     @property
     def total_variance(self) -> float:
-        """Of the rows, whose mean is 0."""
+        """The total variance of the rows, whose mean is 0."""
         return float(self.shares @ self.rows.square().sum(dim=1))
 
     def loss(self, logits: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from rankone.model.network import Network
 from rankone.model.training_record import FitRecord
 from rankone.training.budget import Budget
 from rankone.training.data import Split
+from rankone.training.data.augment import augmentation
 from rankone.training.embeddings import embed
 from rankone.training.encoder import Encoder
 from rankone.training.journal import Journal
@@ -206,14 +207,20 @@ class Loop:
             self.run.save(self.state)
 
     @torch.no_grad()
-    def measure(self, encoder: Encoder, split: Split, title: str) -> Measured:
-        """Error and loss of the encoder's network on the images of `split`."""
+    def measure(self, encoder: Encoder, split: Split, title: str, *, as_trained: bool = False) -> Measured:
+        """Error and loss of the encoder's network on the images of `split`.
+
+        With `as_trained`, the images are varied and the loss is smoothed as in a step of phase 2.
+        """
+        augment = augmentation(self.recipe.augment, self.recipe.seed, epoch=0) if as_trained else None
+        smoothing = self.recipe.label_smoothing if as_trained else 0.0
         processes, classifier = self.resources.processes, encoder.network.classifier
         assert classifier is not None
         own = split.at(processes.shard(range(len(split))))
         labels = torch.tensor(own.labels, device=processes.device)
-        logits = [classifier(rows) for rows in embed(encoder, own, self.recipe.preprocessing, self.resources, title)]
-        num_wrong, loss = processes.sum(*wrong_and_loss(torch.cat(logits), labels) if logits else (0.0, 0.0))
+        rows = embed(encoder, own, self.recipe.preprocessing, self.resources, title, augment=augment)
+        logits = [classifier(batch) for batch in rows]
+        num_wrong, loss = processes.sum(*wrong_and_loss(torch.cat(logits), labels, smoothing) if logits else (0.0, 0.0))
         return num_wrong / len(split), loss / len(split)
 
     def _check_finite(self, measured: Measured, learning_rate: float) -> None:
@@ -232,6 +239,7 @@ class Loop:
 
 
 @torch.no_grad()
-def wrong_and_loss(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """The number of wrong predictions, and the sum of the cross entropies."""
-    return float((logits.argmax(1) != labels).sum()), float(F.cross_entropy(logits, labels, reduction="sum"))
+def wrong_and_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tuple[float, float]:
+    """The number of wrong predictions, and the sum of the cross entropies with labels smoothed as in `Loop.loss`."""
+    loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+    return float((logits.argmax(1) != labels).sum()), float(loss)

@@ -13,7 +13,7 @@ from rankone.training.data.augment import augmentation
 from rankone.training.data.batches import batches, in_order, mirrored
 from rankone.training.encoder import Encoder
 from rankone.training.loop import Loop
-from rankone.training.optimize import Diverged, Optimization
+from rankone.training.optimize import NUM_STEPS, Diverged, Optimization
 from rankone.training.parameters import train_mode
 from rankone.training.progress import progress
 from rankone.training.run import RunError
@@ -35,7 +35,8 @@ def phase2(loop: Loop) -> None:
     """
     if loop.recipe.phase2.epochs:
         if loop.state.start_loss is None:
-            loop.state.begin_phase2(_check_start(loop), loop.network)
+            measured = _check_start(loop)
+            loop.state.begin_phase2(measured, loop.network, _start_loss(loop, measured))
         _fit(loop)
     loop.end_phase()
 
@@ -136,3 +137,17 @@ def _check_start(loop: Loop) -> Measured:
             "the run and its embeddings, and train again"
         )
     return error, loss
+
+
+def _start_loss(loop: Loop, measured: Measured) -> float:
+    """The training loss that the first steps have if nothing is trained; a loss far above it is a sign of divergence.
+
+    `measured` is of images as they are, and without label smoothing. A network that has learned those by heart has many times
+    their loss on crops with other colours, and nothing has diverged.
+    """
+    recipe, split = loop.recipe, loop.images.fitted
+    if recipe.augment == "flip" and not recipe.label_smoothing:
+        return measured[1]
+    steps = loop.order(recipe.phase2, 0, split.labels)[:NUM_STEPS]
+    images = split.at(index for step in steps for index in step)
+    return loop.measure(loop.encoder, images, "measuring the first loss", as_trained=True)[1]

@@ -58,7 +58,7 @@ def train(
         DataError: images that cannot be used, all of them.
         DeviceError: this machine has no such device.
         RunError: `path` holds another run.
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights are not available.
         Interrupted: stopped by a signal; the checkpoint is saved.
     """
     check_device(device)
@@ -164,7 +164,7 @@ def export_untrained(recipe: Recipe, data: DataSet, out: Path, *, version: str =
     Every exported form is checked on the test images of `data`.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights are not available.
         ExportError: an exported form does not agree with the network.
         BundleError: `out` exists.
     """

@@ -24,7 +24,7 @@ from rankone.model.catalogue import SYSTEMS, composition
 from rankone.model.composition import Composition, Option, compose
 from rankone.model.errors import RankoneError
 from rankone.model.network import Network, build_classifier, build_network
-from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Color, Preprocessing
+from rankone.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Color, Jpeg, Preprocessing
 from rankone.training.strict_yaml import YamlError, parse
 
 _PACKAGED: Final = resources.files("rankone.training").joinpath("recipes")
@@ -46,7 +46,7 @@ class PoolingRecipe(Frozen):
     """max, sum, bcnn, improved-bcnn, bcnn-ns, o2p, mpn-cov, isqrt-cov, g2denet, cbp-ts, cbp-rm, lrbp, monet-2, monet, bp-run,
     cbp-run, cbp-run-mild or cbp-run-rm; cbp-run if neither a system nor a part is given."""
     options: dict[str, Option] = Field(default_factory=dict)
-    """Of the system, for instance `{eta: 0.5, dim: 8192}`; unknown ones are errors."""
+    """Options of the system, for instance `{eta: 0.5, dim: 8192}`; unknown ones are errors."""
     statistic: str | None = None
     """gram, covariance, moment, gaussian, max or sum; gram if another part is given."""
     normalization: str | PartFields | None = None
@@ -82,9 +82,7 @@ class PoolingRecipe(Frozen):
     @property
     def composition(self) -> Composition:
         """Its parts with all options."""
-        if self._parts:
-            return compose(**self._parts)
-        return composition(self.system or _DEFAULT_SYSTEM, **self.options)
+        return compose(**self._parts) if self._parts else composition(self.system or _DEFAULT_SYSTEM, **self.options)
 
     @property
     def _parts(self) -> dict[str, Any]:
@@ -113,11 +111,11 @@ class Phase(Frozen):
     weight_decay: float = Field(default=0.0, ge=0)
     """L2 penalty on all parameters that the phase trains."""
     batch_size: PositiveInt = 32
-    """Images a step, over all GPUs."""
+    """Images in a step, over all GPUs."""
     optimizer: Literal["sgd", "adamw"] = added("sgd")
-    """SGD with momentum, or AdamW, whose weight decay spares biases and scales; AdamW takes rates of 1e-4 and less."""
+    """SGD with momentum, or AdamW, whose weight decay spares biases and scales; for pretrained layers at 1e-4 or less."""
     solver: Suppress[Literal["sgd", "lbfgs"]] = added("sgd")
-    """In YAML, of phase 1: gradient descent, or solved until it converges (lbfgs), which heeds only that 0 epochs skip."""
+    """In YAML, for phase 1: gradient descent (sgd), or solved until it converges (lbfgs), which ignores epochs other than 0."""
 
 
 class Recipe(Frozen):
@@ -128,11 +126,11 @@ class Recipe(Frozen):
     weights: str = "imagenet"
     """`imagenet` (those published under the backbone's name), `random`, or the path of a .safetensors file or state dict."""
     reduce: PositiveInt | None = added(REDUCED)
-    """Channels to which a 1 x 1 convolution reduces a backbone that has more; None (null in YAML) for never."""
+    """A backbone with more channels is reduced to this number by a 1 x 1 convolution; None (null in YAML) keeps all."""
     pooling: PoolingRecipe = PoolingRecipe()
     """The pooling system."""
     classifier_rank: PositiveInt | None = None
-    """Even; the rank of LRBP's low-rank classifier, for a low-rank projection. A linear classifier if not given."""
+    """Rank (even) of LRBP's low-rank classifier, for a low-rank projection. If not given, the classifier is linear."""
     size: int = Field(default=448, ge=16)
     """Side of the network's input in pixels."""
     short_side: PositiveInt | None = None
@@ -143,59 +141,60 @@ class Recipe(Frozen):
     """In YAML: standard deviation by channel that the weights expect."""
     color: Suppress[Color] = "managed"
     """In YAML: whether colours are converted to sRGB by the ICC profile in a file (managed), or taken as they are."""
+    jpeg: Suppress[Jpeg] = "reduced"
+    """In YAML: whether large JPEGs are decoded at a half, a quarter or an eighth of their size (reduced), or not (whole)."""
     reader: dict[str, Option | str] = Field(default_factory=dict)
     """Options of the data set's reader, for instance `{partition: 3}` of dtd."""
     flip: bool = True
     """Train on mirrored images too: both ways in phase 1, at random in phase 2."""
     augment: Literal["flip", "crop", "strong"] = added("flip")
-    """How phase 2 varies images beside mirroring: not at all (flip), by random crops, or by crops, colours and RandAugment
-    (strong). Phase 1 computes each embedding once and is not changed."""
+    """How phase 2 varies images besides mirroring: not at all (flip), by random crops (crop), or by crops, colours and
+    RandAugment (strong). It does not affect phase 1, which computes each embedding once."""
     sampling: Literal["shuffled", "balanced"] = added("shuffled")
-    """What an epoch draws: every image once, or (balanced) as many images, equally many of every class."""
+    """What an epoch draws: every image once, or (balanced) the same number of images, equally many of every class."""
     protocol: Literal["holdout", "paper"] = "holdout"
-    """What selects the epoch: images held out of the training set, or (paper) the test set, which flatters the result."""
+    """What selects the epoch: images held out of the training set or (paper) the test set, which flatters the result."""
     validation: float = Field(default=0.1, ge=0, lt=1)
     """Share of every class held out if the data set has no validation images; with 0 the training images select the epoch."""
     seed: int = 0
-    """Draws random weights, held-out images, the order of the images and their mirroring."""
+    """Seed of random weights, held-out images, the order of the images and their mirroring."""
     phase1: Phase = Phase(epochs=50, learning_rate=1.0, weight_decay=1e-8, batch_size=64)
     """Only the classifier, on embeddings computed once."""
     phase2: Phase = Phase(epochs=40, learning_rate=0.01, weight_decay=1e-5, batch_size=16)
     """All layers, or those from `train_from` on."""
     train_from: str | None = added(None)
-    """The first layer that phase 2 trains, `layer4` for instance; the layers before it stay as they are. All if not given."""
+    """First layer that phase 2 trains, such as `layer4`; earlier layers stay as they are. If not given, all are trained."""
     rates: dict[str, Annotated[float, Field(gt=0)]] = added({})
-    """Factors of phase 2's learning rate by layer: `{backbone: 0.1}`, `{layer3: 0.1, layer4: 0.5}`. The longest name that
-    a parameter's name begins with counts; 1 for all others."""
+    """Factors of phase 2's learning rate by layer: `{backbone: 0.1}`, `{layer3: 0.1, layer4: 0.5}`. If several names match
+    a parameter, the longest counts; the others have factor 1."""
     minutes: float | None = added(None, gt=0)
-    """Time for both phases: phase 2 trains as many of its epochs as fit, and its cosine ends with them. None for no limit."""
+    """Time for both phases: phase 2 trains as many of its epochs as fit, and ends its cosine with them. None: no limit."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of SGD."""
+    """Momentum of SGD."""
     schedule: Literal["plateau", "step", "cosine"] = "cosine"
-    """How the rate falls, epoch by epoch: to a tenth after `patience` epochs without a lower error, to a tenth every `patience`
-    epochs, or along a cosine to 0 at the end of the phase."""
+    """How the rate falls: to a tenth after `patience` epochs without a lower error (plateau), to a tenth every `patience`
+    epochs (step), or along a cosine to 0 at the end of the phase (cosine)."""
     patience: PositiveInt = 5
-    """Epochs, see `schedule`."""
+    """Epochs of the schedules plateau and step."""
     accumulate: PositiveInt = 1
     """Parts into which a batch of phase 2 is divided if it does not fit into memory at once."""
     clip_norm: float | None = Field(default=1.0, gt=0)
-    """Scales a longer gradient down to this length. None (null in YAML) to take it as it is: see docs/decisions/0016."""
+    """Shortens a longer gradient to this length; None (null in YAML) never does. See docs/decisions/0016."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Part of the target that is spread over all classes."""
+    """Share of the target that is spread over all classes."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the backbone; everything behind it is float32 whatever this is."""
+    """Precision of the backbone; everything behind it is always float32."""
     compile: bool = False
-    """Run the backbone through torch.compile: minutes at the start, faster steps on a GPU."""
+    """Compile the backbone with torch.compile: takes minutes at the start, makes steps faster on a GPU."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of a moving average of phase 2's weights, 0.999 for instance, which becomes the network; 0 for none."""
+    """Decay, such as 0.999, of a moving average of phase 2's weights that becomes the network; 0 for none."""
 
     @field_validator("phase1", "phase2", mode="before")
     @classmethod
     def _completed(cls, phase: Any, about: ValidationInfo) -> Any:
         """A phase that is given in part, as a mapping, has the recipe's own default for the rest."""
-        if not isinstance(phase, dict):
-            return phase
-        return {**cls.model_fields[str(about.field_name)].default.model_dump(), **phase}
+        default = cls.model_fields[str(about.field_name)].default
+        return {**default.model_dump(), **phase} if isinstance(phase, dict) else phase
 
     @field_validator("weights")
     @classmethod
@@ -222,13 +221,15 @@ class Recipe(Frozen):
     @property
     def preprocessing(self) -> Preprocessing:
         """How images become the network's input."""
-        return Preprocessing(size=self.size, short_side=self.short_side, mean=self.mean, std=self.std, color=self.color)
+        return Preprocessing(
+            size=self.size, short_side=self.short_side, mean=self.mean, std=self.std, color=self.color, jpeg=self.jpeg
+        )
 
     def build_network(self, num_classes: int | None, weights: str = "random") -> Network:
         """A network with `weights` in its backbone; without classes, it only embeds.
 
         Raises:
-            WeightsError: the weights cannot be had.
+            WeightsError: the weights are not available.
             RecipeError: they were trained on images of another `mean` and `std`.
         """
         if weights == "imagenet":
@@ -248,8 +249,7 @@ class Recipe(Frozen):
         expected, given = colors_of(self.backbone), (self.mean, self.std)
         if expected not in (None, given):
             raise RecipeError(
-                f"the weights of {self.backbone} expect mean and std {expected} of the images, and the recipe has {given}; "
-                "change these two fields"
+                f"the weights of {self.backbone} expect mean and std {expected}, the recipe has {given}: change these fields"
             )
 
     def yaml(self) -> str:

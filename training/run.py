@@ -25,6 +25,7 @@ from rankone.model.bundle import DatasetRecord
 from rankone.model.errors import RankoneError
 from rankone.model.folders import name_of
 from rankone.model.network import Network
+from rankone.model.preprocessing import EARLIER
 from rankone.training import checkpoint
 from rankone.training.data import DataSet
 from rankone.training.recipe import Recipe, load_recipe
@@ -92,9 +93,9 @@ class Run:
         untrained = checkpoint.discard_untrained(path)
         if (path / "recipe.yaml").exists():
             run = cls.open(path)
-            wanted = recipe
-            if "color" not in load_recipe(path / "recipe.yaml").model_fields_set:
-                wanted = recipe.model_copy(update={"color": run.recipe.color})  # it had no choice when it began
+            had = load_recipe(path / "recipe.yaml").model_fields_set
+            earlier = {name: value for name, value in EARLIER.items() if name not in had}
+            wanted = recipe.model_copy(update=earlier)  # it had no choice when it began
             differing = run._differing(wanted, record)
             if not differing:
                 return run
@@ -112,13 +113,13 @@ class Run:
     def open(cls, path: Path) -> Run:
         """The run in `path`; raises RunError if there is none, RecipeError if its recipe cannot be read.
 
-        A recipe that does not say what becomes of colour profiles is of a time when they were ignored.
+        A recipe that does not say what becomes of colour profiles, or of large JPEGs, is of a time when nothing did.
         """
         try:
             data = DataRecord.model_validate_json((path / "dataset.json").read_bytes())
         except (OSError, ValidationError) as error:
             raise RunError(f"{name_of(path)} is not a training run: {error}") from error
-        return cls(path, load_recipe(path / "recipe.yaml", color="ignored"), data)
+        return cls(path, load_recipe(path / "recipe.yaml", **EARLIER), data)
 
     def save(self, state: TrainingState) -> None:
         """Replaces the checkpoint, whole and synced to disk; raises CheckpointError if it could not be written."""

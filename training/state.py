@@ -140,9 +140,12 @@ class TrainingState(BaseModel):
         """Puts the weights of the best network so far into `network`."""
         network.load_state_dict({**network.state_dict(), **self.tensors.get("best", {})})
 
-    def begin_phase2(self, measured: Measured, network: Network) -> None:
-        """Records the error and loss at the start of phase 2; only a better network replaces it."""
-        self.start_loss = measured[1]
+    def begin_phase2(self, measured: Measured, network: Network, start_loss: float) -> None:
+        """Records the error and loss at the start of phase 2; only a better network replaces it.
+
+        `start_loss` is that of the images as the first steps see them.
+        """
+        self.start_loss = start_loss
         if self.best is None:
             self.best = measured
             self._keep(network)

@@ -1,4 +1,4 @@
-"""YAML as people save it, read without guessing: any Unicode encoding, and what a plain loader would swallow is an error."""
+"""Reads YAML in any Unicode encoding, and raises errors for what a plain loader would ignore, such as duplicate keys."""
 
 from __future__ import annotations
 

@@ -28,7 +28,9 @@ def heading(filled: Filled) -> str:
 
 
 def spread(values: Sequence[float], pattern: str = "{:.3f}", dash: str = " - ") -> str:
-    """Mean, lowest and highest."""
+    """Mean, lowest and highest; a single value alone."""
+    if len(values) == 1:
+        return pattern.format(values[0])
     return f"{pattern.format(mean(values))} ({pattern.format(min(values))}{dash}{pattern.format(max(values))})"
 
 

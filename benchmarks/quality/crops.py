@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.progress import track
+from torch import Tensor
 
 from benchmarks.quality.sources import HOME, learned_filters, texture_files
 from rankone.model.backbone import build_backbone
@@ -39,9 +41,7 @@ def features(home: Path = HOME) -> Floats:
     path = home / "short" / f"conv5_3-{SIDE}.npy"
     if not path.exists():
         backbone = build_backbone("vgg16", learned_filters(home).as_posix()).eval()
-        crops = list(crops_of(home))
-        found = [_features(backbone, crops[start : start + _BATCH]) for start in track(range(0, len(crops), _BATCH))]
-        _save(path, np.concatenate(found))
+        _save(path, _applied(backbone, home, "features"))
     rows: Floats = np.load(path, mmap_mode="r")
     return rows
 
@@ -63,6 +63,11 @@ def embeddings(name: str, pooling: Composition, home: Path = HOME) -> Floats:
     return embedded
 
 
+def embedded_by(network: Network, home: Path = HOME) -> Floats:
+    """Embeddings of all crops by a whole network, (1600, d), in the order of `features`; not kept."""
+    return _applied(network.eval().embed, home, "crops")
+
+
 def crops_of(home: Path = HOME) -> Iterator[Image.Image]:
     """The four quadrants of the largest square of each picture, 128 x 128."""
     for path in pictures(home):
@@ -72,6 +77,7 @@ def crops_of(home: Path = HOME) -> Iterator[Image.Image]:
                 yield square.crop((left, top, left + SIDE, top + SIDE))
 
 
+@cache
 def pictures(home: Path = HOME) -> list[Path]:
     """Draws the same 400 pictures every time, from all that are large enough, unique and have no flat quadrant."""
     textures, seen, found = texture_files(home), set[str](), list[Path]()
@@ -98,11 +104,14 @@ def _square(path: Path) -> Image.Image:
 
 
 @torch.inference_mode()
-def _features(backbone: torch.nn.Module, crops: list[Image.Image]) -> Floats:
-    spec = Preprocessing(size=SIDE)
-    images = torch.from_numpy(np.stack([to_array(crop, spec) for crop in crops]))
-    local: Floats = backbone(images).numpy()
-    return local
+def _applied(call: Callable[[Tensor], Tensor], home: Path, title: str) -> Floats:
+    """What `call` makes of all crops, in batches."""
+    crops, spec, found = list(crops_of(home)), Preprocessing(size=SIDE), []
+    for start in track(range(0, len(crops), _BATCH), description=title):
+        images = np.stack([to_array(crop, spec) for crop in crops[start : start + _BATCH]])
+        found.append(call(torch.from_numpy(images)).numpy())
+    rows: Floats = np.concatenate(found)
+    return rows
 
 
 def _save(path: Path, rows: Floats) -> None:

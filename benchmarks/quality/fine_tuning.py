@@ -16,6 +16,7 @@ from benchmarks.paper.plan import Setting, seeded
 from benchmarks.quality.pictures import objects, textures
 from benchmarks.quality.sources import HOME, learned_filters
 from benchmarks.timing import console
+from rankone.model.engine.torch_engine import has_instructions
 from rankone.training.data import DataSet
 from rankone.training.processes import stop_on_signal
 from rankone.training.recipe import PoolingRecipe, Recipe, load_recipe
@@ -35,21 +36,23 @@ def main() -> None:
             for data in sets:
                 setting = setting_of(name, data, seed)
                 found = workshop.measured(setting, _path(setting))
-                console.print(f"{data.name}, {name}, seed {seed}: {_summary(found)}")
+                console.print(f"{data.name}, {name}, seed {seed}: {summary(found)}")
     text = "\n\n".join(table(data.name, rows(data)) for data in sets)
     (HOME / "fine-tuning.md").write_text(f"{text}\n", encoding="utf-8")
     console.print(text)
 
 
 def recipe_of(weights: Path) -> Recipe:
-    """The default recipe at the paper's rates, shortened for two cores: 96 x 96, six epochs of phase 2, bfloat16.
+    """The default recipe at the paper's rates, shortened for two cores: 96 x 96, six epochs of phase 2, bfloat16 if the CPU
+    has instructions for it.
 
     Nothing is held out, as there are only eight images of a class.
     """
     default = load_recipe("default")
+    precision = "bfloat16" if has_instructions("bfloat16") else "float32"
     phase2 = default.phase2.model_copy(update={"epochs": 6})
     return default.model_copy(
-        update={"weights": weights.as_posix(), "size": 96, "precision": "bfloat16", "validation": 0.0, "phase2": phase2}
+        update={"weights": weights.as_posix(), "size": 96, "precision": precision, "validation": 0.0, "phase2": phase2}
     )
 
 
@@ -65,10 +68,13 @@ def rows(data: DataSet) -> dict[str, list[Measured]]:
     return {name: several for name, several in found.items() if several}
 
 
-def table(title: str, found: Mapping[str, Sequence[Measured]]) -> str:
-    """Markdown: figures on the test images after each phase, as mean, lowest and highest over the seeds."""
+def table(title: str, found: Mapping[str, Sequence[Measured]], column: str = "pooling") -> str:
+    """Markdown: figures on the test images after each phase, as mean, lowest and highest over the seeds.
+
+    `column` is the title of the names' column.
+    """
     columns = [f"{name}, {when}" for name in _FIGURES.values() for when in ("phase 1", "phase 2", "gain")]
-    head = ["pooling", "seeds", *columns]
+    head = [column, "seeds", *columns]
     lines = [f"**{title}**", "", f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     for name, several in found.items():
         cells = [f"`{name}`", f"{len(several)}"]
@@ -92,7 +98,8 @@ def _path(setting: Setting) -> Path:
     return HOME / "rows" / f"{setting.data.name}-{setting.key}.json"
 
 
-def _summary(found: Measured) -> str:
+def summary(found: Measured) -> str:
+    """One line: the figures on the test images after each phase, and the time that both took."""
     before = found.phase1 or {}
     figures = [f"{name} {before.get(key, 0):.3f} to {found.metrics[key]:.3f}" for key, name in _FIGURES.items()]
     return f"{', '.join(figures)} ({found.seconds:.0f} s)"

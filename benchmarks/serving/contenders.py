@@ -79,7 +79,7 @@ class Contender:
 
     def cpu_s(self) -> float:
         """Seconds of CPU time of the server and its children."""
-        return sum(_cpu_s(pid) for pid in _tree(self.pid))
+        return sum(cpu_s_of(pid) for pid in _tree(self.pid))
 
     def signal(self, number: int) -> None:
         """Sends a signal to the server and its children."""
@@ -94,9 +94,10 @@ Contenders: TypeAlias = Mapping[str, Contender]
 
 @contextmanager
 def service(bundle: Bundle, threads: int, *flags: str) -> Iterator[Contender]:
-    """`rankone serve` with its defaults."""
+    """`rankone serve` with its defaults, but always by the engine that its rivals run."""
     with tempfile.TemporaryDirectory() as data:
-        command = ["rankone", "serve", "--bundle", str(bundle.path), "--data", data, "--threads", str(threads), *flags]
+        options = {"--bundle": bundle.path, "--data": data, "--engine": "onnx", "--threads": threads}
+        command = ["rankone", "serve", *(str(part) for option in options.items() for part in option), *flags]
         with _running("rankone", command, "/embed", "/readyz") as contender:
             yield contender
 
@@ -129,7 +130,10 @@ def _running(name: str, command: list[str], path: str, health: str) -> Iterator[
         port = probe.getsockname()[1]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(  # noqa: S603 - our own modules
-            [sys.executable, "-m", *command, "--port", str(port)], stdout=log, stderr=log
+            [sys.executable, "-m", *command, "--port", str(port)],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Linux shares a busy processor between sessions, not between processes
         )
         contender = Contender(name, port, process.pid, path)
         try:
@@ -166,6 +170,7 @@ def _read(file: Path) -> str:
         return ""
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s_of(pid: int) -> float:
+    """Seconds of CPU time of a process; 0 if it has ended."""
     fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0

@@ -11,7 +11,7 @@ from rankone.model.statistics import local_features
 
 
 class WeightsError(RankoneError, ValueError):
-    """A backbone or weights that cannot be had; the message says what to do."""
+    """A backbone or its weights are not available; the message says what to do."""
 
 
 class Backbone(nn.Module):

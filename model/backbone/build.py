@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -113,6 +112,8 @@ def _draw(backbone: Backbone, generator: torch.Generator) -> None:
 
 def _published(name: str) -> Any:
     """The first weights that torchvision published: ImageNet's, by the training of the network's paper."""
+    import torchvision
+
     return next(iter(torchvision.models.get_model_weights(name)))
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from rankone.model.backbone.build import build_backbone, imagenet_at_hand
 
@@ -42,6 +41,8 @@ def facts_of(name: str, size: int) -> Facts:
     Raises:
         WeightsError: an unknown backbone.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # which imports triton
+
     with torch.device("meta"):
         backbone = build_backbone(name, "random", size=size, reduce=None).to("meta").eval()
         with FlopCounterMode(display=False) as counter:

@@ -1,20 +1,23 @@
-"""Torchvision's backbones by name, their weights not set."""
+"""Torchvision's backbones by name, their weights not set.
+
+VGG16 is built here, and torchvision imported for the others alone: its import takes three seconds.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from typing import Final
 
-import torch
-import torchvision
 from torch import nn
+from torch.nn.utils import skip_init
 
 from rankone.model.backbone.base import Backbone
 
-_CONV5_3_RELU: Final = 30
+_VGG16: Final = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512))
+"""Channels before and after each convolution, in blocks with a max-pool between them."""
 _HEAD: Final = ("avgpool", "fc", "classifier")
 """Where the head of a torchvision network begins; what a location is lies before it."""
 
@@ -36,10 +39,17 @@ _SHAPES: Final[Mapping[str, tuple[int, int]]] = {
 
 
 def vgg16() -> Backbone:
-    """VGG16 up to `conv5_3` after ReLU, its weights not set: 512 channels, stride 16, so 28 x 28 locations at 448 x 448."""
-    with torch.device("meta"):  # its classifier, 124 of 138 million weights, is never made
-        whole = torchvision.models.vgg16(weights=None, init_weights=False)
-    return Backbone(whole.features[:_CONV5_3_RELU].to_empty(device="cpu"), channels=512, stride=16)
+    """VGG16 up to `conv5_3` after ReLU, its weights not set: 512 channels, stride 16, so 28 x 28 locations at 448 x 448.
+
+    With torchvision's names for the layers, those of its `features`.
+    """
+    layers: list[nn.Module] = []
+    for block in _VGG16:
+        for channels, next_channels in pairwise(block):
+            convolution = skip_init(nn.Conv2d, channels, next_channels, kernel_size=3, padding=1)
+            layers += [convolution, nn.ReLU(inplace=True)]
+        layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
+    return Backbone(nn.Sequential(*layers[:-1]), channels=512, stride=16)
 
 
 def _from_torchvision(name: str) -> Backbone:
@@ -47,6 +57,8 @@ def _from_torchvision(name: str) -> Backbone:
 
     Of VGG without the last max-pool, as the paper has it.
     """
+    import torchvision
+
     whole = torchvision.models.get_model(name, weights=None)
     layers = OrderedDict(takewhile(lambda child: child[0] not in _HEAD, whole.named_children()))
     if name.startswith("vgg"):

@@ -7,6 +7,8 @@ The parity check of an export, `rankone evaluate` and the service run the same e
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +24,14 @@ from rankone.model.engine.base import (
     Outputs,
     Precision,
     UnusableNetwork,
+    reason_of,
 )
 from rankone.model.engine.check import check_answer, check_precision
 from rankone.model.errors import RankoneError
+
+# Since 1.29, ONNX Runtime reports every session to its makers: from a thread of its own, with a database in the home directory.
+# It reads this variable once, as it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def load_engine(
@@ -40,8 +47,8 @@ def load_engine(
 ) -> Engine:
     """The engine `name` for `bundle`. Its library is imported only now.
 
-    The engine has answered a test image as the manifest says. If it does not run in float32 on the CPU, its answers to some
-    images have also been compared with those of float32 on the CPU.
+    The engine has answered a test image as the manifest says. If it does not run in float32 on the CPU, or by OpenVINO, its
+    answers to some images have also been compared with those of float32 on the CPU.
 
     Args:
         bundle: whose network is run.
@@ -67,10 +74,10 @@ def load_engine(
         max_batch=max_batch,
     )
     with _as_unusable(bundle, name):
-        engine = _open(bundle, name, options)
+        engine = unchecked_engine(bundle, name, options)
         try:
             check_answer(engine, bundle.manifest)
-            if (device, precision) != ("cpu", "float32"):
+            if (device, precision) != ("cpu", "float32") or name == "openvino":
                 _check(engine, bundle, name, threads)
         except Exception:
             engine.close()
@@ -86,15 +93,21 @@ def _as_unusable(bundle: Bundle, name: EngineName) -> Iterator[None]:
     except RankoneError:
         raise
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UnusableNetwork(f"the {name} engine cannot run the network in {bundle.path}: {reason}") from error
+        raise UnusableNetwork(
+            f"the {name} engine cannot run the network in {bundle.path}: {reason_of(error)}"
+        ) from error
 
 
-def _open(bundle: Bundle, name: EngineName, options: Options) -> Engine:
+def unchecked_engine(bundle: Bundle, name: EngineName, options: Options) -> Engine:
+    """The engine, whose answers nobody has looked at. Raises what its library raises."""
     if name == "onnx" and options.device == "cpu":
         from rankone.model.engine.onnx import OnnxEngine
 
         return OnnxEngine(bundle.file(ONNX), options)
+    if name == "openvino":
+        from rankone.model.engine.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(bundle.file(ONNX), options)
     _check_torch(name)
     if name == "onnx":
         from rankone.model.engine.onnx_gpu import OnnxGpuEngine
@@ -115,15 +128,16 @@ def _open(bundle: Bundle, name: EngineName, options: Options) -> Engine:
 
 
 def _check(engine: Engine, bundle: Bundle, name: EngineName, threads: int) -> None:
-    import torch  # which is installed wherever an engine is not onnx in float32 on the CPU
-
-    num_threads = torch.get_num_threads()
-    reference = _open(bundle, name, Options(device="cpu", threads=threads))
+    torch = sys.modules.get("torch")  # which is loaded if either of the two engines is torch's
+    num_threads = torch.get_num_threads() if torch else 0
+    # OpenVINO is compared with ONNX Runtime, which runs the same file by other code
+    reference = unchecked_engine(bundle, "onnx" if name == "openvino" else name, Options(device="cpu", threads=threads))
     try:
         check_precision(engine, reference, bundle.manifest.preprocessing.size)
     finally:
         reference.close()
-        torch.set_num_threads(num_threads)  # the engine's own
+        if torch:
+            torch.set_num_threads(num_threads)  # the engine's own
 
 
 def _check_torch(name: EngineName) -> None:
@@ -152,4 +166,5 @@ __all__ = [
     "UnusableNetwork",
     "gpu_memory_bytes",
     "load_engine",
+    "unchecked_engine",
 ]

@@ -16,14 +16,23 @@ from rankone.model.errors import RankoneError
 Images = npt.NDArray[np.float32]
 Batch = Images | Sequence[Images]
 """Preprocessed images, float32 and C-contiguous: an array (n, 3, size, size), or n arrays (3, size, size)."""
-EngineName = Literal["onnx", "torchscript", "export"]
+EngineName = Literal["onnx", "openvino", "torchscript", "export"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Device = Literal["cpu", "cuda"]
 FEATURES: Final = "features"
 """The last output of the exported forms of a bundle with evidence."""
 
-_OUT_OF_MEMORY: Final = ("out of memory", "allocate memory", "ALLOC_FAILED")
-"""In the messages of torch and ONNX Runtime, which have no exception type for it (torch has one on GPUs only)."""
+_OUT_OF_MEMORY: Final = (
+    "out of memory",
+    "allocate memory",
+    "ALLOC_FAILED",
+    "Failed to allocate",
+    "can't alloc",
+    "bad_alloc",
+)
+"""In the messages of torch, ONNX Runtime and OpenVINO, which have no exception type for it (torch has one on GPUs only)."""
+_PLACES: Final = ("Exception from ", "Check '", "Caught exception: ")
+"""How those lines of OpenVINO's messages begin that say where in its source."""
 
 P = ParamSpec("P")
 Answer = TypeVar("Answer")
@@ -110,6 +119,12 @@ class Engine(Protocol):
         ...
 
 
+def reason_of(error: Exception) -> str:
+    """The first line of a library's message that says something, or the error's type."""
+    lines = (line for line in str(error).strip().splitlines() if not line.startswith(_PLACES))
+    return next(lines, type(error).__name__)
+
+
 def reports_out_of_memory(run: Callable[P, Answer]) -> Callable[P, Answer]:
     """Turns a library's out-of-memory error into EngineOutOfMemory.
 
@@ -124,7 +139,7 @@ def reports_out_of_memory(run: Callable[P, Answer]) -> Callable[P, Answer]:
         except Exception as error:
             if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
                 raise
-            reason = str(error).strip().splitlines()[0] if str(error) else "no memory"
+            reason = reason_of(error)
         raise EngineOutOfMemory(f"the batch does not fit into memory: {reason}")
 
     return guarded

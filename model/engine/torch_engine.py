@@ -157,7 +157,7 @@ def check_options(name: EngineName, options: Options) -> None:
         check_gpu(options.precision)
     elif options.cuda_graphs:
         raise EngineError("CUDA graphs need a GPU: set RANKONE_DEVICE=cuda, or RANKONE_CUDA_GRAPHS=false")
-    elif not _has_instructions(options.precision):
+    elif not has_instructions(options.precision):
         logger.warning(
             "this CPU has no instructions for %s, so it is slower than float32: see rankone bench engines",
             options.precision,
@@ -181,7 +181,8 @@ def use_no_tf32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def _has_instructions(precision: Precision) -> bool:
+def has_instructions(precision: Precision) -> bool:
+    """Whether this CPU computes in `precision` itself; a convolution that is emulated takes many times as long."""
     if precision == "float32":
         return True
     return bool(getattr(torch.ops.mkldnn, f"_is_mkldnn_{'bf16' if precision == 'bfloat16' else 'fp16'}_supported")())

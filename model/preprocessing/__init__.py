@@ -3,7 +3,7 @@
     kinds       what a file is, by its bytes
     errors      why it is refused, and what it may cost
     jpeg, png, containers   a walk through its structure: size, cost, metadata
-    decoder     an upright image, by Pillow; `exif` has its orientation
+    decoder     an image, by Pillow, turned upright by what `exif` reads, or as stored
     color       ... in 8-bit RGB and sRGB
     resize      ... as the network's input
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rankone.model.preprocessing.color import to_srgb
-from rankone.model.preprocessing.decoder import decode
+from rankone.model.preprocessing.decoder import decode, decode_as_stored
 from rankone.model.preprocessing.errors import (
     ImageRejected,
     ImageTooLarge,
@@ -26,12 +26,15 @@ from rankone.model.preprocessing.errors import (
     UnsupportedImageType,
     check_size,
 )
+from rankone.model.preprocessing.exif import upright
 from rankone.model.preprocessing.kinds import MEDIA_TYPES, OWN, SERVED, kind_of
 from rankone.model.preprocessing.resize import (
+    EARLIER,
     IMAGENET_MEAN,
     IMAGENET_STD,
     VERSION,
     Color,
+    Jpeg,
     Preprocessing,
     resize_and_crop,
     resize_box,
@@ -40,6 +43,7 @@ from rankone.model.preprocessing.resize import (
 )
 
 __all__ = [
+    "EARLIER",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "MEDIA_TYPES",
@@ -49,12 +53,14 @@ __all__ = [
     "Color",
     "ImageRejected",
     "ImageTooLarge",
+    "Jpeg",
     "Limits",
     "Preprocessing",
     "UndecodableImage",
     "UnsupportedImageType",
     "check_size",
     "decode",
+    "decode_as_stored",
     "kind_of",
     "preprocess",
     "resize_and_crop",
@@ -62,6 +68,7 @@ __all__ = [
     "to_array",
     "to_input",
     "to_srgb",
+    "upright",
 ]
 
 
@@ -71,4 +78,4 @@ def preprocess(data: bytes, spec: Preprocessing, limits: Limits | None = None) -
     Raises:
         ImageRejected: one of its subclasses, with a reason for the image's sender.
     """
-    return to_input(decode(data, limits or Limits(), spec), spec)
+    return to_input(decode_as_stored(data, limits or Limits(), spec), spec)

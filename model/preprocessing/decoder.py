@@ -22,7 +22,7 @@ from rankone.model.preprocessing.errors import (
     check_size,
     refusal,
 )
-from rankone.model.preprocessing.exif import upright
+from rankone.model.preprocessing.exif import TURN, turn, upright
 from rankone.model.preprocessing.kinds import Source
 from rankone.model.preprocessing.resize import Preprocessing
 
@@ -32,7 +32,9 @@ checks its size by `check_size` before it is decoded, and that of a WebP or GIF 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 """A process decodes one image, on one core."""
 
-_PLAIN: Final = Preprocessing(color="ignored")
+_PLAIN: Final = Preprocessing(color="ignored", jpeg="whole")
+_TURNED_LATE: Final = 4
+"""The first version that resizes images before it turns them upright."""
 _FILLING: Final = b"\x5a\xa5\x00\x13" * 64
 """Replaces the missing end of a JPEG. A picture that lacks data decodes differently with these bits than with zeros."""
 
@@ -56,18 +58,31 @@ def decode(
 
     Orientation is applied; transparency is composited on white; 16-bit samples keep their high byte; palette, gray and
     CMYK become RGB; of an animation only the first frame is read. CMYK with a profile stays CMYK where `spec` manages
-    colours, until `resize_and_crop` or `to_srgb`. A JPEG over the limits is decoded at a half, a quarter or an eighth of
-    its size, if its short side still has the pixels that `spec` resizes it to.
+    colours, until `resize_and_crop` or `to_srgb`. A JPEG with many times the pixels that `spec` keeps is decoded at a half,
+    a quarter or an eighth of its size, if `spec` says so, or if it is over the limits and still has the pixels that `spec`
+    resizes its short side to.
 
     Args:
         data: the file.
         limits: what it may cost.
-        spec: decides by which version of decoding, whether colours are managed, and how small a JPEG may get.
+        spec: decides by which version of decoding, whether colours are managed, and how small a JPEG gets. Whoever looks
+            at parts of the image closer than `to_input` gives a longer `short_side`.
         accepted: kinds of file, such as `SERVED` or `OWN`.
 
     Raises:
         ImageRejected: one of its subclasses, with a reason for the image's sender.
         MemoryError: there is not enough for it; that is for the caller to judge.
+    """
+    return upright(decode_as_stored(data, limits, spec, accepted))
+
+
+def decode_as_stored(
+    data: bytes, limits: Limits, spec: Preprocessing = _PLAIN, accepted: tuple[str, ...] = kinds.SERVED
+) -> Image.Image:
+    """As `decode`, but not turned upright yet, for callers who shrink the image first and so have less to turn.
+
+    `upright` turns it, and so does `resize_and_crop`. Before version 4 images were turned before they were resized: for a
+    `spec` of these versions it is upright already.
     """
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"{len(data):,} bytes; at most {limits.max_bytes:,} are accepted")
@@ -86,7 +101,7 @@ def decode(
 def _walk(kind: str, data: bytes, limits: Limits, spec: Preprocessing) -> Source:
     match kind:
         case "JPEG":
-            return jpeg.walk(data, limits, spec.kept_side)
+            return jpeg.walk(data, limits, spec)
         case "PNG":
             return png.walk(data, limits, spec.version)
         case "WEBP":
@@ -100,24 +115,27 @@ def _walk(kind: str, data: bytes, limits: Limits, spec: Preprocessing) -> Source
 
 def _loaded(source: Source, limits: Limits) -> Image.Image:
     try:
-        return _opened(source, source.data, limits)
+        return _opened(source, source.data, limits, source.scale)
     except OSError:
         if source.kind != "JPEG" or source.is_whole or not source.has_all_scans:
             raise
-    # The end of the file is missing. If nothing else is, the picture does not depend on what follows.
+    # The end of the file is missing. If nothing else is, the picture does not depend on what follows; at a reduced scale it
+    # might not depend on it and lack something all the same.
     data = source.data.removesuffix(jpeg.END[:1])
-    other = hashlib.sha256(_opened(source, data + _FILLING + jpeg.END, limits).tobytes()).digest()
-    image = _opened(source, data + jpeg.END, limits)
+    other = hashlib.sha256(_opened(source, data + _FILLING + jpeg.END, limits, source.least_scale).tobytes()).digest()
+    image = _opened(source, data + jpeg.END, limits, source.least_scale)
     if hashlib.sha256(image.tobytes()).digest() != other:
         raise OSError("the picture is not complete")
-    return image
+    return image if source.scale == source.least_scale else _opened(source, data + jpeg.END, limits, source.scale)
 
 
-def _opened(source: Source, data: bytes, limits: Limits) -> Image.Image:
+def _opened(source: Source, data: bytes, limits: Limits, scale: int) -> Image.Image:
     name = "HEIF" if source.kind == "HEIC" else source.kind
     with Image.open(io.BytesIO(data), formats=(name,)) as image:
-        if source.scale > 1:
-            image.draft(None, (image.width // source.scale, image.height // source.scale))
+        if source.least_scale == 1:  # the limits are those of the whole image, however much of it is decoded
+            check_size(image.size, limits)
+        if scale > 1:
+            image.draft(None, (image.width // scale, image.height // scale))
         check_size(image.size, limits)
         image.load()
         return image
@@ -129,7 +147,10 @@ def _finished(image: Image.Image, source: Source, spec: Preprocessing) -> Image.
     if image.mode == "CMYK" and not (profile and spec.color == "managed"):
         profile = None
     pixels = image if image.mode == "CMYK" and profile else to_rgb(image, source.info.get("bits", 16))
-    return tagged(upright(pixels, info), profile)
+    image = tagged(pixels, profile)
+    if (method := turn(info)) is not None:
+        image.info[TURN] = method
+    return image if spec.version >= _TURNED_LATE else upright(image)
 
 
 def _broken(source: Source, length: int) -> UndecodableImage:

@@ -17,6 +17,8 @@ _NUMBERS: Final = {3: "H", 4: "I", 8: "h", 9: "i"}
 """Types of entry that hold whole numbers, by their codes in `struct`."""
 _HEADS: Final = (b"II*\0", b"II\0*", b"MM\0*", b"MM*\0")  # some writers swap the two bytes
 _TAG: Final = 0x0112
+TURN: Final = "turn"
+"""Under which the `info` of an image has the transposition that turns it upright, if it is not."""
 _XMP: Final = re.compile(rb'tiff:Orientation(="|>)([0-9])')
 _UPRIGHT: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,9 +51,14 @@ def numbers(data: bytes) -> dict[int, int | None]:
     return found
 
 
-def upright(image: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
-    """The image as its photographer held the camera, by metadata under Pillow's names."""
-    method = _UPRIGHT.get(_orientation(info))
+def turn(info: Mapping[Any, Any]) -> Image.Transpose | None:
+    """How an image is turned upright, as its photographer held the camera, by metadata under Pillow's names."""
+    return _UPRIGHT.get(_orientation(info))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image from `decode_as_stored`, or one resized from it, turned upright."""
+    method = image.info.pop(TURN, None)
     return image if method is None else image.transpose(method)
 
 

@@ -1,7 +1,9 @@
 """JPEG: walks through the segments before anything is decoded (ITU-T T.81, annex B).
 
 Refuses what would take too long: a progressive file may pass over its pixels thousands of times. Takes out the metadata,
-which Pillow would parse in full, some of it in time that grows with the square of its length.
+which Pillow would parse in full, some of it in time that grows with the square of its length. Chooses the scale at which it
+is decoded: libjpeg can give out the means of 2 x 2, 4 x 4 or 8 x 8 pixels in place of the pixels, without most of the work
+behind the entropy code.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any, Final
 
 from rankone.model.preprocessing.errors import ImageTooLarge, Limits, UndecodableImage, check_size
 from rankone.model.preprocessing.kinds import Source
+from rankone.model.preprocessing.resize import Preprocessing
 
 END: Final = b"\xff\xd9"
 
@@ -26,6 +29,11 @@ _MAX_SEGMENTS: Final = 4096
 """Usual are 10 to 100; each costs a few microseconds."""
 _MAX_SCANS: Final = 1000
 _REDUCTIONS: Final = (2, 4, 8)
+_ROOM: Final = 2
+"""A reduced JPEG keeps so many times the pixels to which its short side is resized, so that it is the resize that decides how
+sharp the picture is. Less changes embeddings more than the compression does: docs/decisions/0030."""
+_LEAST_SIDE: Final = 256
+"""And at least so many: from the same pixels the service makes thumbnails with a long side of 256."""
 _MAX_REDUCED: Final = 4
 """A JPEG that is decoded at reduced scale may have so many times the pixels of the limit: its bits are all read."""
 _MAX_REDUCED_IN_SCANS: Final = 2.5
@@ -48,8 +56,8 @@ class _Walk:
     scans_start: int = 0
 
 
-def walk(data: bytes, limits: Limits, short_side: int) -> Source:
-    """Checks a JPEG, takes out its metadata, and reduces it if it is too large but keeps `short_side` pixels.
+def walk(data: bytes, limits: Limits, spec: Preprocessing) -> Source:
+    """Checks a JPEG, takes out its metadata and chooses its scale.
 
     Raises:
         ImageRejected: over the limits, of a kind that cannot be decoded, or one that takes too long.
@@ -75,18 +83,31 @@ def walk(data: bytes, limits: Limits, short_side: int) -> Source:
     if seen.size is None or not seen.scans:
         end = "holds no picture" if is_whole else f"breaks off after {len(data):,} bytes, before its picture begins"
         raise UndecodableImage.because(f"this JPEG {end}; send the whole file")
+    in_scans = seen.is_progressive or seen.scans > 1
+    least = least_reduction(seen.size, limits, spec.kept_side, in_scans=in_scans)
     return Source(
         kind="JPEG",
         data=b"".join(seen.header) + data[seen.scans_start :],
-        scale=reduction(seen.size, limits, short_side, in_scans=seen.is_progressive or seen.scans > 1),
+        scale=max(least, reduction(seen.size, spec)),
+        least_scale=least,
         info=_info(seen),
         is_whole=is_whole,
         has_all_scans=not seen.missing,
     )
 
 
-def reduction(size: tuple[int, int], limits: Limits, short_side: int, *, in_scans: bool = False) -> int:
-    """By how much a JPEG is reduced while it is decoded (1, 2, 4 or 8): 1 unless it is over the limits.
+def reduction(size: tuple[int, int], spec: Preprocessing) -> int:
+    """By how much a JPEG of this width and height should be reduced (1, 2, 4 or 8).
+
+    As much as leaves the short side twice `spec.kept_side` and 256 pixels; 1 if `spec.jpeg` is `whole`.
+    """
+    least = max(_ROOM * spec.kept_side, _LEAST_SIDE)
+    fitting = (scale for scale in reversed(_REDUCTIONS) if min(size) >= scale * least)
+    return next(fitting, 1) if spec.jpeg == "reduced" else 1
+
+
+def least_reduction(size: tuple[int, int], limits: Limits, short_side: int, *, in_scans: bool = False) -> int:
+    """By how much a JPEG must be reduced while it is decoded (1, 2, 4 or 8): 1 unless it is over the limits.
 
     Raises:
         ImageTooLarge: over the limits also when reduced, or left with fewer than `short_side` pixels.

@@ -74,6 +74,8 @@ class Source:
     """The file, without the metadata over which Pillow stumbles."""
     scale: int = 1
     """By how much a JPEG is reduced while it is decoded: 1, 2, 4 or 8."""
+    least_scale: int = 1
+    """By how much it must be reduced to be within the limits, whatever is asked for."""
     info: Mapping[str, Any] = field(default_factory=dict)
     """Metadata that was taken out of `data`, under Pillow's names: `exif`, `xmp`, `icc_profile`.
     Also `bits`: of the 16 of a sample, those that are used."""

@@ -1,21 +1,21 @@
-"""Progress bars on standard error, for work on the file of an index."""
+"""Progress bars on standard error, for work on an index."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
-from rankone.index.backup import Tell, reading
+from rankone.index.backup import Tell
+from rankone.index.source import Source, reading
 
 
 @contextmanager
-def progress(path: Path, doing: str) -> Iterator[Tell]:
-    """A bar of all items of the index in `path`; what it yields is called with the number that were done since."""
-    with reading(path) as (reader, _):
+def progress(source: Source, doing: str) -> Iterator[Tell]:
+    """A bar of all items of an index; what it yields is called with the number that were done since."""
+    with reading(source) as (reader, _):
         total = reader.count()
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(doing, total=total)

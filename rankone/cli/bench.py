@@ -18,16 +18,26 @@ BENCHMARKS: Final = {
     "phase1": "benchmarks.phase1",
     "engines": "benchmarks.engines",
     "gpu": "benchmarks.gpu",
+    "jpeg": "benchmarks.jpeg",
     "serving": "benchmarks.serving.report",
+    "cluster": "benchmarks.serving.cluster",
     "retrieval": "benchmarks.retrieval",
+    "postgres": "benchmarks.postgres",
+    "lance": "benchmarks.lance",
     "fine-tuning": "benchmarks.quality.fine_tuning",
     "short": "benchmarks.quality.short",
+    "tuned": "benchmarks.quality.tuned",
+    "options": "benchmarks.quality.options",
     "hiding": "benchmarks.quality.hiding",
+    "reduced": "benchmarks.quality.reduced",
     "variants": "benchmarks.quality.variants",
+    "int8": "benchmarks.quality.int8",
+    "scale": "benchmarks.scale",
+    "simulation": "benchmarks.simulation.report",
 }
-_OF_A_BUNDLE: Final = frozenset({"engines", "gpu", "serving"})
-_LONG: Final = frozenset({"gpu", "fine-tuning", "short", "hiding", "variants"})
-_DEFAULT: Final = tuple(name for name in BENCHMARKS if name not in _LONG)
+_OF_A_BUNDLE: Final = frozenset({"engines", "gpu", "serving", "cluster"})
+_DEFAULT: Final = ("head", "sketch", "normalization", "phase1", "engines", "jpeg", "serving", "retrieval")
+"""What needs no download, no other program and no hour."""
 
 
 class UnknownBenchmark(RankoneError, ValueError):
@@ -41,9 +51,10 @@ def bench(arguments: list[str]) -> None:
         """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
 
         Args:
-            names: benchmarks to run: head, sketch, normalization, phase1, engines, gpu, serving, retrieval, fine-tuning,
-                short, hiding, variants; all but gpu and the last four, which take up to an hour, if none is named.
-            bundle: the bundle that engines, gpu and serving measure; one with random weights if not given.
+            names: benchmarks to run; also gpu, cluster, postgres, lance, and with learned filters, which take up to two hours,
+                fine-tuning, short, tuned, options, hiding, reduced, variants, int8. scale and simulation compute from
+                measured figures.
+            bundle: the bundle that engines, gpu, serving and cluster measure; one with random weights if not given.
         """
         for name in names:
             if name not in BENCHMARKS:

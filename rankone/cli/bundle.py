@@ -42,7 +42,7 @@ def init(
         folder: of bundles, for `rankone serve --bundles`; the one that is made is FOLDER/first.
         recipe: names backbone, weights, pooling and size; a recipe that comes with rankone, or a YAML file.
         weights: of the backbone, where they are not to be the recipe's: `imagenet`, `random` or a file.
-        fallback: recipe to train on the photographs that come with rankone, where the weights cannot be had; `demo`
+        fallback: recipe to train on the photographs that come with rankone, if the weights are not available; `demo`
             takes some minutes, and is what RANKONE_DEMO=true chooses. Without one, that is an error.
         work: directory for the photographs, and for the run of the fallback.
     """

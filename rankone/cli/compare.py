@@ -53,7 +53,7 @@ def compare(arguments: list[str]) -> None:
             images: the most images of every class in each split; 0 for all.
             rank_by: accuracy, full (recall@1 of whole embeddings), short (of short ones) or the mean of all three.
             cache: folder for local features, kept for other comparisons; in the output directory if not given.
-            device: the GPU if there is one (auto), or what is named; refused if it cannot be had.
+            device: the GPU if there is one (auto); a device that is not available is an error.
             workers: processes that load images; 0 loads them in this one.
             skip_bad: leave out images that cannot be decoded; without it, they are named and nothing starts.
         """

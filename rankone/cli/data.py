@@ -60,7 +60,7 @@ def verify(
 
 
 def download(name: Named, root: Path = _ROOT) -> None:
-    """Fetches a benchmark from where it is published into data/NAME; goes on where a download broke off.
+    """Downloads a benchmark from its publisher into data/NAME; resumes an interrupted download.
 
     Args:
         name: cub, aircraft, mit67 or dtd.

@@ -19,7 +19,7 @@ from rich.progress import Progress, track
 from rankone.cli import show
 from rankone.client import Client, Neighbour, ServiceError
 from rankone.index.backup import file_of
-from rankone.index.map import make_map
+from rankone.index.mapmaking import make_map
 from rankone.model.bundle import Bundle, open_bundle
 from rankone.model.errors import RankoneError
 from rankone.model.folders import images_in

@@ -1,4 +1,4 @@
-"""`rankone doctor`: what is installed, what would run where and why, and whether what the settings name is sound."""
+"""`rankone doctor`: checks the installation and the settings of a service."""
 
 from __future__ import annotations
 
@@ -156,11 +156,21 @@ def _service(area: str, where: str, found: Answering) -> Finding:
     return Finding(area, where, "ok", f"{name} and is ready")
 
 
+def _shown(settings: Settings) -> dict[str, Any]:
+    return {**settings.model_dump(mode="json"), "index": _without_password(settings.index)}
+
+
+def _without_password(value: str) -> str:
+    from rankone.service.settings import without_password
+
+    return without_password(value)
+
+
 def _variables(settings: Settings | None) -> dict[str, str]:
-    """Every variable of ours that is set; the value only of settings, none of which is secret."""
+    """Every variable of ours that is set; the value only of settings, without the password of a database."""
     shown = set[str]() if settings is None else {f"RANKONE_{name}".upper() for name in type(settings).model_fields}
     ours = {name: value for name, value in sorted(os.environ.items()) if name.upper().startswith("RANKONE_")}
-    return {name: value if name.upper() in shown else "(set)" for name, value in ours.items()}
+    return {name: _without_password(value) if name.upper() in shown else "(set)" for name, value in ours.items()}
 
 
 def _tell(findings: list[Finding], settings: Settings | None, *, as_json: bool) -> None:
@@ -172,7 +182,7 @@ def _tell(findings: list[Finding], settings: Settings | None, *, as_json: bool) 
         "system": platform.platform(),
         "extras": {one.name: {"purpose": one.purpose, "missing": one.missing} for one in extras()},
         "variables": _variables(settings),
-        "settings": None if settings is None else settings.model_dump(mode="json"),
+        "settings": None if settings is None else _shown(settings),
         "findings": [asdict(finding) for finding in findings],
     }
     if as_json:

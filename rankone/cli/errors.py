@@ -145,6 +145,8 @@ def how_to_install(command: str, module: str | None) -> str | None:
     name = (module or "").partition(".")[0]
     if name == "benchmarks":
         return "measures, and is not part of the installed package; run it from a clone of the repository"
+    if name == "ray":
+        return "needs Ray for a cluster: pip install 'rankone[ray]' on every machine of it"
     if name in _TRAINING or (name in _EITHER and command in _TRAINS):
         return f"needs {name}: pip install 'rankone[train]'"
     if name in _SERVING or name in _EITHER:

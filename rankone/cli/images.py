@@ -73,7 +73,7 @@ def _as_png(data: bytes) -> bytes:
     except ModuleNotFoundError as error:
         raise OSError("the service does not take its kind; to convert it: pip install 'rankone[cpu]'") from error
     try:
-        image = decode(data, Limits(max_bytes=_LARGE), Preprocessing(), OWN)
+        image = decode(data, Limits(max_bytes=_LARGE), Preprocessing(jpeg="whole"), OWN)
     except ImageRejected as error:
         raise OSError(str(error)) from error
     png = io.BytesIO()

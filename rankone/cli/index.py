@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -18,30 +17,28 @@ from tyro.conf import Positional, arg
 
 from rankone.cli.bars import pages, progress
 from rankone.cli.images import Service
+from rankone.cli.publish import publish
+from rankone.cli.rebuild import rebuild
 from rankone.client import Client
 from rankone.index import Dtype, IndexProblem, Kind, Spec, check_name, loss
-from rankone.index.backup import back_up, damaged_rows, file_of, reading
+from rankone.index.backup import back_up, file_of
 from rankone.index.backup import restore as restore_backup
 from rankone.index.database import SUFFIX
-from rankone.index.map import MOST, make_map
+from rankone.index.errors import IndexPublished
+from rankone.index.mapmaking import MOST, make_map
 from rankone.index.offline import find_duplicates, measure_recall
+from rankone.index.source import damaged_rows, is_lance, is_postgres, names_in, reading, source_of
 from rankone.index.transfer import export as export_items
 from rankone.index.transfer import load_items
 from rankone.model.bundle import open_bundle
-from rankone.model.errors import RankoneError
-from rankone.model.folders import OTHER, UNREAD, walk
 
-Folder = Positional[Annotated[Path, arg(metavar="FOLDER")]]
+Folder = Positional[Annotated[str, arg(metavar="FOLDER")]]
+"""Or a database."""
 Name = Positional[Annotated[str, arg(metavar="INDEX")]]
 File = Positional[Annotated[Path, arg(metavar="FILE")]]
 
-_PER_REQUEST: Final = 16
 _HERE: Final = Service()
 console = Console(highlight=False)
-
-
-class OriginalsMissing(RankoneError, ValueError):
-    """An index cannot be embedded again without the files it was made of."""
 
 
 def index(arguments: list[str]) -> None:
@@ -56,13 +53,15 @@ def index(arguments: list[str]) -> None:
         "check": check,
         "export": export,
         "import": import_items,
+        "publish": publish,
         "backup": backup,
         "restore": restore,
         "rebuild": rebuild,
     }
     description = (
-        "Indexes on disk. FOLDER is the service's --data. list, verify, accept, duplicates, map, export and backup work beside "
-        "a running service; check, import and restore need it stopped; create and rebuild go through it."
+        "Indexes on disk. FOLDER is the service's --data, or its --index: postgresql://... or lance:.... list, verify, accept, "
+        "duplicates, map, export, publish and backup work beside a running service; check, import and restore need it stopped, "
+        "but in PostgreSQL and Lance; create and rebuild go through it."
     )
     tyro.extras.subcommand_cli_from_dict(commands, prog="rankone index", description=description, args=arguments)
 
@@ -102,13 +101,13 @@ def list_indexes(folder: Folder) -> None:
     table = Table("index", box=None, pad_edge=False)
     for column in ("items", "dim", "kind", "type", "model"):
         table.add_column(column, justify="right" if column in ("items", "dim") else "left")
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for name in names_in(folder):
         try:
-            with reading(path) as (reader, spec):
+            with reading(source_of(folder, name)) as (reader, spec):
                 about = (f"{reader.count():,}", f"{spec.dim:,}", spec.kind, spec.dtype, spec.fingerprint[:16])
-                table.add_row(path.stem, *about)
+                table.add_row(name, *about)
         except IndexProblem as problem:
-            table.add_row(path.stem, "", "", "", "", escape(str(problem)))
+            table.add_row(name, "", "", "", "", escape(str(problem)))
     console.print(table)
 
 
@@ -121,11 +120,12 @@ def verify(folder: Folder, name: Name = "default") -> None:
         folder: of the indexes.
         name: of the index.
     """
-    path = file_of(folder, name)
-    if (lost := loss.loss(path)) is not None:
+    source = source_of(folder, name)
+    lost = loss.loss(source) if isinstance(source, Path) else None
+    if lost is not None:
         print(f"lost: {lost}")
-    with progress(path, "checking") as tell:
-        damaged = damaged_rows(path, tell)
+    with progress(source, "checking") as tell:
+        damaged = damaged_rows(source, tell)
     for item_id in damaged:
         print(f"damaged: {item_id}")
     print(f"{len(damaged):,} rows are damaged" if damaged else "every row is whole")
@@ -140,7 +140,7 @@ def accept(folder: Folder, name: Name = "default") -> None:
         folder: of the indexes.
         name: of the index.
     """
-    lost = loss.accept(file_of(folder, name))
+    lost = loss.accept(_file_in(folder, name, "PostgreSQL reports its own losses, in its log"))
     print("nothing was reported as lost" if lost is None else f"accepted: {lost}")
 
 
@@ -155,9 +155,9 @@ def duplicates(folder: Folder, name: Name = "default", min_score: float = 0.98, 
         min_score: the least cosine of a pair that is near.
         limit: pairs that are near to print, the best.
     """
-    path = file_of(folder, name)
-    with progress(path, "comparing") as tell:
-        found = find_duplicates(path, min_score, limit, tell)
+    source = source_of(folder, name)
+    with progress(source, "comparing") as tell:
+        found = find_duplicates(source, min_score, limit, tell)
     for ids in found.same:
         print(orjson.dumps({"same": ids}).decode())
     for score, *ids in found.near:
@@ -177,9 +177,9 @@ def map_items(folder: Folder, name: Name = "default", most: PositiveInt = MOST) 
         name: of the index.
         most: points of the map; of more items, so many are drawn, always the same ones.
     """
-    path = file_of(folder, name)
-    with progress(path, "reading") as tell:
-        made = make_map(path, tell, most)
+    source = source_of(folder, name)
+    with progress(source, "reading") as tell:
+        made = make_map(source, tell, most)
     drawn = "" if len(made.ids) == made.count else f", drawn from {made.count:,}"
     shares = " + ".join(f"{100 * share:.1f} %" for share in made.shares)
     print(f"{len(made.ids):,} points{drawn}; the axes hold {shares} of the variance")
@@ -193,28 +193,28 @@ def check(folder: Folder, name: Name = "default", queries: int = 100) -> None:
         name: of the index.
         queries: items to search for, drawn from the index.
     """
-    path = file_of(folder, name)
-    with progress(path, "searching") as tell:
-        recall = measure_recall(path, queries, 10, tell)
+    source = source_of(folder, name)
+    with progress(source, "searching") as tell:
+        recall = measure_recall(source, queries, 10, tell)
     print(f"recall@10 {recall:.4f}")
 
 
 def export(folder: Folder, name: Name, out: File) -> None:
-    """Writes all items to a file. Works beside a running service; goes on where a .npy file was broken off.
+    """Writes all items to a file. Works beside a running service; resumes an interrupted .npy file.
 
     Args:
         folder: of the indexes.
         name: of the index.
         out: NAME.npy, beside which NAME.jsonl and NAME.json are written, or NAME.parquet.
     """
-    path = file_of(folder, name)
-    with progress(path, "writing") as tell:
-        count = export_items(path, out, tell)
+    source = source_of(folder, name)
+    with progress(source, "writing") as tell:
+        count = export_items(source, out, tell)
     print(f"{count:,} items in {out}")
 
 
 def import_items(folder: Folder, name: Name, source: File, bundle: Path | None = None, dim: int | None = None) -> None:
-    """Adds the items of an exported file to an index, made if it is not there. Needs the service stopped; can be run again.
+    """Adds the items of an exported file to an index, created if it is missing. Needs the service stopped; can be repeated.
 
     Args:
         folder: of the indexes.
@@ -230,7 +230,9 @@ def import_items(folder: Folder, name: Name, source: File, bundle: Path | None =
         spec = Spec(opened.fingerprint, dim or opened.manifest.dim)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("adding", total=None)
-        added = load_items(source, folder / f"{name}{SUFFIX}", spec, lambda count: bar.advance(task, count))
+        is_elsewhere = is_postgres(folder) or is_lance(folder)
+        target = source_of(folder, name) if is_elsewhere else Path(folder) / f"{name}{SUFFIX}"
+        added = load_items(source, target, spec, lambda count: bar.advance(task, count))
     print(f"{added:,} items added")
 
 
@@ -244,8 +246,10 @@ def backup(folder: Folder, name: Name, out: File) -> None:
         name: of the index.
         out: file to write; must not exist.
     """
+    how = f"pg_dump --format=custom --schema=rankone --file={out} URL"
+    file = _file_in(folder, name, f"PostgreSQL backs up all indexes of a database at once: {how}")
     with pages("copying") as tell:
-        count = back_up(file_of(folder, name), out, tell)
+        count = back_up(file, out, tell)
     print(f"{count:,} items in {out}")
 
 
@@ -258,42 +262,19 @@ def restore(folder: Folder, name: Name, source: File) -> None:
         source: the backup.
     """
     check_name(name)
+    if is_lance(folder):
+        raise IndexPublished
+    if is_postgres(folder):
+        raise IndexProblem(f"PostgreSQL restores all indexes of a database at once: pg_restore --dbname=URL {source}")
     with pages("copying") as tell:
-        count = restore_backup(source, folder / f"{name}{SUFFIX}", tell)
+        count = restore_backup(source, Path(folder) / f"{name}{SUFFIX}", tell)
     print(f"{count:,} items in the index {name}")
 
 
-def rebuild(folder: Folder, name: Name, images: Path, into: str, url: str | None = None) -> None:
-    """Embeds an index again with the model that a running service serves, from the original files, into another index.
-
-    Originals are found by their sha256. If one is missing, or an item was added without its file, nothing is done.
-
-    Args:
-        folder: of the indexes.
-        name: of the index to embed again.
-        images: folder that holds the original files.
-        into: index of the service to fill, which must be there.
-        url: where the service is; RANKONE_URL, or else http://127.0.0.1:8000, if not given.
-    """
-    named = ("", OTHER, UNREAD)  # an image given by itself may have been added under any name
-    files = {
-        _sha256(found.path): found.path for found in walk(images) if found.reason in named and found.path.is_file()
-    }
-    with reading(file_of(folder, name)) as (reader, _):
-        items = reader.origins()  # all at once, as a snapshot held for hours would make the service's log grow
-    missing = [item_id for item_id, sha256, _ in items if sha256 not in files]
-    if missing:
-        some = ", ".join(missing[:5])
-        raise OriginalsMissing(f"the originals of {len(missing):,} items are not in {images}: {some}; nothing was done")
-    with Client(url) as client, Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("embedding", total=len(items))
-        for start in range(0, len(items), _PER_REQUEST):
-            ids, sums, metadata = zip(*items[start : start + _PER_REQUEST], strict=True)
-            client.add([files[sha256] for sha256 in sums], ids, list(map(orjson.loads, metadata)), index=into)
-            bar.advance(task, len(ids))
-    print(f"{len(items):,} items in the index {into}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _file_in(folder: str, name: str, otherwise: str) -> Path:
+    """The file of an index. Raises IndexProblem, which says what to do otherwise, if it is in a database or published."""
+    if is_lance(folder):
+        raise IndexPublished
+    if is_postgres(folder):
+        raise IndexProblem(otherwise)
+    return file_of(Path(folder), name)

@@ -17,6 +17,8 @@ from tyro.conf import Positional, arg
 
 from rankone.cli.additions import Additions, id_of, read_metadata, refusal
 from rankone.cli.images import Ask, ImageFile, Sent, Service, send
+from rankone.cli.job import Job
+from rankone.cli.job import embed as job_embed
 from rankone.cli.output import InputError, writing
 from rankone.client import Answer, AsyncClient, Client, OnRejection, SearchOptions
 from rankone.model.folders import name_of
@@ -24,23 +26,40 @@ from rankone.model.folders import name_of
 Paths = Positional[tuple[Path, ...]]
 At = Annotated[Service, arg(name="")]
 _HERE: Final = Service()
+_NO_JOB: Final = Job()
 
 
 def embed(arguments: list[str]) -> None:
     """See `command`."""
 
-    def command(paths: Paths, dim: int | None = None, out: Path | None = None, service: At = _HERE) -> None:
-        """Images to embeddings.
+    def command(
+        paths: Positional[tuple[str, ...]] = (),
+        dim: int | None = None,
+        out: Path | None = None,
+        service: At = _HERE,
+        job: Annotated[Job, arg(name="")] = _NO_JOB,
+    ) -> None:
+        """Images to embeddings: by a running service or, with --bundle, without one.
 
         Args:
-            paths: images, or folders of images.
+            paths: images, or folders of images; with --bundle also addresses of object stores such as s3://bucket/photos.
             dim: numbers of a short embedding; the full one if not given.
             out: a .npy file (one row an image, its path on standard output), or .json, .jsonl or .parquet; else JSON
-                lines on standard output.
+                lines on standard output. With --bundle, a folder.
             service: to ask.
+            job: without a service.
         """
+        if job.bundle is not None:
+            job_embed(paths, out, dim, job)
+            return
+        if job != _NO_JOB:
+            raise InputError("--cluster, --list and --shard are for a job without a service: name its --bundle")
         _write(
-            out, "embedding", paths, service, lambda client, images, reject: client.embed_iter(images, reject, dim=dim)
+            out,
+            "embedding",
+            [Path(path) for path in paths],
+            service,
+            lambda client, images, reject: client.embed_iter(images, reject, dim=dim),
         )
 
     tyro.cli(command, prog="rankone embed", args=arguments)

@@ -36,7 +36,7 @@ def reduce(arguments: list[str]) -> None:
             out: directory to write; must not exist. A report is written beside it, to OUT-report.
             unlabelled: `data` is any folder of images, whose classes are not known; learns by PCA whitening.
             version: of the new bundle; that of the old one with `-short` if not given.
-            device: where the network runs; refused if it cannot be had.
+            device: where the network runs; a device that is not available is an error.
             workers: processes that load images; 0 loads them in this one.
         """
         from rankone.training.data import load

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Final, TypeVar
 
 import tyro
-from pydantic import ValidationError
+from pydantic import PositiveInt, ValidationError
 from tyro.conf import arg
 
-from rankone.service.environment import explain, read_environment
+from rankone.service.environment import SettingError, explain, read_environment
 from rankone.service.settings import Settings
 
 Answer = TypeVar("Answer")
@@ -38,13 +38,30 @@ def with_settings(arguments: list[str], parse: Callable[[Settings, list[str]], A
 
 
 def _serve(environment: Settings, arguments: list[str]) -> None:
-    def command(settings: Annotated[Settings, arg(name="")] = environment, check: bool = False) -> None:
+    def command(
+        settings: Annotated[Settings, arg(name="")] = environment,
+        check: bool = False,
+        cluster: bool = False,
+        replicas: PositiveInt | None = None,
+        indexes: bool = True,
+    ) -> None:
         """Serves a bundle over HTTP. Every flag is also a variable: --max-batch is RANKONE_MAX_BATCH. Flags overrule variables.
 
         Args:
             settings: of the service.
             check: check settings, keys, bundle and engine, then end.
+            cluster: serve by replicas on the Ray cluster whose dashboard is at RAY_DASHBOARD_ADDRESS, and return when they
+                answer. Run it again with another bundle to change to it without losing a request.
+            replicas: number of replicas; 1 if not given.
+            indexes: whether replicas keep indexes, which must then be shared (--index).
         """
+        if cluster:
+            from rankone.service.cluster.deploy import deploy
+
+            deploy(settings, replicas=replicas or 1, indexes=indexes)
+            return
+        if replicas is not None or not indexes:
+            raise SettingError("--replicas and --no-indexes are for --cluster; one service keeps indexes")
         from rankone.service import preflight, server
 
         (preflight.check if check else server.serve)(settings)
@@ -56,9 +73,9 @@ def doctor_flags(environment: Settings, arguments: list[str]) -> tuple[Settings,
     """The flags of `rankone doctor`: those of the service, and whether it prints JSON."""
 
     def command(settings: Annotated[Settings, arg(name="")] = environment, json: bool = False) -> tuple[Settings, bool]:
-        """Says what is installed, what would run on what and why, and what is wrong, with what to do. Changes nothing.
+        """Checks the installation and the settings of a service, and says how to mend each problem. Changes nothing.
 
-        Ends with status 0 if all is sound, and 1 if there are problems. Flags and variables are those of `rankone serve`.
+        Exits with 0 if all is sound, and 1 if there are problems. Flags and variables are those of `rankone serve`.
 
         Args:
             settings: of the service.

@@ -28,9 +28,9 @@ class Machine(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     device: DeviceChoice = "auto"
-    """The GPU if there is one (auto), or what is named; refused if it cannot be had."""
+    """Where the network trains: auto is the GPU if there is one; a device that is not available is an error."""
     workers: int = 0
-    """Processes that load images; 0 loads them in this one."""
+    """Processes that load images; 0 loads them in the main one."""
 
 
 class Checking(BaseModel):
@@ -39,7 +39,7 @@ class Checking(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     skip_bad: bool = False
-    """Leave out images that cannot be decoded, and list them in the report; without it, they are named and nothing starts."""
+    """Leave out images that cannot be decoded and list them in the report. Otherwise they are named and nothing starts."""
 
 
 class Keeping(BaseModel):
@@ -48,9 +48,9 @@ class Keeping(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     cache: Path | None = None
-    """Folder for the embeddings of phase 1, kept for other runs; in the run, and removed after phase 1, if not given."""
+    """Folder that keeps the embeddings of phase 1 for other runs. If not given, they are removed after phase 1."""
     tensorboard: bool = False
-    """Write for TensorBoard too, into the run; needs rankone[tensorboard]."""
+    """Also write for TensorBoard, into the run; needs rankone[tensorboard]."""
 
 
 _HERE = Machine()
@@ -78,11 +78,11 @@ def train(arguments: list[str]) -> None:
     ) -> None:
         """Fine-tunes a network: phase 1 the classifier alone, phase 2 all layers; then measures it on the test images.
 
-        Ctrl-C leaves a checkpoint, and the same command resumes it. Several GPUs:
+        After Ctrl-C, the same command resumes the run. On several GPUs:
         torchrun --nproc-per-node 4 -m rankone train …
 
         Args:
-            data: photos, cub, aircraft, mit67, dtd, the folder of one, or one with train/<class>/ and test/<class>/.
+            data: photos, cub, aircraft, mit67, dtd or a folder: of one of these, or with train/<class>/ and test/<class>/.
             run: directory of the run.
             recipe: default, demo, cub, aircraft, mit67, dtd or a YAML file; the other flags override its fields.
             fields: the recipe.
@@ -158,7 +158,7 @@ def evaluate(arguments: list[str]) -> None:
             data: `photos`, a benchmark by name, or a folder with train/<class>/ and test/<class>/.
             out: directory of the report; `<bundle>-report` beside the bundle if not given.
             engine: which exported form of the network runs.
-            device: the GPU if there is one (auto), or what is named; refused if it cannot be had.
+            device: the GPU if there is one (auto); a device that is not available is an error.
             threads: CPU threads of the engine; as many as there are cores if not given.
             workers: processes that load images; 0 loads them in this one.
             reader: options of the data set's reader, for instance `--reader partition 3`; on the benchmark that the bundle

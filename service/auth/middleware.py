@@ -26,7 +26,7 @@ _MAX_ADDRESSES: Final = 10_000
 
 
 def scope_of(method: str, path: str) -> KeyScope | None:
-    """The scope that a request needs, None for public routes. Unless it is known to be harmless, that is `write`."""
+    """The scope that a request needs: None for public routes, `write` unless the route is known to need another."""
     if method in ("GET", "HEAD"):
         return None if path in _OPEN else "read"
     if path.startswith("/models/"):
@@ -118,7 +118,7 @@ class _Failures:
 
 
 def _network_of(client: tuple[str, int] | None) -> str:
-    """The client's address; of IPv6 the first half, as the other half is the client's own choice."""
+    """The client's IPv4 address, or the first half of its IPv6 address: a client chooses the second half freely."""
     if client is None:  # over a socket in the file system
         return ""
     try:

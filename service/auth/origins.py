@@ -1,4 +1,4 @@
-"""Refuses requests that web pages send behind their reader's back: a foreign `Host`, or a change asked for by another origin.
+"""Refuses requests that web pages send without their reader's knowledge: to a foreign `Host`, or changes from another origin.
 
 A browser sends a page's requests to any address that it can reach, 127.0.0.1 too. A key stops them, as a page has none.
 Without keys, two headers tell which request is a page's: browsers set them, and no script can change them.

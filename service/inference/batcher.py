@@ -24,7 +24,7 @@ from rankone.service.observe.metrics import Metrics
 
 logger = logging.getLogger("rankone")
 
-_PATIENCE: Final = 0.2
+PATIENCE: Final = 0.2
 """How long a batch waits for images that are being decoded on the engine's CPU, as a part of the time that it would take."""
 _HANGS_AFTER_BATCHES: Final = 20
 """A batch that takes so many times the slowest one of the warm-up hangs…"""
@@ -116,7 +116,7 @@ class Batcher:
         window_s, arbiter = self._policy.window_s, self._arbiter
         left_s = tasks[0].decoded_at + window_s - time.perf_counter()
         if arbiter.is_decoding:
-            left_s = max(left_s, _PATIENCE * self._latency.predict(1 + self._queue.qsize()))
+            left_s = max(left_s, PATIENCE * self._latency.predict(1 + self._queue.qsize()))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left_s):
                 while len(tasks) < self._policy.max_batch and (

@@ -32,9 +32,10 @@ from rankone.model.preprocessing import (
     Limits,
     Preprocessing,
     UndecodableImage,
-    decode,
+    decode_as_stored,
     to_input,
     to_srgb,
+    upright,
 )
 from rankone.model.preprocessing import UnsupportedImageType as Unsupported
 from rankone.service.observe import logs
@@ -76,12 +77,12 @@ def mapped(descriptor: int, count: int, shape: tuple[int, ...]) -> Images:
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """An image from `decode` as a JPEG of at most 256 x 256, in sRGB and without metadata.
+    """An image from `decode_as_stored` as a JPEG of at most 256 x 256, upright, in sRGB, without metadata.
 
     Shrinks `image` itself: there may be no memory for a copy.
     """
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
-    image = to_srgb(image)
+    image = to_srgb(upright(image))
     image.info.clear()  # Pillow would write comments and profiles into the JPEG
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY)
@@ -112,7 +113,7 @@ def _serve(
             return
         try:
             with processor_time(timeout_s):
-                image = decode(bytes(data), limits, spec)
+                image = decode_as_stored(bytes(data), limits, spec)
                 to_input(image, spec, out=slots[slot])
                 small = thumbnail(image) if wants_thumbnail else b""
         except ImageRejected as error:

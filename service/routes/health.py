@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Final
 
+import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -63,7 +64,7 @@ async def readyz(request: Request, runtime: RuntimeDep) -> dict[str, Any]:
     if request.app.state.service.is_draining:
         raise Problem(503, "the service is shutting down")
     _check(request, needs_all_decoders=True)
-    problems = runtime.indexes.problems()
+    problems = await anyio.to_thread.run_sync(runtime.indexes.problems)
     if runtime.settings.keys is not None:
         problems = dict.fromkeys(problems, _FOR_KEYS)
     return {"status": "ready", **({"indexes": problems} if problems else {})}
@@ -90,13 +91,15 @@ async def info(runtime: RuntimeDep) -> Response:
         "preprocessing": manifest.preprocessing,
         "metrics": manifest.metrics,
         "engine": runtime.engine.name,
+        "engine_choice": runtime.why,
         "device": settings.device,
         "provider": runtime.engine.provider,
         "precision": runtime.engine.precision,
         "threads": settings.threads,
         "workers": settings.workers,
         "max_batch": settings.batch_policy.max_batch,
-        "index_problems": runtime.indexes.problems(),
+        "index_backend": runtime.indexes.backend,
+        "index_problems": await anyio.to_thread.run_sync(runtime.indexes.problems),
         "limits": settings.model_dump(include=_LIMITS),
         "versions": {**_VERSIONS, "sqlite": sqlite3.sqlite_version},
     }
@@ -107,4 +110,5 @@ async def info(runtime: RuntimeDep) -> Response:
 async def metrics(request: Request) -> Response:
     """Counters and times for Prometheus."""
     counted: Metrics = request.app.state.metrics
-    return Response(generate_latest(counted.registry), media_type=CONTENT_TYPE_LATEST)
+    text = await anyio.to_thread.run_sync(generate_latest, counted.registry)  # it counts items, maybe in a database
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -41,7 +41,8 @@ class DropIn(QueryIn):
 class IndexOut(BaseModel):
     """An index and how many items it holds; without a count, it cannot be used now. `detail` says what is wrong with it.
 
-    `dim` is the length of its vectors: short embeddings, if it is less than the bundle's. `device` is where it is searched.
+    `dim` is the length of its vectors: short embeddings, if it is less than the bundle's. `backend` is where it is kept, and
+    `device` where it is searched, if that is in the service.
     `recall` is the last recall@10 of a compact index against exact search that `rankone index check` measured.
     """
 
@@ -51,6 +52,7 @@ class IndexOut(BaseModel):
     kind: str | None = None
     dtype: str | None = None
     thumbnails: bool | None = None
+    backend: str | None = None
     device: str | None = None
     recall: float | None = None
     detail: str | None = None
@@ -65,7 +67,8 @@ class IndexesOut(BaseModel):
 @router.get("", responses=PROBLEMS, dependencies=[NO_QUERY])
 async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
     """All indexes, also those that cannot be used now, with the reason."""
-    return IndexesOut(indexes=[await _describe(name, runtime) for name in runtime.indexes.names()])
+    names = await anyio.to_thread.run_sync(runtime.indexes.names)
+    return IndexesOut(indexes=[await _describe(name, runtime) for name in names])
 
 
 @router.put(
@@ -78,7 +81,8 @@ async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) 
     """Makes an index: 201; 200 where the same is there already, 409 where another one is."""
     options = await read_json(request, IndexIn) if await request.body() else IndexIn()
     fingerprint, dim = runtime.bundle.fingerprint, check_dim(options.dim, runtime.bundle)
-    spec = Spec(fingerprint, dim, options.dtype, options.kind, _thumbnails(options, index, runtime))
+    thumbnails = await anyio.to_thread.run_sync(_thumbnails, options, index, runtime)
+    spec = Spec(fingerprint, dim, options.dtype, options.kind, thumbnails)
     is_new = await anyio.to_thread.run_sync(runtime.indexes.create, index, spec)
     return await json_response((await _describe(index, runtime)).model_dump(), 201 if is_new else 200)
 
@@ -102,13 +106,13 @@ async def drop_index(index: str, runtime: RuntimeDep, query: Annotated[DropIn, Q
             f"the index {DEFAULT!r} always exists and cannot be dropped: delete its items instead, or, if it cannot be used, "
             "stop the service and remove its file",
         )
-    if index not in runtime.indexes.names():
+    counts = await anyio.to_thread.run_sync(runtime.indexes.counts)
+    if index not in counts:
         raise UnknownIndex(f"there is no index {index!r}")
     if query.confirm != index:
         raise Problem(422, f"this drops the index {index!r} with all its items: to confirm that, add ?confirm={index}")
-    count = runtime.indexes.count(index)
     await anyio.to_thread.run_sync(runtime.indexes.drop, index)
-    return DeletedOut(deleted=count)
+    return DeletedOut(deleted=counts[index])
 
 
 def _thumbnails(options: IndexIn, name: str, runtime: Runtime) -> bool:
@@ -135,5 +139,6 @@ async def _describe(name: str, runtime: Runtime) -> IndexOut:
         kind=index.spec.kind,
         dtype=index.spec.dtype,
         thumbnails=index.spec.thumbnails,
+        backend=index.backend,
         device=index.device,
     )

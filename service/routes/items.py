@@ -113,6 +113,7 @@ class DeletedOut(BaseModel):
 async def add_items(index: str, request: Request, runtime: RuntimeDep) -> Response:
     """Adds items, or replaces those whose id exists; all of the request, or nothing."""
     target = await runtime.index(index)
+    target.check_writable()
     items = await read_items(request, runtime, target.spec.dim, thumbnails=target.spec.thumbnails)
     stored = await asyncio.wrap_future(await anyio.to_thread.run_sync(target.submit, items))
     return await json_response({"ids": [item.id for item in items], "sequence": stored.sequence}, 201)

@@ -1,4 +1,4 @@
-"""Multipart forms as clients write them: what is a file is told by more than `filename`."""
+"""Parses multipart forms. A part is a file by `filename`, `filename*` or the type of an image."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class OpenAIIn(BaseModel):
     @field_validator("input", mode="before")
     @classmethod
     def _images(cls, value: Any) -> Any:
-        """Says what to do instead to whoever sends what OpenAI takes for texts, or other services for images."""
+        """Refuses texts, and images in other services' forms, and says what to send instead."""
         parts = value if isinstance(value, list) else [value]
         if any(isinstance(part, int | list) and not isinstance(part, bool) for part in parts):
             raise ValueError(

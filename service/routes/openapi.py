@@ -1,4 +1,4 @@
-"""What FastAPI cannot read off the code for its document: bodies of several types, and problems."""
+"""Adds to FastAPI's OpenAPI document what it cannot infer: bodies of several types, and problems."""
 
 from __future__ import annotations
 

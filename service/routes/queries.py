@@ -80,12 +80,12 @@ class SearchIn(JsonOptionsIn):
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which neighbours a request wants, wherever it says so."""
+    """Which neighbours a request wants, by its query, form or JSON."""
 
     k: int
     least: float
     where: indexing.Filter | None
-    group_by: str | None
+    group_by: indexing.Field | None
 
     def options(self, exclude: Iterable[str] = ()) -> SearchOptions:
         """Of one query."""

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from rankone import index as indexing
-from rankone.index import Index, SearchOptions, Vectors
+from rankone.index import AnyIndex, SearchOptions, Vectors
 from rankone.service.reads import LOOKUPS, in_thread
 from rankone.service.routes.checks import as_vectors
 from rankone.service.routes.forms import Form, check_count, parse_fields, read_image_form
@@ -43,10 +43,15 @@ class HitOut(BaseModel):
 
 
 class SearchOut(BaseModel):
-    """For every query its nearest items, best first; `kind` says whether all items were compared or only likely ones."""
+    """For every query its nearest items, best first; `kind` says whether all items were compared or only likely ones.
+
+    `recall` is the recall@10 of a compact index that was last measured, and `backend` where the index is kept.
+    """
 
     results: list[list[HitOut]]
     kind: str
+    backend: str
+    recall: float | None
 
 
 @router.post(
@@ -81,13 +86,13 @@ async def search_index(
     return await _answer(target, vectors, options_of(asked, wanted, len(vectors)), wanted)
 
 
-async def _search_form(form: Form, query: OptionsIn, target: Index, runtime: Runtime) -> Response:
+async def _search_form(form: Form, query: OptionsIn, target: AnyIndex, runtime: Runtime) -> Response:
     wanted = wanted_of(runtime.settings.max_k, query, parse_fields(form.fields, OptionsIn))
     vectors = of_length(await runtime.inference(form.images), target.spec.dim)
     return await _answer(target, vectors, [wanted.options()] * len(vectors), wanted)
 
 
-async def _query_vectors(asked: SearchIn, target: Index, runtime: Runtime) -> Vectors:
+async def _query_vectors(asked: SearchIn, target: AnyIndex, runtime: Runtime) -> Vectors:
     if asked.images is not None:
         return await _vectors_of_images(asked.images, target, runtime)
     check_count(len(asked.ids or asked.vectors or [*asked.positive, *asked.negative]), runtime.settings.max_images)
@@ -98,11 +103,12 @@ async def _query_vectors(asked: SearchIn, target: Index, runtime: Runtime) -> Ve
     return await in_thread(LOOKUPS, target.direction, asked.positive, asked.negative)
 
 
-async def _vectors_of_images(images: Sequence[str], target: Index, runtime: Runtime) -> Vectors:
+async def _vectors_of_images(images: Sequence[str], target: AnyIndex, runtime: Runtime) -> Vectors:
     check_count(len(images), runtime.settings.max_images)
     return of_length(await runtime.inference(await decode_base64(images)), target.spec.dim)
 
 
-async def _answer(target: Index, vectors: Vectors, options: Sequence[SearchOptions], wanted: Wanted) -> Response:
+async def _answer(target: AnyIndex, vectors: Vectors, options: Sequence[SearchOptions], wanted: Wanted) -> Response:
     hits = await asyncio.wrap_future(target.ask(indexing.Query(vectors, list(options), wanted.where, wanted.group_by)))
-    return await json_response({"results": hits, "kind": target.spec.kind})
+    about = {"kind": target.spec.kind, "backend": target.backend, "recall": target.recall}
+    return await json_response({"results": hits, **about})

@@ -3,6 +3,7 @@
 import { call, indexPath, itemPath } from "./api.js";
 import { card } from "./card.js";
 import { el, find, say } from "./dom.js";
+import { watchGestures } from "./gestures.js";
 import { coloured, plain } from "./legend.js";
 import { attempt } from "./notice.js";
 import { Plane } from "./plane.js";
@@ -32,7 +33,7 @@ export function startMap(search) {
   field.addEventListener("change", () => attempt(recolour));
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
-    zoom(STEP ** (event.deltaY < 0 ? 0.5 : -0.5), place(event));
+    zoom(STEP ** (event.deltaY < 0 ? 0.5 : -0.5), { x: event.offsetX, y: event.offsetY });
   }, { passive: false });
   canvas.addEventListener("keydown", (event) => key(event, search));
   watchPointer(search);
@@ -149,38 +150,22 @@ function unpin(search) {
   mark(null, search);
 }
 
-/** Hovering looks at a point, a click or a tap stays at it, dragging moves the map. */
+/** Hovering looks at a point, a click or a tap stays at it, dragging moves the map, two fingers zoom it. */
 function watchPointer(search) {
-  let held = null;
-  canvas.addEventListener("pointerdown", (event) => {
-    if (!plane || held || event.button) return;
-    held = { id: event.pointerId, at: place(event), moved: false };
-    canvas.setPointerCapture(event.pointerId);
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (!plane) return;
-    const at = place(event);
-    if (!held) {
-      const near = pinned ? null : plane.nearest(at);
+  watchGestures(canvas, {
+    hover(at) {
+      const near = pinned ? null : plane?.nearest(at) ?? null;
       if (near !== null) mark(near, search); // beside the points the last one stays, so that its card can be reached
-    } else if (held.id === event.pointerId) {
-      const [dx, dy] = [at.x - held.at.x, at.y - held.at.y];
-      if (!held.moved && Math.hypot(dx, dy) < 4) return;
-      plane.move(dx, dy);
-      Object.assign(held, { at, moved: true });
-      redraw();
-    }
-  });
-  canvas.addEventListener("pointerup", (event) => {
-    if (held?.id !== event.pointerId) return;
-    const point = held.moved ? marked : plane?.nearest(held.at) ?? null;
-    if (!held.moved) {
+    },
+    tap(at) {
+      const point = plane?.nearest(at) ?? null;
       pinned = point !== null;
       mark(point, search);
-    }
-    held = null;
+    },
+    drag(dx, dy) {
+      plane?.move(dx, dy);
+      redraw();
+    },
+    pinch: zoom,
   });
-  canvas.addEventListener("pointercancel", () => (held = null));
 }
-
-const place = (event) => ({ x: event.offsetX, y: event.offsetY });

@@ -9,11 +9,25 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks import engines, gpu, head, normalization, phase1, retrieval, sketch, timing
+from benchmarks import (
+    engines,
+    gpu,
+    head,
+    jpeg,
+    lance,
+    normalization,
+    phase1,
+    postgres,
+    retrieval,
+    scale,
+    sketch,
+    timing,
+)
 from benchmarks.normalization import contenders, svd_root
-from benchmarks.quality import fine_tuning, hiding, short, variants
+from benchmarks.quality import fine_tuning, hiding, int8, options, reduced, short, tuned, variants
 from benchmarks.resources import highest, peak_bytes
-from benchmarks.serving import report
+from benchmarks.serving import cluster, report
+from benchmarks.simulation import report as simulation
 from benchmarks.timing import Goal, Timing, compare, faster, megabytes, print_goals, print_table
 from rankone.cli.bench import BENCHMARKS
 from rankone.model.normalization import MatrixPower
@@ -177,6 +191,6 @@ def test_a_table_and_the_goals_say_who_won(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_command_knows_every_benchmark() -> None:
-    speed = (head, sketch, normalization, phase1, engines, gpu, report, retrieval)
-    modules = (*speed, fine_tuning, short, hiding, variants)
+    speed = (head, sketch, normalization, phase1, engines, gpu, jpeg, report, cluster, retrieval, postgres, lance)
+    modules = (*speed, fine_tuning, short, tuned, options, hiding, reduced, variants, int8, scale, simulation)
     assert dict(zip(BENCHMARKS.values(), BENCHMARKS, strict=True)).keys() == {module.__name__ for module in modules}

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import peers
+from benchmarks import lance, peers, postgres
 from benchmarks.compact import bytes_a_code
 from benchmarks.gallery import K, filled, ids_of, noisy, recall, stored_rows
 from benchmarks.retrieval import BARE, FLOOR, ON_GPU, contenders, on_device
 from rankone.index import Hit
+from rankone.index.postgres import PostgresIndexes
 from tests.docker.files import pinned
 from tests.index.oracle import unit
 
@@ -78,3 +79,34 @@ def test_the_peers_take_the_place_of_nothing_that_is_tested() -> None:
     assert {"numpy", "uvicorn"} <= shared
     assert {name: added[name] for name in shared} == {name: tested[name] for name in shared}
     assert not {"onnxruntime", "faiss-cpu"} & added.keys()
+
+
+def test_indexes_in_postgres_are_measured_beside_files(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(postgres.DatabaseMissing, match="set RANKONE_INDEX"):
+        postgres.main()
+    monkeypatch.setattr("benchmarks.postgres.photographs", lambda: unit(20, 300))
+    monkeypatch.setattr("benchmarks.postgres.ROWS", 600)
+    monkeypatch.setattr("benchmarks.postgres.ROUNDS", 2)
+    monkeypatch.setenv("RANKONE_INDEX", database)
+    postgres.main()
+    printed = capsys.readouterr().out
+    assert printed.count("64 queries in one request") == 4
+    assert printed.count("in PostgreSQL: recall@10") == 2
+    indexes = PostgresIndexes(database, 60)
+    assert indexes.names() == []
+    indexes.close()
+
+
+def test_published_versions_are_measured_beside_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("lance", reason="pylance, of rankone[lance], is not installed")
+    monkeypatch.setattr("benchmarks.lance.photographs", lambda: unit(20, 320))
+    monkeypatch.setattr("benchmarks.lance.ROWS", 600)
+    monkeypatch.setattr("benchmarks.lance.ROUNDS", 2)
+    lance.main()
+    printed = capsys.readouterr().out
+    assert printed.count("16 queries one by one") == 6
+    assert printed.count("in Lance: recall@10") == 2

@@ -18,6 +18,7 @@ from rankone.__main__ import COMMANDS, main, run, usage
 from rankone.training.data import DataSet
 from rankone.training.processes import DeviceChoice, DeviceError, choose_device
 from rankone.training.recipe import Phase, Recipe
+from tests.pages import Shell
 from tests.services import Process, Start, start
 
 __all__ = ["start"]
@@ -154,15 +155,22 @@ def test_a_gpu_is_used_where_there_is_one_and_the_reason_is_said(
             choose_device("cuda")
 
 
-def test_the_demo_goes_the_whole_way_and_again(tmp_path: Path) -> None:
-    """All photographs, small; the second run finds what the first one made."""
+def test_the_demo_goes_the_whole_way_and_again(tmp_path: Path, here: bool, request: pytest.FixtureRequest) -> None:
+    """All photographs, small; the second run finds what the first one made.
+
+    In this process VGG16 is a single layer; the slow test, with a process for each command, has the whole network.
+    """
     recipe = Recipe(weights="random", size=32, flip=False, validation=0, phase1=FEW, phase2=NONE)
     (tmp_path / "tiny.yaml").write_text(recipe.yaml())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ("demo", "--recipe", "tiny.yaml", "--port", port, "--exit")
-    first, again = rankone(*command, cwd=tmp_path), rankone(*command, cwd=tmp_path)
+    if here:
+        request.getfixturevalue("light_network")
+        request.getfixturevalue("_undrawn")
+    shell = Shell(tmp_path, here=here)
+    command = f"rankone demo --recipe tiny.yaml --port {port} --exit"
+    first, again = shell.attempt(command), shell.attempt(command)
     assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
     for step in (
         "service: onnx on CPUExecutionProvider",
@@ -179,10 +187,10 @@ def test_the_demo_goes_the_whole_way_and_again(tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
         listener.listen()
-        taken = rankone(*command, cwd=tmp_path)
+        taken = shell.attempt(command)
     assert (taken.returncode, f"something listens on port {port} already" in taken.stderr) == (2, True), taken
     (tmp_path / "tiny.yaml").write_text(recipe.model_copy(update={"seed": 1}).yaml())
-    other = rankone("demo", "--recipe", "tiny.yaml", "--exit", cwd=tmp_path)
+    other = shell.attempt("rankone demo --recipe tiny.yaml --exit")
     assert (other.returncode, "was made by another recipe of the same name" in other.stderr) == (2, True)
 
 
@@ -191,24 +199,32 @@ def test_commands_that_talk_to_a_service_need_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_train_evaluate_export_in_a_shell(photos: DataSet, tmp_path: Path) -> None:
-    """A recipe, one of its fields overridden by a flag; then every step to a bundle that opens."""
+def test_train_evaluate_export_in_a_shell(
+    photos: DataSet, tmp_path: Path, here: bool, request: pytest.FixtureRequest
+) -> None:
+    """A recipe, one of its fields overridden by a flag; then every step to a bundle that opens.
+
+    In this process VGG16 is a single layer; the slow test, with a process for each command, has the whole network.
+    """
     from rankone.model.bundle import open_bundle
     from tests.conftest import RECIPE
 
-    data = photos.train.paths[0].parents[2]
+    if here:
+        request.getfixturevalue("light_network")
+        request.getfixturevalue("_undrawn")
+    shell, data = Shell(tmp_path, here=here), photos.train.paths[0].parents[2]
     (tmp_path / "recipe.yaml").write_text(RECIPE.model_copy(update={"size": 32}).yaml())
-    flags = ("--recipe", "recipe.yaml", "--phase1.epochs", 5, "--phase2.epochs", 0, "--pooling.options", "dim", 300)
-    trained = rankone("train", data, "run", *flags, cwd=tmp_path)
+    flags = "--recipe recipe.yaml --phase1.epochs 5 --phase2.epochs 0 --pooling.options dim 300"
+    trained = shell.attempt(f"rankone train {data} run {flags}")
     assert "device: c" in trained.stdout
     assert "phase 1: 5 epochs" in trained.stdout, trained.stderr
     assert "test images  16" in trained.stdout
-    exported = rankone("export", "run", data, "bundle", "--name", "few", "--version", "7", cwd=tmp_path)
+    exported = shell.attempt(f"rankone export run {data} bundle --name few --version 7")
     assert exported.returncode == 0, exported.stderr
     manifest = open_bundle(tmp_path / "bundle").manifest
     assert (manifest.name, manifest.version, manifest.dim) == ("few", "7", 300)
     assert manifest.recipe["phase1"]["epochs"] == 5
     assert 0 <= manifest.metrics["top1"] <= 1
-    measured = rankone("evaluate", "bundle", "--data", data, cwd=tmp_path)
+    measured = shell.attempt(f"rankone evaluate bundle --data {data}")
     assert "9 figures agree" in " ".join(measured.stdout.split()), measured.stderr
     assert (tmp_path / "bundle-report" / "report.html").exists()

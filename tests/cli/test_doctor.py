@@ -69,12 +69,13 @@ def test_a_sound_installation_ends_with_0(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RANKONE_MAX_QUEUE", "100")
     monkeypatch.setenv("RANKONE_KEY", "r1_secret")
-    flags = ("--bundle", tiny.path, "--port", free)
+    monkeypatch.delenv("RANKONE_ENGINE")
+    flags = ("--bundle", tiny.path, "--port", free, "--engine", "onnx")
     status, body = examined(capsys, *flags)
     assert (status, body["sound"]) == (0, True), body
     page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
     assert set(body) == set(
-        re.findall(r"(?m)^\| `(\w+)` \|", page.partition("| key | value |")[2].partition("\n\n")[0])
+        re.findall(r"(?m)^- `(\w+)`", page.partition("object for programs:\n\n")[2].partition("\n\n")[0])
     )
     assert all(set(one) == {"area", "name", "state", "says", "mend"} for one in body["findings"])
     assert body["versions"]["torch"] == version("torch")

@@ -47,6 +47,7 @@ def test_a_fault_of_ours_stays_a_traceback(error: Exception) -> None:
         ("serve", "torch", "`rankone serve` needs torch: pip install 'rankone[cpu]', or 'rankone[gpu]'"),
         ("index", "faiss", "`rankone index` needs faiss: pip install 'rankone[cpu]'"),
         ("serve", "PIL.Image", "needs PIL: pip install 'rankone[cpu]'"),
+        ("serve", "ray", "`rankone serve` needs Ray for a cluster: pip install 'rankone[ray]' on every machine of it"),
         ("data", "PIL.Image", "needs PIL: pip install 'rankone[train]'"),
         ("bench", "benchmarks.head", "run it from a clone of the repository"),
     ],

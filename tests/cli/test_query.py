@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import httpx
 import numpy as np
@@ -17,6 +19,7 @@ from rankone.client import AsyncClient, Client, Retries
 from rankone.training.data import DataSet
 from tests.cli.test_commands import rankone, service
 from tests.client.conftest import INFO, json_response, npy, npy_response
+from tests.pages import Shell
 from tests.services import Process, Start, start
 
 __all__ = ["service", "start"]
@@ -37,16 +40,21 @@ def test_images_and_folders_to_embeddings_predictions_and_neighbours(
     assert npy_file.stdout.split() == names, npy_file.stderr
     assert np.allclose(np.load(tmp_path / "e.npy"), expected, atol=1e-6)
 
-    assert rankone("embed", folder, "--out", tmp_path / "e.json", *url).returncode == 0
+    shell = Shell(tmp_path, here=True)  # of the other commands none starts a process
+
+    def asked(*words: object) -> CompletedProcess[str]:
+        return shell.attempt(shlex.join(["rankone", *map(str, words)]))
+
+    assert asked("embed", folder, "--out", tmp_path / "e.json", *url).returncode == 0
     records = json.loads((tmp_path / "e.json").read_text())
     assert [record["path"] for record in records] == names
     assert np.allclose([record["embedding"] for record in records], expected, atol=1e-6)
 
-    lines = rankone("classify", *photos.test.paths[:2], "--top-k", 2, *url).stdout.splitlines()
+    lines = asked("classify", *photos.test.paths[:2], "--top-k", 2, *url).stdout.splitlines()
     assert [len(json.loads(line)["predictions"]) for line in lines] == [2, 2]
 
-    assert "16 images added; the index holds 16" in rankone("add", folder, *url).stdout
-    assert rankone("search", folder, "--k", 3, "--out", tmp_path / "n.parquet", *url).returncode == 0
+    assert "16 images added; the index holds 16" in asked("add", folder, *url).stdout
+    assert asked("search", folder, "--k", 3, "--out", tmp_path / "n.parquet", *url).returncode == 0
     rows = pq.read_table(tmp_path / "n.parquet").to_pylist()
     assert [row["path"] for row in rows] == [row["neighbours"][0]["id"] for row in rows] == names
     assert {len(row["neighbours"]) for row in rows} == {3}
@@ -55,10 +63,10 @@ def test_images_and_folders_to_embeddings_predictions_and_neighbours(
         ('{"year": 2020, "draft": true}', {"year": 2020, "draft": True}),
         ('{"draft": null}', {"year": 2020}),
     ):
-        assert json.loads(rankone("update", names[0], "--metadata", fields, *url).stdout) == metadata
+        assert json.loads(asked("update", names[0], "--metadata", fields, *url).stdout) == metadata
     with Client(service.url) as client:
         assert [item.id for item in client.items(filter={"year": 2020})] == names[:1]
-    assert "there is no item 'none'" in rankone("update", "none", "--metadata", "{}", *url).stderr
+    assert "there is no item 'none'" in asked("update", "none", "--metadata", "{}", *url).stderr
 
 
 @pytest.mark.parametrize(("wrong", "reason"), [("{", "not JSON"), ("[1]", "not an object")])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from rankone.__main__ import run
+from rankone.model.bundle import Bundle
 from rankone.service import server
 from rankone.service.environment import ELSEWHERE, PREFIX, misspelt
 from rankone.service.settings import Settings
@@ -97,3 +100,46 @@ def test_the_variables_of_compose_are_known() -> None:
     """Compose passes .env on to the service, which must not call them misspelt."""
     ours = {name.removeprefix(PREFIX) for name in assignments(".env.example") if name.startswith(PREFIX)}
     assert ours <= ELSEWHERE | {name.upper() for name in Settings.model_fields}
+
+
+def test_a_cluster_is_deployed_to_and_nothing_is_served_here(
+    monkeypatch: pytest.MonkeyPatch, served: list[Settings]
+) -> None:
+    deployed: list[tuple[Settings, int, bool]] = []
+
+    def deploy(settings: Settings, *, replicas: int, indexes: bool) -> None:
+        deployed.append((settings, replicas, indexes))
+
+    monkeypatch.setattr("rankone.service.cluster.deploy.deploy", deploy)
+    assert run("serve", ["--cluster", "--max-batch", "3"]) == 0
+    assert run("serve", ["--cluster", "--replicas", "2", "--no-indexes"]) == 0
+    assert [(settings.max_batch, *rest) for settings, *rest in deployed] == [(3, 1, True), (None, 2, False)]
+    assert served == []
+
+
+@pytest.mark.parametrize("flags", [["--replicas", "2"], ["--no-indexes"]])
+def test_replicas_are_for_a_cluster(
+    flags: list[str], served: list[Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("serve", flags) == 2
+    assert "are for --cluster" in capsys.readouterr().err
+    assert served == []
+
+
+def test_without_a_cluster_the_command_says_so(
+    monkeypatch: pytest.MonkeyPatch, tiny: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rankone.service.observe.logs.configure", lambda _: None)
+    monkeypatch.setenv("RAY_DASHBOARD_ADDRESS", "http://127.0.0.1:9")
+    flags = ["--cluster", "--no-indexes", "--allow-anonymous", "--bundle", str(tiny.path)]
+    assert run("serve", flags) == 2
+    assert "no Ray cluster answers at http://127.0.0.1:9 (" in capsys.readouterr().err
+
+
+def test_ray_is_imported_by_nothing_that_does_not_name_a_cluster() -> None:
+    code = (
+        "import sys, rankone.__main__, rankone.cli.serve, rankone.cli.query, rankone.cli.job, rankone.service.server, "
+        "rankone.service.cluster.deploy, rankone.service.cluster.replica, rankone.service.job.run; "
+        "sys.exit('ray' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

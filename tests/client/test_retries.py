@@ -81,6 +81,28 @@ def test_other_statuses_are_raised_at_once(call: Call, waits: list[float], statu
     assert (waits, raised.value.status, raised.value.detail) == ([], status, "no")
 
 
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_an_answer_that_something_before_the_service_gives_is_no_answer(
+    call: Call, waits: list[float], status: int
+) -> None:
+    """Ray Serve's proxy says 500, in plain text, when the replica at work is killed; also of a client's first request."""
+    lost: list[int] = []
+
+    def service(request: httpx.Request) -> httpx.Response:
+        if len(lost) < 2:
+            lost.append(status)
+            return httpx.Response(status, text="Internal Server Error")
+        return json_response(INFO) if request.url.path == "/info" else json_response({"deleted": 1})
+
+    assert call(service, "info") == INFO
+    lost.clear()
+    assert call(service, *BY_IDS) == 1
+    assert len(waits) == 4
+    lost.clear()
+    with pytest.raises(ServiceError):
+        call(service, *BY_FILTER)  # it may have been carried out
+
+
 def test_a_timeout_is_raised_at_once(call: Call, waits: list[float]) -> None:
     with pytest.raises(ServiceError, match=f"the service did not answer in time at {URL}/.*: ReadTimeout"):
         call(service_of(httpx.ReadTimeout), *BY_IDS)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from rankone.index import Cancelled, Index, Item, Query, SearchOptions, cancellable, compiled
-from rankone.index.items import Reader
+from rankone.index.reader import Reader
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from rankone.index import Index, IndexDamaged, Indexes, IndexProblem, Item, Spec
-from rankone.index.backup import back_up, damaged_rows
+from rankone.index.backup import back_up
+from rankone.index.source import damaged_rows
 from tests.index.conftest import DIM, MODEL
 from tests.index.oracle import unit
 

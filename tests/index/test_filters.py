@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rankone.index import InvalidFilter, compiled
 from rankone.index.filters import MAX_DEPTH, MAX_TERMS
+from rankone.index.sqlite_filters import sql_of
 from tests.index.oracle import holds
 
 METADATA: list[dict[str, Any]] = [
@@ -134,8 +135,8 @@ def selected(source: dict[str, Any], metadata: list[dict[str, Any]]) -> list[boo
     connection = sqlite3.connect(":memory:")
     connection.execute("CREATE TABLE items (metadata TEXT)")
     connection.executemany("INSERT INTO items VALUES (?)", [(orjson.dumps(value).decode(),) for value in metadata])
-    where = compiled(source)
-    found = [value for (value,) in connection.execute(f"SELECT {where.sql} FROM items", where.parameters)]  # noqa: S608
+    text, parameters = sql_of(compiled(source))
+    found = [value for (value,) in connection.execute(f"SELECT {text} FROM items", parameters)]  # noqa: S608
     connection.close()
     assert set(found) <= {0, 1}  # never null, which a NOT around it would not turn
     return [bool(value) for value in found]
@@ -201,6 +202,7 @@ def nested(depth: int) -> dict[str, Any]:
         ({"a": {"$contains": 2**64}}, "beyond 64 bits"),
         ({"a": {"$lt": float("inf")}}, "is not finite"),
         ({"a": float("nan")}, "is not finite"),
+        ({"a": {"$in": ["b", "c\0"]}}, "holds the character U+0000"),
         (nested(MAX_DEPTH + 1), "levels"),
         ({"$or": [{"a": 1}] * MAX_TERMS}, "terms"),
     ],

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
@@ -111,6 +112,28 @@ def test_only_chosen_rows_take_part(make: Make, chosen: list[int], k: int) -> No
         assert found_ids(found) == filled.best(query, ids)[:k]
         scores = [filled.vectors[item_id].astype(np.float64) @ query for item_id in found_ids(found)]
         assert [scored.score for scored in found] == pytest.approx(scores, abs=1e-6)
+
+
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("num_queries", [1, 2, 3])
+@pytest.mark.parametrize("chosen", [list(range(50)), [0, 1], [7], list(range(3, 50, 2))])
+def test_rows_are_divided_among_threads_where_queries_are_few(
+    monkeypatch: pytest.MonkeyPatch, num_queries: int, chosen: list[int]
+) -> None:
+    """The answers are those of one thread, also where a thread has fewer rows than are asked for, or none."""
+    filled, queries = Filled(ExactGallery(DIM), 50), unit(num_queries, DIM, seed=9)
+    monkeypatch.setattr(exact, "_DIVIDED_BYTES", 1)
+    before = faiss.omp_get_max_threads()
+    answers = []
+    for num_threads in (1, 3):
+        faiss.omp_set_num_threads(num_threads)
+        try:
+            answers.append(filled.search(queries, SearchOptions(5), np.array(chosen)))
+        finally:
+            faiss.omp_set_num_threads(before)
+    assert answers[0] == answers[1]
+    ids = [filled.table.ids[row] for row in chosen]
+    assert [found_ids(found) for found in answers[1]] == [filled.best(query, ids)[:5] for query in queries]
 
 
 @pytest.mark.usefixtures("_small")

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from rankone.index import DeviceProblem, Index, Indexes, Item, SearchOptions, Spec, gpu
-from rankone.index.database import SearchDevice, create_file
+from rankone.index.database import create_file
 from rankone.index.exact import ExactGallery
 from rankone.index.gallery import Gallery, RowTable
 from rankone.index.gpu import GpuGallery, products, rounding, row_sums
 from rankone.index.search import ScoredRow, search
+from rankone.index.spec import SearchDevice
 from tests.index.oracle import unit
 
 DIM = 24

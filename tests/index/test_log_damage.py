@@ -144,10 +144,10 @@ def test_what_a_log_has_lost_is_named_until_it_is_accepted(left: Path, damage: s
     copies = list(left.parent.glob("default.sqlite-wal-*"))
     assert [copy.read_bytes() for copy in copies] == ([damaged] if damaged is not None else [])
     with pytest.raises(SystemExit) as ended:
-        verify(left.parent, "default")
+        verify(str(left.parent), "default")
     assert ended.value.code == 2
-    accept(left.parent, "default")
-    verify(left.parent, "default")
+    accept(str(left.parent), "default")
+    verify(str(left.parent), "default")
     index = Index(left)
     assert index.problem is None
     assert index.put(some_items(1)) == ROUNDS + 2  # no number is given twice
@@ -161,7 +161,7 @@ def test_a_running_index_tells_of_its_loss_and_ends_when_it_is_accepted(left: Pa
     index = indexes.open("default")
     assert "are lost" in indexes.problems()["default"]
     index.put(some_items(2))
-    accept(left.parent)
+    accept(str(left.parent))
     assert indexes.problems() == {}
     indexes.close()
 
@@ -188,7 +188,7 @@ def test_a_log_that_the_database_no_longer_needs_may_be_damaged(path: Path, tmp_
     edit(wal(left), 32 + 8 * FRAME + 50)
     assert loss(left) is None
     assert ignores_log(left)
-    verify(left.parent)
+    verify(str(left.parent))
     restored = tmp_path / "restored.sqlite"
     back_up(left, restored, lambda *_: None)
     for file in (restored, left):

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankone.index import Index, Indexes, IndexProblem, InvalidFilter, Item, Spec, UnknownMap
-from rankone.index import map as maps
+from rankone.index import Index, Indexes, IndexProblem, InvalidFilter, Item, Spec, UnknownMap, mapmaking
 from rankone.index.backup import back_up
 from rankone.index.database import create_file, map_file
-from rankone.index.map import make_map
+from rankone.index.mapmaking import make_map
 from rankone.index.principal import principal_components
 from tests.index.conftest import DIM, MODEL, some_items
 
@@ -82,7 +81,7 @@ def test_of_many_items_the_same_ones_are_drawn(path: Path, index: Index) -> None
     assert first == again
     assert (first.count, len(first.ids), len(set(first.ids))) == (60, 25, 25)
     assert first.ids != [str(i) for i in range(25)]
-    assert maps.MOST == 20_000
+    assert mapmaking.MOST == 20_000
 
 
 def test_a_map_says_when_it_is_older_and_values_are_those_of_now(path: Path, index: Index) -> None:

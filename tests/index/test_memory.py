@@ -23,8 +23,8 @@ from rankone.index import (
     SearchOptions,
     exact,
 )
+from rankone.index.change import Effect
 from rankone.index.exact import ExactGallery
-from rankone.index.store import Effect
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 

@@ -15,9 +15,11 @@ import orjson
 import pytest
 
 from rankone.index import Index, IndexConflict, IndexDamaged, IndexProblem, Item, Spec, UnknownIndex
-from rankone.index.backup import back_up, damaged_rows, file_of, restore
-from rankone.index.database import Dtype, create_file, locked
+from rankone.index.backup import back_up, file_of, restore
+from rankone.index.database import create_file, locked
 from rankone.index.offline import find_duplicates
+from rankone.index.source import damaged_rows
+from rankone.index.spec import Dtype
 from rankone.index.transfer import export, load_items
 from tests.index.conftest import DIM, SPEC
 from tests.index.oracle import unit

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from rankone.index import Index, IndexDamaged, Item, MetadataTooLong, Patch, Spec, UnknownItem, compiled
+from rankone.index.change import Effect
 from rankone.index.database import create_file
-from rankone.index.store import Effect
 from tests.index.conftest import DIM, MODEL, some_items
 from tests.index.oracle import unit
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from rankone.index import Index, Item, compiled
-from rankone.index.database import Kind, create_file
+from rankone.index.database import create_file
+from rankone.index.spec import Kind
 from tests.index.conftest import SPEC
 from tests.index.oracle import unit
 

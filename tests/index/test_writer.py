@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from rankone.index import Filter, Index, IndexFull, IndexProblem, IndexReadOnly, Item, compiled
-from rankone.index.store import Change, Effect, Store
+from rankone.index import Index, IndexFull, IndexProblem, IndexReadOnly, Item, compiled, store
+from rankone.index.change import Change, Effect
+from rankone.index.sqlite_filters import Sql
+from rankone.index.store import Store
 from tests.index.conftest import DIM
 from tests.index.oracle import unit
 
@@ -187,10 +189,13 @@ def test_a_closed_index_answers_nobody(index: Index) -> None:
         index.search(unit(1, DIM), 1)
 
 
-def test_after_an_error_of_another_kind_the_next_transaction_begins_anew(index: Index) -> None:
+def test_after_an_error_of_another_kind_the_next_transaction_begins_anew(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SQLite leaves this one open, with a change in it."""
     index.put([item("a")])
+    monkeypatch.setattr(store, "sql_of", lambda _: Sql("(no_such_column)"))
     with pytest.raises(IndexProblem, match="nothing of this request was stored"):
-        index._writer.submit(Change(ids=["a"], where=Filter("(no_such_column)"))).result(10)
+        index._writer.submit(Change(ids=["a"], where=compiled({"a": 1}))).result(10)
     assert index.put([item("b")]) == 2
     assert [found.id for _, found in index.page(10)] == ["a", "b"]

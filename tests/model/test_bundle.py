@@ -33,6 +33,7 @@ def test_a_bundle_opens_with_all_that_is_to_be_known(bundle: Bundle) -> None:
     assert manifest.libraries["torch"]
     assert all(record.min_cosine >= 0.99999 for record in manifest.parity.values())
     assert summary(bundle)["classes"] == "4"
+    assert summary(bundle)["pixels"].endswith("of the short side, colours managed, large JPEGs reduced (version 4)")
 
 
 def test_the_fingerprint_is_the_sha256_of_the_manifest(tiny: Bundle, copy: Path) -> None:
@@ -151,20 +152,31 @@ def test_a_bundle_is_never_written_over(bundle: Bundle) -> None:
         pass
 
 
-def test_bundles_made_before_colour_management_ignore_profiles(copy: Path) -> None:
-    """Also where they are of version 1, whose pixels are kept; bundles made now manage colours, and say so."""
-    assert open_bundle(copy).manifest.preprocessing.color == "managed"
+def test_bundles_of_before_a_field_of_preprocessing_keep_their_pixels(copy: Path) -> None:
+    """Profiles are ignored and JPEGs decoded whole; bundles made now say what becomes of both, in words that are known."""
     manifest = json.loads((copy / MANIFEST).read_text())
-    assert manifest["preprocessing"]["color"] == "managed"
-    del manifest["preprocessing"]["color"]
-    for version in (1, 2):
-        manifest["preprocessing"]["version"] = version
+    written = dict(manifest["preprocessing"])
+    assert (written["color"], written["jpeg"], written["version"]) == ("managed", "reduced", 4)
+    for version, fields, expected in (
+        (1, {}, ("ignored", "whole")),
+        (2, {}, ("ignored", "whole")),
+        (2, {"color": "managed"}, ("managed", "whole")),
+        (3, {"color": "managed", "jpeg": "reduced"}, ("managed", "reduced")),
+    ):
+        manifest["preprocessing"] = {**written, **fields, "version": version}
+        for name in {"color", "jpeg"} - fields.keys():
+            del manifest["preprocessing"][name]
         (copy / MANIFEST).write_text(json.dumps(manifest))
         preprocessing = open_bundle(copy).manifest.preprocessing
-        assert (preprocessing.color, preprocessing.version) == ("ignored", version)
-    manifest["preprocessing"]["color"] = "vivid"
+        assert (preprocessing.color, preprocessing.jpeg, preprocessing.version) == (*expected, version)
+    for name, value in {"color": "vivid", "jpeg": "tiny"}.items():
+        manifest["preprocessing"] = {**written, name: value}
+        (copy / MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(BundleError, match=f"preprocessing.{name}"):
+            open_bundle(copy)
+    manifest["preprocessing"] = {**written, "version": 2}
     (copy / MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(BundleError, match="preprocessing.color"):
+    with pytest.raises(BundleError, match="version 2 reduces no JPEG: jpeg must be 'whole'"):
         open_bundle(copy)
 
 

@@ -1,7 +1,7 @@
 """What evidence is worth: of two photographs side by side, each class has its evidence in its own, and needs it.
 
 The network is one convolution whose patches do not overlap, so that hiding a region changes its own locations alone. The
-figure with learned filters is in docs/evidence.md.
+figure with learned filters is in docs/results/quality.md.
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ from rankone.model.network import Network, build_classifier, build_network
 from tests.tolerances import EMBEDDING, relative_error
 
 
-def test_the_default_network_at_full_size() -> None:
-    """448 x 448, 784 locations of 512 channels, 10,000 dimensions; float32 against float64; a batch against its images."""
+@pytest.mark.parametrize("size", [96, pytest.param(448, marks=pytest.mark.slow)])
+def test_the_default_network(size: int) -> None:
+    """512 channels, 10,000 dimensions, at 448 x 448 784 locations; float32 against float64; a batch against its images."""
     network = build_network(weights="random", num_classes=5).eval()
     torch.nn.init.normal_(network.classifier.weight)  # type: ignore[union-attr,arg-type]
-    images = torch.randn(2, 3, 448, 448)
+    images = torch.randn(2, 3, size, size)
     images[1] = 0
     with torch.no_grad():
         embedding, logits = network(images)

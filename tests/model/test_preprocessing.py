@@ -197,7 +197,7 @@ def test_every_value_is_that_of_the_formula_to_the_last_bit() -> None:
 def test_impossible_preprocessing_is_refused() -> None:
     with pytest.raises(ValueError, match="size .500. must be positive and at most short_side .448."):
         Preprocessing(size=500, short_side=448)
-    with pytest.raises(ValueError, match="preprocessing version 99 is not version 1 or 2 of this rankone"):
+    with pytest.raises(ValueError, match="preprocessing version 99 is not version 1, 2, 3 or 4 of this rankone"):
         Preprocessing(version=99)
     with pytest.raises(ValueError, match="version 1 has no colour management: color must be 'ignored'"):
         Preprocessing(version=1)

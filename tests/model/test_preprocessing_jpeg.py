@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from rankone.model.preprocessing import ImageTooLarge, Limits, Preprocessing, UndecodableImage, decode, to_input
-from rankone.model.preprocessing.jpeg import reduction, walk
+from rankone.model.preprocessing.jpeg import least_reduction, walk
 from tests.model.files import encoded, exif, noise, pixels, segment, with_segments
 
-LIMITS = Limits()
+LIMITS, SPEC = Limits(), Preprocessing()
 
 
 def smooth(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -98,7 +98,10 @@ def test_exif_whose_entries_share_their_data_takes_no_room() -> None:
     entry = b"\x0f\x01\x02\x00" + (60_000).to_bytes(4, "little") + b"\0\0\0\0"
     entries = b"".join(number.to_bytes(2, "little") + entry[2:] for number in range(1000, 6000))
     data = b"II*\0\x08\0\0\0" + (5000).to_bytes(2, "little") + entries
-    assert walk(with_segments(PHOTO, segment(0xE1, b"Exif\0\0" + data)), LIMITS, 1).data == walk(PHOTO, LIMITS, 1).data
+    assert (
+        walk(with_segments(PHOTO, segment(0xE1, b"Exif\0\0" + data)), LIMITS, SPEC).data
+        == walk(PHOTO, LIMITS, SPEC).data
+    )
     decode(with_segments(PHOTO, segment(0xE1, b"Exif\0\0" + data)), LIMITS)
 
 
@@ -172,7 +175,7 @@ def test_reduced_or_not_the_network_sees_the_same() -> None:
     ],
 )
 def test_the_smallest_reduction_that_fits_is_taken(size: tuple[int, int], short_side: int, scale: int) -> None:
-    assert reduction(size, LIMITS, short_side) == scale
+    assert least_reduction(size, LIMITS, short_side) == scale
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,7 @@ def test_the_smallest_reduction_that_fits_is_taken(size: tuple[int, int], short_
 )
 def test_what_is_too_large_even_so_is_refused(size: tuple[int, int], short_side: int, reason: str) -> None:
     with pytest.raises(ImageTooLarge, match=f"^{reason}"):
-        reduction(size, LIMITS, short_side)
+        least_reduction(size, LIMITS, short_side)
 
 
 @pytest.mark.parametrize("data", [PHOTO, PROGRESSIVE])
@@ -200,9 +203,9 @@ def test_of_a_bomb_it_is_the_size_that_is_refused(data: bytes) -> None:
 
 def test_a_progressive_one_may_be_less_large() -> None:
     """It needs the memory of all its pixels, also when it is reduced: 108 megapixels pass, 200 do not."""
-    assert reduction((12_000, 9000), LIMITS, 448, in_scans=True) == 2
+    assert least_reduction((12_000, 9000), LIMITS, 448, in_scans=True) == 2
     with pytest.raises(ImageTooLarge, match="16320 x 12240 pixels; at most 50,000,000"):
-        reduction((16_320, 12_240), LIMITS, 448, in_scans=True)
+        least_reduction((16_320, 12_240), LIMITS, 448, in_scans=True)
     progressive = encoded(smooth(200, 120), "JPEG", progressive=True)
     assert decode(progressive, Limits(max_pixels=9600), Preprocessing(size=60)).size == (100, 60)
     with pytest.raises(ImageTooLarge):

@@ -12,7 +12,7 @@ from rankone.model.preprocessing import Limits, Preprocessing, UndecodableImage,
 from tests.model.files import PNG_SIGNATURE, chunk, encoded, exif, header, noise, pixels, png, with_chunk
 
 LIMITS = Limits()
-FIRST = Preprocessing(version=1, color="ignored")
+FIRST = Preprocessing(version=1, color="ignored", jpeg="whole")
 PICTURE = encoded(noise(20, 30))
 MEGABYTES = zlib.compress(bytes(3 << 20))
 

@@ -5,45 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from benchmarks.bundles import tiny_bundle
-from rankone.model.bundle import MANIFEST, ONNX, seal, staged
+from rankone.model.bundle import MANIFEST
 from rankone.service.bundles import Models
 from tests.pages import Shell
+from tests.service.hangs import endless
 from tests.service.test_bundles import served
-
-
-def add_endless_loop(model: onnx.ModelProto) -> None:
-    """Has the embedding go through 2^62 rounds of a loop that changes nothing."""
-    for node in model.graph.node:
-        node.output[:] = ["once" if output == "embedding" else output for output in node.output]
-    names = [("round", TensorProto.INT64), ("go", TensorProto.BOOL), ("before", TensorProto.FLOAT)]
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Identity", ["before"], ["after"])],
-        "endless",
-        [helper.make_tensor_value_info(name, kind, None if name == "before" else []) for name, kind in names],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("after", TensorProto.FLOAT, None),
-        ],
-    )
-    rounds = helper.make_tensor("value", TensorProto.INT64, [], [1 << 62])
-    model.graph.node.append(helper.make_node("Constant", [], ["rounds"], value=rounds))
-    model.graph.node.append(helper.make_node("Loop", ["rounds", "", "once"], ["embedding"], body=body))
 
 
 def test_a_service_whose_only_bundle_never_loads_ends_and_says_why(tmp_path: Path) -> None:
     """In a process of its own: the loop cannot be stopped."""
     good = tiny_bundle(tmp_path / "good")
-    model = onnx.load(good.path / ONNX)
-    add_endless_loop(model)
-    onnx.checker.check_model(model)
-    with staged(tmp_path / "endless") as stage:
-        onnx.save(model, stage / ONNX)
-        seal(stage, good.manifest, tmp_path / "endless")
+    endless(good, tmp_path / "endless")
     ended = Shell(tmp_path).attempt("rankone serve --bundle endless --load-timeout-s 1")
     assert ended.returncode != 0
     assert "endless did not load within 1 s (RANKONE_LOAD_TIMEOUT_S)" in ended.stderr

@@ -61,7 +61,7 @@ async def test_a_damaged_log_is_told_by_readyz_info_and_log_until_it_is_accepted
             assert text in (await http.get("/info")).json()["index_problems"]["default"]
             assert (await http.get(URL)).json()["count"] == 3
             assert text in (await http.get(URL)).json()["detail"]
-            accept(tmp_path / "killed")
+            accept(str(tmp_path / "killed"))
             assert (await http.get("/readyz")).json() == {"status": "ready"}
             assert (await http.post(f"{URL}/items", json=body(light, 9, 1))).json()["sequence"] == 5
     assert sum(text in record.message for record in caplog.records) == 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from rankone.index import Indexes, Spec
+from rankone.index.postgres import PostgresIndexes
 from rankone.model.bundle import Bundle
 from rankone.model.errors import RankoneError
 from rankone.model.findings import Finding
@@ -48,7 +50,7 @@ def test_what_is_sound_is_said_with_what_would_run_and_why_and_nothing_is_writte
     assert {one.state for one in found.values()} <= {"ok", "note"}
     engine = found["service", "engine"].says
     assert "tiny 1 by onnx on CPUExecutionProvider in float32" in engine
-    assert "device cpu are set, precision float32 is set" in engine
+    assert "device cpu are set, precision float32, as none is set" in engine
     assert found["service", "keys"].says == "1 key"
     assert found["indexes", "default"].says.startswith(f"0 items of {tiny.manifest.dim:,} numbers, exact")
     assert found["bundles", tiny.path.name].says.startswith(f"tiny 1, {tiny.fingerprint[:16]}")
@@ -78,6 +80,19 @@ def test_a_problem_is_what_the_check_of_serve_refuses_in_the_same_words(
     ((place, found),) = problems(settings).items()
     assert found.says == str(refused.value)
     assert place == (("bundles", "changed") if name == "changed" else ("service", name))
+
+
+def test_a_bundle_that_nobody_named_is_no_problem_before_the_first_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = {(one.area, one.name): one for one in examine(Settings(data=tmp_path))}
+    assert (found["service", "bundle"].state, found["service", "engine"].state) == ("note", "skipped")
+    assert "`rankone export`" in (found["service", "bundle"].mend or "")
+    assert not problems(Settings(data=tmp_path))
+    assert list(problems(Settings(bundles=tmp_path / "none", data=tmp_path))) == [("service", "bundle")]
+    (tmp_path / "bundle").mkdir()
+    assert list(problems(Settings(data=tmp_path))) == [("service", "bundle")]
 
 
 def test_what_serve_only_warns_of_or_finds_later_is_a_problem_too(
@@ -149,3 +164,24 @@ def test_what_is_wrong_with_a_disk(
     monkeypatch.setattr(doctor, "disk_of", lambda _: disk)
     found = {one.name: one for one in examine(Settings(bundle=tiny.path, data=tmp_path)) if one.area == "disk"}
     assert (found[name].state, words in found[name].says) == (state, True), found
+
+
+def test_a_database_is_looked_at_and_nothing_is_made_in_it(tiny: Bundle, database: str) -> None:
+    settings = Settings(bundle=tiny.path, index=database)
+    found = {finding.name: finding for finding in examine(settings) if finding.area in ("indexes", "disk")}
+    assert {name: finding.state for name, finding in found.items()} == {"database": "ok"}
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT to_regnamespace('rankone')").fetchone() == (None,)
+    indexes = PostgresIndexes(database, 60)
+    indexes.acquire(tiny.fingerprint, tiny.manifest.dim)
+    indexes.create("other", Spec("b" * 64, 8))
+    indexes.close()
+    found = {finding.name: finding for finding in examine(settings) if finding.area in ("indexes", "disk")}
+    assert {name: finding.state for name, finding in found.items()} == {
+        "database": "ok",
+        "default": "ok",
+        "other": "problem",
+    }
+    away = Settings(bundle=tiny.path, index="postgresql://me:secret@127.0.0.1:1/x")
+    (problem,) = (finding for finding in examine(away) if finding.area == "indexes")
+    assert (problem.state, "cannot be reached" in problem.says, "secret" in problem.says) == ("problem", True, False)

@@ -69,6 +69,7 @@ async def test_info_says_what_answers(http: httpx.AsyncClient, bundle: Bundle, s
     info = (await http.get("/info")).json()
     assert info["fingerprint"] == bundle.fingerprint
     assert (info["engine"], info["provider"], info["device"]) == ("onnx", "CPUExecutionProvider", "cpu")
+    assert info["engine_choice"] == "precision float32, as none is set"
     assert (info["dim"], info["classes"]) == (10_000, ["brick", "coins", "grass", "retina"])
     assert info["limits"]["max_images"] == settings.max_images
     assert info["max_batch"] == 3

@@ -21,7 +21,7 @@ from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
 from tests.services import client_of, multipart, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.backends("local", "postgres")]
 
 ITEMS = "/indexes/default/items"
 EMPTY = {
@@ -31,7 +31,6 @@ EMPTY = {
     "kind": "exact",
     "dtype": "float16",
     "thumbnails": True,
-    "device": "cpu",
     "recall": None,
     "detail": None,
 }
@@ -149,10 +148,12 @@ async def test_pages_are_stable_and_complete(http: httpx.AsyncClient, images: li
     assert seen == list("edcba")
 
 
-async def test_an_empty_index_answers_nothing(http: httpx.AsyncClient, images: list[bytes]) -> None:
-    assert (await http.post("/search", files=multipart(images[:2]))).json() == {"results": [[], []], "kind": "exact"}
+async def test_an_empty_index_answers_nothing(http: httpx.AsyncClient, images: list[bytes], place: str) -> None:
+    where = {"backend": "local", "device": "cpu"} if place == "local" else {"backend": "postgres", "device": None}
+    answer: Any = {"results": [[], []], "kind": "exact", "backend": where["backend"], "recall": None}
+    assert (await http.post("/search", files=multipart(images[:2]))).json() == answer
     assert (await http.get(ITEMS)).json() == {"items": [], "next_cursor": None}
-    assert (await http.get("/indexes")).json() == {"indexes": [EMPTY]}
+    assert (await http.get("/indexes")).json() == {"indexes": [EMPTY | where]}
 
 
 async def test_min_score_leaves_the_rest_out(http: httpx.AsyncClient, images: list[bytes]) -> None:
@@ -210,6 +211,7 @@ async def test_the_event_loop_answers_while_metadata_is_looked_through(
     assert (await http.get("/indexes/default")).json()["count"] == 1
 
 
+@pytest.mark.backends("local")
 @pytest.mark.parametrize("path", ["", "/items", "/items/a"])
 async def test_the_event_loop_answers_while_an_index_is_read_from_disk(
     http: httpx.AsyncClient, path: str, monkeypatch: pytest.MonkeyPatch

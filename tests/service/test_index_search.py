@@ -23,7 +23,7 @@ from rankone.index.search import search as search_rows
 from tests.index.oracle import unit
 from tests.services import multipart
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.backends("local", "postgres")]
 
 URL = "/indexes/default"
 DIM = 10_000
@@ -59,7 +59,7 @@ def order(scores: np.ndarray, names: list[str]) -> list[str]:
     return [name for _, name in sorted(zip(-scores, names, strict=True)) if name in names]
 
 
-async def test_indexes_are_made_described_and_dropped(http: httpx.AsyncClient) -> None:
+async def test_indexes_are_made_described_and_dropped(http: httpx.AsyncClient, place: str) -> None:
     made = {
         "name": "mine",
         "count": 0,
@@ -67,7 +67,8 @@ async def test_indexes_are_made_described_and_dropped(http: httpx.AsyncClient) -
         "kind": "exact",
         "dtype": "float32",
         "thumbnails": True,
-        "device": "cpu",
+        "backend": "local" if place == "local" else "postgres",
+        "device": "cpu" if place == "local" else None,
         "recall": None,
         "detail": None,
     }
@@ -205,6 +206,7 @@ async def test_many_at_once_are_all_stored_and_all_answered(http: httpx.AsyncCli
     assert (await http.get(URL)).json()["count"] == 68
 
 
+@pytest.mark.backends("local")
 async def test_an_index_that_cannot_be_written_says_so_and_answers(
     app: FastAPI, http: httpx.AsyncClient, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +224,7 @@ async def test_an_index_that_cannot_be_written_says_so_and_answers(
     assert (await search(http, ids=["a"], k=1)) == [["a"]]
 
 
+@pytest.mark.backends("local")
 async def test_a_search_that_would_be_late_is_refused_and_never_carried_out(
     http: httpx.AsyncClient, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

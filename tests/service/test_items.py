@@ -17,7 +17,7 @@ from rankone.service.settings import Settings
 from tests.index.oracle import unit
 from tests.services import client_of, multipart, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.backends("local", "postgres")]
 
 ITEMS = "/indexes/default/items"
 JSON = {"content-type": "application/json"}
@@ -113,6 +113,7 @@ async def test_patches_at_fault_change_nothing(http: httpx.AsyncClient, body: An
     assert (await http.patch(f"{ITEMS}/a", content=b"{}")).status_code == 415
 
 
+@pytest.mark.backends("local")
 async def test_a_damaged_item_is_not_patched_whole_again(http: httpx.AsyncClient, settings: Settings) -> None:
     vector = unit(1, 10_000)[0].tolist()
     await http.post(ITEMS, json={"items": [{"id": "a", "vector": vector}]})

@@ -14,7 +14,7 @@ from rankone.service.routes.maps import MapOut
 from rankone.service.runtime import Runtime
 from tests.services import client_of, serving
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.backends("local", "postgres")]
 
 MAP = "/indexes/default/map"
 
@@ -27,15 +27,16 @@ async def put(http: httpx.AsyncClient, dim: int, count: int) -> None:
 
 
 async def test_a_map_is_answered_once_it_was_made(
-    light: Runtime, light_http: httpx.AsyncClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    light: Runtime, light_http: httpx.AsyncClient, tmp_path: Path, place: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    folder, word = (str(tmp_path / "index"), "FOLDER") if place == "local" else (place, "URL")
     missing = await light_http.get(MAP)
     assert missing.status_code == 404
-    assert "`rankone index map FOLDER default`" in missing.json()["detail"]
+    assert f"`rankone index map {word} default`" in missing.json()["detail"]
     assert (await light_http.get("/indexes/other/map")).json()["detail"] == "there is no index 'other'"
     dim = light.bundle.manifest.dim
     await put(light_http, dim, 5)
-    assert run("index", ["map", str(tmp_path / "index")]) == 0
+    assert run("index", ["map", folder]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("5 points; the axes hold 2")
     body = (await light_http.get(MAP)).json()
@@ -50,7 +51,7 @@ async def test_a_map_is_answered_once_it_was_made(
     await light_http.delete("/indexes/default/items/a%2F0")
     later = (await light_http.get(MAP, params={"field": "label"})).json()
     assert (later["is_current"], later["values"][0], later["ids"]) == (False, None, body["ids"])
-    assert run("index", ["map", str(tmp_path / "index"), "default", "--most", "3"]) == 0
+    assert run("index", ["map", folder, "default", "--most", "3"]) == 0
     assert capsys.readouterr().out.startswith("3 points, drawn from 4; ")
     assert len((await light_http.get(MAP)).json()["ids"]) == 3
 
@@ -59,10 +60,10 @@ async def test_a_map_is_answered_once_it_was_made(
     ("query", "words"), [("?field=", "at least 1"), ("?fields=a", "fields"), ("?field=a%22b", "is no field")]
 )
 async def test_what_is_not_understood_is_named(
-    light: Runtime, light_http: httpx.AsyncClient, tmp_path: Path, query: str, words: str
+    light: Runtime, light_http: httpx.AsyncClient, tmp_path: Path, place: str, query: str, words: str
 ) -> None:
     await put(light_http, light.bundle.manifest.dim, 2)
-    assert run("index", ["map", str(tmp_path / "index")]) == 0
+    assert run("index", ["map", str(tmp_path / "index") if place == "local" else place]) == 0
     response = await light_http.get(f"{MAP}{query}")
     assert (response.status_code, words in response.json()["detail"]) == (422, True), response.text
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from rankone.client import Client
-from rankone.index.map import make_map
+from rankone.index.mapmaking import make_map
 from rankone.model.bundle import Bundle
 from rankone.service.auth.keys import add_key
 from tests.service.test_page_browser import colour, fill, violations
@@ -151,6 +151,37 @@ async def test_the_wheel_buttons_and_dragging_move_the_view(shown: Page) -> None
     await shown.mouse.up()
     assert await ink(shown) == {}
     await expect(shown.locator("#looked-at .card")).to_have_count(0)
+
+
+async def test_two_fingers_zoom_what_is_between_them_and_one_moves_it(shown: Page) -> None:
+    session = await shown.context.new_cdp_session(shown)
+
+    async def touch(kind: str, *points: tuple[float, float]) -> None:
+        fingers = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        await session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+    name, (x, y) = next(iter((await places(shown)).items()))
+    whole = await ink(shown)
+    await touch("touchStart", (x - 20, y))
+    await touch("touchStart", (x - 20, y), (x + 20, y))
+    for apart in range(20, 120, 10):
+        await touch("touchMove", (x - apart, y), (x + apart, y))
+    await touch("touchEnd")
+    assert await ink(shown) != whole
+    await expect(shown.locator("#looked-at .card")).to_have_count(0)  # it was no tap
+    await shown.mouse.click(x, y)
+    await expect(shown.locator("#looked-at .id")).to_have_text(name)
+    zoomed = await drawn(shown)
+    await touch("touchStart", (x, y))
+    for moved in range(5, 60, 5):
+        await touch("touchMove", (x + moved, y))
+    await touch("touchEnd")
+    assert await drawn(shown) != zoomed
+    await shown.mouse.click(x + 55, y)
+    await expect(shown.locator("#looked-at .id")).to_have_text(name)
+    await shown.locator("canvas").press("0")
+    await shown.locator("canvas").press("Escape")
+    assert await ink(shown) == whole
 
 
 def beyond(start: str, key: str, places: dict[str, tuple[float, float]]) -> str:

@@ -53,6 +53,29 @@ def test_it_serves_onnx_without_torch_and_survives_being_killed(
     assert "Traceback" not in printed
 
 
+@pytest.mark.slow
+def test_an_index_of_onnx_is_searched_by_the_engine_that_auto_takes(
+    start: Start, images: list[bytes], bundle: Bundle
+) -> None:
+    """Whichever that is here; and the trial is made again where a bundle is loaded while it serves."""
+    first = start(engine="onnx")
+    with first.ready() as client:
+        client.add(images[:6], ids=list("abcdef"))
+    first.end()
+    second = start(engine="auto")
+    with second.ready() as client:
+        client.load_model(bundle.manifest.name, bundle.manifest.version)
+        info = client.info()
+        found = f"engine auto: {info['engine']} in {info['precision']}, as an image takes onnx float32 "
+        assert info["engine_choice"].startswith(found)
+        assert [hits[0].id for hits in client.search(images[:6], k=1)] == list("abcdef")
+        assert min(hits[0].score for hits in client.search(images[:6], k=1)) >= 0.999
+    status, printed = second.end()
+    assert status in (0, -signal.SIGTERM), printed
+    assert printed.count("INFO rankone: engine auto: ") == 2  # the second may differ from the first: both are measured
+    assert "WARNING" not in printed
+
+
 def test_the_block_on_torch_is_real() -> None:
     """The other test would prove nothing if torch could be imported under it."""
     code = WITHOUT_TORCH.replace("main()", "import torch").replace(

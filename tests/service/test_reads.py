@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from rankone.index.items import Reader
+from rankone.index.reader import Reader
 from tests.services import exchange
 
 pytestmark = pytest.mark.anyio

@@ -24,7 +24,7 @@ SMALL = Recipe(
     phase1=Phase(epochs=2, learning_rate=1.0, batch_size=8),
     phase2=Phase(epochs=1, learning_rate=1e-3, batch_size=8),
 )
-CHEAP = ["timm/test_vit", "timm/test_resnet"]
+CHEAP = [pytest.param("timm/test_vit", marks=pytest.mark.slow), "timm/test_resnet"]
 OTHERS = ["vgg16_bn", "resnet18", "convnext_tiny", "efficientnet_v2_s", "mobilenet_v3_large", "swin_t"]
 OTHERS += ["timm/test_convnext", "timm/test_efficientnet", "timm/vit_small_patch14_reg4_dinov2"]
 

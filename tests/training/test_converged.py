@@ -28,7 +28,7 @@ from rankone.training.selection import hold_out, training_images
 from rankone.training.state import TrainingState
 from tests.training.helpers import SMALL, StopAfter, weights
 
-pytestmark = pytest.mark.usefixtures("light_backbone")
+pytestmark = pytest.mark.usefixtures("light_backbone", "_undrawn")
 
 FIRST = SMALL.phase1.model_copy(update={"solver": "lbfgs"})
 ALONE = Phase(epochs=0, learning_rate=1)

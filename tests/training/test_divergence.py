@@ -24,7 +24,7 @@ from rankone.training.selection import training_images
 from rankone.training.state import TrainingState
 from tests.training.helpers import SMALL, StopAfter, loop_of, weights
 
-pytestmark = pytest.mark.usefixtures("light_backbone")
+pytestmark = pytest.mark.usefixtures("light_backbone", "_undrawn")
 
 DIVERGES = SMALL.model_copy(
     update={
@@ -121,6 +121,23 @@ def test_without_a_phase_1_the_network_of_the_start_is_a_candidate(photos: DataS
     assert state.start_loss == pytest.approx(math.log(4))
     start = recipe.build_network(len(photos.classes), recipe.weights).state_dict()
     assert all(torch.equal(value, start[name]) for name, value in weights(tmp_path, photos).items())
+
+
+@pytest.mark.parametrize("changes", [{}, {"augment": "strong"}, {"label_smoothing": 0.9}])
+def test_the_loss_at_the_start_is_that_of_the_first_steps(
+    photos: DataSet, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """At a rate that trains nothing. The loss of the images as they are is so much lower that training seemed to diverge."""
+    phase2 = Phase(epochs=1, learning_rate=1e-9, batch_size=2)
+    learned = Phase(epochs=60, learning_rate=1.0, batch_size=8)
+    plain = SMALL.model_copy(update={"phase1": learned, "phase2": phase2, "flip": False, "validation": 0.0})
+    state, _ = told(photos, plain.model_copy(update=changes), tmp_path)
+    losses = state.recent_losses
+    assert (len(losses), state.rollbacks) == (len(photos.train) // 2, [])
+    assert state.start_loss == pytest.approx(sum(losses) / len(losses), rel=0.4)  # steps draw v_0 anew
+    assert state.start_loss is not None
+    assert state.best is not None
+    assert (state.start_loss > 1.2 * state.best[1]) == bool(changes)  # `best` is of images as they are
 
 
 def test_a_moving_average_that_was_resumed_is_forgotten_by_a_rollback(photos: DataSet, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rankone.model.network import Network
+from rankone.training import encoder
 from rankone.training.data import DataSet
 from rankone.training.data.batches import batches
 from rankone.training.encoder import Encoder, PrecisionError
@@ -59,6 +60,12 @@ def test_a_gpu_without_bfloat16_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "an old GPU")
     with pytest.raises(PrecisionError, match="an old GPU has no bfloat16: use precision float32"):
         Encoder(network(), torch.device("cuda"), "bfloat16")
+
+
+@pytest.mark.parametrize(("has", "warned"), [(False, True), (True, False)])
+def test_emulated_bfloat16_is_named(has: bool, warned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder, "has_instructions", lambda _: has)
+    assert ("17 times as long: use float32" in Encoder(network(), CPU, "bfloat16").description) == warned
 
 
 def test_a_compiled_backbone_is_the_backbone_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import torch
 from onnx import TensorProto, helper
 from torch.utils._sympy.numbers import int_oo
 
-from rankone.model import backbone
 from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, WEIGHTS, Bundle, BundleError, open_bundle
 from rankone.model.catalogue import composition
 from rankone.model.composition import compose
@@ -25,7 +24,6 @@ from rankone.training.forms import check_graph
 from rankone.training.parity import check_parity
 from rankone.training.recipe import PoolingRecipe
 from tests.conftest import RECIPE
-from tests.light import one_layer
 
 ALONE = Description(name="n", version="1", classes=None, metrics={}, dataset=None)
 
@@ -40,23 +38,18 @@ def network(run_path: Path, photos: DataSet) -> Network:
     return pipeline.trained(run_path, photos)[1].eval()
 
 
-@pytest.fixture
-def light(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what has nothing to do with the backbone: a single layer."""
-    monkeypatch.setitem(backbone.BACKBONES, "vgg16", one_layer)
-
-
+@pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("engine_name", ["onnx", "torchscript", "export"])
 def test_engines_agree_with_eager_float64_again_and_again(
-    bundle: Bundle, network: Network, pixels: npt.NDArray[np.float32], engine_name: str
+    bundle: Bundle, network: Network, pixels: npt.NDArray[np.float32], engine_name: str, rounds: int
 ) -> None:
-    """On real photographs, batches of 1, 2, 3 and 7, ten times over with default threads: a race would show."""
+    """On real photographs, batches of 1, 2, 3 and 7, over and over with several threads: a race would show."""
     pixels = pixels[::2]
-    engine: Engine = load_engine(bundle, engine_name, "cpu", threads=torch.get_num_threads())  # type: ignore[arg-type]
+    engine: Engine = load_engine(bundle, engine_name, "cpu", threads=2)  # type: ignore[arg-type]
     with torch.no_grad():
         embedding, logits = (out.numpy() for out in network.double()(torch.from_numpy(pixels).double()))
     network.float()
-    for _ in range(10):
+    for _ in range(rounds):
         for size in (1, 2, 3, 7):
             for start in range(0, len(pixels) - size + 1, size):
                 rows = slice(start, start + size)
@@ -151,7 +144,7 @@ def test_weights_build_the_same_network_again(
         assert torch.equal(again(x)[0], network(x)[0])
 
 
-@pytest.mark.usefixtures("light")
+@pytest.mark.usefixtures("light_network")
 def test_a_network_without_classes_makes_a_bundle_that_only_embeds(
     pixels: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:
@@ -166,7 +159,7 @@ def test_a_network_without_classes_makes_a_bundle_that_only_embeds(
         assert outputs.logits is None
 
 
-@pytest.mark.usefixtures("light")
+@pytest.mark.usefixtures("light_network")
 def test_a_refused_export_leaves_nothing(bundle: Bundle, tmp_path: Path, pixels: npt.NDArray[np.float32]) -> None:
     network = build_network(weights="random", pooling=composition("cbp-run", dim=100))
     with pytest.raises(ExportError, match="at least 7 images, got 3"):

@@ -65,7 +65,15 @@ def long_training(photos: DataSet, tmp_path: Path) -> Iterator[subprocess.Popen[
     process.wait()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+@pytest.mark.usefixtures("_undrawn")
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGTERM, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stopped_or_killed_process_leaves_a_checkpoint_that_can_be_used(
     long_training: subprocess.Popen[bytes], photos: DataSet, tmp_path: Path, number: int, status: int
 ) -> None:
@@ -78,6 +86,7 @@ def test_a_stopped_or_killed_process_leaves_a_checkpoint_that_can_be_used(
     assert pipeline.evaluate(tmp_path / "run", photos).num_images == len(photos.test)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_the_same_batch(photos: DataSet, tmp_path: Path) -> None:
     """By torchrun, over gloo; a batch of 19 is dealt out unevenly, the last one, of one image, leaves a process idle."""
     second = Phase(epochs=1, learning_rate=1e-2, batch_size=19)

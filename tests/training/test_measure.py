@@ -81,7 +81,7 @@ def test_the_evidence_in_a_report_is_that_of_the_served_features(
     for found, label in ((contrast.taken, int(served.logits[0].argmax())), (contrast.true, wrong.test.labels[index])):
         expected = explainer.of_class(served.features[0], label)
         largest = np.abs(expected.shares).max()
-        np.testing.assert_allclose(found.shares, expected.shares, atol=1e-3 * largest)
+        np.testing.assert_allclose(found.shares, expected.shares, atol=2e-3 * largest)
         assert found.score == pytest.approx(float(served.logits[0, label]), abs=1e-4)
     write_report(findings, tmp_path)
     assert len(list(tmp_path.glob("report/confused-*-taken.png"))) == len(findings.contrasts)

@@ -63,6 +63,12 @@ def test_colours_are_managed_unless_the_recipe_says_otherwise(tmp_path: Path) ->
     assert Recipe().preprocessing.color == "managed"
 
 
+def test_large_jpegs_are_reduced_unless_the_recipe_says_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("jpeg: whole")
+    assert load_recipe(tmp_path / "recipe.yaml").preprocessing.jpeg == "whole"
+    assert Recipe().preprocessing.jpeg == "reduced"
+
+
 def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("")
     assert load_recipe(tmp_path / "recipe.yaml") == Recipe()

@@ -67,7 +67,12 @@ def whole(light_backbone: None, photos: DataSet, tmp_path_factory: pytest.TempPa
 
 @pytest.mark.parametrize(
     ("looks", "save_every_s", "position"),
-    [(PHASE_1, 0.0, (1, 0, 3)), (PHASE_1, 600.0, None), (PHASE_2, 0.0, (2, 0, 2)), (PHASE_2 + 4, 600.0, (2, 1, 0))],
+    [
+        (PHASE_1, 0.0, (1, 0, 3)),
+        pytest.param(PHASE_1, 600.0, None, marks=pytest.mark.slow),
+        pytest.param(PHASE_2, 0.0, (2, 0, 2), marks=pytest.mark.slow),
+        (PHASE_2 + 4, 600.0, (2, 1, 0)),
+    ],
 )
 def test_a_killed_run_goes_on_to_the_same_losses_and_weights(
     photos: DataSet, whole: Path, tmp_path: Path, looks: int, save_every_s: float, position: tuple[int, int, int] | None
@@ -84,18 +89,24 @@ def test_a_killed_run_goes_on_to_the_same_losses_and_weights(
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_a_run_of_before_colour_management_goes_on_without_it(photos: DataSet, whole: Path, tmp_path: Path) -> None:
-    """The same command resumes it, and its bundle will say that colours are ignored; no other difference is overlooked."""
+@pytest.mark.parametrize(
+    ("line", "earlier"), [("color: managed\n", {"color": "ignored"}), ("jpeg: reduced\n", {"jpeg": "whole"})]
+)
+def test_a_run_of_before_a_field_of_preprocessing_keeps_its_pixels(
+    photos: DataSet, whole: Path, tmp_path: Path, line: str, earlier: dict[str, str]
+) -> None:
+    """The same command resumes it, and its bundle will say what becomes of images; no other difference is overlooked."""
+    (name,) = earlier
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     recipe = (tmp_path / "recipe.yaml").read_text()
-    (tmp_path / "recipe.yaml").write_text(recipe.replace("color: managed\n", ""))
-    assert "color" not in (tmp_path / "recipe.yaml").read_text()
-    assert Run.start(tmp_path, SMALL, photos).recipe.preprocessing.color == "ignored"
-    assert Run.open(tmp_path).recipe == SMALL.model_copy(update={"color": "ignored"})
+    (tmp_path / "recipe.yaml").write_text(recipe.replace(line, ""))
+    assert f"{name}:" not in (tmp_path / "recipe.yaml").read_text()
+    assert getattr(Run.start(tmp_path, SMALL, photos).recipe.preprocessing, name) == earlier[name]
+    assert Run.open(tmp_path).recipe == SMALL.model_copy(update=earlier)
     with pytest.raises(RunError, match=r"recipe.seed\)"):
         Run.start(tmp_path, SMALL.model_copy(update={"seed": 9}), photos)
-    with pytest.raises(RunError, match=r"recipe.color\)"):
-        Run.start(whole, SMALL.model_copy(update={"color": "ignored"}), photos)
+    with pytest.raises(RunError, match=rf"recipe.{name}\)"):
+        Run.start(whole, SMALL.model_copy(update=earlier), photos)
 
 
 def test_a_run_killed_while_it_embeds_embeds_no_image_twice(photos: DataSet, whole: Path, tmp_path: Path) -> None:

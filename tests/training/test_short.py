@@ -29,6 +29,7 @@ from rankone.training.short import (
     images_of_bundle,
     images_of_run,
     learn,
+    learning,
     load_learned,
     measure,
     save_learned,
@@ -96,8 +97,10 @@ def test_with_too_few_classes_nothing_is_chosen_or_measured_on_unseen_ones() -> 
     assert measure(drawn.embeddings, drawn.groups, learned).unseen is None
 
 
-def test_very_long_embeddings_get_a_shorter_map() -> None:
-    rows = np.random.default_rng(0).normal(size=(90, 1 << 18)).astype(np.float32)
+def test_very_long_embeddings_get_a_shorter_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert learning._MAX_NUMBERS // (1 << 18) == 64  # of bilinear pooling without a sketch
+    monkeypatch.setattr(learning, "_MAX_NUMBERS", 1 << 18)
+    rows = np.random.default_rng(0).normal(size=(90, 1 << 12)).astype(np.float32)
     assert learn(Examples(rows, np.arange(90), np.arange(90) // 2, "")).reduction.dim == 64
 
 

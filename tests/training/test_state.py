@@ -53,8 +53,8 @@ def test_of_phase_1_the_last_epoch_counts_and_its_classifier_is_kept() -> None:
 
 def test_the_network_that_phase_2_begins_with_is_the_first_candidate() -> None:
     state, network = TrainingState(phase=2), SMALL.build_network(4)
-    state.begin_phase2((0.5, 1.5), network)
-    assert (state.best, state.start_loss, state.chosen) == ((0.5, 1.5), 1.5, None)
+    state.begin_phase2((0.5, 1.5), network, 2.5)
+    assert (state.best, state.start_loss, state.chosen) == ((0.5, 1.5), 2.5, None)
     better, network = chosen(state, [(0.5, 1.6)], by_loss=True)
     assert better == [False]
     assert network.state_dict()["classifier.bias"].tolist() == [0.0] * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,14 @@ def pixels(photos: DataSet) -> npt.NDArray[np.float32]:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_system_trains_end_to_end(
-    system: str, recipe: Callable[[PoolingRecipe], Recipe], photos: DataSet, tmp_path: Path
+    system: str,
+    recipe: Callable[[PoolingRecipe], Recipe],
+    photos: DataSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """With 128 channels: matrices of 512 x 512 would take four minutes, and those of the slow exports below have that size."""
+    monkeypatch.setitem(rankone.model.backbone.BACKBONES, "vgg16", partial(one_layer, 128))
     state = pipeline.train(photos, recipe(small(system)), tmp_path)
     losses = [epoch.loss for epoch in state.history]
     assert np.isfinite(losses).all()
@@ -73,11 +80,18 @@ def test_every_system_trains_end_to_end(
     assert all(not torch.equal(value, start[name]) and value.isfinite().all() for name, value in end.items())
 
 
+@pytest.mark.parametrize("channels", [128, pytest.param(512, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("system", EXPORTED)
 def test_every_system_without_an_eigendecomposition_exports(
-    system: str, recipe: Callable[[PoolingRecipe], Recipe], pixels: npt.NDArray[np.float32], tmp_path: Path
+    system: str,
+    channels: int,
+    recipe: Callable[[PoolingRecipe], Recipe],
+    pixels: npt.NDArray[np.float32],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A bundle is only written where both forms agree with float64; ONNX then again and again: a race would show."""
+    monkeypatch.setitem(rankone.model.backbone.BACKBONES, "vgg16", partial(one_layer, channels))
     pooling = small(system)
     network = build_network(weights="random", pooling=pooling.composition, num_classes=2)
     nn.init.normal_(network.classifier.weight)  # type: ignore[union-attr, arg-type]
@@ -126,6 +140,7 @@ def test_by_hand_an_eigendecomposition_is_refused_too() -> None:
         check_exportable(PoolingRecipe(normalization="matrix-power", projection="upper-triangle"))
 
 
+@pytest.mark.usefixtures("_undrawn")
 def test_lrbps_own_classifier_trains_and_exports(
     recipe: Callable[[PoolingRecipe], Recipe], photos: DataSet, pixels: npt.NDArray[np.float32], tmp_path: Path
 ) -> None:

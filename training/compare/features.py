@@ -79,7 +79,7 @@ def network_of(recipe: Recipe, data: DataSet, resources: Resources) -> Network:
     """The network that a training by the recipe would start with, without a classifier.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights are not available.
     """
     network = recipe.build_network(None, recipe.weights).eval()
     encoder = Encoder(network, resources.processes.device, recipe.precision)

@@ -1,4 +1,4 @@
-"""The order of what was measured, what cannot be told from the best, and which of that to take.
+"""Ranks what was measured: the order, the rows that equal the best, and the one to recommend.
 
 Two rows are compared image by image: the interval of the mean difference is much narrower than those of the means, as the same
 images are hard for both. A row is as good as the best if the 95 % interval of the difference holds 0.

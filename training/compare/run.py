@@ -58,7 +58,7 @@ def compare(
     Raises:
         DataError: images that cannot be used, all of them.
         CompareError: a pooling that was named does not fit, or a row on disk that cannot be read.
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights are not available.
         Interrupted: stopped by a signal; what is finished is kept.
     """
     check_device(device)

@@ -5,12 +5,13 @@ Sources: Szegedy et al., Going Deeper with Convolutions, 2015 (crops); Cubuk et 
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 from typing import Final, Literal, Protocol
 
 import torch
 from PIL import Image
-from torchvision.transforms import RandomResizedCrop, v2
 
 from rankone.model.preprocessing import Preprocessing, resize_box
 from rankone.training.sampling import generator
@@ -20,6 +21,8 @@ Kind = Literal["flip", "crop", "strong"]
 _SCALES: Final = {"crop": (0.5, 1.0), "strong": (0.25, 1.0)}
 """Least and largest part of the image's area that a crop shows."""
 _RATIO: Final = (3 / 4, 4 / 3)
+_CLOSEST: Final = math.sqrt(min(least for least, _ in _SCALES.values()) * min(_RATIO))
+"""Least part of the image's short side that the short side of a crop has."""
 _COLOR: Final = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
 _NUM_OPERATIONS, _MAGNITUDE = 2, 9
 
@@ -35,7 +38,14 @@ def augmentation(kind: Kind, seed: int, epoch: int) -> Augment | None:
     return None if kind == "flip" else partial(_vary, kind, seed, epoch)
 
 
+def for_crops(spec: Preprocessing) -> Preprocessing:
+    """For decoding an image that is to be cropped: as many pixels are left for the smallest crop as `spec` asks for."""
+    return replace(spec, short_side=math.ceil(spec.kept_side / _CLOSEST))
+
+
 def _vary(kind: Kind, seed: int, epoch: int, image: Image.Image, place: int, spec: Preprocessing) -> Image.Image:
+    from torchvision.transforms import RandomResizedCrop, v2
+
     with torch.random.fork_rng(devices=[]):  # torchvision draws from the global generator, which training reads too
         torch.manual_seed(generator(seed, epoch, place).initial_seed())
         top, left, height, width = RandomResizedCrop.get_params(image, list(_SCALES[kind]), list(_RATIO))

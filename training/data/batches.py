@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from rankone.model.preprocessing import Preprocessing, to_array
-from rankone.training.data.augment import Augment
+from rankone.training.data.augment import Augment, for_crops
 from rankone.training.data.dataset import DataError, Split
 from rankone.training.data.picture import picture, pixels
 
@@ -26,7 +26,7 @@ class _Files(Dataset["Tensor | DataError"]):
             path, banner = self._split.paths[index], self._split.banner
             if self._augment is None:
                 return torch.from_numpy(pixels(path, self._spec, banner))
-            varied = self._augment(picture(path, banner, self._spec), index, self._spec)
+            varied = self._augment(picture(path, banner, for_crops(self._spec)), index, self._spec)
             return torch.from_numpy(to_array(varied, self._spec))
         except DataError as error:  # raised in a worker process, it would come out wrapped in a traceback
             return error

@@ -41,12 +41,13 @@ def card(findings: Findings, report: Report) -> Section:
 def _network(findings: Findings) -> list[tuple[str, str]]:
     manifest, spec, data = findings.manifest, findings.manifest.preprocessing, findings.manifest.dataset
     short_side = f"short side to {spec.short_side}, then " if spec.short_side else ""
+    large = ", large JPEGs decoded at reduced scale" if spec.jpeg == "reduced" else ""
     rows = {
         "name": findings.title,
         "fingerprint": findings.fingerprint or "none: not exported yet",
         "backbone": f"{manifest.backbone.name}, from {manifest.backbone.weights} weights",
         "pooling": f"{manifest.pooling.system}: {_parts(manifest.pooling.parts)}",
-        "input": f"{short_side}centre {spec.size} x {spec.size} pixels, RGB (preprocessing version {spec.version})",
+        "input": f"{short_side}centre {spec.size} x {spec.size} pixels, RGB (preprocessing version {spec.version}{large})",
         "embedding": f"{manifest.dim:,} numbers, of length 1",
         "parameters": f"{findings.num_parameters:,}",
         "classes": "none: it only embeds" if findings.logits is None else f"{len(findings.data.classes):,}",

@@ -174,6 +174,7 @@ def test_figures_are_written_for_people() -> None:
     assert human(1_887_436_800) == "1.89 G"
     assert human(3_211_264) == "3.2 M"
     assert spread([0.5, 0.7, 0.6]) == "0.600 (0.500 - 0.700)"
+    assert spread([0.5]) == "0.500"  # one seed says nothing of the spread
 
 
 def test_both_solvers_of_phase_1_stand_beside_each_other(

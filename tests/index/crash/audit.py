@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from rankone.index import DEFAULT, Index, Indexes, Item
+from rankone.index import DEFAULT, AnyIndex, Indexes, Item
 from tests.index.crash.ledger import Account, State, owner_of
 from tests.index.crash.worker import versions
 
@@ -19,18 +20,19 @@ def audit(folder: Path, account: Account, content: Content) -> tuple[State, list
 
     `content` makes an item from its id and version.
     """
-    indexes = Indexes(folder)
-    try:
-        index = indexes.open(DEFAULT)
-        faults = [*account.faults, *_contradictions(index)]
-        found = versions(index)
-        faults += _differences(index, found, content)
-    finally:
-        indexes.close()
+    with closing(Indexes(folder)) as indexes:
+        return audit_index(indexes.open(DEFAULT), account, content)
+
+
+def audit_index(index: AnyIndex, account: Account, content: Content) -> tuple[State, list[str]]:
+    """The same of an index that is open."""
+    faults = [*account.faults, *_contradictions(index)]
+    found = versions(index)
+    faults += _differences(index, found, content)
     return found, faults + _losses(found, account)
 
 
-def _contradictions(index: Index) -> list[str]:
+def _contradictions(index: AnyIndex) -> list[str]:
     """Count, listing, lookup and search must all tell the same."""
     listed = index.page(1 << 30)
     ids = [item.id for _, item in listed]
@@ -50,7 +52,7 @@ def _contradictions(index: Index) -> list[str]:
     return faults
 
 
-def _differences(index: Index, found: State, content: Content) -> list[str]:
+def _differences(index: AnyIndex, found: State, content: Content) -> list[str]:
     """Every byte of every item."""
     faults = []
     for item_id, version in found.items():

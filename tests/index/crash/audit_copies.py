@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rankone.index import DEFAULT, IndexProblem
-from rankone.index.backup import back_up, reading, restore
+from rankone.index.backup import back_up, restore
 from rankone.index.database import SUFFIX
+from rankone.index.source import reading
 from rankone.model.files import make_folder
 from tests.index.crash.audit import Content, audit
 from tests.index.crash.copies import silent

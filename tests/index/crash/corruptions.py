@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from rankone.index import DEFAULT, Index, Indexes, IndexProblem, Item, Kind, Spec
-from rankone.index.backup import damaged_rows
 from rankone.index.database import SUFFIX, wal_files
 from rankone.index.loss import loss
+from rankone.index.source import damaged_rows
 from tests.index.oracle import unit
 
 _DIM: Final = 1000

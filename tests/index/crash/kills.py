@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from rankone.index.database import Kind
+from rankone.index.spec import Kind
 from tests.index.crash import worker
 from tests.index.crash.audit import audit
 from tests.index.crash.audit_copies import Seen, audit_copies

@@ -16,8 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from rankone.index import DEFAULT, Index, Indexes, IndexProblem, Item, Spec, compiled, database, writer
-from rankone.index.database import Kind
+from rankone.index import (
+    DEFAULT,
+    AnyIndex,
+    Indexes,
+    IndexProblem,
+    IndexUnavailable,
+    Item,
+    Spec,
+    compiled,
+    database,
+    writer,
+)
+from rankone.index.spec import Kind
 from tests.index.crash.clients import Client, Refused, run_clients
 from tests.index.crash.copies import Copier
 from tests.index.crash.ledger import Ledger, State
@@ -34,7 +45,7 @@ READY: Final = "ready"
 class Direct:
     """An index in this process, as a client sees it."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: AnyIndex) -> None:
         self._index = index
 
     def put(self, items: Sequence[Item]) -> int:
@@ -50,7 +61,10 @@ class Direct:
             raise Refused from problem
 
     def nearest(self, item: Item, k: int) -> list[tuple[str, Mapping[str, Any]]]:
-        (hits,) = self._index.search(item.vector[None], k)
+        try:
+            (hits,) = self._index.search(item.vector[None], k)
+        except IndexUnavailable as problem:  # a database that was killed
+            raise Refused from problem
         return [(hit.id, hit.metadata) for hit in hits]
 
 
@@ -61,7 +75,7 @@ def open_indexes(folder: Path, kind: Kind) -> Indexes:
     return indexes
 
 
-def versions(index: Index) -> State:
+def versions(index: AnyIndex) -> State:
     """Of every item that is there."""
     return {item.id: int(item.metadata["version"]) for _, item in index.page(1 << 30)}
 

@@ -25,6 +25,8 @@ from tests.model.engine.conftest import Pixels
 NAMES: tuple[EngineName, ...] = get_args(EngineName)
 RUNS: tuple[tuple[EngineName, Precision], ...] = (
     ("onnx", "float32"),
+    ("openvino", "float32"),
+    ("openvino", "bfloat16"),
     ("torchscript", "float32"),
     ("torchscript", "bfloat16"),
     ("torchscript", "float16"),
@@ -32,12 +34,24 @@ RUNS: tuple[tuple[EngineName, Precision], ...] = (
     ("export", "bfloat16"),
     ("export", "float16"),
 )
+CPU = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+HAS_BFLOAT16 = not {"avx512_bf16", "amx_bf16"}.isdisjoint(CPU.split())
+PROVIDERS = {"onnx": "CPUExecutionProvider", "torchscript": "cpu", "export": "cpu"}
 FLOORS = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
 
 
-@pytest.fixture(scope="module", params=RUNS, ids="-".join)
+def marks(name: EngineName, precision: Precision = "float32") -> list[pytest.MarkDecorator]:
+    """Tests that load OpenVINO run in a process of their own, by `test_openvino.py`. CPUs are slow in float16."""
+    if name == "openvino":
+        return [pytest.mark.openvino]
+    return [pytest.mark.slow] if precision == "float16" else []
+
+
+@pytest.fixture(scope="module", params=[pytest.param(run, marks=marks(*run), id=f"{run[0]}-{run[1]}") for run in RUNS])
 def engine(bundle: Bundle, request: pytest.FixtureRequest) -> Iterator[Engine]:
     name, precision = request.param
+    if request.param == ("openvino", "bfloat16") and not HAS_BFLOAT16:
+        pytest.skip("this CPU has no units for bfloat16, which the engine then refuses")
     engine = load_engine(bundle, name, "cpu", 2, precision)
     yield engine
     engine.close()
@@ -76,7 +90,7 @@ def test_answers_are_the_callers_own(engine: Engine, pixels: Pixels) -> None:
 
 def test_an_engine_says_what_it_is(engine: Engine) -> None:
     assert engine.name in NAMES
-    assert engine.provider == ("CPUExecutionProvider" if engine.name == "onnx" else "cpu")
+    assert engine.provider == PROVIDERS.get(engine.name) or f": {engine.provider}" in CPU
     assert engine.precision in MIN_COSINE
 
 
@@ -116,7 +130,7 @@ def test_what_cannot_be_honoured_names_what_can(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here; see the gpu tests")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in NAMES])
 def test_a_gpu_that_is_not_there_is_refused_not_replaced(bundle: Bundle, name: EngineName) -> None:
     with pytest.raises(EngineError, match=r"'cuda' was asked for.*RANKONE_DEVICE=cpu"):
         load_engine(bundle, name, "cuda", 1)
@@ -199,7 +213,7 @@ from rankone.model.bundle import open_bundle
 from rankone.model.engine import EngineOutOfMemory, load_engine
 
 bundle = open_bundle(Path(sys.argv[1]))
-for name in ("onnx", "torchscript", "export"):
+for name in ("onnx", "openvino", "torchscript", "export"):
     engine = load_engine(bundle, name, "cpu", 1)
     one = np.ones((1, 3, 64, 64), np.float32)
     before = engine.run(one).embedding
@@ -226,3 +240,16 @@ def test_a_batch_that_does_not_fit_is_told_apart_and_a_smaller_one_runs(bundle: 
         timeout=300,
     )
     assert ended.stdout.splitlines() == [f"{name} refused True" for name in NAMES], ended.stderr[-2000:]
+
+
+def test_onnx_runtime_reports_nothing_to_its_makers(tiny: Bundle, tmp_path: Path) -> None:
+    """Since 1.29 it would keep a device's name and a database of events in the home directory, and send them."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from rankone.model.bundle import open_bundle; from rankone.model.engine import load_engine\n"
+        "load_engine(open_bundle(Path(sys.argv[1])), 'onnx', 'cpu', 1).close()"
+    )
+    unset = {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}  # the first by this process's own import of the engines
+    clean = {name: value for name, value in os.environ.items() if name not in unset}
+    subprocess.run([sys.executable, "-c", code, tiny.path], env={**clean, "HOME": str(tmp_path)}, check=True)
+    assert list(tmp_path.rglob("*")) == []

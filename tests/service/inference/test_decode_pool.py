@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from rankone.service.inference.decode_worker import DONE, READY, REPLY
 from rankone.service.inference.job import Job, Task
 from rankone.service.inference.slots import Slots
 from rankone.service.observe.logs import LogFormat
-from tests.model.files import encoded
+from tests.model.files import encoded, exif, segment, with_segments
 from tests.model.profiles import cmyk_profile, rgb_profile
 
 pytestmark = pytest.mark.anyio
@@ -49,13 +50,15 @@ LIMITS = DecodeLimits(Limits(), memory_bytes=300_000_000, timeout_s=30)
 class Harness:
     """A pool, and the images that came out of it, copied from their slots as the batcher does."""
 
-    def __init__(self, limits: DecodeLimits, num_workers: int, num_slots: int, log_format: LogFormat) -> None:
+    def __init__(
+        self, limits: DecodeLimits, num_workers: int, num_slots: int, log_format: LogFormat, spec: Preprocessing
+    ) -> None:
         self.slots = Slots(num_slots, (3, SPEC.size, SPEC.size))
         self.decoded: dict[Task, np.ndarray] = {}
         self.holds_slots = False
         self.num_deaths, self.num_workers = 0, num_workers
         self.arbiter = CpuArbiter(pause_s=60)
-        self.pool = DecodePool(SPEC, self.slots, limits, num_workers, self.arbiter, self.take, self.bury, log_format)
+        self.pool = DecodePool(spec, self.slots, limits, num_workers, self.arbiter, self.take, self.bury, log_format)
 
     def take(self, task: Task) -> None:
         assert task.slot is not None
@@ -95,9 +98,13 @@ class Harness:
 
 @asynccontextmanager
 async def running(
-    limits: DecodeLimits = LIMITS, num_workers: int = 1, num_slots: int = 4, log_format: LogFormat = "text"
+    limits: DecodeLimits = LIMITS,
+    num_workers: int = 1,
+    num_slots: int = 4,
+    log_format: LogFormat = "text",
+    spec: Preprocessing = SPEC,
 ) -> AsyncIterator[Harness]:
-    harness = Harness(limits, num_workers, num_slots, log_format)
+    harness = Harness(limits, num_workers, num_slots, log_format, spec)
     try:
         await harness.pool.start()
         yield harness
@@ -208,7 +215,7 @@ async def test_a_worker_that_hangs_up_is_no_victim_of_others(monkeypatch: pytest
 
 async def test_an_image_that_takes_too_much_processor_time_ends_its_worker() -> None:
     limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=0.1)
-    async with running(limits) as harness:
+    async with running(limits, spec=replace(SPEC, jpeg="whole")) as harness:
         (pid,) = harness.pool.pids
         _, error = await rejection_of(harness.submit([picture(size=(4000, 4000), kind="jpeg")]))
         assert str(error) == "decoding it takes longer than 0.1 s of processor time"
@@ -238,6 +245,29 @@ async def test_a_worker_logs_in_the_format_of_the_service(capfd: pytest.CaptureF
     entry = json.loads(line)
     assert (entry["level"], entry["logger"]) == ("warning", "rankone")
     assert "nearly black" in entry["message"]
+
+
+def large_jpeg() -> bytes:
+    """A picture that is on its side, of which a reduced one has 600 x 800 pixels, and still many times those of `SPEC`."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8))
+    data = encoded(image.resize((3200, 2400), Image.Resampling.BICUBIC), "JPEG", quality=90)
+    return with_segments(data, segment(0xE1, b"Exif\0\0" + exif(6)))
+
+
+@pytest.mark.parametrize("spec", [SPEC, replace(SPEC, jpeg="whole")])
+async def test_large_jpegs_are_decoded_as_the_bundle_says(spec: Preprocessing) -> None:
+    """Reduced or whole, the thumbnail is as large as ever, and of the same picture."""
+    data = large_jpeg()
+    whole = preprocess(data, replace(SPEC, jpeg="whole"))
+    async with running(spec=spec) as harness:
+        job = harness.submit([data], wants_thumbnails=True)
+        (found,) = await harness.pixels(job)
+        assert np.array_equal(found, preprocess(data, spec))
+        assert np.array_equal(found, whole) == (spec.jpeg == "whole")
+        small = Image.open(io.BytesIO(job.tasks[0].thumbnail or b""))
+        assert small.size == (192, 256)
+        expected = decode(data, Limits()).resize(small.size, Image.Resampling.BICUBIC)
+        assert np.abs(np.asarray(small, float) - np.asarray(expected, float)).mean() < 2
 
 
 async def test_pixels_and_thumbnails_are_in_srgb() -> None:

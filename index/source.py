@@ -1,0 +1,182 @@
+"""An index that a command reads or fills without a service: in a file, in PostgreSQL, or in a published version."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Final
+
+from rankone.index.backend import AnyIndex, AnyReader
+from rankone.index.backup import Tell, damaged_among, file_of, reading_file
+from rankone.index.database import SUFFIX, create_file, locked, map_file, publish_bytes
+from rankone.index.errors import IndexProblem, IndexPublished
+from rankone.index.index import Index
+from rankone.index.spec import Spec
+
+if TYPE_CHECKING:
+    from rankone.index.lance.index import LanceIndexes
+    from rankone.index.postgres import PostgresIndexes
+
+LANCE: Final = "lance:"
+
+
+@dataclass(frozen=True)
+class InPostgres:
+    """The index `stem` in the database of a URL. Services may use it meanwhile, whatever is done to it."""
+
+    url: str = field(repr=False)
+    stem: str
+
+    def __str__(self) -> str:
+        return f"the index {self.stem!r} in PostgreSQL"
+
+
+@dataclass(frozen=True)
+class InLance:
+    """The published version of the index `stem` in a folder or under an address."""
+
+    root: str
+    stem: str
+
+    def __str__(self) -> str:
+        return f"the index {self.stem!r} in {self.root}"
+
+
+Source = Path | InPostgres | InLance
+
+
+def is_lance(place: str) -> bool:
+    """Whether indexes are published versions, and not in a folder of that name."""
+    return place.startswith(LANCE)
+
+
+def is_postgres(place: str) -> bool:
+    """Whether indexes are in PostgreSQL, and not in a folder of that name."""
+    return place.startswith(("postgresql://", "postgres://"))
+
+
+def open_postgres(url: str, timeout_s: float = 600.0) -> PostgresIndexes:
+    """The indexes in a database; for the errors see `PostgresIndexes`, whose libraries nothing else needs."""
+    indexes: PostgresIndexes = _postgres().PostgresIndexes(url, timeout_s)
+    return indexes
+
+
+def open_lance(place: str) -> LanceIndexes:
+    """The published versions in `lance:FOLDER` or `lance:ADDRESS`; for the errors see `LanceIndexes`."""
+    indexes: LanceIndexes = lance("index").LanceIndexes(place.removeprefix(LANCE))
+    return indexes
+
+
+def look_at_lance(place: str) -> list[tuple[str, Spec, int]]:
+    """Name, spec and number of items of every published version; for the errors see `LanceIndexes` and its `open`."""
+    with closing(open_lance(place)) as indexes:
+        found = [(name, indexes.open(name)) for name in indexes.names()]
+        return [(name, index.spec, len(index)) for name, index in found]
+
+
+def lance(part: str) -> ModuleType:
+    """A module of `rankone.index.lance`. Raises IndexProblem if its library is missing."""
+    os.environ.setdefault("LANCE_LOG", "error")  # it would warn of what is meant here, such as of datasets that are new
+    try:
+        return import_module(f"rankone.index.lance.{part}")
+    except ImportError as error:
+        raise IndexProblem(f"published versions need Lance ({error}): install rankone[lance]") from error
+
+
+def _postgres() -> ModuleType:
+    try:
+        return import_module("rankone.index.postgres")
+    except ImportError as error:
+        raise IndexProblem(
+            f"indexes in PostgreSQL need psycopg and pgvector ({error}): install rankone[postgres]"
+        ) from error
+
+
+def look_at_postgres(url: str) -> list[tuple[str, Spec, int]]:
+    """Name, spec and number of items of every index in a database, in which nothing is made.
+
+    Raises:
+        IndexProblem: the database cannot be reached or used, or a library is missing.
+    """
+    found: list[tuple[str, Spec, int]] = _postgres().look(url)
+    return found
+
+
+def source_of(place: str, name: str) -> Source:
+    """The index of that name in a folder or in a database. Raises UnknownIndex if the folder has none of that name."""
+    if is_lance(place):
+        return InLance(place.removeprefix(LANCE), name)
+    return InPostgres(place, name) if is_postgres(place) else file_of(Path(place), name)
+
+
+def names_in(place: str) -> list[str]:
+    """The names of all indexes in a folder or a database."""
+    if not is_postgres(place) and not is_lance(place):
+        return sorted(path.stem for path in Path(place).glob(f"*{SUFFIX}"))
+    with closing(open_lance(place) if is_lance(place) else open_postgres(place)) as indexes:
+        return indexes.names()
+
+
+def opened(source: InPostgres | InLance) -> AbstractContextManager[PostgresIndexes | LanceIndexes]:
+    """Opens the indexes that hold this one, until the block ends."""
+    return closing(open_lance(LANCE + source.root) if isinstance(source, InLance) else open_postgres(source.url))
+
+
+@contextmanager
+def reading(source: Source) -> Iterator[tuple[AnyReader, Spec]]:
+    """A reader of one state of the index, and the index's spec. Raises IndexProblem if it cannot be read."""
+    if isinstance(source, Path):
+        with reading_file(source) as found:
+            yield found
+        return
+    with opened(source) as indexes, indexes.open(source.stem).reading() as reader:
+        yield reader, reader.about().spec
+
+
+@contextmanager
+def filling(source: Source, spec: Spec) -> Iterator[AnyIndex]:
+    """The index, made if it is not there, to add items to.
+
+    Raises:
+        IndexConflict: it belongs to another model, or is a published version.
+        IndexProblem: it cannot be opened; a folder of files is in use by another process.
+    """
+    if isinstance(source, Path):
+        with locked(source.parent):
+            if not source.exists():
+                create_file(source, spec)
+            with closing(Index(source)) as index:
+                index.spec.check_model(spec.fingerprint, source.stem)
+                yield index
+        return
+    if isinstance(source, InLance):
+        raise IndexPublished
+    with closing(open_postgres(source.url)) as indexes:
+        if source.stem not in indexes.names():
+            indexes.create(source.stem, spec)
+        yield indexes.open(source.stem, spec.fingerprint)
+
+
+def damaged_rows(source: Source, tell: Tell) -> list[str]:
+    """The ids of all items with a wrong checksum. Raises IndexDamaged if what holds them is damaged."""
+    with reading(source) as (reader, _):
+        return damaged_among(reader, tell)
+
+
+def keep_map(source: Source, data: bytes) -> None:
+    """Keeps a map with its index. Raises IndexProblem if it cannot be written."""
+    if isinstance(source, Path):
+        try:
+            publish_bytes(map_file(source), data)
+        except OSError as error:
+            raise IndexProblem(f"{map_file(source)} cannot be written: {error}") from error
+        return
+    if isinstance(source, InLance):
+        raise IndexPublished
+    with closing(open_postgres(source.url)) as indexes:
+        indexes.open(source.stem).keep_map(data)

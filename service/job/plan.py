@@ -1,0 +1,138 @@
+"""What a job embeds, with which bundle, in which shards: fixed when it begins, and kept in its folder."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rankone.index import Spec
+from rankone.model.errors import RankoneError
+from rankone.model.files import make_folder, sync
+from rankone.service.job.sources import Source
+
+JOB: Final = "job.json"
+IMAGES: Final = "images.jsonl"
+_LOCK: Final = ".lock"
+
+
+class JobConflict(RankoneError, ValueError):
+    """The folder belongs to another job, or another process is at this one."""
+
+
+class Plan(BaseModel):
+    """A job. Two of the same plan write the same files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fingerprint: str
+    """Of the bundle."""
+    dim: int
+    """Of the vectors, which are float16."""
+    thumbnails: bool
+    """Whether small JPEGs are kept."""
+    shard_size: int
+    """Images of a shard; the last one has the rest."""
+    num_images: int
+    sha256: str
+    """Of the list of images."""
+
+    @property
+    def num_shards(self) -> int:
+        """How many files there will be."""
+        return -(-self.num_images // self.shard_size)
+
+    def size_of(self, shard: int) -> int:
+        """How many images a shard has."""
+        return min(self.shard_size, self.num_images - shard * self.shard_size)
+
+    @property
+    def spec(self) -> Spec:
+        """Of an index that holds these vectors."""
+        return Spec(self.fingerprint, self.dim, thumbnails=self.thumbnails)
+
+
+def plan_of(images: Sequence[Source], *, fingerprint: str, dim: int, thumbnails: bool, shard_size: int) -> Plan:
+    """The plan for these images, in their order."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(_line(image))
+    return Plan(
+        fingerprint=fingerprint,
+        dim=dim,
+        thumbnails=thumbnails,
+        shard_size=shard_size,
+        num_images=len(images),
+        sha256=digest.hexdigest(),
+    )
+
+
+@contextmanager
+def begun(out: Path, plan: Plan, images: Sequence[Source]) -> Iterator[None]:
+    """Writes the plan and the list of images, or checks that those of the folder are the same; no other process may.
+
+    Raises:
+        JobConflict: the folder belongs to another job, or another process is at it.
+        OSError: the folder cannot be written.
+    """
+    make_folder(out)
+    with (out / _LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise JobConflict(f"another process is at the job in {out}") from error
+        if (out / JOB).exists():
+            _check_same(out, plan)
+        else:
+            _write(out, plan, images)
+        yield
+
+
+def images_of(out: Path, plan: Plan, shards: Sequence[int]) -> Iterator[tuple[int, list[Source]]]:
+    """The shards among `shards`, which are sorted, with their images, from the folder's list."""
+    wanted = set(shards)
+    with (out / IMAGES).open("rb") as lines:
+        for shard in range(plan.num_shards):
+            part = list(islice(lines, plan.shard_size))
+            if shard in wanted:
+                yield shard, [Source(**orjson.loads(line)) for line in part]
+
+
+def _write(out: Path, plan: Plan, images: Sequence[Source]) -> None:
+    partial = out / f".{IMAGES}.partial"
+    with partial.open("wb") as file:
+        for image in images:
+            file.write(_line(image))
+    sync(partial)
+    partial.replace(out / IMAGES)
+    partial = out / f".{JOB}.partial"
+    partial.write_text(plan.model_dump_json(indent=1), "utf-8")
+    sync(partial)
+    partial.replace(out / JOB)  # last: with it, the job has begun
+    sync(out)
+
+
+def _check_same(out: Path, plan: Plan) -> None:
+    try:
+        there = Plan.model_validate_json((out / JOB).read_bytes())
+    except ValidationError as error:
+        raise JobConflict(f"{out / JOB} cannot be read: {error.errors()[0]['msg']}; name another folder") from error
+    if there == plan:
+        return
+    names = [name for name in Plan.model_fields if getattr(there, name) != getattr(plan, name)]
+    if names[-1] == "sha256":
+        names = [f"images ({there.num_images:,} then, {plan.num_images:,} now)", *names[: -1 - ("num_images" in names)]]
+    raise JobConflict(
+        f"{out} holds a job that was begun with other {' and '.join(names)}: give the same again, or name another folder"
+    )
+
+
+def _line(image: Source) -> bytes:
+    return orjson.dumps({"id": image.id, "at": image.at}, option=orjson.OPT_APPEND_NEWLINE)

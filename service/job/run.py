@@ -1,0 +1,82 @@
+"""A job from its images to its files: in this process, or on a Ray cluster. What is done already is left as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from rankone.model.bundle import open_bundle
+from rankone.service.errors import Problem
+from rankone.service.job import shard
+from rankone.service.job.embedder import Embedder, JobFailed
+from rankone.service.job.plan import Plan, begun, images_of, plan_of
+from rankone.service.job.sources import Source
+from rankone.service.routes.lengths import check_dim
+from rankone.service.settings import Settings
+
+Tell = Callable[[int], None]
+
+
+class Work(Protocol):
+    """Writes the shards that are missing, and tells how many images each of them had."""
+
+    def __call__(self, out: Path, plan: Plan, settings: Settings, shards: Sequence[int], tell: Tell) -> None: ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a job came to."""
+
+    num_images: int
+    num_rejected: int
+    num_shards: int
+
+
+def run(
+    images: Sequence[Source],
+    out: Path,
+    settings: Settings,
+    *,
+    dim: int | None = None,
+    shard_size: int = 1000,
+    tell: Tell,
+    work: Work | None = None,
+) -> Done:
+    """Embeds the images by the bundle of the settings into files of `out`.
+
+    Raises:
+        BundleError, EngineError, DecodersFailed: the bundle cannot run.
+        JobConflict: `out` belongs to another job, or another process is at it.
+        JobFailed: it ended before all images were embedded.
+        OSError: the folder cannot be written, or a disk or store of images cannot be reached.
+    """
+    shard.pyarrow()
+    bundle = open_bundle(settings.bundle)
+    try:
+        length = check_dim(dim, bundle)
+    except Problem as problem:
+        raise JobFailed(problem.detail) from None
+    plan = plan_of(
+        images, fingerprint=bundle.fingerprint, dim=length, thumbnails=settings.thumbnails, shard_size=shard_size
+    )
+    with begun(out, plan, images):
+        shard.remove_partial(out)
+        missing = shard.missing(out, plan)
+        tell(plan.num_images - sum(plan.size_of(number) for number in missing))
+        if missing:
+            (work or here)(out, plan, settings, missing, tell)
+        if left := shard.missing(out, plan):
+            raise JobFailed(
+                f"{len(left):,} of {plan.num_shards:,} shards are not in {out}: it must be the same folder on every machine"
+            )
+        return Done(plan.num_images, shard.num_rejected(out), plan.num_shards)
+
+
+def here(out: Path, plan: Plan, settings: Settings, shards: Sequence[int], tell: Tell) -> None:
+    """Writes the shards one after the other, in this process and its decoders."""
+    with Embedder(settings, plan.dim, thumbnails=plan.thumbnails) as embedder:
+        for number, images in images_of(out, plan, shards):
+            shard.write(out, plan, number, *embedder.embed(images))
+            tell(len(images))

@@ -1,0 +1,151 @@
+"""Which images a job has, and their bytes: files, folders, lists of them, and addresses of object stores (s3://, gs://, …)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from rankone.model.errors import RankoneError
+from rankone.model.folders import SUFFIXES, Found, LeftOut, name_of, walk
+
+_SUFFIXES: Final = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+_NOT_AN_IMAGE: Final = "not named as images are"
+_MAX_ID: Final = 255
+
+
+class NoSuchSource(RankoneError, ValueError):
+    """A path or an address with nothing there, or of a store that cannot be read."""
+
+
+@dataclass(frozen=True, order=True)
+class Source:
+    """An image of a job."""
+
+    id: str
+    """Of its item: the path as it was given, like that of `rankone add`, or the address."""
+    at: str
+    """Where every machine finds it: an absolute path, or an address."""
+
+
+def read_list(path: Path) -> list[str]:
+    """The paths and addresses in a file, one a line.
+
+    Raises:
+        NoSuchSource: it cannot be read.
+    """
+    try:
+        return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoSuchSource(f"the list {name_of(path)} cannot be read: {error}") from error
+
+
+def find(places: Iterable[str], left_out: LeftOut) -> list[Source]:
+    """The images at `places`, sorted and each once. `left_out` gets those that cannot be an item, and what is no image.
+
+    Raises:
+        NoSuchSource: nothing is there.
+    """
+    found: set[Source] = set()
+    for place in places:
+        for source in _at_address(place, left_out) if "://" in place else _at_path(Path(place), left_out):
+            if reason := _refusal(source):
+                left_out.add(Found(Path(source.at), reason, is_lost=True))
+            else:
+                found.add(source)
+    return sorted(found)
+
+
+def read(source: Source, max_bytes: int) -> bytes:
+    """The encoded image, cut off after `max_bytes` + 1.
+
+    Raises:
+        FileNotFoundError, PermissionError, IsADirectoryError: this image cannot be had.
+        OSError: its disk or store cannot be reached: nothing is known of the image.
+    """
+    if "://" not in source.at:
+        with open(source.at, "rb") as file:
+            return file.read(max_bytes + 1)
+    store, path = _in_store(source.at)
+    with store.open_input_stream(path) as stream:
+        data: bytes = stream.read(max_bytes + 1)
+    return data
+
+
+def _refusal(source: Source) -> str:
+    if len(source.id) > _MAX_ID:
+        return f"its path has {len(source.id)} characters, an id at most {_MAX_ID}"
+    try:
+        source.at.encode()
+    except UnicodeEncodeError:
+        return "its path is no UTF-8"
+    return ""
+
+
+def _at_path(path: Path, left_out: LeftOut) -> Iterator[Source]:
+    if path.is_dir():
+        for entry in walk(path):
+            if entry.reason:
+                left_out.add(entry)
+            else:
+                yield _of_file(entry.path)
+    elif path.is_file():
+        yield _of_file(path)
+    else:
+        raise NoSuchSource(f"{name_of(path)} is not there")
+
+
+def _of_file(path: Path) -> Source:
+    absolute = os.path.abspath(path)
+    return Source(name_of(absolute if ".." in path.parts else path.as_posix()), absolute)
+
+
+def _at_address(address: str, left_out: LeftOut) -> Iterator[Source]:
+    store, path = _in_store(address)
+    fs = _pyarrow_fs()
+    try:
+        (there,) = store.get_file_info([path])
+        if there.type == fs.FileType.NotFound:
+            raise NoSuchSource(f"{address} is not there")
+        one = there.type == fs.FileType.File
+        entries = [there] if one else store.get_file_info(fs.FileSelector(path, recursive=True))
+    except OSError as error:
+        raise NoSuchSource(f"{address} cannot be read: {error}") from error
+    for entry in entries:
+        if entry.type != fs.FileType.File:
+            continue
+        at = address.rstrip("/") + entry.path.removeprefix(path.rstrip("/"))
+        if one or entry.path.lower().endswith(_SUFFIXES):
+            yield Source(name_of(at), at)
+        else:
+            left_out.add(Found(Path(at), _NOT_AN_IMAGE))
+
+
+def _in_store(address: str) -> tuple[Any, str]:
+    """The store of an address, and the path in it."""
+    scheme, _, rest = address.partition("://")
+    host, _, path = rest.partition("/")
+    store, root = _store(f"{scheme}://{host}")
+    return store, f"{root.rstrip('/')}/{path}".rstrip("/") if path else root
+
+
+@lru_cache(maxsize=64)
+def _store(address: str) -> tuple[Any, str]:
+    """Regions, endpoints and keys come from the environment, as pyarrow reads it."""
+    fs = _pyarrow_fs()
+    try:
+        store, root = fs.FileSystem.from_uri(address if not address.endswith("://") else f"{address}/")
+    except (ValueError, OSError) as error:
+        raise NoSuchSource(f"{address} is no address of an object store that pyarrow reads: {error}") from error
+    return store, root
+
+
+def _pyarrow_fs() -> Any:
+    try:
+        import pyarrow.fs
+    except ImportError as error:
+        raise NoSuchSource("object stores need pyarrow: pip install 'rankone[parquet]'") from error
+    return pyarrow.fs
