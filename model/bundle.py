@@ -3,7 +3,8 @@
     manifest.json            what the network is, how it was made and measured, and the sha256 and size of every file
     model.onnx               images (batch, 3, size, size) -> embedding (batch, dim), logits (batch, classes) if there are
                              classes, short (batch, reduction.dim) if there are short embeddings, features if `evidence`
-    model.torchscript.pt     the same
+    model.int8.onnx          the same with the backbone in int8, if `rankone quantize` has made it
+    model.torchscript.pt     the same as model.onnx
     model.pt2                the same, by torch.export; bundles of the first versions have none
     weights.safetensors      the same, as parameters for `model.network`
 
@@ -27,12 +28,14 @@ from rankone.model.errors import RankoneError
 from rankone.model.evidence import EvidenceRecord
 from rankone.model.files import open_regular, sha256_of, sync
 from rankone.model.folders import name_of
+from rankone.model.int8_record import Int8Record
 from rankone.model.preprocessing import EARLIER, Preprocessing
 from rankone.model.reduction import ReductionRecord
 from rankone.model.training_record import TrainingRecord
 
 MANIFEST: Final = "manifest.json"
 ONNX: Final = "model.onnx"
+INT8: Final = "model.int8.onnx"
 TORCHSCRIPT: Final = "model.torchscript.pt"
 PROGRAM: Final = "model.pt2"
 WEIGHTS: Final = "weights.safetensors"
@@ -118,6 +121,8 @@ class Manifest(_Frozen):
     reduction: ReductionRecord | None = None
     """None for a bundle without short embeddings."""
     evidence: EvidenceRecord | None = None
+    int8: Int8Record | None = None
+    """None for a bundle without `model.int8.onnx`."""
     libraries: dict[str, str]
     parity: dict[str, ParityRecord]
     files: dict[PlainName, FileRecord] = Field(default_factory=dict)
@@ -235,6 +240,7 @@ def summary(bundle: Bundle) -> Mapping[str, str]:
         "pixels": manifest.preprocessing.summary,
         "embedding": f"{manifest.dim:,} dimensions",
         "short": manifest.reduction.summary if manifest.reduction else "none: rankone reduce makes them",
+        **({"int8": manifest.int8.summary} if manifest.int8 else {}),
         "classes": str(len(manifest.classes)) if manifest.classes else "none",
     }
 

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "compare": ("rankone.cli.compare", "compare poolings and backbones on your images, without training"),
     "export": ("rankone.cli.train", "write a trained network as a bundle"),
     "reduce": ("rankone.cli.reduce", "learn short embeddings for a bundle"),
+    "quantize": ("rankone.cli.quantize", "add the backbone in int8 to a bundle, for faster CPUs"),
     "bundle": ("rankone.cli.bundle", "make a first bundle to serve, without training"),
     "data": ("rankone.cli.data", "verify, download or split a data set"),
     "backbones": ("rankone.cli.backbones", "list backbones and their cost on this machine"),

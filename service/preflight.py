@@ -70,5 +70,7 @@ def check(settings: Settings) -> None:
     found = {name: run(settings) for name, run in CHECKS.items()}
     if found["keys"] == 0:
         logger.warning("%s holds no keys, so nobody can use the service", settings.keys)
-    bundle, engine = found["engine"].bundle, found["engine"].engine
-    logger.info("settings are good: %s %s by %s", bundle.manifest.name, bundle.manifest.version, engine)
+    served, manifest = found["engine"], found["engine"].bundle.manifest
+    logger.info(
+        "settings are good: %s %s by %s in %s", manifest.name, manifest.version, served.engine, served.precision
+    )

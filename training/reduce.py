@@ -101,6 +101,7 @@ def _written(
         "version": version or f"{before.version}-short",
         "created": datetime.now(UTC),
         "reduction": learned.record(report.recommended),
+        "int8": None,
         "parity": {},
         "files": {},
     }

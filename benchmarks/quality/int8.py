@@ -1,8 +1,7 @@
 """`rankone bench int8`: what a backbone in int8 gains and loses on this CPU, with learned filters.
 
-The trunk of VGG16 is quantized by ONNX Runtime: weights by channel, activations to uint8 by their smallest and largest values.
-The first and the last convolution stay in float32, and the poolings too. Channels may be equalized before: scaled down in one
-layer and up again in the next, which changes nothing in float32 (Nagel et al., 2019).
+The trunk of VGG16 is quantized as `rankone quantize` does it for a whole network; the poolings are in float32. Two rows leave
+out its corrections, which shows what each is good for.
 
 Measured: processor time beside ONNX Runtime in float32; whether the ten nearest textures stay the same, by whole and short
 embeddings; accuracy on animals of a classifier that was fitted in float32.
@@ -21,8 +20,6 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 import torch
-from onnx import helper, numpy_helper
-from onnxruntime import quantization
 
 from benchmarks.quality.crops import crops_of
 from benchmarks.quality.pictures import objects
@@ -35,19 +32,24 @@ from rankone.model.preprocessing import Preprocessing, to_array
 from rankone.model.reduction import shorten
 from rankone.training.data.dataset import Split
 from rankone.training.data.picture import pixels
+from rankone.training.int8 import quantized
+from rankone.training.metrics import retrieval_scores
+from rankone.training.quantize import neighbours
 from rankone.training.short import Examples, learn
 
 SIDE: Final = 128
 TIMED_SIDE: Final = 224
 POOLINGS: Final = ("cbp-run", "cbp-run-mild", "sum")
 LENGTH: Final = 128
-NEAREST: Final = 10
 _LEARNED, _MEASURED, _CROPS = 150, 100, 4
 """Textures that train the short embeddings, textures that are searched, and crops of each texture."""
 _BATCH: Final = 8
 _RIDGE: Final = 1e-2
-_LARGEST: Final = 16.0
-"""By which a channel is scaled at most."""
+_CORRECTIONS: Final[Mapping[str, Mapping[str, bool]]] = {
+    "int8": {},
+    "int8, ranges as they are": {"equalize": False},
+    "int8, biases as they are": {"correct": False},
+}
 
 Array = npt.NDArray[Any]
 Run = Callable[[Array], Array]
@@ -64,109 +66,36 @@ def main() -> None:
         train, test = (_images(split) for split in (animals.train, animals.test))
         calibration = np.concatenate([train[::4], crops[: _LEARNED * _CROPS : 10]])
         exported = trunk(learned_filters().as_posix(), crops[:2])
-        models = {"float32": exported, "equalized": equalized(exported, calibration)}
-        paths = {"float32": home / "float32.onnx"}
+        paths = {name: home / f"{number}.onnx" for number, name in enumerate(("float32", *_CORRECTIONS))}
         onnx.save(exported, paths["float32"])
-        for name, source in (("int8", "float32"), ("int8, equalized", "equalized")):
-            paths[name] = quantized(models[source], calibration, home / f"{source}-int8.onnx")
-        _speeds(paths)
+        for name, corrections in _CORRECTIONS.items():
+            quantized(exported, calibration, calibration[::2], paths[name], **corrections)
+        _speeds({name: paths[name] for name in ("float32", "int8")})
         features = {name: [_features(path, images) for images in (crops, train, test)] for name, path in paths.items()}
     for pooling in POOLINGS:
         _print_losses(pooling, features, (animals.train.labels, animals.test.labels))
 
 
+class Trunk(torch.nn.Module):
+    """The convolutions alone: images (n, 3, H, W), of any size, to (n, 512, h, w)."""
+
+    def __init__(self, weights: str) -> None:
+        super().__init__()
+        layers = (layer for layer in build_backbone("vgg16", weights).modules() if not list(layer.children()))
+        self.backbone = torch.nn.Sequential(*layers)
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.backbone(images)
+
+
 def trunk(weights: str, images: Array) -> onnx.ModelProto:
-    """VGG16's convolutions as ONNX: images (n, 3, H, W), of any size, to (n, 512, h, w)."""
-    layers = torch.nn.Sequential(*(m for m in build_backbone("vgg16", weights).modules() if not list(m.children())))
+    """`Trunk` as ONNX."""
     sizes = {0: torch.export.Dim("n", min=1), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     program = torch.onnx.export(
-        layers.eval(), (torch.from_numpy(images),), dynamo=True, input_names=["images"], dynamic_shapes=(sizes,)
+        Trunk(weights).eval(), (torch.from_numpy(images),), dynamo=True, input_names=["images"], dynamic_shapes=(sizes,)
     )
     assert program is not None
     return program.model_proto
-
-
-def equalized(model: onnx.ModelProto, images: Array, alpha: float = 0.5) -> onnx.ModelProto:
-    """The same function, whose channels between two convolutions have more similar ranges.
-
-    Channel c is divided by `most_c^alpha / weight_c^(1 - alpha)` before it is rounded, where `most_c` is its largest value on
-    `images` and `weight_c` that of the next layer's weights; the next layer multiplies by it. ReLU and pooling let it pass.
-    """
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    stored = {one.name: one for one in made.graph.initializer}
-    convolutions = [node for node in made.graph.node if node.op_type == "Conv"]
-    for before, after, most in zip(convolutions, convolutions[1:], _largest(model, images), strict=False):
-        following = numpy_helper.to_array(stored[after.input[1]])
-        reads = np.abs(following).max(axis=(0, 2, 3))
-        scale = _floored(most) ** alpha / _floored(reads) ** (1 - alpha)
-        scale = np.clip(scale / np.exp(np.log(scale).mean()), 1 / _LARGEST, _LARGEST).astype(np.float32)
-        changed = {after.input[1]: following * scale[:, None, None]}
-        for name in before.input[1:]:  # its weights, and its bias if there is one
-            values = numpy_helper.to_array(stored[name])
-            changed[name] = values / scale.reshape(-1, *[1] * (values.ndim - 1))
-        for name, values in changed.items():
-            stored[name].CopyFrom(numpy_helper.from_array(values, name))
-    return made
-
-
-def quantized(model: onnx.ModelProto, images: Array, path: Path) -> Path:
-    """Writes the model with its convolutions in int8, but for the first and the last."""
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    source = path.with_suffix(".float32.onnx")
-    onnx.save(model, source)
-    quantization.quantize_static(
-        source,
-        path,
-        _Images(images),
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        op_types_to_quantize=["Conv", "MaxPool", "Relu"],
-        nodes_to_exclude=[convolutions[0], convolutions[-1]],
-    )
-    return path
-
-
-class _Images(quantization.CalibrationDataReader):  # type: ignore[misc]
-    """Batches of images, once."""
-
-    def __init__(self, images: Array) -> None:
-        self._batches = iter([{"images": images[start : start + _BATCH]} for start in range(0, len(images), _BATCH)])
-
-    def get_next(self) -> dict[str, Array] | None:
-        return next(self._batches, None)
-
-
-def nearest(queries: Array, items: Array, count: int = NEAREST) -> Array:
-    """The `count` nearest items (n, count) of each query, which is not its own neighbour."""
-    scores = queries @ items.T
-    np.fill_diagonal(scores, -np.inf)
-    ranked: Array = np.argsort(-scores, axis=1)[:, :count]
-    return ranked
-
-
-def same(before: Array, after: Array) -> float:
-    """The mean share of the neighbours before that are neighbours after, (n, k) each."""
-    return float(np.mean([len(set(old) & set(new)) / len(old) for old, new in zip(before, after, strict=True)]))
-
-
-def _largest(model: onnx.ModelProto, images: Array) -> list[Array]:
-    """The largest value of each channel behind each ReLU but the last."""
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    names = [node.output[0] for node in model.graph.node if node.op_type == "Relu"][:-1]
-    probe.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
-    session = onnxruntime.InferenceSession(probe.SerializeToString())
-    found = [
-        [values.max(axis=(0, 2, 3)) for values in session.run(names, {"images": images[start : start + _BATCH]})]
-        for start in range(0, len(images), _BATCH)
-    ]
-    return [np.max(layer, axis=0) for layer in zip(*found, strict=True)]
-
-
-def _floored(values: Array) -> Array:
-    floored: Array = np.maximum(values.astype(np.float64), 1e-3 * values.max())
-    return floored
 
 
 def _by_openvino(path: Path, precision: str, threads: int) -> Run:
@@ -210,8 +139,9 @@ def _print_losses(name: str, features: Mapping[str, list[Array]], labels: tuple[
     rows = table(
         f"{name}, {SIDE} x {SIDE}",
         "",
-        f"same {NEAREST}",
-        f"same {NEAREST}, short",
+        "same 10",
+        "same 10, short",
+        "same nearest, short",
         "recall@1, short",
         "accuracy",
         "cosine: mean",
@@ -223,16 +153,15 @@ def _print_losses(name: str, features: Mapping[str, list[Array]], labels: tuple[
     reduction = learn(Examples(base[inside], inside, textures[inside], "textures")).reduction
     classify = _ridge(train, np.array(labels[0]))
     exact = base[outside]
-    expected = [nearest(one, one) for one in (exact, shorten(reduction(exact), LENGTH))]
+    short_exact = shorten(reduction(exact), LENGTH)
     for variant, (crops, _, test) in features.items():
         found = _embedded(pooling, crops[outside])
         short = shorten(reduction(found), LENGTH)
-        neighbours = [nearest(found, found), nearest(short, short)]
-        hits = textures[outside][neighbours[1][:, 0]] == textures[outside]
+        kept = (neighbours(exact, found), neighbours(short_exact, short))
+        recall = retrieval_scores(short, textures[outside])["recall_at_1"].mean()
         right = classify(_embedded(pooling, test)) == np.array(labels[1])
         cosines = (found * exact).sum(axis=1)
-        shares = [same(*pair) for pair in zip(expected, neighbours, strict=True)]
-        figures = (*shares, hits.mean(), right.mean())
+        figures = (kept[0].same_ten, kept[1].same_ten, kept[1].same_first, recall, right.mean())
         rows.add_row(variant, *(f"{figure:.3f}" for figure in figures), f"{cosines.mean():.4f}", f"{cosines.min():.4f}")
     console.print(rows)
 

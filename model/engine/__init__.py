@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, Bundle
+from rankone.model.bundle import INT8, ONNX, PROGRAM, TORCHSCRIPT, Bundle
 from rankone.model.engine.base import (
     Device,
     Engine,
@@ -26,7 +26,7 @@ from rankone.model.engine.base import (
     UnusableNetwork,
     reason_of,
 )
-from rankone.model.engine.check import check_answer, check_precision
+from rankone.model.engine.check import MIN_COSINE, check_answer, check_precision
 from rankone.model.errors import RankoneError
 
 # Since 1.29, ONNX Runtime reports every session to its makers: from a thread of its own, with a database in the home directory.
@@ -100,14 +100,16 @@ def _as_unusable(bundle: Bundle, name: EngineName) -> Iterator[None]:
 
 def unchecked_engine(bundle: Bundle, name: EngineName, options: Options) -> Engine:
     """The engine, whose answers nobody has looked at. Raises what its library raises."""
+    if options.precision == "int8":
+        _check_int8(bundle, name, options.device)
     if name == "onnx" and options.device == "cpu":
         from rankone.model.engine.onnx import OnnxEngine
 
-        return OnnxEngine(bundle.file(ONNX), options)
+        return OnnxEngine(bundle.file(_graph(options)), options)
     if name == "openvino":
         from rankone.model.engine.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(bundle.file(ONNX), options)
+        return OpenVinoEngine(bundle.file(_graph(options)), options)
     _check_torch(name)
     if name == "onnx":
         from rankone.model.engine.onnx_gpu import OnnxGpuEngine
@@ -127,13 +129,31 @@ def unchecked_engine(bundle: Bundle, name: EngineName, options: Options) -> Engi
     return export_engine(bundle.file(PROGRAM), options, bundle.manifest)
 
 
+def _check_int8(bundle: Bundle, name: EngineName, device: Device) -> None:
+    if name not in ("onnx", "openvino") or device != "cpu":
+        raise EngineError(
+            f"the {name} engine on device {device!r} has no int8: set RANKONE_ENGINE=onnx or openvino and RANKONE_DEVICE=cpu, "
+            "or another RANKONE_PRECISION"
+        )
+    if bundle.manifest.int8 is None:
+        raise EngineError(
+            f"{bundle.path} has no {INT8}: make a bundle with one by rankone quantize, or set RANKONE_PRECISION=float32"
+        )
+
+
+def _graph(options: Options) -> str:
+    return INT8 if options.precision == "int8" else ONNX
+
+
 def _check(engine: Engine, bundle: Bundle, name: EngineName, threads: int) -> None:
     torch = sys.modules.get("torch")  # which is loaded if either of the two engines is torch's
     num_threads = torch.get_num_threads() if torch else 0
     # OpenVINO is compared with ONNX Runtime, which runs the same file by other code
     reference = unchecked_engine(bundle, "onnx" if name == "openvino" else name, Options(device="cpu", threads=threads))
     try:
-        check_precision(engine, reference, bundle.manifest.preprocessing.size)
+        int8 = bundle.manifest.int8 if engine.precision == "int8" else None
+        least = MIN_COSINE[engine.precision] if int8 is None else int8.least_cosine
+        check_precision(engine, reference, bundle.manifest.preprocessing.size, least)
     finally:
         reference.close()
         if torch:

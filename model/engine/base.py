@@ -17,7 +17,7 @@ Images = npt.NDArray[np.float32]
 Batch = Images | Sequence[Images]
 """Preprocessed images, float32 and C-contiguous: an array (n, 3, size, size), or n arrays (3, size, size)."""
 EngineName = Literal["onnx", "openvino", "torchscript", "export"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16", "int8"]
 Device = Literal["cpu", "cuda"]
 FEATURES: Final = "features"
 """The last output of the exported forms of a bundle with evidence."""

@@ -17,17 +17,17 @@ of milliseconds after each run, on cores that decoders and the server could use.
 
 
 class OnnxEngine:
-    """A `model.onnx` on the CPU.
+    """A `model.onnx` or `model.int8.onnx` on the CPU.
 
     Raises:
-        EngineError: another precision than float32, or an option that needs a GPU.
+        EngineError: another precision than float32 and int8, or an option that needs a GPU.
     """
 
     name = "onnx"
-    precision: Precision = "float32"
 
     def __init__(self, path: Path, options: Options) -> None:
         _check_options(options)
+        self.precision: Precision = options.precision
         self._session = onnxruntime.InferenceSession(
             path, session_options(options.threads), providers=[_CPU], enable_fallback=False
         )
@@ -55,7 +55,7 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
 
 
 def _check_options(options: Options) -> None:
-    if options.precision != "float32":
+    if options.precision not in ("float32", "int8"):
         raise EngineError(
             f"ONNX Runtime has no convolution in {options.precision} on the CPU: set RANKONE_PRECISION=float32, or "
             "RANKONE_ENGINE=export with bfloat16"

@@ -23,7 +23,11 @@ except ImportError as error:
     ) from error
 
 _DEVICE: Final = "CPU"
-_TYPES: Final[Mapping[Precision, openvino.Type]] = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
+_TYPES: Final[Mapping[Precision, openvino.Type]] = {
+    "float32": openvino.Type.f32,
+    "bfloat16": openvino.Type.bf16,
+    "int8": openvino.Type.f32,  # of all that `model.int8.onnx` does not say is in int8
+}
 _UNITS: Final = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert"})
 """Flags of the CPUs on which OpenVINO computes in bfloat16."""
 _BACKBONE: Final = ".backbone."
@@ -31,7 +35,7 @@ _BACKBONE: Final = ".backbone."
 
 
 class OpenVinoEngine:
-    """A `model.onnx` on the CPU, for batches of any size.
+    """A `model.onnx` or `model.int8.onnx` on the CPU, for batches of any size.
 
     OpenVINO lowers a compiled model as a whole. In bfloat16, backbone and head are therefore two compiled models, and the head
     reads the memory that the backbone writes.
@@ -49,7 +53,7 @@ class OpenVinoEngine:
         self.provider: str = core().get_property(_DEVICE, "FULL_DEVICE_NAME")
         model = core().read_model(path)
         self._models = [(model, self.precision)]
-        if self.precision != "float32":
+        if self.precision == "bfloat16":
             backbone, head = split(model)
             self._models = [(backbone, self.precision), (head, "float32")]
         self._parts = self._compile()

@@ -51,6 +51,7 @@ _TRAINS: Final = frozenset(
         "evaluate",
         "export",
         "reduce",
+        "quantize",
         "bundle",
         "data",
         "backbones",

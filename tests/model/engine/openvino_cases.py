@@ -20,12 +20,15 @@ import onnx
 import openvino
 import pytest
 
+from rankone.model import int8_record
 from rankone.model.bundle import ONNX, Bundle
 from rankone.model.engine import EngineError, Outputs, UnusableNetwork, _as_unusable, load_engine
 from rankone.model.engine import openvino as engine
 from rankone.model.engine.base import Options
 from rankone.model.engine.check import MIN_COSINE, lowest_cosine
 from rankone.model.engine.openvino import OpenVinoEngine, check_options, core, split
+from rankone.training import quantize
+from rankone.training.data import DataSet
 from tests.model.engine.conftest import Pixels
 from tests.model.engine.test_engine import HAS_BFLOAT16
 
@@ -165,6 +168,21 @@ def test_bfloat16_is_compared_with_onnx_runtime_as_it_starts(bundle: Bundle, mon
     monkeypatch.setitem(MIN_COSINE, "bfloat16", 1.1)
     with pytest.raises(EngineError, match=r"openvino engine in bfloat16 on .* differs from float32 on the CPU"):
         load_engine(bundle, "openvino", "cpu", 2, "bfloat16")
+
+
+def test_a_backbone_in_int8_answers_as_by_onnx_runtime(
+    bundle: Bundle, photos: DataSet, pixels: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantize, "MIN_IMAGES", 8)
+    monkeypatch.setattr(int8_record, "LEAST_SAME", 0.5)
+    rounded = quantize.quantize(bundle, photos, tmp_path / "rounded")
+    found = load_engine(rounded, "openvino", "cpu", 2, "int8")
+    assert found.precision == "int8"
+    expected = load_engine(rounded, "onnx", "cpu", 2, "int8").run(pixels)
+    exact = load_engine(rounded, "onnx", "cpu", 2).run(pixels)
+    answers = found.run(pixels)
+    assert lowest_cosine(answers.embedding, exact.embedding) < 0.9999  # it does not compute in float32
+    assert lowest_cosine(answers.embedding, expected.embedding) > lowest_cosine(expected.embedding, exact.embedding)
 
 
 def test_a_file_that_is_no_network_is_named_by_what_is_wrong_with_it(bundle: Bundle, tmp_path: Path) -> None:
