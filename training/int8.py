@@ -52,7 +52,7 @@ Array = npt.NDArray[Any]
 def quantized(
     model: onnx.ModelProto,
     images: Images,
-    corrected_on: Images,
+    few: Images,
     path: Path,
     *,
     equalize: bool = True,
@@ -62,8 +62,8 @@ def quantized(
 
     Args:
         model: the network in float32, with an input `images`.
-        images: on which ranges are measured.
-        corrected_on: on which biases are corrected: a pass for each layer, so fewer.
+        images: on which ranges are measured and channels equalized. With fewer, unseen images leave the ranges more often.
+        few: on which biases are corrected, by a pass for each layer.
         path: of the file to write.
         equalize: False leaves the ranges of channels as they are.
         correct: False leaves the biases as they are.
@@ -92,7 +92,7 @@ def quantized(
             nodes_to_quantize=[*inner, *_following(source, inner)],
         )
     if correct:
-        onnx.save(_corrected(source, onnx.load(path), inner, corrected_on), path)
+        onnx.save(_corrected(source, onnx.load(path), inner, few), path)
 
 
 def convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -167,6 +167,9 @@ def _with_own_biases(model: onnx.ModelProto) -> onnx.ModelProto:
         values = numpy_helper.to_array(stored[node.input[2]]) if len(node.input) > 2 else np.zeros(channels, np.float32)
         made.graph.initializer.append(numpy_helper.from_array(values, name))
         node.input[:] = [*node.input[:2], name]
+    read = {name for node in made.graph.node for name in node.input}
+    for one in [one for one in made.graph.initializer if one.name not in read]:
+        made.graph.initializer.remove(one)
     return made
 
 

@@ -27,8 +27,8 @@ from rankone.training.progress import print_line, progress
 MIN_IMAGES: Final = 50
 """Test images that a comparison needs."""
 _NUM_CALIBRATION: Final = 256
-_NUM_CORRECTION: Final = 64
-_MAX_MEASURED: Final = 2000
+_NUM_FEW: Final = 64
+_MAX_MEASURED: Final = 500
 _BATCH: Final = 8
 _NEAREST: Final = 10
 
@@ -53,7 +53,7 @@ def quantize(bundle: Bundle, data: DataSet, out: Path, *, version: str | None = 
         for name in manifest.files:
             shutil.copy2(bundle.file(name), stage / name)
         print_line(f"measuring ranges on {len(images)} images, which takes minutes")
-        few = images[evenly_spaced(len(images), _NUM_CORRECTION)]
+        few = images[evenly_spaced(len(images), _NUM_FEW)]
         quantized(onnx.load(bundle.file(ONNX)), images, few, stage / INT8)
         record = _measured(stage, manifest, data, test, len(images), workers)
         if record.faults:
