@@ -69,7 +69,8 @@ class Settings(BaseSettings):
     precision: Precision | Literal["auto"] | None = None
     """Precision of the backbone; the head is float32. The service does not start if engine or device lack it, or if it changes
     embeddings too much. `auto` is float16 on a GPU and bfloat16 by openvino on a CPU with units for it, unless it changes
-    embeddings too much; otherwise float32. If not set: auto where the engine `auto` tries several, otherwise float32."""
+    embeddings too much; otherwise float32. `int8` runs on a CPU, for bundles that `rankone quantize` has made. If not set: auto
+    where the engine `auto` tries several, otherwise float32."""
     cuda_graphs: bool = False
     """On a GPU, record every batch size once and replay it."""
     tensorrt_cache: Path | None = None

@@ -136,7 +136,7 @@ def _check_int8(bundle: Bundle, name: EngineName, device: Device) -> None:
             "or another RANKONE_PRECISION"
         )
     if bundle.manifest.int8 is None:
-        raise EngineError(
+        raise UnusableNetwork(
             f"{bundle.path} has no {INT8}: make a bundle with one by rankone quantize, or set RANKONE_PRECISION=float32"
         )
 

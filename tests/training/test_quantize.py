@@ -10,7 +10,7 @@ import pytest
 from rankone.__main__ import run
 from rankone.model import int8_record
 from rankone.model.bundle import INT8, ONNX, Bundle
-from rankone.model.engine import EngineError, load_engine
+from rankone.model.engine import EngineError, UnusableNetwork, load_engine
 from rankone.model.engine.base import Outputs, Precision
 from rankone.model.engine.check import lowest_cosine
 from rankone.model.int8_record import Compared, Int8Record, Neighbours
@@ -167,6 +167,12 @@ def test_the_command_writes_it_and_a_service_serves_it(
 def test_what_cannot_run_in_int8_is_told_so(bundle: Bundle, name: str, precision: Precision, message: str) -> None:
     with pytest.raises(EngineError, match=message):
         load_engine(bundle, name, "cpu", 1, precision)  # type: ignore[arg-type]
+
+
+def test_another_bundle_may_have_int8(bundle: Bundle) -> None:
+    """So a service with several passes over one without it."""
+    with pytest.raises(UnusableNetwork):
+        load_engine(bundle, "onnx", "cpu", 1, "int8")
 
 
 def test_an_engine_that_differs_from_the_one_of_the_export_does_not_start(rounded: Bundle) -> None:
