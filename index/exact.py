@@ -184,8 +184,8 @@ def _best_of_products(
 ) -> tuple[Vectors, Rows]:
     """As `faiss.knn`, which spends more time on its heaps than on the products of short vectors.
 
-    The rows are divided into groups, and the k-th largest of the groups' maxima is the threshold: at least k products reach
-    it, so the k best do. Those that reach it lie in k groups, or in more if maxima are equal.
+    The rows are divided into groups, and the k-th largest of the groups' maxima is the threshold: at least k products are
+    that large, so the k best are. They lie in k groups, or in more if several maxima are equal.
     """
     height = max(1, len(rows) // (_GROUPS * k))
     products = multiplied(rows)

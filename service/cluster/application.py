@@ -50,7 +50,7 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     settings: dict[str, Any] = {}
-    """Settings of the service by name; those that are missing come from the environment of the replica's machine."""
+    """Settings of the service by name; a replica reads the others from the environment of its machine."""
     indexes: bool = True
     """Whether replicas keep indexes, which they must share."""
 

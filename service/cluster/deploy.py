@@ -55,7 +55,7 @@ def deploy(settings: Settings, *, replicas: int, indexes: bool, proxies: Proxies
     try:
         client.deploy_applications(wanted)
     except RuntimeError as error:
-        raise DeployFailed(f"Ray Serve at {address} refuses what it is told: {reason_in(str(error))}") from error
+        raise DeployFailed(f"Ray Serve at {address} refuses the configuration: {reason_in(str(error))}") from error
     deadline = time.monotonic() + settings.load_timeout_s
     _wait_for_replicas(client, deadline)
     url = _wait_for_proxies(client, settings.port, deadline)

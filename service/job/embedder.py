@@ -61,7 +61,7 @@ class Embedder:
         self._runner.close()
 
     def embed(self, images: Sequence[Source]) -> tuple[list[Row], list[Rejected]]:
-        """The rows of the images, in their order, and those that cannot be used.
+        """The rows of the images in the order given, and which images cannot be used.
 
         Raises:
             OSError: a disk or a store cannot be reached.

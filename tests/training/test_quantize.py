@@ -121,6 +121,7 @@ def test_neighbours_are_counted() -> None:
         ({"short": None}, 1),  # then the full embedding is judged
         ({"short": Neighbours(dim=128, same_first=1, same_ten=0.949)}, 1),
         ({"accuracy": Compared(float32=0.9, int8=0.889)}, 1),
+        ({"accuracy": Compared(float32=0.9, int8=0.89)}, 0),  # 0.010000000000000009 less
         ({"accuracy": Compared(float32=0.9, int8=0.92)}, 0),
         ({"accuracy": None}, 0),
         ({"short": None, "accuracy": Compared(float32=0.9, int8=0.5)}, 2),
