@@ -26,7 +26,7 @@ from rankone.model.network import Network
 from rankone.model.reduction import ReductionRecord
 from rankone.model.training_record import TrainingRecord
 from rankone.training.checkpoint import training_libraries
-from rankone.training.forms import FORMS, Exported
+from rankone.training.forms import FORMS, Captured, Exported
 from rankone.training.parity import MIN_IMAGES, ExportError, check_parity, reference_of
 from rankone.training.recipe import PoolingRecipe, Recipe
 
@@ -77,8 +77,7 @@ def write_forms(network: Network, manifest: Manifest, images: npt.NDArray[np.flo
     network = network.cpu().float().eval().to(memory_format=torch.contiguous_format)  # an encoder may have changed it
     has_evidence = why_not(manifest.pooling.parts) is None
     names = (*manifest.outputs, *((FEATURES,) if has_evidence else ()))
-    exported = Exported(network, features=has_evidence).eval()
-    example = torch.from_numpy(images[:2])
+    captured = Captured(Exported(network, features=has_evidence).eval(), torch.from_numpy(images[:2]), names)
     with staged(path) as stage, _full_disk_named(stage), Progress() as bar:
         task = bar.add_task("exporting and checking", total=1 + 2 * len(FORMS))
         save_file(network.state_dict(), stage / WEIGHTS)
@@ -87,7 +86,7 @@ def write_forms(network: Network, manifest: Manifest, images: npt.NDArray[np.flo
         bar.advance(task)
         parity = {}
         for name, form in FORMS.items():
-            form.write(exported, example, stage / name, names)
+            form.write(captured, stage / name)
             bar.advance(task)
             parity[name] = check_parity(form.load(stage / name, manifest), reference, images)
             bar.advance(task)

@@ -50,12 +50,20 @@ class Exported(nn.Module):
         return tuple(self.network.outputs(images, features=self.features).values())
 
 
+class Captured:
+    """A module as every form is written from it: recorded once, on two example images, for batches of any size."""
+
+    def __init__(self, module: nn.Module, example: Tensor, names: Sequence[str]) -> None:
+        self.module, self.example, self.names = module, example, list(names)
+        with torch.no_grad():
+            self.program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
 @dataclass(frozen=True)
 class Form:
     """How a form is written and run."""
 
-    write: Callable[[nn.Module, Tensor, Path, Sequence[str]], None]
-    """Exports a module, traced on two example images, to a file; its outputs get these names."""
+    write: Callable[[Captured, Path], None]
     open: Callable[[Path, Options, Manifest], Engine]
     """The engine for that file."""
 
@@ -78,46 +86,39 @@ def _assigns(node: onnx.NodeProto) -> bool:
 
 
 @torch.no_grad()
-def _write_onnx(network: nn.Module, example: Tensor, path: Path, names: Sequence[str]) -> None:
+def _write_onnx(captured: Captured, path: Path) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    program: Any = torch.onnx.export(
-        network,
-        (example,),
+    graph: Any = torch.onnx.export(
+        captured.program,
         dynamo=True,
-        dynamic_shapes=_any_batch(),
+        dynamic_shapes=({0: "batch"},),  # the name in the graph
         input_names=["images"],
-        output_names=list(names),
+        output_names=captured.names,
         verbose=False,
     )
-    check_graph(program.model_proto)
-    program.save(path)
+    check_graph(graph.model_proto)
+    graph.save(path)
 
 
 @torch.no_grad()
-def _write_torchscript(network: nn.Module, example: Tensor, path: Path, _: Sequence[str]) -> None:
+def _write_torchscript(captured: Captured, path: Path) -> None:
     """A trace stores, as constants of each convolution, whether it may use cuDNN and TF32: later settings have no effect."""
     with warnings.catch_warnings(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         warnings.filterwarnings("ignore", message=r"`torch\.jit", category=FutureWarning)  # deprecated since torch 2.15
         # our checks of shapes, which the trace leaves out
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        traced = torch.jit.trace(network, example, check_trace=False, strict=False)
+        traced = torch.jit.trace(captured.module, captured.example, check_trace=False, strict=False)
         traced.save(path)
 
 
-@torch.no_grad()
-def _write_program(network: nn.Module, example: Tensor, path: Path, _: Sequence[str]) -> None:
+def _write_program(captured: Captured, path: Path) -> None:
     """Leaves out the example inputs, which the archive would hold as a pickle."""
-    program = torch.export.export(network, (example,), dynamic_shapes=_any_batch())
-    program.example_inputs = None
-    torch.export.save(program, path)
+    captured.program.example_inputs = None
+    torch.export.save(captured.program, path)
 
 
 def _open_onnx(path: Path, options: Options, _: Manifest) -> Engine:
     return OnnxEngine(path, options)
-
-
-def _any_batch() -> tuple[dict[int, Any]]:
-    return ({0: torch.export.Dim("batch")},)
 
 
 FORMS: Final[Mapping[str, Form]] = {
