@@ -6,18 +6,21 @@ import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import rankone.model.backbone
 from benchmarks.bundles import tiny_bundle
+from rankone.model import int8_record
 from rankone.model.bundle import Bundle, open_bundle
 from rankone.model.folders import images_in
-from rankone.training import pipeline
+from rankone.training import pipeline, quantize
 from rankone.training.data import DataSet, load_folder, write_photos
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.report import canvas
@@ -41,6 +44,14 @@ RECIPE = Recipe(
 os.environ["RANKONE_ENGINE"] = "onnx"
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # the workers share the cores
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_registry() -> Iterator[None]:
+    """The exporter's table of operators is made once and not for every export, which takes it a second each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib)))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +158,22 @@ def bundle(request: pytest.FixtureRequest, photos: DataSet, once: Callable[[str,
         pipeline.export(run_path, photos, path)
 
     return open_bundle(once("bundle", export))
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(bundle: Bundle, photos: DataSet, once: Callable[[str, Make], Path]) -> Bundle:
+    """That bundle with a graph in int8, however much that loses; RANKONE_TEST_INT8 names one."""
+    if kept := os.environ.get("RANKONE_TEST_INT8"):
+        return open_bundle(Path(kept))
+
+    def make(path: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(quantize, "MIN_IMAGES", 8)
+            patch.setattr(int8_record, "LEAST_SAME", 0.5)
+            patch.setattr(int8_record, "MOST_LOST", 1.0)
+            quantize.quantize(bundle, photos, path)
+
+    return open_bundle(once("int8", make))
 
 
 @pytest.fixture(scope="session")

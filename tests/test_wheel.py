@@ -131,7 +131,7 @@ def test_a_command_that_needs_more_says_what(bare: Path, own_project: Path, comm
     assert (ended.returncode, extra in ended.stderr) == (2, True), ended.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "serve", "index"])
+@pytest.mark.parametrize("command", ["train", "serve"])
 def test_every_command_runs_beside_modules_of_the_same_names(complete: Path, own_project: Path, command: str) -> None:
     ended = run(complete, own_project, "-m", "rankone", command, "--help")
     assert (ended.returncode, ended.stdout.startswith("usage: rankone")) == (0, True), ended.stderr

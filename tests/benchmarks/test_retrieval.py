@@ -81,6 +81,7 @@ def test_the_peers_take_the_place_of_nothing_that_is_tested() -> None:
     assert not {"onnxruntime", "faiss-cpu"} & added.keys()
 
 
+@pytest.mark.slow
 def test_indexes_in_postgres_are_measured_beside_files(
     database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +100,7 @@ def test_indexes_in_postgres_are_measured_beside_files(
     indexes.close()
 
 
+@pytest.mark.slow
 def test_published_versions_are_measured_beside_files(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,7 +38,7 @@ def network(run_path: Path, photos: DataSet) -> Network:
     return pipeline.trained(run_path, photos)[1].eval()
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("engine_name", ["onnx", "torchscript", "export"])
 def test_engines_agree_with_eager_float64_again_and_again(
     bundle: Bundle, network: Network, pixels: npt.NDArray[np.float32], engine_name: str, rounds: int

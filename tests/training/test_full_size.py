@@ -31,7 +31,12 @@ def test_both_phases_are_recorded_and_learn(run_path: Path, photos: DataSet) -> 
     assert all(record.validation_error is not None for record in state.history)
 
 
-def test_phase_2_moves_every_layer_and_phase_1_only_the_classifier(photos: DataSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layers", ["one", pytest.param("all", marks=pytest.mark.slow)])
+def test_phase_2_moves_every_layer_and_phase_1_only_the_classifier(
+    photos: DataSet, tmp_path: Path, layers: str, request: pytest.FixtureRequest
+) -> None:
+    if layers == "one":
+        request.getfixturevalue("light_network")
     start = SMALL.build_network(len(photos.classes)).state_dict()
     no_epochs = Phase(epochs=0, learning_rate=1)
     for phase, moved_backbone in (("phase2", False), ("phase1", True)):

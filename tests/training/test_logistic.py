@@ -33,7 +33,7 @@ def table(rows: Tensor) -> Rows:
 def reference(
     rows: Tensor, labels: Tensor, strength: float, shares: Tensor, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Minimum by plain gradient descent, with a step of 1 / (a bound on the curvature); nothing is rotated or scaled."""
+    """Minimum by gradient descent with Nesterov's momentum, of steps of 1 / (a bound on the curvature); nothing is rotated."""
     rows = rows.double()
     centred = rows - shares @ rows
     decay = strength * float((shares @ (rows - rows.mean(0)).square()).sum())
@@ -41,16 +41,21 @@ def reference(
     weight, bias = torch.zeros(CLASSES, rows.shape[1]).double(), torch.zeros(CLASSES).double()
     extended = torch.cat([centred, torch.ones(len(rows), 1)], dim=1)
     step = 1 / (float(torch.linalg.eigvalsh(extended.T @ (shares[:, None] * extended))[-1]) / 2 + decay)
-    for _ in range(20_000):
+    ahead = weight, bias
+    for number in range(4_000):
+        before = weight, bias
+        weight, bias = ahead
         excess = shares[:, None] * ((centred @ weight.T + bias).softmax(1) - targets)
         weight = weight - step * (excess.T @ centred + decay * weight)
         bias = bias - step * excess.sum(0)
+        momentum = number / (number + 3)
+        ahead = weight + momentum * (weight - before[0]), bias + momentum * (bias - before[1])
     return weight, bias - weight @ (shares @ rows)
 
 
 @pytest.mark.parametrize(("count", "dim"), [(30, 12), (12, 30)])
 @pytest.mark.parametrize(("balanced", "smoothing"), [(False, 0.0), (True, 0.1)])
-def test_it_is_the_minimum_that_gradient_descent_creeps_to(
+def test_it_is_the_minimum_that_gradient_descent_finds(
     count: int, dim: int, balanced: bool, smoothing: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More rows than numbers and fewer; equal and unequal weights."""

@@ -42,8 +42,8 @@ def few_images() -> object:
 
 
 @pytest.fixture(scope="module")
-def rounded(bundle: Bundle, photos: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return quantize.quantize(bundle, photos, tmp_path_factory.mktemp("rounded") / "bundle")
+def rounded(int8_bundle: Bundle) -> Bundle:
+    return int8_bundle
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def whole(light_backbone: None, photos: DataSet, tmp_path_factory: pytest.TempPa
 @pytest.mark.parametrize(
     ("looks", "save_every_s", "position"),
     [
-        (PHASE_1, 0.0, (1, 0, 3)),
+        pytest.param(PHASE_1, 0.0, (1, 0, 3), marks=pytest.mark.slow),
         pytest.param(PHASE_1, 600.0, None, marks=pytest.mark.slow),
         pytest.param(PHASE_2, 0.0, (2, 0, 2), marks=pytest.mark.slow),
         (PHASE_2 + 4, 600.0, (2, 1, 0)),

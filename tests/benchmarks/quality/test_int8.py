@@ -29,6 +29,7 @@ def outputs(model: onnx.ModelProto | Path) -> int8.Array:
     return np.asarray(session.run(None, {"images": IMAGES})[0])
 
 
+@pytest.mark.slow
 def test_the_trunk_is_the_backbone_of_any_size() -> None:
     torch.manual_seed(0)
     expected = build_backbone("vgg16", "random").eval()(torch.from_numpy(IMAGES)).detach().numpy()
@@ -37,6 +38,7 @@ def test_the_trunk_is_the_backbone_of_any_size() -> None:
     assert np.allclose(found.reshape(4, 512, -1).transpose(0, 2, 1), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_leave_out_one_correction_each(model: onnx.ModelProto, tmp_path: Path) -> None:
     written = {}
     for name, corrections in int8._CORRECTIONS.items():

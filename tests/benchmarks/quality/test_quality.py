@@ -111,6 +111,7 @@ def test_what_cannot_be_downloaded_says_by_which_command(tmp_path: Path, monkeyp
         sources.stamp_files(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light_backbone")
 def test_a_row_has_the_figures_of_both_phases(photos: DataSet, tmp_path: Path) -> None:
     """The same as those of the report of the same training."""

@@ -16,6 +16,7 @@ from tests.benchmarks.quality.test_short import rows_of
 from tests.training.helpers import SMALL
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("light_backbone")
 def test_figures_are_those_of_the_report_of_the_same_training(
     photos: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

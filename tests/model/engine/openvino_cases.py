@@ -27,8 +27,6 @@ from rankone.model.engine import openvino as engine
 from rankone.model.engine.base import Options
 from rankone.model.engine.check import MIN_COSINE, lowest_cosine
 from rankone.model.engine.openvino import OpenVinoEngine, check_options, core, split
-from rankone.training import quantize
-from rankone.training.data import DataSet
 from tests.model.engine.conftest import Pixels
 from tests.model.engine.test_engine import HAS_BFLOAT16
 
@@ -171,15 +169,14 @@ def test_bfloat16_is_compared_with_onnx_runtime_as_it_starts(bundle: Bundle, mon
 
 
 def test_a_backbone_in_int8_answers_as_by_onnx_runtime(
-    bundle: Bundle, photos: DataSet, pixels: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    int8_bundle: Bundle, pixels: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantize, "MIN_IMAGES", 8)
     monkeypatch.setattr(int8_record, "LEAST_SAME", 0.5)
-    rounded = quantize.quantize(bundle, photos, tmp_path / "rounded")
-    found = load_engine(rounded, "openvino", "cpu", 2, "int8")
+    monkeypatch.setattr(int8_record, "MOST_LOST", 1.0)
+    found = load_engine(int8_bundle, "openvino", "cpu", 2, "int8")
     assert found.precision == "int8"
-    expected = load_engine(rounded, "onnx", "cpu", 2, "int8").run(pixels)
-    exact = load_engine(rounded, "onnx", "cpu", 2).run(pixels)
+    expected = load_engine(int8_bundle, "onnx", "cpu", 2, "int8").run(pixels)
+    exact = load_engine(int8_bundle, "onnx", "cpu", 2).run(pixels)
     answers = found.run(pixels)
     assert lowest_cosine(answers.embedding, exact.embedding) < 0.9999  # it does not compute in float32
     assert lowest_cosine(answers.embedding, expected.embedding) > lowest_cosine(expected.embedding, exact.embedding)

@@ -22,7 +22,7 @@ FILES = (
 
 
 @pytest.mark.parametrize("files", FILES, ids=["cases", "contract"])
-def test_openvino(bundle: Bundle, tmp_path: Path, files: tuple[str, ...]) -> None:
+def test_openvino(bundle: Bundle, int8_bundle: Bundle, tmp_path: Path, files: tuple[str, ...]) -> None:
     shared = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     ended = subprocess.run(
         [
@@ -36,7 +36,12 @@ def test_openvino(bundle: Bundle, tmp_path: Path, files: tuple[str, ...]) -> Non
             f"--basetemp={tmp_path / 'base'}",
             *files,
         ],
-        env={**shared, "PYTHONPATH": os.getcwd(), "RANKONE_TEST_BUNDLE": str(bundle.path)},
+        env={
+            **shared,
+            "PYTHONPATH": os.getcwd(),
+            "RANKONE_TEST_BUNDLE": str(bundle.path),
+            "RANKONE_TEST_INT8": str(int8_bundle.path),
+        },
         cwd=ROOT,
         check=False,
         capture_output=True,
