@@ -82,7 +82,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     )
     state = ServiceState()
     app.state.settings, app.state.metrics, app.state.service = settings, Metrics(), state
-    app.state.metrics.watch_ready(lambda: state.is_ready)
+    app.state.metrics.ready.set_function(lambda: state.is_ready)
     if settings.index == "local":
         app.state.metrics.watch_disk(settings.data)
     app.state.tracer_provider = provider

@@ -202,7 +202,9 @@ class Models:
         logger.info(
             "serving %s %s by %s on %s", manifest.name, manifest.version, loaded.engine.name, loaded.engine.provider
         )
-        self._metrics.describe_model(manifest.name, manifest.version, bundle.fingerprint)
+        self._metrics.model.info(
+            {"name": manifest.name, "version": manifest.version, "fingerprint": bundle.fingerprint}
+        )
         if (before := self._state.replace(loaded)) is not None:
             retiring = asyncio.create_task(self._state.retire(before))
             self._retiring.add(retiring)
@@ -212,7 +214,7 @@ class Models:
 
     async def _open(self, path: Path) -> Bundle:
         """Verifies a bundle, in a thread that can be left behind if the disk never answers."""
-        thread = EngineThread(partial(self._metrics.count_death, "engine"))
+        thread = EngineThread(self._metrics.deaths.labels("engine").inc)
         try:
             return await thread.run(open_bundle, path)
         finally:

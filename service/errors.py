@@ -4,7 +4,7 @@ Problem                a status, and a sentence for the client
 ├── DeadlinePassed     504
 ├── ClientGone         499, which nobody reads; it is counted and logged
 ├── InputsRejected     413, 415 or 422: single images or vectors of the request cannot be used
-├── QueueFull          429, in `rankone.service.inference.admission`
+├── QueueFull          429, in `rankone.service.inference.inference`
 ├── UnknownModel       404, in `rankone.service.bundles`
 └── LoadConflict       409, in `rankone.service.bundles`
 

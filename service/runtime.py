@@ -15,15 +15,13 @@ from rankone.index.source import is_lance, open_lance, open_postgres
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Engine, gpu_memory_bytes
 from rankone.service.engine_choice import open_engine
-from rankone.service.inference.admission import Admission
-from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.batcher import Batcher
 from rankone.service.inference.decode_pool import DecodePool
-from rankone.service.inference.decode_process import DecodeLimits
+from rankone.service.inference.decode_worker import DecodeOptions
 from rankone.service.inference.engine_thread import EngineThread
-from rankone.service.inference.inference import Inference
+from rankone.service.inference.inference import Admission, Inference
 from rankone.service.inference.policy import warm_up
-from rankone.service.inference.slots import Slots
+from rankone.service.inference.shared import CpuArbiter, Slots
 from rankone.service.observe.metrics import Metrics
 from rankone.service.settings import Settings
 
@@ -32,8 +30,8 @@ _END_S: Final = 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class Runtime:
-    """Everything that a route may use. `load` makes it, `close` ends it."""
+class Network:
+    """What images go through: decoders, and an engine that runs them in batches."""
 
     settings: Settings
     bundle: Bundle
@@ -43,12 +41,6 @@ class Runtime:
     pool: DecodePool
     batcher: Batcher
     inference: Inference
-    indexes: AnyIndexes
-    ending: AsyncExitStack
-
-    async def index(self, name: str) -> AnyIndex:
-        """The index of that name; see `AnyIndexes.open`. IndexConflict if it was made with another bundle."""
-        return await anyio.to_thread.run_sync(self.indexes.open, name, self.bundle.fingerprint)
 
     def faults(self, *, needs_all_decoders: bool) -> list[str]:
         """Parts that do not work at the moment, a sentence each; dead processes and threads are being replaced."""
@@ -58,6 +50,18 @@ class Runtime:
         if self.batcher.hangs:
             faults.append(f"the engine has been running one batch for {self.batcher.running_s:.0f} s and seems to hang")
         return faults
+
+
+@dataclass(frozen=True, eq=False)
+class Runtime(Network):
+    """Everything that a route may use. `load` makes it, `close` ends it."""
+
+    indexes: AnyIndexes
+    ending: AsyncExitStack
+
+    async def index(self, name: str) -> AnyIndex:
+        """The index of that name; see `AnyIndexes.open`. IndexConflict if it was made with another bundle."""
+        return await anyio.to_thread.run_sync(self.indexes.open, name, self.bundle.fingerprint)
 
     async def close(self) -> None:
         """Ends its processes and threads. No request may be in work."""
@@ -73,52 +77,33 @@ async def load(bundle: Bundle, settings: Settings, metrics: Metrics, indexes: An
         DecodersFailed: the decode workers do not start.
         IndexProblem: the index `default` cannot be made.
     """
-    ending = AsyncExitStack()
+    ending, dim = AsyncExitStack(), bundle.manifest.dim
     try:
-        return await _assemble(bundle, settings, metrics, indexes, ending)
+        network = await start_network(bundle, settings, metrics, ending)
+        await asyncio.to_thread(indexes.acquire, bundle.fingerprint, dim, thumbnails=settings.thumbnails)
     except BaseException:
         with suppress(TimeoutError):  # an engine that hangs cannot be closed
             async with asyncio.timeout(_END_S):
                 await ending.aclose()
         raise
-
-
-async def _assemble(
-    bundle: Bundle, settings: Settings, metrics: Metrics, indexes: AnyIndexes, ending: AsyncExitStack
-) -> Runtime:
-    """The runtime. `ending` learns how to end each part as soon as it exists."""
-    network = await start_network(bundle, settings, metrics, ending)
-    await asyncio.to_thread(indexes.acquire, bundle.fingerprint, bundle.manifest.dim, thumbnails=settings.thumbnails)
     ending.push_async_callback(asyncio.to_thread, indexes.release, bundle.fingerprint)
-    _watch(settings, metrics, network.engine, network.admission, indexes)
-    engine, pool, batcher = network.engine, network.pool, network.batcher
-    inference = Inference(network.admission, pool, batcher)
-    return Runtime(settings, bundle, engine, network.why, pool, batcher, inference, indexes, ending)
-
-
-@dataclass(frozen=True, eq=False)
-class Network:
-    """What images go through: decoders, and an engine that runs them in batches."""
-
-    engine: Engine
-    why: str
-    """Why this engine and precision."""
-    pool: DecodePool
-    batcher: Batcher
-    admission: Admission
+    engine, admission = network.engine, network.inference.admission
+    metrics.engine.info({"engine": engine.name, "provider": engine.provider, "precision": engine.precision})
+    metrics.queue.set_function(lambda: admission.num_images)
+    if settings.device == "cuda":
+        metrics.watch_gpu_memory(gpu_memory_bytes)
+    metrics.index_items.counts = partial(count_items, indexes)
+    return Runtime(**vars(network), indexes=indexes, ending=ending)
 
 
 async def start_network(bundle: Bundle, settings: Settings, metrics: Metrics, ending: AsyncExitStack) -> Network:
-    """Starts a bundle's engine, warms it up, and starts the decoders. `ending` ends them.
+    """Starts a bundle's engine, warms it up, and starts the decoders. `ending` learns how to end each part as it is made.
 
-    Raises:
-        BundleError: the bundle lacks the file that the engine runs.
-        EngineError: the engine, the device or the precision is not available.
-        DecodersFailed: the decode workers do not start.
+    For the errors see `load`.
     """
     spec, policy = bundle.manifest.preprocessing, settings.batch_policy
     shape = (3, spec.size, spec.size)
-    thread = EngineThread(partial(metrics.count_death, "engine"))
+    thread = EngineThread(metrics.deaths.labels("engine").inc)
     ending.callback(thread.close)
     engine, why = await thread.run(open_engine, bundle, settings)
     ending.push_async_callback(thread.run, engine.close)
@@ -128,12 +113,15 @@ async def start_network(bundle: Bundle, settings: Settings, metrics: Metrics, en
     arbiter = CpuArbiter(_DECODERS_PAUSE_S if settings.device == "cpu" else 0.0)
     batcher = Batcher(engine, thread, slots, policy, latency, arbiter, metrics)
     ending.push_async_callback(batcher.close)
-    limits = DecodeLimits(settings.limits, settings.decode_memory_bytes, settings.decode_timeout_s)
-    on_death = partial(metrics.count_death, "decode")
-    pool = DecodePool(spec, slots, limits, settings.workers, arbiter, batcher.put, on_death, settings.log_format)
+    options = DecodeOptions(
+        spec, settings.limits, settings.decode_memory_bytes, settings.decode_timeout_s, settings.log_format
+    )
+    on_death = metrics.deaths.labels("decode").inc
+    pool = DecodePool(options, slots, settings.workers, arbiter, batcher.put, on_death)
     ending.push_async_callback(pool.close)
     await pool.start()
-    return Network(engine, why, pool, batcher, Admission(settings.max_queue, batcher.images_per_s))
+    inference = Inference(Admission(settings.max_queue, batcher.images_per_s), pool, batcher)
+    return Network(settings, bundle, engine, why, pool, batcher, inference)
 
 
 def open_indexes(settings: Settings) -> AnyIndexes:
@@ -155,11 +143,3 @@ def count_items(indexes: AnyIndexes) -> dict[str, int]:
         return indexes.counts()
     except IndexProblem:
         return {}
-
-
-def _watch(settings: Settings, metrics: Metrics, engine: Engine, admission: Admission, indexes: AnyIndexes) -> None:
-    metrics.describe_engine(engine.name, engine.provider, engine.precision)
-    metrics.watch_queue(lambda: admission.num_images)
-    if settings.device == "cuda":
-        metrics.watch_gpu_memory(gpu_memory_bytes)
-    metrics.watch_indexes(partial(count_items, indexes))

@@ -90,7 +90,7 @@ async def serving(settings: Settings, loaded: Runtime) -> AsyncIterator[FastAPI]
     app.state.indexes = indexes = open_indexes(settings)
     indexes.acquire(loaded.bundle.fingerprint, loaded.bundle.manifest.dim, thumbnails=settings.thumbnails)
     app.state.service.runtime = replace(loaded, settings=settings, indexes=indexes)
-    app.state.metrics.watch_indexes(indexes.counts)
+    app.state.metrics.index_items.counts = indexes.counts
     app.state.models = Models(settings, app.state.service, app.state.metrics, app.state.indexes)
     yield app
     app.state.indexes.close()

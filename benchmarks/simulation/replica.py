@@ -2,7 +2,7 @@
 
 What the service does with processes, threads and asyncio happens here at simulated times: decoders take images in turns and
 begin none while a batch runs on their CPU, a free engine takes what waits, and late images give way.
-See `service/inference/batcher.py`, `decode_pool.py` and `arbiter.py`, which this follows.
+See `service/inference/batcher.py`, `decode_pool.py` and `shared.py`, which this follows.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Any, TypeAlias, cast
 
 import simpy
 
-from rankone.service.inference.admission import Admission, QueueFull
 from rankone.service.inference.batcher import PATIENCE
-from rankone.service.inference.job import Job, Task
+from rankone.service.inference.inference import Admission, QueueFull
+from rankone.service.inference.job import FairQueue, Job, Task
 from rankone.service.inference.policy import BatchPolicy, LatencyModel
-from rankone.service.inference.queue import FairQueue
 
 Process: TypeAlias = Generator[simpy.Event, Any, None]
 

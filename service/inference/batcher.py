@@ -14,12 +14,10 @@ from rankone.model.engine import Engine, EngineError, EngineOutOfMemory, Outputs
 from rankone.model.engine.base import Images
 from rankone.model.engine.check import finite_rows
 from rankone.service.errors import DeadlinePassed
-from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.engine_thread import EngineThread
-from rankone.service.inference.job import Job, Task
+from rankone.service.inference.job import FairQueue, Job, Task
 from rankone.service.inference.policy import BatchPolicy, LatencyModel
-from rankone.service.inference.queue import FairQueue
-from rankone.service.inference.slots import Slots
+from rankone.service.inference.shared import CpuArbiter, Slots
 from rankone.service.observe.metrics import Metrics
 
 logger = logging.getLogger("rankone")
@@ -103,7 +101,7 @@ class Batcher:
                 if wanted := self._wanted(tasks):
                     await self._run(wanted)
             except Exception as error:
-                self._metrics.count_death("batch")
+                self._metrics.deaths.labels("batch").inc()
                 logger.error("internal error in the batcher; continuing", exc_info=error)
                 await asyncio.sleep(_PAUSE_S)
             finally:
@@ -145,7 +143,7 @@ class Batcher:
             self._metrics.observe_batch(len(tasks), ended_at - started_at)
             for row, task in enumerate(tasks):
                 if is_finite[row]:
-                    task.job.answer(task, outputs.at(row), started_at, ended_at)
+                    task.job.answer(task, outputs.at(slice(row, row + 1)), started_at, ended_at)
                 else:
                     task.job.fail(EngineError("the network answered this image with NaN or infinity"))
         except Exception as error:
@@ -183,5 +181,5 @@ class Batcher:
     def _release(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             assert task.slot is not None
-            self._slots.release(task.slot)
+            self._slots.put_nowait(task.slot)
             task.slot = None

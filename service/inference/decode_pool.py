@@ -9,14 +9,12 @@ from collections.abc import Callable
 from typing import Final
 
 from rankone.model.errors import RankoneError
-from rankone.model.preprocessing import ImageRejected, Preprocessing
+from rankone.model.preprocessing import ImageRejected
 from rankone.service.errors import Problem
-from rankone.service.inference.arbiter import CpuArbiter
-from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess, WorkerDied, WorkerKilled
-from rankone.service.inference.job import Job, Task
-from rankone.service.inference.queue import FairQueue
-from rankone.service.inference.slots import Slots
-from rankone.service.observe.logs import LogFormat
+from rankone.service.inference.decode_process import DecodeProcess, WorkerDied, WorkerKilled
+from rankone.service.inference.decode_worker import DecodeOptions
+from rankone.service.inference.job import FairQueue, Job, Task
+from rankone.service.inference.shared import CpuArbiter, Slots
 
 logger = logging.getLogger("rankone")
 
@@ -37,29 +35,25 @@ class DecodePool:
     """Decodes the images of jobs in `num_workers` processes.
 
     Args:
-        spec: what the pixels must be.
-        slots: where they are written.
-        limits: of one image.
+        options: of the workers.
+        slots: where pixels are written.
         num_workers: images decoded at once.
         arbiter: says when an image may be begun.
         put: takes each decoded image whose job still wants it, with its slot.
         on_death: called for each worker that died.
-        log_format: of what the workers log.
     """
 
     def __init__(
         self,
-        spec: Preprocessing,
+        options: DecodeOptions,
         slots: Slots,
-        limits: DecodeLimits,
         num_workers: int,
         arbiter: CpuArbiter,
         put: Callable[[Task], None],
         on_death: Callable[[], None],
-        log_format: LogFormat = "text",
     ) -> None:
-        self._spec, self._slots, self._limits, self._num_workers = spec, slots, limits, num_workers
-        self._arbiter, self._put, self._on_death, self._log_format = arbiter, put, on_death, log_format
+        self._options, self._slots, self._num_workers = options, slots, num_workers
+        self._arbiter, self._put, self._on_death = arbiter, put, on_death
         self._queue = FairQueue()
         self._ready: set[DecodeProcess] = set()
         self._all_ready = asyncio.Event()
@@ -111,7 +105,7 @@ class DecodePool:
         """Runs one worker after another."""
         pause_s = _FIRST_PAUSE_S
         while True:
-            worker = DecodeProcess(self._spec, self._slots, self._limits, self._log_format)
+            worker = DecodeProcess(self._options, self._slots)
             try:
                 await worker.start()
                 pause_s = _FIRST_PAUSE_S
@@ -145,14 +139,14 @@ class DecodePool:
     async def _decode_images(self, worker: DecodeProcess) -> None:
         with contextlib.suppress(WorkerDied):
             while True:
-                slot = await self._slots.acquire()
+                slot = await self._slots.get()
                 is_lent = False
                 try:
                     task = await self._queue.get()
                     is_lent = await self._decode(worker, task, slot)
                 finally:
                     if not is_lent:
-                        self._slots.release(slot)
+                        self._slots.put_nowait(slot)
 
     async def _decode(self, worker: DecodeProcess, task: Task, slot: int) -> bool:
         """Whether the image is now in the slot and on its way to the engine."""

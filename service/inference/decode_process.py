@@ -9,21 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Final, cast
 
-from rankone.model.preprocessing import Limits, Preprocessing, UndecodableImage
-from rankone.service.inference.decode_worker import DONE, READY, REJECTIONS, REPLY, REQUEST
-from rankone.service.inference.slots import Slots
-from rankone.service.observe.logs import LogFormat
+from rankone.model.preprocessing import UndecodableImage
+from rankone.service.inference.decode_worker import DONE, READY, REJECTIONS, REPLY, REQUEST, DecodeOptions
+from rankone.service.inference.shared import Slots
 
 _MODULE: Final = "rankone.service.inference.decode_worker"
 _MAX_BODY: Final = 1 << 20
 """Of a reply, in bytes: thumbnails and reasons are far smaller."""
 _BY_THE_CLOCK: Final = 10
 """An image may take so many times its processor time, on a busy machine: then its worker is taken to hang."""
-
-
 _LEAVES_S: Final = 1.0
 """A process that ends closes its end of the socket, and is gone so soon after that."""
 _OF_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
@@ -38,30 +35,18 @@ class WorkerKilled(Exception):
     """The process was killed from outside while it decoded; nothing is known against its image."""
 
 
-@dataclass(frozen=True)
-class DecodeLimits:
-    """What decoding one image may cost."""
-
-    image: Limits
-    memory_bytes: int
-    timeout_s: float
-    """Of processor time."""
-
-
 class DecodeProcess(asyncio.Protocol):
     """Started by `start`; decodes one image at a time until `stop`, or until it dies.
 
     It is killed when an image takes too long, and when it sends what no worker sends: an image may have taken it over.
 
     Args:
-        spec: what the pixels must be.
-        slots: where they are written.
-        limits: of one image.
-        log_format: of what the process logs.
+        options: of the process.
+        slots: where pixels are written.
     """
 
-    def __init__(self, spec: Preprocessing, slots: Slots, limits: DecodeLimits, log_format: LogFormat = "text") -> None:
-        self._spec, self._slots, self._limits, self._log_format = spec, slots, limits, log_format
+    def __init__(self, options: DecodeOptions, slots: Slots) -> None:
+        self._options, self._slots = options, slots
         self.process: subprocess.Popen[bytes] | None = None
         self.ended = asyncio.get_running_loop().create_future()
         """Done when the process is dead."""
@@ -104,15 +89,13 @@ class DecodeProcess(asyncio.Protocol):
             raise WorkerDied
         loop = asyncio.get_running_loop()
         self._expected, self._reply = {DONE, *REJECTIONS}, loop.create_future()
-        clock_s = _BY_THE_CLOCK * self._limits.timeout_s
+        clock_s = _BY_THE_CLOCK * self._options.timeout_s
         timer = loop.call_later(clock_s, self._kill, f"decoding it takes longer than {clock_s:g} s")
         self._transport.writelines([REQUEST.pack(slot, wants_thumbnail, len(data)), data])
         try:
             outcome, body = await self._reply
         except WorkerDied:  # only now does nobody write to the slot any more
-            if self._fault is None and -self._exit_status in _OF_OUTSIDE:
-                raise WorkerKilled from None
-            raise UndecodableImage(self._fault or self._cause_of_death()) from None
+            raise self._cause_of_death() from None
         finally:
             timer.cancel()
             self._expected = set()
@@ -164,16 +147,15 @@ class DecodeProcess(asyncio.Protocol):
             self._reply.set_exception(WorkerDied())
         self.ended.set_result(None)
 
-    @property
-    def _exit_status(self) -> int:
+    def _cause_of_death(self) -> Exception:
         assert self.process is not None
-        assert self.process.returncode is not None
-        return self.process.returncode
-
-    def _cause_of_death(self) -> str:
-        if self._exit_status == -signal.SIGPROF:
-            return f"decoding it takes longer than {self._limits.timeout_s:g} s of processor time"
-        return "the decoder crashed on it"
+        signal_number = -(self.process.returncode or 0)
+        if self._fault is None and signal_number in _OF_OUTSIDE:
+            return WorkerKilled()
+        crashed = "the decoder crashed on it"
+        if signal_number == signal.SIGPROF:
+            crashed = f"decoding it takes longer than {self._options.timeout_s:g} s of processor time"
+        return UndecodableImage(self._fault or crashed)
 
     def _kill(self, reason: str) -> None:
         """Kills the process; `connection_lost` follows when it is dead."""
@@ -184,19 +166,11 @@ class DecodeProcess(asyncio.Protocol):
 
     def _spawn(self, link: int) -> subprocess.Popen[bytes]:
         """Blocks the event loop for a few milliseconds: in a thread, the file descriptors could be closed meanwhile."""
-        options = {
-            "spec": asdict(self._spec),
-            "limits": asdict(self._limits.image),
-            "memory_bytes": self._limits.memory_bytes,
-            "timeout_s": self._limits.timeout_s,
-            "log_format": self._log_format,
-            "slots": self._slots.descriptor,
-            "count": self._slots.count,
-            "socket": link,
-        }
+        descriptors = (link, self._slots.descriptor)
+        numbers = map(str, (*descriptors, self._slots.count))
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", _MODULE, json.dumps(options)],
+            [sys.executable, "-m", _MODULE, json.dumps(asdict(self._options)), *numbers],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
-            pass_fds=(link, self._slots.descriptor),
+            pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
         )

@@ -20,6 +20,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -56,18 +57,32 @@ _THUMBNAIL_SIDE: Final = 256
 _THUMBNAIL_QUALITY: Final = 85
 
 
+@dataclass(frozen=True)
+class DecodeOptions:
+    """What a worker makes of images, and what one may cost."""
+
+    spec: Preprocessing
+    """What the pixels must be."""
+    limits: Limits
+    memory_bytes: int
+    timeout_s: float
+    """Of processor time."""
+    log_format: logs.LogFormat = "text"
+
+
 def main() -> None:
     """Runs until the service closes its end of the socket."""
-    options = json.loads(sys.argv[1])
-    logs.configure(options["log_format"])
+    link, slots, count = map(int, sys.argv[2:])
+    told = json.loads(sys.argv[1])
+    spec, limits = Preprocessing(**told.pop("spec")), Limits(**told.pop("limits"))
+    options = DecodeOptions(spec, limits, **told)
+    logs.configure(options.log_format)
     for number in (signal.SIGINT, signal.SIGTERM):  # these are for the service, which still needs us to finish its work
         signal.signal(number, signal.SIG_IGN)
-    spec, limits = Preprocessing(**options["spec"]), Limits(**options["limits"])
-    slots = mapped(options["slots"], options["count"], (3, spec.size, spec.size))
-    link = socket.socket(fileno=options["socket"])
-    _limit_memory(options["memory_bytes"])
+    pixels = mapped(slots, count, (3, spec.size, spec.size))
+    _limit_memory(options.memory_bytes)
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the service is gone
-        _serve(link, slots, spec, limits, options["memory_bytes"], options["timeout_s"])
+        _serve(socket.socket(fileno=link), pixels, options)
 
 
 def mapped(descriptor: int, count: int, shape: tuple[int, ...]) -> Images:
@@ -103,23 +118,26 @@ def processor_time(limit_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
-def _serve(
-    link: socket.socket, slots: Images, spec: Preprocessing, limits: Limits, memory_bytes: int, timeout_s: float
-) -> None:
+def _serve(link: socket.socket, slots: Images, options: DecodeOptions) -> None:
     _reply(link, READY)
     while (head := _read(link, REQUEST.size)) is not None:
         slot, wants_thumbnail, length = REQUEST.unpack(head)
         if (data := _read(link, length)) is None:
             return
         try:
-            with processor_time(timeout_s):
-                image = decode_as_stored(bytes(data), limits, spec)
-                to_input(image, spec, out=slots[slot])
+            with processor_time(options.timeout_s):
+                image = decode_as_stored(bytes(data), options.limits, options.spec)
+                to_input(image, options.spec, out=slots[slot])
                 small = thumbnail(image) if wants_thumbnail else b""
         except ImageRejected as error:
-            _refuse(link, type(error), str(error))
+            _reply(
+                link,
+                _CODES.get(type(error), _CODES[UndecodableImage]),
+                str(error).encode(errors="replace")[:_MAX_REASON],
+            )
         except MemoryError:
-            _refuse(link, ImageTooLarge, f"decoding it takes more than {memory_bytes:,} bytes of memory")
+            reason = f"decoding it takes more than {options.memory_bytes:,} bytes of memory"
+            _reply(link, _CODES[ImageTooLarge], reason.encode())
         else:
             _reply(link, DONE, small)
 
@@ -130,10 +148,6 @@ def _limit_memory(memory_bytes: int) -> None:
         mapped_bytes = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped_bytes + memory_bytes,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _refuse(link: socket.socket, kind: type[ImageRejected], reason: str) -> None:
-    _reply(link, _CODES.get(kind, 2), reason.encode(errors="replace")[:_MAX_REASON])
 
 
 def _reply(link: socket.socket, outcome: int, body: bytes = b"") -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -26,9 +28,8 @@ class EngineThread:
 
     def __init__(self, on_death: Callable[[], None]) -> None:
         self._on_death = on_death
-        self._calls = SimpleQueue[tuple[asyncio.Future[Any], Callable[[], Any]] | None]()
-        self._loop = asyncio.get_running_loop()
-        self._thread = self._start()
+        self._calls = SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]()
+        self._start()
 
     @property
     def is_alive(self) -> bool:
@@ -41,39 +42,29 @@ class EngineThread:
         Raises:
             EngineThreadDied: the call ended the thread.
         """
-        future: asyncio.Future[Result] = self._loop.create_future()
-        self._calls.put((future, lambda: call(*arguments)))
-        return await future
+        future = Future[Result]()
+        self._calls.put((future, partial(call, *arguments)))
+        return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Ends the thread after the calls that are waiting."""
         self._calls.put(None)
 
-    def _start(self) -> threading.Thread:
-        thread = threading.Thread(target=self._serve, name="engine", daemon=True)
-        thread.start()
-        return thread
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._serve, name="engine", daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         while (entry := self._calls.get()) is not None:
             future, call = entry
+            if not future.set_running_or_notify_cancel():
+                continue
             try:
-                result = call()
+                future.set_result(call())
             except Exception as error:
-                self._loop.call_soon_threadsafe(_resolve, future, None, error)
+                future.set_exception(error)
             except BaseException as error:
-                self._loop.call_soon_threadsafe(self._replace)
-                died = EngineThreadDied(f"the engine's thread was ended by {error!r}")
-                self._loop.call_soon_threadsafe(_resolve, future, None, died)
+                self._start()
+                self._on_death()
+                future.set_exception(EngineThreadDied(f"the engine's thread was ended by {error!r}"))
                 return
-            else:
-                self._loop.call_soon_threadsafe(_resolve, future, result, None)
-
-    def _replace(self) -> None:
-        self._on_death()
-        self._thread = self._start()
-
-
-def _resolve(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
-    if not future.done():
-        future.set_result(result) if error is None else future.set_exception(error)

@@ -1,26 +1,16 @@
-"""The images of one request, and what becomes of them."""
+"""The images of one request, what becomes of them, and a queue that is fair between requests."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from rankone.model.engine import Outputs
 from rankone.model.preprocessing import ImageRejected
 from rankone.service.errors import InputsRejected, Rejection
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Where the time of one image went, in seconds: until it was decoded, waiting for its batch, and in the engine."""
-
-    decode: float
-    queue: float
-    engine: float
 
 
 @dataclass(eq=False)
@@ -64,8 +54,8 @@ class Job:
         self.started_at = time.perf_counter()
         self.tasks = [Task(self, index, data) for index, data in enumerate(images)]
         self.done: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
-        self.parts = Parts(0, 0, 0)
-        """Of the image that was answered last."""
+        self.parts = dict[str, float]()
+        """Where the time of the image went that was answered last: decoding, waiting for its batch, and the engine."""
         self._rejections: list[Rejection] = []
         self._num_undecoded = self._num_unanswered = len(images)
         self._outputs: list[Outputs | None] = [None] * len(images)
@@ -91,12 +81,16 @@ class Job:
         self._one_decoded()
 
     def answer(self, task: Task, outputs: Outputs, started_at: float, ended_at: float) -> None:
-        """Takes the outputs of one image, as `Outputs.at` gives them, from a batch run between these times."""
+        """Takes the outputs of one image, a batch of one, from a batch run between these times."""
         self._outputs[task.index] = outputs if self.wants_features else replace(outputs, features=None)
         self._num_unanswered -= 1
-        self.parts = Parts(task.decoded_at - self.started_at, started_at - task.decoded_at, ended_at - started_at)
+        self.parts = {
+            "decode": task.decoded_at - self.started_at,
+            "queue": started_at - task.decoded_at,
+            "engine": ended_at - started_at,
+        }
         if self._num_unanswered == 0 and not self.is_over:
-            self.done.set_result(_stacked([one for one in self._outputs if one is not None]))
+            self.done.set_result(Outputs.joined([one for one in self._outputs if one is not None]))
 
     def fail(self, error: Exception) -> None:
         """Ends the job with an error, unless it has ended."""
@@ -109,8 +103,33 @@ class Job:
             self.fail(InputsRejected(self._rejections))
 
 
-def _stacked(rows: list[Outputs]) -> Outputs:
-    first = rows[0].arrays
-    if len(rows) == 1:
-        return Outputs(**{name: array[np.newaxis] for name, array in first.items()})
-    return Outputs(**{name: np.stack([row.arrays[name] for row in rows]) for name in first})
+class FairQueue(asyncio.Queue[Task]):
+    """An unbounded asyncio queue that serves jobs in turn: one image of each job, then a second one of each, and so on.
+
+    Images of one job keep their order; a single image does not wait behind a request of 64.
+    """
+
+    _queue: OrderedDict[Job, deque[Task]]
+
+    def discard(self, job: Job) -> list[Task]:
+        """Removes all images of a job and returns them."""
+        return list(self._queue.pop(job, ()))
+
+    def qsize(self) -> int:
+        """Images that wait."""
+        return sum(map(len, self._queue.values()))
+
+    # what asyncio.Queue leaves to its subclasses
+
+    def _init(self, maxsize: int) -> None:  # noqa: ARG002
+        self._queue = OrderedDict()
+
+    def _put(self, task: Task) -> None:
+        self._queue.setdefault(task.job, deque()).append(task)
+
+    def _get(self) -> Task:
+        job, tasks = self._queue.popitem(last=False)
+        task = tasks.popleft()
+        if tasks:
+            self._queue[job] = tasks
+        return task

@@ -12,7 +12,6 @@ from typing import Final, Self
 from rankone.model.bundle import open_bundle
 from rankone.model.errors import RankoneError
 from rankone.service.errors import InputsRejected, Problem
-from rankone.service.inference.inference import Inference
 from rankone.service.job.shard import Rejected, Row
 from rankone.service.job.sources import Source, read
 from rankone.service.observe.context import RequestContext, enter
@@ -79,7 +78,7 @@ class Embedder:
     async def _start(self) -> None:
         bundle = await asyncio.to_thread(open_bundle, self._settings.bundle)
         network = await start_network(bundle, self._settings, Metrics(), self._ending)
-        self._inference = Inference(network.admission, network.pool, network.batcher)
+        self._inference = network.inference
         in_work = 2 * self._settings.batch_policy.max_batch + self._settings.workers
         self._places = asyncio.Semaphore(min(in_work, self._settings.max_queue))
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-Worker = Literal["decode", "engine", "batch"]
-
 _SECONDS: Final = tuple(float(f"{10 ** (step / 9):.3g}") for step in range(-30, 26))
 """From 0.46 ms to 10 minutes, each 1.29 times the one before: so wrong can a quantile that Prometheus computes be."""
+_WORKERS: Final = ("decode", "engine", "batch")
 _BATCHES: Final = (1, 2, 4, 8, 16, 32, 64)
 _REFUSALS: Final = {
     401: "no valid key",
@@ -34,52 +33,49 @@ _REFUSALS: Final = {
 
 
 class Metrics:
-    """The counters of one app, in a registry of its own."""
+    """What one app counts and times, in a registry of its own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        requests = Counter("rankone_requests", "Requests answered", ("method", "route", "status"), registry=registry)
-        request_seconds = Histogram(
-            "rankone_request_seconds", "From request to answer", ("route",), buckets=_SECONDS, registry=registry
+        self.registry = own = CollectorRegistry()
+        ProcessCollector(registry=own)
+        self._requests = Counter("rankone_requests", "Requests answered", ("method", "route", "status"), registry=own)
+        self._request_seconds = Histogram(
+            "rankone_request_seconds", "From request to answer", ("route",), buckets=_SECONDS, registry=own
         )
-        part_seconds = Histogram(
-            "rankone_part_seconds", "Where the time of requests went", ("part",), buckets=_SECONDS, registry=registry
+        self._part_seconds = Histogram(
+            "rankone_part_seconds", "Where the time of requests went", ("part",), buckets=_SECONDS, registry=own
         )
-        # finding a series by its labels costs twice as much as counting in it, and there are few series
-        self._requests, self._request_seconds = cache(requests.labels), cache(request_seconds.labels)
-        self._part_seconds = cache(part_seconds.labels)
-        self._refusals = Counter("rankone_refusals", "Requests not served, by reason", ("reason",), registry=registry)
+        self._refusals = Counter("rankone_refusals", "Requests not served, by reason", ("reason",), registry=own)
         self._engine_seconds = Histogram(
-            "rankone_engine_seconds", "One run of the engine", buckets=_SECONDS, registry=registry
+            "rankone_engine_seconds", "One run of the engine", buckets=_SECONDS, registry=own
         )
-        self._batch_images = Histogram("rankone_batch_images", "Images in a run", buckets=_BATCHES, registry=registry)
-        self._images = Counter("rankone_images", "Images run through the engine", registry=registry)
-        self._queue = Gauge("rankone_queue_images", "Images in work, from admission to answer", registry=registry)
-        self._deaths = Counter(
+        self._batch_images = Histogram("rankone_batch_images", "Images in a run", buckets=_BATCHES, registry=own)
+        self._images = Counter("rankone_images", "Images run through the engine", registry=own)
+        self.queue = Gauge("rankone_queue_images", "Images in work, from admission to answer", registry=own)
+        self.deaths = Counter(
             "rankone_worker_deaths",
             "Decode processes and threads that ended and were replaced",
             ("worker",),
-            registry=registry,
+            registry=own,
         )
-        for worker in get_args(Worker):
-            self._deaths.labels(worker)  # so that it starts at 0: Prometheus sees no rise in a new series
-        self._engine = Info("rankone_engine", "What runs the network", registry=registry)
-        self._model = Info("rankone_model", "The bundle that is served", registry=registry)
-        self._ready = Gauge("rankone_ready", "1 while requests are answered", registry=registry)
+        for worker in _WORKERS:
+            self.deaths.labels(worker)  # so that it starts at 0: Prometheus sees no rise in a new series
+        self.engine = Info("rankone_engine", "What runs the network", registry=own)
+        self.model = Info("rankone_model", "The bundle that is served", registry=own)
+        self.ready = Gauge("rankone_ready", "1 while requests are answered", registry=own)
         self._disk_free = Gauge(
-            "rankone_disk_free_bytes", "Free space for the indexes, NaN where it cannot be read", registry=registry
+            "rankone_disk_free_bytes", "Free space for the indexes, NaN where it cannot be read", registry=own
         )
         self._gpu_memory: Gauge | None = None
-        self._index_items = _IndexItems()
-        registry.register(self._index_items)
+        self.index_items = IndexItems()
+        own.register(self.index_items)
 
     def observe_request(self, method: str, route: str, status: int, seconds: float, parts: Mapping[str, float]) -> None:
         """A request that was answered, and where its time went."""
-        self._requests(method, route, status).inc()
-        self._request_seconds(route).observe(seconds)
+        self._requests.labels(method, route, status).inc()
+        self._request_seconds.labels(route).observe(seconds)
         for part, part_seconds in parts.items():
-            self._part_seconds(part).observe(part_seconds)
+            self._part_seconds.labels(part).observe(part_seconds)
         if (reason := _REFUSALS.get(status)) is not None:
             self._refusals.labels(reason).inc()
 
@@ -89,29 +85,9 @@ class Metrics:
         self._batch_images.observe(num_images)
         self._images.inc(num_images)
 
-    def count_death(self, worker: Worker) -> None:
-        """A process or a thread that died."""
-        self._deaths.labels(worker).inc()
-
-    def describe_engine(self, name: str, provider: str, precision: str) -> None:
-        """Which engine runs the network from now on."""
-        self._engine.info({"engine": name, "provider": provider, "precision": precision})
-
-    def describe_model(self, name: str, version: str, fingerprint: str) -> None:
-        """Which bundle is served from now on."""
-        self._model.info({"name": name, "version": version, "fingerprint": fingerprint})
-
-    def watch_ready(self, is_ready: Callable[[], bool]) -> None:
-        """Asks whether requests are answered whenever the metrics are read."""
-        self._ready.set_function(is_ready)
-
     def watch_disk(self, folder: Path) -> None:
         """Reads the free space of the folder's disk whenever the metrics are read."""
-        self._disk_free.set_function(lambda: _free_bytes(folder))
-
-    def watch_queue(self, count: Callable[[], int]) -> None:
-        """Reads the number of images in work whenever the metrics are read."""
-        self._queue.set_function(count)
+        self._disk_free.set_function(partial(_free_bytes, folder))
 
     def watch_gpu_memory(self, used_bytes: Callable[[], int]) -> None:
         """Reads the memory in use on the GPU whenever the metrics are read; without one, there is no such metric."""
@@ -119,22 +95,9 @@ class Metrics:
             self._gpu_memory = Gauge("rankone_gpu_memory_bytes", "Memory in use on the GPU", registry=self.registry)
         self._gpu_memory.set_function(used_bytes)
 
-    def watch_indexes(self, counts: Callable[[], Mapping[str, int]]) -> None:
-        """Reads the number of items of every index whenever the metrics are read."""
-        self._index_items.counts = counts
 
-
-def _free_bytes(folder: Path) -> float:
-    """What a user without privileges may still write."""
-    try:
-        found = os.statvfs(folder)
-    except OSError:  # it is not made before the first start is complete, or the disk is gone
-        return math.nan
-    return float(found.f_bavail * found.f_frsize)
-
-
-class _IndexItems(Collector):
-    """A series for each index that exists when the metrics are read, so that dropped indexes disappear."""
+class IndexItems(Collector):
+    """A series for each index that exists when the metrics are read, by `counts`, so that dropped indexes disappear."""
 
     def __init__(self) -> None:
         self.counts: Callable[[], Mapping[str, int]] = dict
@@ -144,3 +107,12 @@ class _IndexItems(Collector):
         for name, count in self.counts().items():
             family.add_metric([name], count)
         yield family
+
+
+def _free_bytes(folder: Path) -> float:
+    """What a user without privileges may still write."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:  # it is not made before the first start is complete, or the disk is gone
+        return math.nan
+    return float(found.f_bavail * found.f_frsize)

@@ -21,14 +21,12 @@ from benchmarks.simulation.replica import Fate, Machine, Replica, Request
 from rankone.model.engine import Engine, Outputs
 from rankone.service.errors import DeadlinePassed
 from rankone.service.inference import decode_pool
-from rankone.service.inference.admission import Admission, QueueFull
-from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.batcher import Batcher
 from rankone.service.inference.decode_pool import DecodePool
 from rankone.service.inference.engine_thread import EngineThread
-from rankone.service.inference.inference import Inference
+from rankone.service.inference.inference import Admission, Inference, QueueFull
 from rankone.service.inference.policy import BatchPolicy, LatencyModel
-from rankone.service.inference.slots import Slots
+from rankone.service.inference.shared import CpuArbiter, Slots
 from rankone.service.observe.context import RequestContext, enter
 from rankone.service.observe.metrics import Metrics
 from tests.pages import ROOT
@@ -86,8 +84,7 @@ async def through_the_service(machine: Machine, arrivals: list[Request]) -> None
     latency, metrics = LatencyModel(machine.sizes, machine.seconds), Metrics()
     thread, engine = cast(EngineThread, Thread(machine)), cast(Engine, Thread(machine))
     batcher = Batcher(engine, thread, slots, machine.policy, latency, arbiter, metrics)
-    spec = limits = cast(Any, None)
-    pool = DecodePool(spec, slots, limits, machine.workers, arbiter, batcher.put, lambda: None)
+    pool = DecodePool(cast(Any, None), slots, machine.workers, arbiter, batcher.put, lambda: None)
     await pool.start()
     inference = Inference(Admission(machine.max_queue, batcher.images_per_s), pool, batcher)
 

@@ -125,7 +125,7 @@ def test_the_dashboard_shows_what_an_operator_asks_first() -> None:
 
 def test_the_dashboard_asks_for_metrics_that_there_are_and_that_describe_themselves() -> None:
     counted = Metrics()
-    counted.describe_engine("onnx", "CPUExecutionProvider", "float32")
+    counted.engine.info({"engine": "onnx", "provider": "CPUExecutionProvider", "precision": "float32"})
     counted.watch_gpu_memory(lambda: 1)
     there = dict(re.findall(r"^# HELP (\w+) (.*)", generate_latest(counted.registry).decode(), re.MULTILINE))
     assert metrics_asked_for() <= there.keys()

@@ -18,8 +18,7 @@ from fastapi import FastAPI
 from rankone.model.bundle import Bundle
 from rankone.model.engine import EngineOutOfMemory, Outputs
 from rankone.model.engine.base import Images
-from rankone.service.inference.admission import Admission
-from rankone.service.inference.inference import Inference
+from rankone.service.inference.inference import Admission, Inference
 from rankone.service.runtime import Runtime, load
 from rankone.service.settings import Settings
 from tests.services import client_of, exchange, multipart, serving

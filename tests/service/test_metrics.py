@@ -51,8 +51,8 @@ def test_p99_is_known_within_a_factor_of_1_3(median_s: float, spread: float) -> 
 
 def test_the_served_model_is_one_series_and_replaced() -> None:
     metrics = Metrics()
-    metrics.describe_model("a", "1", "f" * 64)
-    metrics.describe_model("a", "2", "e" * 64)
+    metrics.model.info({"name": "a", "version": "1", "fingerprint": "f" * 64})
+    metrics.model.info({"name": "a", "version": "2", "fingerprint": "e" * 64})
     assert samples(metrics, "rankone_model_info") == [({"name": "a", "version": "2", "fingerprint": "e" * 64}, 1.0)]
 
 

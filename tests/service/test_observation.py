@@ -147,7 +147,7 @@ def test_the_memory_of_a_gpu_is_a_metric_where_there_is_one() -> None:
 
 def test_the_indexes_of_the_metrics_are_those_there_are() -> None:
     metrics, counts = Metrics(), {"old": 3}
-    metrics.watch_indexes(lambda: counts)
+    metrics.index_items.counts = lambda: counts
     assert b'rankone_index_items{index="old"} 3.0' in generate_latest(metrics.registry)
     del counts["old"]
     counts["new"] = 5

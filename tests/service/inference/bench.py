@@ -11,12 +11,11 @@ import numpy as np
 
 from rankone.model.engine import Outputs
 from rankone.model.engine.base import Batch, Images, Precision
-from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.batcher import Batcher
 from rankone.service.inference.engine_thread import EngineThread
 from rankone.service.inference.job import Job, Task
 from rankone.service.inference.policy import BatchPolicy, LatencyModel
-from rankone.service.inference.slots import Slots
+from rankone.service.inference.shared import CpuArbiter, Slots
 from rankone.service.observe.metrics import Metrics
 
 SHAPE = (3, 2, 2)
@@ -69,7 +68,7 @@ class Bench:
         return job
 
     def put(self, task: Task, value: float) -> None:
-        task.slot = self.slots._free.get_nowait()
+        task.slot = self.slots.get_nowait()
         self.slots[task.slot][:] = value
         task.job.decoded(task)
         self.batcher.put(task)

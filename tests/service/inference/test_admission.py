@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankone.service.inference.admission import Admission, QueueFull
+from rankone.service.inference.inference import Admission, QueueFull
 
 
 def test_admission_counts_images_and_says_when_to_come_back() -> None:

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.policy import BatchPolicy
+from rankone.service.inference.shared import CpuArbiter
 from tests.service.inference.bench import Bench
 
 pytestmark = pytest.mark.anyio

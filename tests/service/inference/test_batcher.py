@@ -25,7 +25,7 @@ async def bench(anyio_backend: str) -> AsyncIterator[Bench]:
     bench = Bench(BatchPolicy(4))
     yield bench
     await bench.settle()
-    assert bench.slots.num_free == NUM_SLOTS
+    assert bench.slots.qsize() == NUM_SLOTS
     await bench.close()
 
 
@@ -53,11 +53,11 @@ async def test_a_batch_has_at_most_max_batch_images(bench: Bench) -> None:
 async def test_images_that_wait_or_run_keep_their_slots(bench: Bench) -> None:
     jobs = [bench.job(1, 2), bench.job(3)]
     await bench.started()
-    assert bench.slots.num_free == NUM_SLOTS - 3
+    assert bench.slots.qsize() == NUM_SLOTS - 3
     bench.engine.open.release(2)
     await asyncio.gather(*(job.done for job in jobs))
     await bench.settle()
-    assert bench.slots.num_free == NUM_SLOTS
+    assert bench.slots.qsize() == NUM_SLOTS
 
 
 async def test_a_single_image_does_not_wait_for_a_large_request(bench: Bench) -> None:
@@ -166,7 +166,7 @@ async def test_discarded_images_are_not_run(bench: Bench) -> None:
     gone, stays = bench.job(1, 2), bench.job(3)
     gone.done.cancel()
     bench.batcher.discard(gone)
-    assert bench.slots.num_free == NUM_SLOTS - 2, "the image that runs and the one that stays have slots"
+    assert bench.slots.qsize() == NUM_SLOTS - 2, "the image that runs and the one that stays have slots"
     bench.engine.open.release(2)
     await asyncio.gather(first.done, stays.done)
     assert [batch[:, 0, 0, 0].tolist() for batch in bench.engine.batches] == [[0], [3]]

@@ -31,40 +31,36 @@ from rankone.model.preprocessing import (
 )
 from rankone.service.errors import InputsRejected, Problem
 from rankone.service.inference import decode_pool, decode_process
-from rankone.service.inference.arbiter import CpuArbiter
 from rankone.service.inference.decode_pool import DecodePool, DecodersFailed
-from rankone.service.inference.decode_process import DecodeLimits, DecodeProcess, WorkerDied
-from rankone.service.inference.decode_worker import DONE, READY, REPLY
+from rankone.service.inference.decode_process import DecodeProcess, WorkerDied
+from rankone.service.inference.decode_worker import DONE, READY, REPLY, DecodeOptions
 from rankone.service.inference.job import Job, Task
-from rankone.service.inference.slots import Slots
-from rankone.service.observe.logs import LogFormat
+from rankone.service.inference.shared import CpuArbiter, Slots
 from tests.model.files import encoded, exif, segment, with_segments
 from tests.model.profiles import cmyk_profile, rgb_profile
 
 pytestmark = pytest.mark.anyio
 
 SPEC = Preprocessing(size=32)
-LIMITS = DecodeLimits(Limits(), memory_bytes=300_000_000, timeout_s=30)
+OPTIONS = DecodeOptions(SPEC, Limits(), memory_bytes=300_000_000, timeout_s=30)
 
 
 class Harness:
     """A pool, and the images that came out of it, copied from their slots as the batcher does."""
 
-    def __init__(
-        self, limits: DecodeLimits, num_workers: int, num_slots: int, log_format: LogFormat, spec: Preprocessing
-    ) -> None:
+    def __init__(self, options: DecodeOptions, num_workers: int, num_slots: int) -> None:
         self.slots = Slots(num_slots, (3, SPEC.size, SPEC.size))
         self.decoded: dict[Task, np.ndarray] = {}
         self.holds_slots = False
         self.num_deaths, self.num_workers = 0, num_workers
         self.arbiter = CpuArbiter(pause_s=60)
-        self.pool = DecodePool(spec, self.slots, limits, num_workers, self.arbiter, self.take, self.bury, log_format)
+        self.pool = DecodePool(options, self.slots, num_workers, self.arbiter, self.take, self.bury)
 
     def take(self, task: Task) -> None:
         assert task.slot is not None
         self.decoded[task] = self.slots[task.slot].copy()
         if not self.holds_slots:
-            self.slots.release(task.slot)
+            self.slots.put_nowait(task.slot)
 
     def bury(self) -> None:
         self.num_deaths += 1
@@ -97,14 +93,8 @@ class Harness:
 
 
 @asynccontextmanager
-async def running(
-    limits: DecodeLimits = LIMITS,
-    num_workers: int = 1,
-    num_slots: int = 4,
-    log_format: LogFormat = "text",
-    spec: Preprocessing = SPEC,
-) -> AsyncIterator[Harness]:
-    harness = Harness(limits, num_workers, num_slots, log_format, spec)
+async def running(options: DecodeOptions = OPTIONS, num_workers: int = 1, num_slots: int = 4) -> AsyncIterator[Harness]:
+    harness = Harness(options, num_workers, num_slots)
     try:
         await harness.pool.start()
         yield harness
@@ -133,7 +123,7 @@ async def test_workers_decode_as_preprocess_does(images: list[bytes]) -> None:
         found = await harness.pixels(harness.submit(images))
         for image, pixels in zip(images, found, strict=True):
             assert np.array_equal(pixels, preprocess(image, SPEC))
-        assert harness.slots.num_free == harness.slots.count - harness.num_workers, "each idle worker holds one"
+        assert harness.slots.qsize() == harness.slots.count - harness.num_workers, "each idle worker holds one"
 
 
 async def test_thumbnails_come_with_the_pixels_to_those_who_want_them() -> None:
@@ -169,14 +159,13 @@ async def test_every_image_at_fault_is_named_with_its_own_reason() -> None:
             await job.done
         kinds = {rejection.index: type(rejection.error) for rejection in rejected.value.rejections}
         assert kinds == {1: UnsupportedImageType, 2: UndecodableImage, 4: ImageTooLarge}
-        assert harness.slots.num_free == harness.slots.count - harness.num_workers, "each idle worker holds one"
+        assert harness.slots.qsize() == harness.slots.count - harness.num_workers, "each idle worker holds one"
 
 
 @pytest.mark.parametrize("is_too_slow", [False, True])
 async def test_an_image_that_kills_its_worker_is_refused_and_the_worker_replaced(is_too_slow: bool) -> None:
     """It crashes while it decodes, or that takes too long by the clock; the next worker decodes what waits."""
-    limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=0.2 if is_too_slow else 30)
-    async with running(limits) as harness:
+    async with running(replace(OPTIONS, timeout_s=0.2 if is_too_slow else 30)) as harness:
         (pid,) = harness.pool.pids
         unlucky, behind = await harness.stopped_at(picture(1)), harness.submit([picture(2)])
         if not is_too_slow:
@@ -214,8 +203,7 @@ async def test_a_worker_that_hangs_up_is_no_victim_of_others(monkeypatch: pytest
 
 
 async def test_an_image_that_takes_too_much_processor_time_ends_its_worker() -> None:
-    limits = DecodeLimits(Limits(), LIMITS.memory_bytes, timeout_s=0.1)
-    async with running(limits, spec=replace(SPEC, jpeg="whole")) as harness:
+    async with running(replace(OPTIONS, timeout_s=0.1, spec=replace(SPEC, jpeg="whole"))) as harness:
         (pid,) = harness.pool.pids
         _, error = await rejection_of(harness.submit([picture(size=(4000, 4000), kind="jpeg")]))
         assert str(error) == "decoding it takes longer than 0.1 s of processor time"
@@ -239,7 +227,7 @@ def test_time_in_which_others_have_the_processor_does_not_count() -> None:
 async def test_a_worker_logs_in_the_format_of_the_service(capfd: pytest.CaptureFixture[str]) -> None:
     nearly_black = io.BytesIO()
     Image.fromarray(np.array([[0, 4095]], np.uint16)).save(nearly_black, "png")
-    async with running(log_format="json") as harness:
+    async with running(replace(OPTIONS, log_format="json")) as harness:
         await harness.pixels(harness.submit([nearly_black.getvalue()]))
     (line,) = capfd.readouterr().err.splitlines()
     entry = json.loads(line)
@@ -259,7 +247,7 @@ async def test_large_jpegs_are_decoded_as_the_bundle_says(spec: Preprocessing) -
     """Reduced or whole, the thumbnail is as large as ever, and of the same picture."""
     data = large_jpeg()
     whole = preprocess(data, replace(SPEC, jpeg="whole"))
-    async with running(spec=spec) as harness:
+    async with running(replace(OPTIONS, spec=spec)) as harness:
         job = harness.submit([data], wants_thumbnails=True)
         (found,) = await harness.pixels(job)
         assert np.array_equal(found, preprocess(data, spec))
@@ -371,10 +359,9 @@ async def test_an_image_that_waits_to_be_begun_is_not_lost_with_its_worker() -> 
 
 
 async def test_an_image_that_takes_too_much_memory_is_refused_by_a_worker_that_lives_on() -> None:
-    limits = DecodeLimits(Limits(), memory_bytes=30_000_000, timeout_s=30)
     file = io.BytesIO()
     Image.new("RGBA", (5000, 5000)).save(file, "png")
-    async with running(limits) as harness:
+    async with running(replace(OPTIONS, memory_bytes=30_000_000)) as harness:
         pids = harness.pool.pids
         _, error = await rejection_of(harness.submit([file.getvalue()]))
         assert isinstance(error, ImageTooLarge)
@@ -392,7 +379,7 @@ async def test_no_more_images_are_decoded_than_have_slots() -> None:
         assert len(harness.decoded) == 3
         slot = job.tasks[0].slot
         assert slot is not None
-        harness.slots.release(slot)
+        harness.slots.put_nowait(slot)
         await harness.until(lambda: len(harness.decoded) == 4)
 
 
@@ -409,7 +396,7 @@ async def test_work_that_nobody_waits_for_is_not_decoded() -> None:
             os.kill(pid, signal.SIGCONT)
         await harness.pixels(fine)
         assert set(harness.decoded) == set(fine.tasks)
-        await harness.until(lambda: harness.slots.num_free == harness.slots.count - 1)
+        await harness.until(lambda: harness.slots.qsize() == harness.slots.count - 1)
 
 
 async def test_workers_that_do_not_start_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

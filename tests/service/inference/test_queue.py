@@ -9,8 +9,7 @@ from collections import defaultdict
 
 import pytest
 
-from rankone.service.inference.job import Job, Task
-from rankone.service.inference.queue import FairQueue
+from rankone.service.inference.job import FairQueue, Job, Task
 
 pytestmark = pytest.mark.anyio
 
