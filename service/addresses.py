@@ -49,7 +49,7 @@ class AddressMiddleware:
         path = scope["path"]
         if path == prefix or path.startswith(f"{prefix}/"):
             path = path.removeprefix(prefix) or "/"
-        scope["path"] = path[:-1] if len(path) > 1 and has_trailing_slash(scope) else path
+        scope["path"] = path[:-1] if len(path) > 1 and ends_with(scope, "/") else path
         if scope["method"] == "OPTIONS":
             await self._options(scope["path"])(scope, receive, send)
         elif scope["method"] == "HEAD":
@@ -73,11 +73,6 @@ class AddressMiddleware:
             await self._app(get, receive, send_head)
         finally:
             scope["route"] = get.get("route")
-
-
-def has_trailing_slash(scope: Scope) -> bool:
-    """Whether the path was sent with a slash at its end that is not encoded."""
-    return ends_with(scope, "/")
 
 
 def ends_with(scope: Scope, ends: str | tuple[str, ...]) -> bool:

@@ -28,16 +28,14 @@ from rankone.service.observe.middleware import ObserveMiddleware
 from rankone.service.observe.traces import otlp_provider
 from rankone.service.routes import (
     classify,
-    docs,
     embed,
     explain,
     health,
     indexes,
     items,
-    maps,
     models,
     openai,
-    page,
+    pages,
     search,
 )
 from rankone.service.routes.requests import ONCE
@@ -88,7 +86,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     app.state.tracer_provider = provider
     app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
     errors.install(app)
-    for resource in (embed, classify, search, explain, openai, items, maps, indexes, models, health, docs, page):
+    for resource in (embed, classify, search, explain, openai, items, indexes, models, health, pages):
         app.include_router(resource.router)
     # the last one added is the outermost
     app.add_middleware(LimitsMiddleware, state=state, settings=settings)

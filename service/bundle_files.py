@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rankone.model.bundle import MANIFEST, Bundle, BundleError, Manifest, open_bundle, read_manifest
 from rankone.model.engine import UnusableNetwork
@@ -22,11 +22,6 @@ class Listed:
     manifest: Manifest | None = None
     fingerprint: str | None = None
     detail: str | None = None
-
-    @property
-    def state(self) -> Literal["available", "broken"]:
-        """Whether its manifest can be read; its files are verified when it is loaded."""
-        return "available" if self.detail is None else "broken"
 
 
 @dataclass(frozen=True)
@@ -47,11 +42,11 @@ def list_bundles(settings: Settings) -> list[Listed]:
     Raises:
         BundleError: the folder of bundles cannot be listed.
     """
-    folder = settings.bundles
-    bundles = [_listed(path) for path in ([settings.bundle] if folder is None else sorted(_directories(folder)))]
-    good = [bundle for bundle in bundles if bundle.manifest is not None]
-    good.sort(key=lambda bundle: bundle.manifest.created if bundle.manifest else 0, reverse=True)
-    return good + [bundle for bundle in bundles if bundle.manifest is None]
+    paths = [settings.bundle] if settings.bundles is None else sorted(_directories(settings.bundles))
+    bundles = [_listed(path) for path in paths]
+    return sorted(
+        bundles, key=lambda one: one.manifest.created.timestamp() if one.manifest else -math.inf, reverse=True
+    )
 
 
 def check_paths(settings: Settings) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from rankone.index import AnyIndexes
@@ -23,13 +22,6 @@ from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
 
 logger = logging.getLogger("rankone")
-
-
-class UnknownModel(Problem):
-    """There is no bundle of that name and version."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(404, detail)
 
 
 class LoadConflict(Problem):
@@ -49,7 +41,7 @@ class ServiceState:
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
         self.is_draining = False
-        self._leases: Counter[Runtime] = Counter()
+        self._leases: Counter[Runtime | None] = Counter()
         self._returned = asyncio.Event()
 
     @property
@@ -63,9 +55,6 @@ class ServiceState:
     def leased(self) -> Iterator[Runtime | None]:
         """The runtime for one request, which is not closed while the block runs."""
         runtime = self.runtime
-        if runtime is None:
-            yield None
-            return
         self._leases[runtime] += 1
         try:
             yield runtime
@@ -130,31 +119,30 @@ class Models:
             Its fingerprint.
 
         Raises:
-            UnknownModel: there is none of that name and version.
+            Problem: 404, there is none of that name and version.
             LoadConflict: there are two of them, one is being loaded already, or it cannot be served.
         """
-        return await self._load(f"{name} {version}", partial(asyncio.to_thread, self._path_of, name, version))
+        async with self._alone(f"{name} {version}"):
+            return await self._serve(await asyncio.to_thread(self._path_of, name, version))
 
-    async def load_from(self, path: Path) -> str:
+    async def load_from(self, path: Path) -> None:
         """Like `load`, for the bundle in `path`, which from then on is the one that the settings name.
 
         Raises:
             LoadConflict: one is being loaded already, or it cannot be served.
         """
-
-        async def found() -> Path:
-            return path
-
-        fingerprint = await self._load(str(path), found)
+        async with self._alone(str(path)):
+            await self._serve(path)
         self._settings = self._settings.model_copy(update={"bundle": path, "bundles": None})
-        return fingerprint
 
-    async def _load(self, name: str, find: Callable[[], Awaitable[Path]]) -> str:
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        """One bundle is loaded at a time."""
         if self._loading.locked():
             raise LoadConflict("another bundle is being loaded; try again when it is done")
         async with self._loading:
             try:
-                return await self._serve(await find())
+                yield
             except RankoneError as error:
                 raise LoadConflict(f"{name} cannot be served, and what was served still is: {error}") from error
 
@@ -172,7 +160,7 @@ class Models:
             if listed.manifest is not None and (listed.manifest.name, listed.manifest.version) == (name, version)
         ]
         if not found:
-            raise UnknownModel(f"there is no bundle {name} {version}; GET /models lists what there is")
+            raise Problem(404, f"there is no bundle {name} {version}; GET /models lists what there is")
         if len(found) > 1:
             raise LoadConflict(f"{' and '.join(path.name for path in found)} are both {name} {version}")
         return found[0]

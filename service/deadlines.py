@@ -14,7 +14,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rankone.service.bundles import ServiceState
-from rankone.service.errors import ClientGone, DeadlinePassed, Problem, problem_response
+from rankone.service.errors import CLIENT_GONE, DeadlinePassed, Problem, problem_response
 from rankone.service.observe.context import current
 from rankone.service.settings import Settings
 
@@ -62,7 +62,7 @@ class DeadlineMiddleware:
             if not timer.expired():
                 raise
             if client.is_gone:
-                raise ClientGone from None
+                raise Problem(CLIENT_GONE, "the client hung up") from None
             raise DeadlinePassed(f"no answer within the {timeout_s:g} s that this request allows") from None
         finally:
             client.let_go()

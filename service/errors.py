@@ -2,10 +2,8 @@
 
 Problem                a status, and a sentence for the client
 ├── DeadlinePassed     504
-├── ClientGone         499, which nobody reads; it is counted and logged
 ├── InputsRejected     413, 415 or 422: single images or vectors of the request cannot be used
 ├── QueueFull          429, in `rankone.service.inference.inference`
-├── UnknownModel       404, in `rankone.service.bundles`
 └── LoadConflict       409, in `rankone.service.bundles`
 
 Errors of the rooms below (`rankone.index`, `rankone.model`) have their status in `_STATUS`.
@@ -43,7 +41,7 @@ from rankone.model.errors import RankoneError
 from rankone.model.evidence import NoEvidence
 from rankone.model.preprocessing import ImageTooLarge, UnsupportedImageType
 
-_CLIENT_GONE: Final = 499
+CLIENT_GONE: Final = 499
 _MAX_EXPLAINED: Final = 5
 
 _STATUS: Final[Mapping[type[Exception], int]] = {
@@ -63,13 +61,23 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
 
 
 class Problem(Exception):
-    """An answer other than success: a status, a sentence for the client and, where single inputs are at fault, which."""
+    """An answer other than success: a status, a sentence for the client and, where single inputs are at fault, which.
+
+    Routes, and the layers from the deadline on, raise it. 499, where the client hung up, is only counted and logged.
+    """
 
     def __init__(
-        self, status: int, detail: str, errors: Sequence[dict[str, Any]] = (), retry_after_s: int | None = None
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[dict[str, Any]] = (),
+        *,
+        retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status, self.detail, self.errors, self.retry_after_s = status, detail, errors, retry_after_s
+        self.headers = {**(headers or {}), **({} if retry_after_s is None else {"Retry-After": str(retry_after_s)})}
 
 
 class DeadlinePassed(Problem):
@@ -77,13 +85,6 @@ class DeadlinePassed(Problem):
 
     def __init__(self, detail: str) -> None:
         super().__init__(504, detail)
-
-
-class ClientGone(Problem):
-    """The client hung up before its answer was there."""
-
-    def __init__(self) -> None:
-        super().__init__(_CLIENT_GONE, "the client hung up")
 
 
 class InvalidVector(RankoneError, ValueError):
@@ -106,7 +107,8 @@ class InputsRejected(Problem):
         index, error = self.rejections[0].index, self.rejections[0].error
         kind = "vector" if isinstance(error, InvalidVector) else "image"
         errors = [{"index": rejection.index, "reason": str(rejection.error)} for rejection in self.rejections]
-        super().__init__(_status_of_input(error), f"{kind} {index}: {error}", errors)
+        status = 413 if isinstance(error, ImageTooLarge) else 415 if isinstance(error, UnsupportedImageType) else 422
+        super().__init__(status, f"{kind} {index}: {error}", errors)
 
 
 @contextmanager
@@ -122,8 +124,8 @@ def at_places(places: Sequence[int]) -> Iterator[None]:
 
 def problem_response(problem: Problem, path: str) -> Response:
     """The problem as it goes over the wire; under /v1/ also in the member that OpenAI's clients read."""
-    if problem.status == _CLIENT_GONE:
-        return Response(status_code=_CLIENT_GONE)
+    if problem.status == CLIENT_GONE:
+        return Response(status_code=CLIENT_GONE)
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -134,8 +136,7 @@ def problem_response(problem: Problem, path: str) -> Response:
         body["errors"] = list(problem.errors)
     if path.startswith("/v1/"):
         body["error"] = {"message": problem.detail, "type": body["title"], "code": problem.status}
-    headers = {} if problem.retry_after_s is None else {"Retry-After": str(problem.retry_after_s)}
-    return Response(orjson.dumps(body), problem.status, headers, "application/problem+json")
+    return Response(orjson.dumps(body), problem.status, problem.headers, "application/problem+json")
 
 
 def install(app: FastAPI) -> None:
@@ -147,19 +148,21 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
-        response = problem_response(Problem(error.status_code, str(error.detail)), request.url.path)
-        response.headers.update(error.headers or {})
+        headers = dict(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            response.headers["Allow"] = ", ".join(methods_of(app, request.scope["path"]))
-        return response
+            headers["Allow"] = ", ".join(methods_of(app, request.scope["path"]))
+        return await _problem(request, Problem(error.status_code, str(error.detail), headers=headers))
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        return problem_response(Problem(422, explain(error.errors())), request.url.path)
+        return await _problem(request, Problem(422, explain(error.errors())))
 
     @app.exception_handler(ClientDisconnect)
     async def _gone(request: Request, _: ClientDisconnect) -> Response:
-        return problem_response(ClientGone(), request.url.path)
+        return await _problem(request, Problem(CLIENT_GONE, "the client hung up"))
+
+    async def _known(status: int, request: Request, error: Exception) -> Response:
+        return await _problem(request, Problem(status, str(error)))
 
     for kind, status in _STATUS.items():
         app.add_exception_handler(kind, partial(_known, status))
@@ -175,13 +178,3 @@ def explain(errors: Sequence[Any]) -> str:
     """Pydantic's errors in one line, each field with what is wrong with it."""
     lines = [f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in errors[:_MAX_EXPLAINED]]
     return "; ".join([*lines, *([f"and {len(errors) - len(lines)} more"] if len(errors) > len(lines) else [])])
-
-
-async def _known(status: int, request: Request, error: Exception) -> Response:
-    return problem_response(Problem(status, str(error)), request.url.path)
-
-
-def _status_of_input(error: RankoneError) -> int:
-    if isinstance(error, ImageTooLarge):
-        return 413
-    return 415 if isinstance(error, UnsupportedImageType) else 422

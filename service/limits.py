@@ -1,20 +1,25 @@
-"""Limits request bodies: by their headers if they say the length, otherwise while the body arrives."""
+"""Limits request bodies: by their headers if they say the length, otherwise while the body arrives. Decodes gzip."""
 
 from __future__ import annotations
 
+import zlib
 from typing import Final
 
+import anyio.to_thread
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rankone.service.bundles import ServiceState
-from rankone.service.encodings import Gunzip, is_gzip
-from rankone.service.errors import Problem, problem_response
+from rankone.service.errors import Problem
 from rankone.service.observe.context import current
 from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
 
 _IMAGES_ONLY: Final = frozenset({"/embed", "/classify", "/search", "/explain", "/v1/embeddings"})
 """The routes of an index take vectors too, which need no place in the queue."""
+_WINDOW: Final = 16 + zlib.MAX_WBITS
+"""zlib's way to say: with the header of gzip."""
+_PIECE: Final = 1 << 20
+"""Bytes that are decoded at once: what a bomb can take before it is counted."""
 
 
 class LimitsMiddleware:
@@ -35,31 +40,21 @@ class LimitsMiddleware:
             await self._app(scope, receive, send)
             return
         num_read = 0
-        source = receive
 
         async def count() -> Message:
             nonlocal num_read
             message = await source()
             added = len(message.get("body", b""))
             num_read, self._total = num_read + added, self._total + added
-            if num_read > self._max_bytes:
-                raise self._too_long()
+            check_length(num_read, self._max_bytes)
             if self._total > self._max_total_bytes:
                 raise Problem(429, "the bodies of all requests in work are too long together", retry_after_s=1)
             return message
 
         with self._state.leased() as runtime:
             scope["state"] = {**scope.get("state", {}), "runtime": runtime}
-            try:
-                self._check_headers(scope, runtime)
-                if is_gzip(scope):
-                    source = Gunzip(receive, self._max_bytes)
-            except Problem as problem:
-                response = problem_response(problem, scope["path"])
-                if problem.status == 415:
-                    response.headers["Accept-Encoding"] = "gzip"
-                await response(scope, receive, send)
-                return
+            self._check_headers(scope, runtime)
+            source = Gunzip(receive, self._max_bytes) if is_gzip(scope) else receive
             try:
                 await self._app(scope, count, send)
             finally:
@@ -69,11 +64,71 @@ class LimitsMiddleware:
         if "\n" in scope["path"]:  # Starlette takes `/metrics%0A` for `/metrics`, a proxy that hides it may not
             raise Problem(404, "there is nothing whose path holds a line break (%0A); send it without")
         declared = current().headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._max_bytes:
-            raise self._too_long()
+        if declared.isdigit():
+            check_length(int(declared), self._max_bytes)
         if runtime is not None and scope["method"] == "POST" and scope["path"] in _IMAGES_ONLY:
             current().route = scope["path"]
             runtime.inference.check_room()
 
-    def _too_long(self) -> Problem:
-        return Problem(413, f"the request's body is longer than {self._max_bytes:,} bytes")
+
+def check_length(num_bytes: int, max_bytes: int) -> None:
+    """Refuses a body that is longer than `max_bytes` (413)."""
+    if num_bytes > max_bytes:
+        raise Problem(413, f"the request's body is longer than {max_bytes:,} bytes")
+
+
+def is_gzip(scope: Scope) -> bool:
+    """Whether the body is sent as gzip.
+
+    Raises:
+        Problem: 415, it is encoded otherwise, or more than once.
+    """
+    sent = b", ".join(value for name, value in scope["headers"] if name == b"content-encoding").decode("latin-1")
+    encoding = sent.strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        detail = f"content encoding {encoding!r} is not accepted; send the body as it is, or as gzip"
+        raise Problem(415, detail, headers={"Accept-Encoding": "gzip"})
+    return encoding.endswith("gzip")
+
+
+class Gunzip:
+    """Receives the decoded body in parts of at most a megabyte, decoded off the event loop.
+
+    Raises:
+        Problem: 400 the body is not gzip or ends too early, 413 it is longer than `max_bytes` as it is sent.
+    """
+
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        self._receive, self._max_bytes = receive, max_bytes
+        self._decoder = zlib.decompressobj(_WINDOW)
+        self._num_read, self._pending = 0, b""
+        self._has_more, self._is_done = True, False
+
+    async def __call__(self) -> Message:
+        while not self._is_done:
+            if self._pending:
+                if part := await anyio.to_thread.run_sync(self._decode):
+                    return {"type": "http.request", "body": part, "more_body": True}
+            elif self._has_more:
+                message = await self._receive()
+                if message["type"] != "http.request":
+                    return message
+                self._pending, self._has_more = message.get("body", b""), message.get("more_body", False)
+                self._num_read += len(self._pending)
+                check_length(self._num_read, self._max_bytes)
+            else:
+                self._is_done = True
+                if self._num_read and not self._decoder.eof:
+                    raise Problem(400, "the body is not whole: its gzip ends too early")
+                return {"type": "http.request", "body": b"", "more_body": False}
+        return await self._receive()
+
+    def _decode(self) -> bytes:
+        if self._decoder.eof:  # gzip is one member or several
+            self._decoder = zlib.decompressobj(_WINDOW)
+        try:
+            part = self._decoder.decompress(self._pending, _PIECE)
+        except zlib.error as error:
+            raise Problem(400, f"the body is not gzip, as its content encoding says: {error}") from error
+        self._pending = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
+        return part

@@ -12,13 +12,10 @@ from typing import Final
 from starlette import types as asgi
 
 from rankone.service.auth.keys import KeyRing, KeyScope
-from rankone.service.errors import Problem, problem_response
+from rankone.service.errors import Problem
 from rankone.service.observe.context import current
-from rankone.service.routes.docs import PARTS
-from rankone.service.routes.openapi import PUBLIC
-from rankone.service.routes.page import ADDRESSES
+from rankone.service.routes.pages import OPEN
 
-_OPEN: Final = frozenset({*PUBLIC, "/openapi.json", "/docs", *(f"/docs/{name}" for name in PARTS), *ADDRESSES})
 _SEARCHES: Final = re.compile(r"/(embed|classify|search|explain|v1/embeddings|indexes/[^/]+/search)")
 
 _FAILURES_PER_MINUTE: Final = 60
@@ -28,7 +25,7 @@ _MAX_ADDRESSES: Final = 10_000
 def scope_of(method: str, path: str) -> KeyScope | None:
     """The scope that a request needs: None for public routes, `write` unless the route is known to need another."""
     if method in ("GET", "HEAD"):
-        return None if path in _OPEN else "read"
+        return None if path in OPEN else "read"
     if path.startswith("/models/"):
         return "admin"
     return "read" if method == "POST" and _SEARCHES.fullmatch(path) else "write"
@@ -49,33 +46,30 @@ class KeysMiddleware:
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         needed = scope_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
-        problem = None if needed is None else self._refusal(needed, current().headers.get(b"authorization", b""))
-        if problem is None:
-            await self._app(scope, receive, send)
-            return
-        if problem.status == 401 and (wait_s := self._failures.take(_network_of(scope.get("client")))) > 0:
-            detail = "too many requests without a valid key came from this address"
-            problem = Problem(429, detail, retry_after_s=math.ceil(wait_s))
-        response = problem_response(problem, scope["path"])
-        if problem.status == 401:
-            response.headers["WWW-Authenticate"] = "Bearer"
-        await response(scope, receive, send)
+        if needed is not None:
+            self._check(needed, scope, current().headers.get(b"authorization", b""))
+        await self._app(scope, receive, send)
 
-    def _refusal(self, needed: KeyScope, authorization: bytes) -> Problem | None:
+    def _check(self, needed: KeyScope, scope: asgi.Scope, authorization: bytes) -> None:
         kind, _, secret = authorization.decode("latin-1").partition(" ")
         if kind.lower() != "bearer" or not secret:
-            return Problem(401, "a key is needed: send it as `Authorization: Bearer <key>`")
+            raise self._without_key(scope, "a key is needed: send it as `Authorization: Bearer <key>`")
         if (key := self._ring.find(secret.strip())) is None:
-            return Problem(401, "this key is not valid here")
+            raise self._without_key(scope, "this key is not valid here")
         current().key_name = key.name
         if needed not in key.scopes:
             has = ", ".join(sorted(key.scopes))
-            return Problem(403, f"this needs a key of scope {needed!r}; {key.name!r} has {has}")
+            raise Problem(403, f"this needs a key of scope {needed!r}; {key.name!r} has {has}")
         per_minute = key.requests_per_minute
         if per_minute is not None and (wait_s := self._bucket(key.sha256, per_minute).take()) > 0:
             detail = f"the key {key.name!r} may send {per_minute} requests a minute"
+            raise Problem(429, detail, retry_after_s=math.ceil(wait_s))
+
+    def _without_key(self, scope: asgi.Scope, detail: str) -> Problem:
+        if (wait_s := self._failures.take(_network_of(scope.get("client")))) > 0:
+            detail = "too many requests without a valid key came from this address"
             return Problem(429, detail, retry_after_s=math.ceil(wait_s))
-        return None
+        return Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
     def _bucket(self, sha256: str, per_minute: int) -> _Bucket:
         bucket = self._buckets.get(sha256)

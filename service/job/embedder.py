@@ -16,7 +16,7 @@ from rankone.service.job.shard import Rejected, Row
 from rankone.service.job.sources import Source, read
 from rankone.service.observe.context import RequestContext, enter
 from rankone.service.observe.metrics import Metrics
-from rankone.service.routes.lengths import of_length
+from rankone.service.routes.checks import of_length
 from rankone.service.runtime import start_network
 from rankone.service.settings import Settings
 

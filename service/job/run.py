@@ -13,7 +13,7 @@ from rankone.service.job import shard
 from rankone.service.job.embedder import Embedder, JobFailed
 from rankone.service.job.plan import Plan, begun, images_of, plan_of
 from rankone.service.job.sources import Source
-from rankone.service.routes.lengths import check_dim
+from rankone.service.routes.checks import check_dim
 from rankone.service.settings import Settings
 
 Tell = Callable[[int], None]

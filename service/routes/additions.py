@@ -15,9 +15,8 @@ from pydantic import AfterValidator, Field, RootModel, model_validator
 
 from rankone.index import Item, Vectors
 from rankone.service.errors import Problem, at_places
-from rankone.service.routes.checks import as_vectors, check_id, check_metadata
+from rankone.service.routes.checks import as_vectors, check_id, check_metadata, of_length
 from rankone.service.routes.forms import check_count, media_type, read_form
-from rankone.service.routes.lengths import of_length
 from rankone.service.routes.requests import JsonIn, decode_base64, parse_json, read_json
 from rankone.service.runtime import Runtime
 

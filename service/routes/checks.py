@@ -1,4 +1,4 @@
-"""Vectors, ids and metadata that clients send, checked before they are compared or stored."""
+"""What clients send, checked before it is used: vectors and their lengths, ids, and metadata."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from rankone.model.bundle import Bundle
+from rankone.model.engine import Outputs
+from rankone.model.reduction import Floats, shorten
 from rankone.service.errors import InputsRejected, InvalidVector, Problem, Rejection
 
 _NORM_TOLERANCE: Final = 1e-2
@@ -45,6 +48,37 @@ def as_vectors(rows: Sequence[Sequence[float]], dim: int) -> npt.NDArray[np.floa
     if rejections:
         raise InputsRejected(rejections)
     return vectors
+
+
+def check_dim(dim: int | None, bundle: Bundle, name: str = "dim") -> int:
+    """The number of dimensions to answer with: `dim`, or that of the full embedding.
+
+    Raises:
+        Problem: 409 the bundle has no short embeddings; 422 it has none so long.
+    """
+    manifest = bundle.manifest
+    if dim is None or dim == manifest.dim:
+        return manifest.dim
+    if manifest.reduction is None:
+        raise Problem(
+            409,
+            f"{name} is {dim}, and {manifest.name} {manifest.version} has no short embeddings, only full ones of "
+            f"{manifest.dim:,} numbers: make a bundle that has them with `rankone reduce BUNDLE DATA OUT`, and serve that",
+        )
+    if not 1 <= dim <= manifest.reduction.dim:
+        raise Problem(
+            422,
+            f"{name} is {dim}; short embeddings have 1 to {manifest.reduction.dim:,} numbers, full ones {manifest.dim:,}",
+        )
+    return dim
+
+
+def of_length(outputs: Outputs, dim: int) -> Floats:
+    """The embeddings (n, dim) in a network's outputs; `check_dim` has accepted `dim`."""
+    if dim == outputs.embedding.shape[1]:
+        return outputs.embedding
+    assert outputs.short is not None
+    return shorten(outputs.short, dim)
 
 
 def check_id(item_id: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from rankone.service.routes.lengths import check_dim, of_length
+from rankone.service.routes.checks import check_dim, of_length
 from rankone.service.routes.openapi import PROBLEMS, image_body, npy_or
 from rankone.service.routes.requests import ImagesIn, QueryIn, RuntimeDep, read_images
 from rankone.service.routes.responses import Dtype, Encoding, ModelOut, embeddings_response, negotiate

@@ -22,7 +22,7 @@ from rankone.model.reduction import Floats
 from rankone.service.errors import Problem
 from rankone.service.inference.inference import Inferred
 from rankone.service.reads import LOOKUPS, in_thread
-from rankone.service.routes.lengths import of_length
+from rankone.service.routes.checks import of_length
 from rankone.service.routes.openapi import PROBLEMS, image_body, png_or
 from rankone.service.routes.requests import ImagesIn, QueryIn, RuntimeDep, read_images
 from rankone.service.routes.responses import JSON, PNG, ModelOut, model_fields, negotiate, to_json, written

@@ -11,11 +11,13 @@ from typing import Final, TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from rankone.service.errors import Problem, explain
-from rankone.service.routes.multipart import parts_of
 
 ANY_FILE: Final = ("application/octet-stream", "binary/octet-stream")
+_MAX_PARTS: Final = 10_000
+_MAX_FIELD: Final = 1 << 24
 _MAX_NAMES: Final = 5
 _MAX_NAME: Final = 60
 _IMAGES: Final = "images"
@@ -57,15 +59,39 @@ async def read_form(request: Request, max_images: int, fields: Collection[str] =
     Raises:
         Problem: 400 not a multipart form, or images that are no files; 413 too many of them; 422 parts of other names.
     """
+    limits = {"max_files": _MAX_PARTS, "max_fields": _MAX_PARTS, "max_part_size": _MAX_FIELD}
     try:
-        async with parts_of(request) as form:
+        form = await _Parser(request.headers, request.stream(), **limits).parse()
+        try:
             _check_names(form, fields)
             parts = form.getlist(_IMAGES)
             check_count(len(parts), max_images)
             images = [await _file(part) for part in parts]
             return Form(images, {name: await _text(form[name]) for name in fields if name in form})
+        finally:
+            await form.close()
+    except MultiPartException as error:
+        raise Problem(400, error.message) from error
     except (KeyError, UnicodeError) as error:
         raise Problem(400, "the body is not multipart/form-data, or its boundary is missing") from error
+
+
+class _Parser(MultiPartParser):
+    """Takes a part with `filename*=` (RFC 5987) or with the type of an image for a file, too.
+
+    RFC 7578 wants `filename`, but older HTTP libraries send a name that is not ASCII as `filename*=` alone.
+    """
+
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        disposition = (part.content_disposition or b"").lower()
+        types = [value.lower() for name, value in part.item_headers if name == b"content-type"]
+        is_file = b"filename*=" in disposition or any(
+            kind.startswith((b"image/", b"application/oct")) for kind in types
+        )
+        if is_file and b"filename=" not in disposition:
+            part.content_disposition = (part.content_disposition or b"") + b'; filename="file"'
+        super().on_headers_finished()
 
 
 def parse_fields(fields: Mapping[str, bytes], schema: type[Body]) -> Body:

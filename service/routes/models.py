@@ -19,6 +19,9 @@ from rankone.service.runtime import Runtime
 router = APIRouter(prefix="/models", tags=["models"], dependencies=[NO_QUERY])
 
 
+State = Literal["served", "available", "broken"]
+
+
 class ModelState(BaseModel):
     """A bundle of the service: being served, available, or broken, with the reason."""
 
@@ -27,7 +30,7 @@ class ModelState(BaseModel):
     fingerprint: str | None
     created: datetime | None
     dim: int | None
-    state: Literal["served", "available", "broken"]
+    state: State
     detail: str | None = None
 
 
@@ -64,13 +67,13 @@ async def load_model(name: str, version: str, models: ModelsDep) -> ModelOut:
 
 def _described(listed: Listed, runtime: Runtime) -> ModelState:
     manifest = listed.manifest
-    served = listed.fingerprint == runtime.bundle.fingerprint
+    state: State = "available" if listed.detail is None else "broken"
     return ModelState(
         model=manifest.name if manifest else listed.path.name,
         version=manifest.version if manifest else None,
         fingerprint=listed.fingerprint,
         created=manifest.created if manifest else None,
         dim=manifest.dim if manifest else None,
-        state="served" if served else listed.state,
+        state="served" if listed.fingerprint == runtime.bundle.fingerprint else state,
         detail=listed.detail,
     )

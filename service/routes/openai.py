@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from rankone.service.errors import Problem
+from rankone.service.routes.checks import check_dim, of_length
 from rankone.service.routes.forms import check_count
-from rankone.service.routes.lengths import check_dim, of_length
 from rankone.service.routes.openapi import PROBLEMS, json_body
 from rankone.service.routes.requests import NO_QUERY, RuntimeDep, decode_base64, read_json
 from rankone.service.routes.responses import JSON, to_json, written

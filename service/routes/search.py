@@ -13,9 +13,8 @@ from pydantic import BaseModel
 from rankone import index as indexing
 from rankone.index import AnyIndex, SearchOptions, Vectors
 from rankone.service.reads import LOOKUPS, in_thread
-from rankone.service.routes.checks import as_vectors
+from rankone.service.routes.checks import as_vectors, of_length
 from rankone.service.routes.forms import Form, check_count, parse_fields, read_image_form
-from rankone.service.routes.lengths import of_length
 from rankone.service.routes.openapi import PROBLEMS, image_body
 from rankone.service.routes.queries import (
     OPTIONS,

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from rankone.service.encodings import Gunzip
+from rankone.service.limits import Gunzip
 from tests.services import exchange, multipart
 
 pytestmark = pytest.mark.anyio

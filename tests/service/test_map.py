@@ -10,7 +10,7 @@ import pytest
 from rankone.__main__ import run
 from rankone.service.auth.keys import add_key
 from rankone.service.auth.middleware import scope_of
-from rankone.service.routes.maps import MapOut
+from rankone.service.routes.indexes import MapOut
 from rankone.service.runtime import Runtime
 from tests.services import client_of, serving
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from rankone.service.auth.keys import add_key
-from rankone.service.routes.page import ADDRESSES, FILES
+from rankone.service.routes.pages import ADDRESSES, FILES
 from rankone.service.runtime import Runtime
 from tests.services import client_of, serving
 
