@@ -27,7 +27,6 @@ from rankone.service.observe.metrics import Metrics
 from rankone.service.observe.middleware import ObserveMiddleware
 from rankone.service.observe.traces import otlp_provider
 from rankone.service.routes import (
-    classify,
     embed,
     explain,
     health,
@@ -86,7 +85,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
     app.state.tracer_provider = provider
     app.state.on_failure, app.state.indexes, app.state.models = on_failure, None, None
     errors.install(app)
-    for resource in (embed, classify, search, explain, openai, items, indexes, models, health, pages):
+    for resource in (embed, search, explain, openai, items, indexes, models, health, pages):
         app.include_router(resource.router)
     # the last one added is the outermost
     app.add_middleware(LimitsMiddleware, state=state, settings=settings)

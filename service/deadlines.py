@@ -92,7 +92,7 @@ class _Client:
         self._body_deadline = asyncio.get_running_loop().time() + receive_timeout_s
         self._timer: asyncio.Timeout | None = None
         self._listening: asyncio.Task[None] | None = None
-        self._has_received = self._is_late = False
+        self._has_received = False
         self.is_gone = self.is_answered = False
 
     def cancel_when_gone(self, timer: asyncio.Timeout, has_body: bool) -> None:
@@ -112,24 +112,20 @@ class _Client:
             async with asyncio.timeout_at(self._body_deadline):
                 message = await self._receive()
         except TimeoutError:
-            self._is_late = True
-            seconds = self._receive_timeout_s
-            raise Problem(408, f"the body of the request did not arrive within {seconds:g} s") from None
+            detail = f"the body of the request did not arrive within {self._receive_timeout_s:g} s"
+            raise Problem(408, detail, headers={"Connection": "close"}) from None  # the rest of it may still come
         if message["type"] == "http.request" and not message.get("more_body", False):
             self._listen()
         return message
 
     async def send(self, message: Message) -> None:
-        """For the app: an answer, which is not cancelled any more once it has begun.
-
-        It closes the connection while draining, and where the rest of a body may still come.
-        """
+        """For the app: an answer, which is not cancelled once it has begun. It closes the connection while draining."""
         if message["type"] == "http.response.start":
             self.is_answered = True
             if self._timer is not None and not self._timer.expired():
                 self._timer.reschedule(None)
             self.let_go()
-            if self._state.is_draining or self._is_late:
+            if self._state.is_draining:
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
         await self._send(message)
 

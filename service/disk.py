@@ -62,12 +62,16 @@ def disk_of(folder: Path) -> Disk:
     while not there.exists():
         there = there.parent
     about = os.statvfs(there)
+    try:
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # not Linux
+        mounts = ""
     return Disk(
         folder=there,
         free_bytes=about.f_bavail * about.f_frsize,
         is_read_only=bool(about.f_flag & os.ST_RDONLY),
         is_writable=there.is_dir() and os.access(there, os.W_OK | os.X_OK),
-        file_system=file_system_of(there, _read(_MOUNTS)),
+        file_system=file_system_of(there, mounts),
     )
 
 
@@ -80,10 +84,3 @@ def file_system_of(folder: Path, mounts: str) -> str | None:
         if folder.is_relative_to(point) and (found is None or len(point.parts) >= found[0]):  # a later mount hides one
             found = len(point.parts), about.split()[0]
     return found and found[1]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:  # not Linux
-        return ""

@@ -28,13 +28,11 @@ def open_engine(bundle: Bundle, settings: Settings) -> tuple[Engine, str]:
     """
     if settings.engine != "auto":
         return _open_named(settings.engine, bundle, settings)
-    if settings.device == "cuda":
-        engine, why = _open_named("onnx", bundle, settings)
-        return engine, f"engine auto: onnx, as on every GPU; {why}"
-    if find_spec("openvino") is None:
-        engine, why = _open_named("onnx", bundle, settings)
-        return engine, f"engine auto: onnx, as openvino is not installed; {why}"
-    return _open_fastest(bundle, settings)
+    on_gpu = settings.device == "cuda"
+    if not on_gpu and find_spec("openvino") is not None:
+        return _open_fastest(bundle, settings)
+    engine, why = _open_named("onnx", bundle, settings)
+    return engine, f"engine auto: onnx, as {'on every GPU' if on_gpu else 'openvino is not installed'}; {why}"
 
 
 def _open_fastest(bundle: Bundle, settings: Settings) -> tuple[Engine, str]:

@@ -16,23 +16,11 @@ from rankone.model.errors import RankoneError
 PREFIX: Final = "RANKONE_"
 _CLIENT: Final = {"KEY", "URL"}
 _START: Final = {"DEMO", "TEST_BUNDLE", "TEST_S3"}
-_COMPOSE: Final = {
-    "LISTEN",
-    "KEYS_FILE",
-    "GPU",
-    "MEMORY",
-    "CPUS",
-    "STOP_GRACE",
-    "IMAGES",
-    "RUN",
-    "LOADERS",
-    "PACKAGES",
-    "INIT",
-    "CA",
-}
+_COMPOSE: Final = {"LISTEN", "KEYS_FILE", "GPU", "MEMORY", "CPUS", "STOP_GRACE", "IMAGES", "RUN", "LOADERS"}
+_BUILD: Final = {"PACKAGES", "INIT", "CA"}
 _PROXY: Final = {"PROXY_RATE", "PROXY_BURST", "PROXY_CONNECTIONS", "PROXY_TIMEOUT", "HTTPS", "HTTP"}
 _SECRETS: Final = {"TLS_CERTIFICATE", "TLS_KEY", "METRICS_KEY_FILE", "METRICS_KEPT", "GRAFANA"}
-ELSEWHERE: Final = frozenset(_CLIENT | _START | _COMPOSE | _PROXY | _SECRETS)
+ELSEWHERE: Final = frozenset(_CLIENT | _START | _COMPOSE | _BUILD | _PROXY | _SECRETS)
 """Variables that the client, the tests and docker compose read; compose passes its own on to the service."""
 _LINK_NAME: Final = re.compile(r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://.*")

@@ -15,26 +15,36 @@ class CannotListen(RankoneError, OSError):
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of `host`, as `localhost` has two; port 0 takes a free one.
+    """A socket for each address of `host`, as `localhost` has two; port 0 takes a free one, the same for all.
 
     Connections wait in the backlog until the server accepts them.
 
     Raises:
         CannotListen: another process listens there, the host is not this machine's, or the port is not allowed.
     """
-    listeners = _bound(host, port)
+    listeners: list[socket.socket] = []
     try:
-        for listener in listeners:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            same_port = listeners[0].getsockname()[1] if listeners else port
+            listener = socket.socket(family, kind, protocol)
+            listeners.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((address[0], same_port, *address[2:]))
             listener.listen(_BACKLOG)
             listener.setblocking(False)
-    except OSError as error:  # another process was faster
-        raise _failed(error, listeners, host, port) from error
+    except OSError as error:
+        for listener in listeners:
+            listener.close()
+        raise CannotListen(_sentence(error, host, port)) from error
     return listeners
 
 
 def check_free(host: str, port: int) -> None:
-    """Raises CannotListen if `listen` would, and listens nowhere: the address is taken for a moment and given back."""
-    for listener in _bound(host, port):
+    """Raises CannotListen if `listen` would: the address is taken for a moment and given back."""
+    for listener in listen(host, port):
         listener.close()
 
 
@@ -42,34 +52,6 @@ def url_of(listener: socket.socket) -> str:
     """Where a client on this machine reaches it."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
-
-
-def _bound(host: str, port: int) -> list[socket.socket]:
-    """A socket for each address of `host` that has taken it, and does not listen yet. For the errors see `listen`."""
-    listeners: list[socket.socket] = []
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listener = socket.socket(family, kind, protocol)
-            listeners.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((address[0], _port(listeners) or port, *address[2:]))
-    except OSError as error:
-        raise _failed(error, listeners, host, port) from error
-    return listeners
-
-
-def _failed(error: OSError, listeners: list[socket.socket], host: str, port: int) -> CannotListen:
-    for listener in listeners:
-        listener.close()
-    return CannotListen(_sentence(error, host, port))
-
-
-def _port(listeners: list[socket.socket]) -> int:
-    """The port that the first address got, which the others must have too; 0 before."""
-    return int(listeners[0].getsockname()[1]) if len(listeners) > 1 else 0
 
 
 def _sentence(error: OSError, host: str, port: int) -> str:

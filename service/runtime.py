@@ -1,16 +1,19 @@
-"""What answers requests: one bundle, its engine and decoders, and the indexes made with it."""
+"""What answers requests: one bundle, its engine and decoders, and the indexes made with it, which threads read."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 import anyio.to_thread
 
-from rankone.index import AnyIndex, AnyIndexes, Indexes, IndexProblem
+from rankone.index import AnyIndex, AnyIndexes, Indexes, IndexProblem, cancellable
 from rankone.index.source import is_lance, open_lance, open_postgres
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Engine, gpu_memory_bytes
@@ -25,6 +28,13 @@ from rankone.service.inference.shared import CpuArbiter, Slots
 from rankone.service.observe.metrics import Metrics
 from rankone.service.settings import Settings
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+LOOKUPS: Final = ThreadPoolExecutor(4, "rankone-lookup")
+"""Reads of items by their ids or one after the other: they read as much as they answer."""
+SCANS: Final = ThreadPoolExecutor(2, "rankone-scan")
+"""Reads of all items, to find those that match a filter: they take seconds, and must not keep lookups waiting."""
 _DECODERS_PAUSE_S: Final = 0.25
 _END_S: Final = 5.0
 
@@ -143,3 +153,29 @@ def count_items(indexes: AnyIndexes) -> dict[str, int]:
         return indexes.counts()
     except IndexProblem:
         return {}
+
+
+async def in_thread(
+    pool: ThreadPoolExecutor,
+    read: Callable[Arguments, Result],
+    *arguments: Arguments.args,
+    **options: Arguments.kwargs,
+) -> Result:
+    """What `read` returns. If the request is cancelled, the read is interrupted; if it has not begun, it never does."""
+    is_cancelled = threading.Event()
+
+    def run() -> Result:
+        with cancellable(is_cancelled.is_set):
+            return read(*arguments, **options)
+
+    work = pool.submit(run)
+    future = asyncio.wrap_future(work)
+    try:
+        await asyncio.wait([future])
+    except asyncio.CancelledError:
+        is_cancelled.set()
+        if not work.cancel():  # it has a thread: the request ends after the thread, or threads would pile up
+            await asyncio.wait([future])
+            future.exception()
+        raise
+    return future.result()

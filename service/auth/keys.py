@@ -120,8 +120,16 @@ def with_own_keys(settings: Settings) -> Settings:
     keys = own_key_file(settings)
     if keys is None:
         return settings
-    if not keys.exists():
-        _make_first(keys, keys.with_name(_FIRST_KEY))
+    first = keys.with_name(_FIRST_KEY)
+    with _locked(keys):
+        if not keys.exists():
+            secret, key = _new_key("first", frozenset(get_args(KeyScope)), None)
+            first.unlink(missing_ok=True)
+            with os.fdopen(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+                file.write(f"{secret}\n")
+            sync(first)
+            _write(keys, (key,))  # last: if there are keys, their secret is on disk
+            logger.warning("made a key of every scope, which is needed from now on: it is in the file %s", first)
     return settings.model_copy(update={"keys": keys})
 
 
@@ -132,19 +140,6 @@ def own_key_file(settings: Settings) -> Path | None:
     return settings.own_keys / _OWN_FILE
 
 
-def _make_first(keys: Path, first: Path) -> None:
-    with _locked(keys):
-        if keys.exists():  # another service was faster
-            return
-        secret, key = _new_key("first", frozenset(get_args(KeyScope)), None)
-        first.unlink(missing_ok=True)
-        with os.fdopen(os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(f"{secret}\n")
-        sync(first)
-        _write(keys, (key,))  # last: if there are keys, their secret is on disk
-    logger.warning("made a key of every scope, which is needed from now on: it is in the file %s", first)
-
-
 class KeyRing:
     """The keys of a file, which is read again within a second of a change. A file that cannot be read has no valid keys.
 
@@ -153,31 +148,29 @@ class KeyRing:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._keys, self._stamp = path, load_keys(path), _stamp(path)
-        self._looked_at = time.monotonic()
-        self._warn_if_empty()
+        self._path = path
+        self._stamp: tuple[int, ...] | None = ()
+        self._read()
 
     def find(self, secret: str) -> Key | None:
         """The key that this is. Every key is compared, each in constant time."""
         if time.monotonic() - self._looked_at >= 1:
-            self._refresh()
+            try:
+                self._read()
+            except KeyFileError as error:
+                self._keys, self._stamp = (), None  # so that it is tried again: permissions leave no stamp
+                logger.error("no key is valid until its file can be read: %s", error)
         digest, found = _digest(secret), None
         for key in self._keys:
             if hmac.compare_digest(key.sha256, digest):
                 found = key
         return found
 
-    def _refresh(self) -> None:
+    def _read(self) -> None:
         self._looked_at = time.monotonic()
-        if (stamp := _stamp(self._path)) != self._stamp:
-            try:
-                self._keys, self._stamp = load_keys(self._path), stamp
-                self._warn_if_empty()
-            except KeyFileError as error:
-                self._keys, self._stamp = (), None  # so that it is tried again: permissions leave no stamp
-                logger.error("no key is valid until its file can be read: %s", error)
-
-    def _warn_if_empty(self) -> None:
+        if (stamp := _stamp(self._path)) == self._stamp:
+            return
+        self._keys, self._stamp = load_keys(self._path), stamp
         if not self._keys:
             logger.warning(
                 "%s holds no keys, so nobody can use the service: add one with `rankone keys add`", self._path

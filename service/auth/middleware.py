@@ -19,7 +19,7 @@ from rankone.service.routes.pages import OPEN
 _SEARCHES: Final = re.compile(r"/(embed|classify|search|explain|v1/embeddings|indexes/[^/]+/search)")
 
 _FAILURES_PER_MINUTE: Final = 60
-_MAX_ADDRESSES: Final = 10_000
+_MAX_BUCKETS: Final = 10_000
 
 
 def scope_of(method: str, path: str) -> KeyScope | None:
@@ -41,8 +41,7 @@ class KeysMiddleware:
 
     def __init__(self, app: asgi.ASGIApp, ring: KeyRing) -> None:
         self._app, self._ring = app, ring
-        self._buckets: dict[str, _Bucket] = {}
-        self._failures = _Failures()
+        self._keys, self._failures = _Buckets(), _Buckets()
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         needed = scope_of(scope["method"], scope["path"]) if scope["type"] == "http" else None
@@ -61,54 +60,34 @@ class KeysMiddleware:
             has = ", ".join(sorted(key.scopes))
             raise Problem(403, f"this needs a key of scope {needed!r}; {key.name!r} has {has}")
         per_minute = key.requests_per_minute
-        if per_minute is not None and (wait_s := self._bucket(key.sha256, per_minute).take()) > 0:
+        if per_minute is not None and (wait_s := self._keys.take(key.sha256, per_minute)) > 0:
             detail = f"the key {key.name!r} may send {per_minute} requests a minute"
             raise Problem(429, detail, retry_after_s=math.ceil(wait_s))
 
     def _without_key(self, scope: asgi.Scope, detail: str) -> Problem:
-        if (wait_s := self._failures.take(_network_of(scope.get("client")))) > 0:
+        if (wait_s := self._failures.take(_network_of(scope.get("client")), _FAILURES_PER_MINUTE)) > 0:
             detail = "too many requests without a valid key came from this address"
             return Problem(429, detail, retry_after_s=math.ceil(wait_s))
         return Problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
 
-    def _bucket(self, sha256: str, per_minute: int) -> _Bucket:
-        bucket = self._buckets.get(sha256)
-        if bucket is None or bucket.per_minute != per_minute:
-            bucket = self._buckets[sha256] = _Bucket(per_minute)
-        return bucket
 
-
-class _Bucket:
-    """A token bucket that holds the requests of a minute."""
-
-    def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
-        self._tokens, self._filled_at = float(per_minute), time.monotonic()
-
-    def take(self) -> float:
-        """Takes a token and returns 0, or returns the seconds until there is one."""
-        now, per_s = time.monotonic(), self.per_minute / 60
-        self._tokens = min(self.per_minute, self._tokens + (now - self._filled_at) * per_s)
-        self._filled_at = now
-        if self._tokens < 1:
-            return (1 - self._tokens) / per_s
-        self._tokens -= 1
-        return 0
-
-
-class _Failures:
-    """Counts the requests without a valid key of each address; it forgets the address that has been quiet for longest."""
+class _Buckets:
+    """Token buckets, each with the requests of a minute; it forgets the one that has been quiet for longest."""
 
     def __init__(self) -> None:
-        self._buckets = OrderedDict[str, _Bucket]()
+        self._buckets = OrderedDict[str, tuple[float, float]]()
+        """The tokens that were left, and when, by key or address."""
 
-    def take(self, address: str) -> float:
-        """Counts a request of this address and returns 0, or returns the seconds until it may send another."""
-        bucket = self._buckets.pop(address, None) or _Bucket(_FAILURES_PER_MINUTE)
-        self._buckets[address] = bucket
-        if len(self._buckets) > _MAX_ADDRESSES:
+    def take(self, name: str, per_minute: int) -> float:
+        """Takes a token and returns 0, or returns the seconds until there is one."""
+        now, per_s = time.monotonic(), per_minute / 60
+        tokens, filled_at = self._buckets.pop(name, (per_minute, now))
+        tokens = min(per_minute, tokens + (now - filled_at) * per_s)
+        wait_s = max(0.0, (1 - tokens) / per_s)
+        self._buckets[name] = (tokens if wait_s else tokens - 1, now)
+        if len(self._buckets) > _MAX_BUCKETS:
             self._buckets.popitem(last=False)
-        return bucket.take()
+        return wait_s
 
 
 def _network_of(client: tuple[str, int] | None) -> str:

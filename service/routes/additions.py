@@ -28,13 +28,18 @@ Vector = Annotated[list[float], Field(max_length=1_000_000)]
 """Compared with the length of the index's vectors later; the bound only ends the reading of nonsense."""
 
 
-class ItemIn(JsonIn):
-    """An item to add: an image or its embedding, under an id (made up if absent), with metadata."""
+class FormItem(JsonIn):
+    """What the part `items` of a form says of the image at the same place: its id (made up if absent) and metadata."""
 
     id: ItemId | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class ItemIn(FormItem):
+    """An item to add: an image or its embedding, under an id (made up if absent), with metadata."""
+
     image: str | None = None
     vector: Vector | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_source(self) -> ItemIn:
@@ -47,13 +52,6 @@ class ItemsIn(JsonIn):
     """Items to add or replace."""
 
     items: list[ItemIn]
-
-
-class FormItem(JsonIn):
-    """What the part `items` of a form says of the image at the same place."""
-
-    id: ItemId | None = None
-    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class FormItems(RootModel[list[FormItem]]):
@@ -131,5 +129,5 @@ def _items(new: list[_New], vectors: Vectors, thumbnails: dict[int, bytes | None
     return items
 
 
-def _id_of(item: ItemIn | FormItem) -> str:
+def _id_of(item: FormItem) -> str:
     return uuid.uuid4().hex if item.id is None else item.id

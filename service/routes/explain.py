@@ -21,12 +21,11 @@ from rankone.model.preprocessing import Preprocessing
 from rankone.model.reduction import Floats
 from rankone.service.errors import Problem
 from rankone.service.inference.inference import Inferred
-from rankone.service.reads import LOOKUPS, in_thread
 from rankone.service.routes.checks import of_length
 from rankone.service.routes.openapi import PROBLEMS, image_body, png_or
 from rankone.service.routes.requests import ImagesIn, QueryIn, RuntimeDep, read_images
 from rankone.service.routes.responses import JSON, PNG, ModelOut, model_fields, negotiate, to_json, written
-from rankone.service.runtime import Runtime
+from rankone.service.runtime import LOOKUPS, Runtime, in_thread
 
 router = APIRouter()
 

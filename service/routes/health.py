@@ -32,20 +32,7 @@ _LIMITS: Final = {
     "request_timeout_s",
     "max_request_timeout_s",
 }
-
-
-_VERSIONS: Final = dict(
-    map(
-        first_installed,
-        [
-            ("rankone",),
-            ("fastapi",),
-            *BUILDS,  # the image `cpu` has the smaller ones
-            ("numpy",),
-            ("pillow",),
-        ],
-    )
-)
+_VERSIONS: Final = dict(map(first_installed, [("rankone",), ("fastapi",), *BUILDS, ("numpy",), ("pillow",)]))
 
 
 @router.get("/healthz", responses=PROBLEMS)

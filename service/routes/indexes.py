@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
 import anyio.to_thread
 import orjson
@@ -11,13 +12,12 @@ from pydantic import BaseModel, Field
 
 from rankone.index import DEFAULT, NAME, Dtype, IndexProblem, Kind, Spec, UnknownIndex
 from rankone.service.errors import Problem
-from rankone.service.reads import LOOKUPS, in_thread
 from rankone.service.routes.checks import check_dim
 from rankone.service.routes.items import DeletedOut
 from rankone.service.routes.openapi import PROBLEMS, json_body
 from rankone.service.routes.requests import NO_QUERY, JsonIn, QueryIn, RuntimeDep, read_json
 from rankone.service.routes.responses import json_response
-from rankone.service.runtime import Runtime
+from rankone.service.runtime import LOOKUPS, Runtime, in_thread
 
 router = APIRouter(prefix="/indexes", tags=["index"])
 
@@ -148,19 +148,9 @@ async def drop_index(index: str, runtime: RuntimeDep, query: Annotated[DropIn, Q
 async def get_map(index: str, runtime: RuntimeDep, query: Annotated[MapIn, Query()]) -> Response:
     """The map of an index, with the values of a metadata field for its colours; 404 where none was made."""
     view = await in_thread(LOOKUPS, (await runtime.index(index)).map, query.field)
-    body: dict[str, Any] = {
-        "sequence": view.map.sequence,
-        "is_current": view.is_current,
-        "count": view.map.count,
-        "shares": view.map.shares,
-        "fields": view.map.fields,
-        "ids": view.map.ids,
-        "x": view.map.x,
-        "y": view.map.y,
-        "field": query.field,
-        "values": view.values and [None if value is None else orjson.Fragment(value) for value in view.values],
-    }
-    return await json_response(body)
+    drawn = {name: getattr(view.map, name) for name in ("sequence", "count", "shares", "fields", "ids", "x", "y")}
+    values = view.values and [None if value is None else orjson.Fragment(value) for value in view.values]
+    return await json_response({**drawn, "is_current": view.is_current, "field": query.field, "values": values})
 
 
 def _thumbnails(options: IndexIn, name: str, runtime: Runtime) -> bool:
@@ -178,15 +168,5 @@ async def _describe(name: str, runtime: Runtime) -> IndexOut:
         raise
     except IndexProblem as problem:
         return IndexOut(name=name, count=None, detail=str(problem))
-    return IndexOut(
-        name=name,
-        count=len(index),
-        detail=index.problem,
-        recall=index.recall,
-        dim=index.spec.dim,
-        kind=index.spec.kind,
-        dtype=index.spec.dtype,
-        thumbnails=index.spec.thumbnails,
-        backend=index.backend,
-        device=index.device,
-    )
+    about = {"backend": index.backend, "device": index.device, "recall": index.recall, "detail": index.problem}
+    return IndexOut(name=name, count=len(index), **asdict(index.spec), **about)

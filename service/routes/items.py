@@ -15,12 +15,12 @@ from pydantic import BaseModel, Field, model_validator
 from rankone.index import Patch, compiled
 from rankone.service.addresses import ends_with
 from rankone.service.errors import Problem
-from rankone.service.reads import LOOKUPS, SCANS, in_thread
 from rankone.service.routes.additions import ItemsIn, StoredId, read_items
 from rankone.service.routes.checks import check_integers, check_metadata
 from rankone.service.routes.openapi import PROBLEMS, form_or_json_body, json_body
 from rankone.service.routes.requests import NO_QUERY, JsonIn, QueryIn, RuntimeDep, read_json
 from rankone.service.routes.responses import cached_response, json_response
+from rankone.service.runtime import LOOKUPS, SCANS, in_thread
 
 router = APIRouter(prefix="/indexes/{index}/items", tags=["index"])
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import anyio.to_thread
@@ -100,40 +99,31 @@ def negotiate(request: Request, other: str = NPY) -> str:
         Problem: 406, neither is accepted.
     """
     ranges = ", ".join(request.headers.getlist("accept")) or "*/*"
-    asked = _qualities(ranges)
-    qualities = {kind: _quality(kind, asked) for kind in (JSON, other)}
+    asked: dict[str, float] = {}  # of a range that is sent twice, the higher quality
+    for part in ranges.lower().split(","):
+        name, *parameters = map(str.strip, part.split(";"))
+        asked[name] = max(asked.get(name, 0.0), _quality(parameters))
+    qualities = {}
+    for kind in (JSON, other):
+        names = (kind, f"{kind.partition('/')[0]}/*", "*/*")  # the more specific first
+        qualities[kind] = next((asked[name] for name in names if name in asked), 0.0)
     best = max(qualities, key=lambda kind: qualities[kind])
     if qualities[best] == 0:
         raise Problem(406, f"the answer is sent as {JSON} or {other}; the request accepts {ranges}")
     return best
 
 
-def _quality(kind: str, asked: Mapping[str, float]) -> float:
-    names = (kind, f"{kind.partition('/')[0]}/*", "*/*")  # the more specific first
-    return next((asked[name] for name in names if name in asked), 0.0)
-
-
-def _qualities(ranges: str) -> dict[str, float]:
-    """The quality of every range, the higher one where a range is sent twice; 0 where q is no number from 0 to 1."""
-    found: dict[str, float] = {}
-    for part in ranges.lower().split(","):
-        name, *parameters = map(str.strip, part.split(";"))
-        texts = [parameter.removeprefix("q=") for parameter in parameters if parameter.startswith("q=")]
-        try:
-            quality = float(texts[0]) if texts else 1.0
-        except ValueError:
-            quality = 0.0
-        found[name] = max(found.get(name, 0.0), quality if 0 <= quality <= 1 else 0.0)
-    return found
+def _quality(parameters: list[str]) -> float:
+    """The quality of a range: 1 if none is given; 0 where q is no number from 0 to 1."""
+    text = next((parameter.removeprefix("q=") for parameter in parameters if parameter.startswith("q=")), "1")
+    try:
+        quality = float(text)
+    except ValueError:
+        return 0.0
+    return quality if 0 <= quality <= 1 else 0.0
 
 
 def _npy(values: npt.NDArray[np.floating]) -> bytes:
-    return _npy_header(values.shape, values.dtype.str) + values.tobytes()
-
-
-@lru_cache
-def _npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
-    """What `np.save` writes before the values; there are as many headers as sizes of requests."""
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    np.save(buffer, values)
     return buffer.getvalue()

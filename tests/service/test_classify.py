@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from rankone.model.bundle import Bundle
-from rankone.service.routes.classify import softmax
+from rankone.service.routes.embed import softmax
 from rankone.service.runtime import Runtime
 from rankone.training.data import DataSet
 from tests.services import client_of, multipart

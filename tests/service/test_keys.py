@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from rankone.service.auth.keys import KeyFileError, KeyRing, KeyScope, add_key, load_keys, revoke_key, with_own_keys
-from rankone.service.auth.middleware import _Failures, _network_of, scope_of
+from rankone.service.auth.middleware import _Buckets, _network_of, scope_of
 from rankone.service.runtime import Runtime
 from rankone.service.settings import Settings
 from tests.services import client_of, multipart, serving
@@ -224,13 +224,13 @@ async def test_refusals_of_an_address_are_limited(
 
 
 def test_the_memory_of_addresses_is_bounded() -> None:
-    failures = _Failures()
-    assert [failures.take("a") for _ in range(60)] == [0] * 60
-    assert failures.take("a") > 0
+    failures = _Buckets()
+    assert [failures.take("a", 60) for _ in range(60)] == [0] * 60
+    assert failures.take("a", 60) > 0
     for number in range(10_000):
-        failures.take(str(number))
+        failures.take(str(number), 60)
     assert len(failures._buckets) == 10_000
-    assert failures.take("a") == 0, "the one that was quiet for longest is forgotten"
+    assert failures.take("a", 60) == 0, "the one that was quiet for longest is forgotten"
 
 
 def test_addresses_that_a_client_can_choose_freely_count_as_one() -> None:
