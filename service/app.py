@@ -26,17 +26,8 @@ from rankone.service.limits import LimitsMiddleware
 from rankone.service.observe.metrics import Metrics
 from rankone.service.observe.middleware import ObserveMiddleware
 from rankone.service.observe.traces import otlp_provider
-from rankone.service.routes import (
-    embed,
-    explain,
-    health,
-    indexes,
-    items,
-    models,
-    openai,
-    pages,
-    search,
-)
+from rankone.service.routes import embed, explain, health, indexes, items, models, openai, pages, search
+from rankone.service.routes.openapi import PROBLEMS
 from rankone.service.routes.requests import ONCE
 from rankone.service.runtime import open_indexes
 from rankone.service.settings import Settings
@@ -68,6 +59,7 @@ def create_app(settings: Settings, on_failure: Callable[[Exception], None]) -> F
         redoc_url=None,
         redirect_slashes=False,
         dependencies=[ONCE],
+        responses=PROBLEMS,
         telemetry={
             "tracer_provider": provider,
             "tracing": provider is not None,

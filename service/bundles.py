@@ -194,11 +194,16 @@ class Models:
             {"name": manifest.name, "version": manifest.version, "fingerprint": bundle.fingerprint}
         )
         if (before := self._state.replace(loaded)) is not None:
-            retiring = asyncio.create_task(self._state.retire(before))
+            retiring = asyncio.create_task(self._retire(before))
             self._retiring.add(retiring)
             retiring.add_done_callback(self._retiring.discard)
-            retiring.add_done_callback(_report)
         return bundle.fingerprint
+
+    async def _retire(self, before: Runtime) -> None:
+        try:
+            await self._state.retire(before)
+        except Exception:
+            logger.exception("closing the bundle that was served before failed")
 
     async def _open(self, path: Path) -> Bundle:
         """Verifies a bundle, in a thread that can be left behind if the disk never answers."""
@@ -207,8 +212,3 @@ class Models:
             return await thread.run(open_bundle, path)
         finally:
             thread.close()
-
-
-def _report(retiring: asyncio.Task[None]) -> None:
-    if not retiring.cancelled() and (error := retiring.exception()) is not None:
-        logger.error("closing the bundle that was served before failed", exc_info=error)

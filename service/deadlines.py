@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,7 +55,9 @@ class DeadlineMiddleware:
         try:
             async with asyncio.timeout(timeout_s if has_deadline else None) as timer:
                 if has_deadline:
-                    client.cancel_when_gone(timer, _has_body(context.headers))
+                    is_empty = context.headers.get(b"content-length", b"0") == b"0"
+                    has_body = not is_empty or b"transfer-encoding" in context.headers
+                    client.cancel_when_gone(timer, has_body)
                 await self._app(scope, client.receive, client.send)
         except TimeoutError:
             if not timer.expired():
@@ -145,7 +146,3 @@ class _Client:
         if not timer.expired():
             self.is_gone = True
             timer.reschedule(asyncio.get_running_loop().time())
-
-
-def _has_body(headers: Mapping[bytes, bytes]) -> bool:
-    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"

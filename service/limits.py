@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import AsyncIterator
 from typing import Final
 
 import anyio.to_thread
@@ -54,7 +55,7 @@ class LimitsMiddleware:
         with self._state.leased() as runtime:
             scope["state"] = {**scope.get("state", {}), "runtime": runtime}
             self._check_headers(scope, runtime)
-            source = Gunzip(receive, self._max_bytes) if is_gzip(scope) else receive
+            source = gunzip(receive, self._max_bytes).__anext__ if is_gzip(scope) else receive
             try:
                 await self._app(scope, count, send)
             finally:
@@ -91,44 +92,32 @@ def is_gzip(scope: Scope) -> bool:
     return encoding.endswith("gzip")
 
 
-class Gunzip:
-    """Receives the decoded body in parts of at most a megabyte, decoded off the event loop.
+async def gunzip(receive: Receive, max_bytes: int) -> AsyncIterator[Message]:
+    """The messages of `receive` with the body decoded off the event loop, in parts of at most a megabyte.
 
     Raises:
         Problem: 400 the body is not gzip or ends too early, 413 it is longer than `max_bytes` as it is sent.
     """
-
-    def __init__(self, receive: Receive, max_bytes: int) -> None:
-        self._receive, self._max_bytes = receive, max_bytes
-        self._decoder = zlib.decompressobj(_WINDOW)
-        self._num_read, self._pending = 0, b""
-        self._has_more, self._is_done = True, False
-
-    async def __call__(self) -> Message:
-        while not self._is_done:
-            if self._pending:
-                if part := await anyio.to_thread.run_sync(self._decode):
-                    return {"type": "http.request", "body": part, "more_body": True}
-            elif self._has_more:
-                message = await self._receive()
-                if message["type"] != "http.request":
-                    return message
-                self._pending, self._has_more = message.get("body", b""), message.get("more_body", False)
-                self._num_read += len(self._pending)
-                check_length(self._num_read, self._max_bytes)
-            else:
-                self._is_done = True
-                if self._num_read and not self._decoder.eof:
-                    raise Problem(400, "the body is not whole: its gzip ends too early")
-                return {"type": "http.request", "body": b"", "more_body": False}
-        return await self._receive()
-
-    def _decode(self) -> bytes:
-        if self._decoder.eof:  # gzip is one member or several
-            self._decoder = zlib.decompressobj(_WINDOW)
-        try:
-            part = self._decoder.decompress(self._pending, _PIECE)
-        except zlib.error as error:
-            raise Problem(400, f"the body is not gzip, as its content encoding says: {error}") from error
-        self._pending = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
-        return part
+    decoder, num_read, has_more = zlib.decompressobj(_WINDOW), 0, True
+    while has_more:
+        message = await receive()
+        pending, has_more = message.get("body", b""), message.get("more_body", False)
+        num_read += len(pending)
+        check_length(num_read, max_bytes)
+        while pending:
+            if decoder.eof:  # gzip is one member or several
+                decoder = zlib.decompressobj(_WINDOW)
+            try:
+                part = await anyio.to_thread.run_sync(decoder.decompress, pending, _PIECE)
+            except zlib.error as error:
+                raise Problem(400, f"the body is not gzip, as its content encoding says: {error}") from error
+            pending = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
+            if part:
+                yield {"type": "http.request", "body": part, "more_body": True}
+        while message["type"] != "http.request":  # the client hung up
+            yield message
+    if num_read and not decoder.eof:
+        raise Problem(400, "the body is not whole: its gzip ends too early")
+    yield {"type": "http.request", "body": b"", "more_body": False}
+    while True:
+        yield await receive()

@@ -156,10 +156,7 @@ def count_items(indexes: AnyIndexes) -> dict[str, int]:
 
 
 async def in_thread(
-    pool: ThreadPoolExecutor,
-    read: Callable[Arguments, Result],
-    *arguments: Arguments.args,
-    **options: Arguments.kwargs,
+    pool: ThreadPoolExecutor, read: Callable[Arguments, Result], *arguments: Arguments.args, **options: Arguments.kwargs
 ) -> Result:
     """What `read` returns. If the request is cancelled, the read is interrupted; if it has not begun, it never does."""
     is_cancelled = threading.Event()

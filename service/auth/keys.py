@@ -149,6 +149,7 @@ class KeyRing:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._keys: tuple[Key, ...] = ()
         self._stamp: tuple[int, ...] | None = ()
         self._read()
 

@@ -60,7 +60,8 @@ class OriginsMiddleware:
             return Problem(400, "the header Host is missing")
         if self._has_keys:
             return None
-        if not self._is_ours(name := name_of(host.decode("latin-1"))):
+        name = name_of(host.decode("latin-1"))
+        if not (is_loopback(name) or name in self._names or "*" in self._names):
             return Problem(
                 403,
                 f"this service has no keys, so it answers only to names of this machine, and not to {name!r}: start it with "
@@ -74,9 +75,6 @@ class OriginsMiddleware:
                 "page's origin to RANKONE_CORS_ORIGINS",
             )
         return None
-
-    def _is_ours(self, name: str) -> bool:
-        return is_loopback(name) or name in self._names or "*" in self._names
 
     def _is_foreign(self, headers: Mapping[bytes, bytes], host: bytes) -> bool:
         """Whether a page of another origin sends this, by either header; other programs send neither."""

@@ -35,14 +35,7 @@ _PAUSE_S: Final = 0.1
 class Batcher:
     """Takes decoded images, runs them in batches, one batch at a time, and answers their jobs.
 
-    Args:
-        engine: runs in `thread`.
-        thread: the engine's.
-        slots: where the pixels are.
-        policy: the size of batches, and how long they wait.
-        latency: of the engine; learns from every batch.
-        arbiter: is told when a batch runs.
-        metrics: counts batches and times the engine.
+    The engine runs in `thread`, `latency` learns from every batch, and `arbiter` is told when one runs.
     """
 
     def __init__(

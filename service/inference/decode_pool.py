@@ -32,15 +32,9 @@ class DecodersFailed(RankoneError, RuntimeError):
 
 
 class DecodePool:
-    """Decodes the images of jobs in `num_workers` processes.
+    """Decodes the images of jobs in `num_workers` processes, each when `arbiter` says that it may be begun.
 
-    Args:
-        options: of the workers.
-        slots: where pixels are written.
-        num_workers: images decoded at once.
-        arbiter: says when an image may be begun.
-        put: takes each decoded image whose job still wants it, with its slot.
-        on_death: called for each worker that died.
+    `put` takes each decoded image whose job still wants it, with its slot; `on_death` is called for each worker that died.
     """
 
     def __init__(

@@ -39,10 +39,6 @@ class DecodeProcess(asyncio.Protocol):
     """Started by `start`; decodes one image at a time until `stop`, or until it dies.
 
     It is killed when an image takes too long, and when it sends what no worker sends: an image may have taken it over.
-
-    Args:
-        options: of the process.
-        slots: where pixels are written.
     """
 
     def __init__(self, options: DecodeOptions, slots: Slots) -> None:

@@ -52,7 +52,6 @@ REJECTIONS: Final[dict[int, type[ImageRejected]]] = {2: UndecodableImage, 3: Ima
 _CODES: Final = {kind: code for code, kind in REJECTIONS.items()}
 
 _MAX_REASON: Final = 1000
-_CHUNK: Final = 1 << 20
 _THUMBNAIL_SIDE: Final = 256
 _THUMBNAIL_QUALITY: Final = 85
 
@@ -119,14 +118,15 @@ def processor_time(limit_s: float) -> Iterator[None]:
 
 
 def _serve(link: socket.socket, slots: Images, options: DecodeOptions) -> None:
+    requests = link.makefile("rb")
     _reply(link, READY)
-    while (head := _read(link, REQUEST.size)) is not None:
+    while head := requests.read(REQUEST.size):
         slot, wants_thumbnail, length = REQUEST.unpack(head)
-        if (data := _read(link, length)) is None:
+        if len(data := requests.read(length)) < length:
             return
         try:
             with processor_time(options.timeout_s):
-                image = decode_as_stored(bytes(data), options.limits, options.spec)
+                image = decode_as_stored(data, options.limits, options.spec)
                 to_input(image, options.spec, out=slots[slot])
                 small = thumbnail(image) if wants_thumbnail else b""
         except ImageRejected as error:
@@ -152,18 +152,6 @@ def _limit_memory(memory_bytes: int) -> None:
 
 def _reply(link: socket.socket, outcome: int, body: bytes = b"") -> None:
     link.sendall(REPLY.pack(outcome, len(body)) + body)
-
-
-def _read(link: socket.socket, length: int) -> bytearray | None:
-    """Exactly `length` bytes; None when the other end is closed."""
-    buffer = bytearray(length)
-    view, at = memoryview(buffer), 0
-    while at < length:
-        count = link.recv_into(view[at : at + _CHUNK])
-        if count == 0:
-            return None
-        at += count
-    return buffer
 
 
 if __name__ == "__main__":

@@ -43,12 +43,7 @@ class Job:
     """
 
     def __init__(
-        self,
-        images: Sequence[bytes],
-        deadline: float,
-        *,
-        wants_thumbnails: bool = False,
-        wants_features: bool = False,
+        self, images: Sequence[bytes], deadline: float, *, wants_thumbnails: bool = False, wants_features: bool = False
     ) -> None:
         self.deadline, self.wants_thumbnails, self.wants_features = deadline, wants_thumbnails, wants_features
         self.started_at = time.perf_counter()

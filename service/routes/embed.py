@@ -11,9 +11,10 @@ from pydantic import BaseModel, Field
 
 from rankone.service.errors import Problem
 from rankone.service.routes.checks import check_dim, of_length
-from rankone.service.routes.openapi import PROBLEMS, image_body, npy_or
+from rankone.service.routes.openapi import image_body, json_or
 from rankone.service.routes.requests import ImagesIn, QueryIn, RuntimeDep, read_images
 from rankone.service.routes.responses import (
+    NPY,
     Dtype,
     Encoding,
     ModelOut,
@@ -41,7 +42,7 @@ class EmbedOut(ModelOut):
     embeddings: list[list[float]] | list[str]
 
 
-@router.post("/embed", responses={200: npy_or(EmbedOut), **PROBLEMS}, openapi_extra=image_body(ImagesIn))
+@router.post("/embed", responses={200: json_or(EmbedOut, NPY)}, openapi_extra=image_body(ImagesIn))
 async def embed(request: Request, runtime: RuntimeDep, query: Annotated[EmbedIn, Query()]) -> Response:
     """The embeddings of the images, in their order, each of length 1 (a black image has a zero embedding)."""
     accept, dim = negotiate(request), check_dim(query.dim, runtime.bundle)
@@ -69,7 +70,7 @@ class ClassifyOut(ModelOut):
     predictions: list[list[Prediction]]
 
 
-@router.post("/classify", responses={200: {"model": ClassifyOut}, **PROBLEMS}, openapi_extra=image_body(ImagesIn))
+@router.post("/classify", response_model=ClassifyOut, openapi_extra=image_body(ImagesIn))
 async def classify(request: Request, runtime: RuntimeDep, query: Annotated[ClassifyIn, Query()]) -> Response:
     """For every image its `top_k` most probable classes (all, where there are fewer), best first."""
     classes = runtime.bundle.manifest.classes

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from PIL import Image
 from pydantic import BaseModel, Field, model_validator
 
-from rankone.index import DEFAULT, Vectors
+from rankone.index import DEFAULT
 from rankone.model.bundle import Bundle
 from rankone.model.explanation import Evidence, Explainer, check_evidence
 from rankone.model.overlay import overlay, png, side_by_side
@@ -22,10 +22,10 @@ from rankone.model.reduction import Floats
 from rankone.service.errors import Problem
 from rankone.service.inference.inference import Inferred
 from rankone.service.routes.checks import of_length
-from rankone.service.routes.openapi import PROBLEMS, image_body, png_or
+from rankone.service.routes.openapi import image_body, json_or
 from rankone.service.routes.requests import ImagesIn, QueryIn, RuntimeDep, read_images
 from rankone.service.routes.responses import JSON, PNG, ModelOut, model_fields, negotiate, to_json, written
-from rankone.service.runtime import LOOKUPS, Runtime, in_thread
+from rankone.service.runtime import LOOKUPS, in_thread
 
 router = APIRouter()
 
@@ -89,7 +89,7 @@ class ExplainOut(ModelOut):
 Explained = tuple[dict[str, Any], Evidence]
 
 
-@router.post("/explain", responses={200: png_or(ExplainOut), **PROBLEMS}, openapi_extra=image_body(ImagesIn))
+@router.post("/explain", responses={200: json_or(ExplainOut, PNG)}, openapi_extra=image_body(ImagesIn))
 async def explain(request: Request, runtime: RuntimeDep, query: Annotated[ExplainIn, Query()]) -> Response:
     """The share of each location in a score: a class's logit, or the cosine with an item.
 
@@ -98,7 +98,10 @@ async def explain(request: Request, runtime: RuntimeDep, query: Annotated[Explai
     accept = JSON if query.format == "json" else PNG if query.format == "png" else negotiate(request, PNG)
     record = check_evidence(runtime.bundle)
     label = _label_of(query, runtime.bundle) if query.target == "class" else None
-    stored = await _stored(query, runtime) if query.target == "item" else None
+    stored = None
+    if query.id is not None:
+        target = await runtime.index(query.index)
+        stored = (await in_thread(LOOKUPS, target.vectors, [query.id]))[0]
     images = await read_images(request, runtime.settings.max_images)
     most = 2 if query.target == "item" else 1 if accept == PNG else len(images)
     if len(images) > most:
@@ -139,14 +142,6 @@ def _label_of(query: ExplainIn, bundle: Bundle) -> int | None:
     if query.label not in classes:
         raise Problem(422, f"label: there is no class {query.label[:60]!r}; /classify answers the names of the classes")
     return classes.index(query.label)
-
-
-async def _stored(query: ExplainIn, runtime: Runtime) -> Vectors:
-    """The vector (dim,) of the item as it is kept. Raises UnknownIndex, UnknownItem or IndexConflict."""
-    assert query.id is not None
-    target = await runtime.index(query.index)
-    vectors = await in_thread(LOOKUPS, target.vectors, [query.id])
-    return np.asarray(vectors[0])
 
 
 async def _classes(outputs: Inferred, explainer: Explainer, bundle: Bundle, label: int | None) -> list[Explained]:

@@ -12,7 +12,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from rankone.model.findings import BUILDS, first_installed
 from rankone.service.errors import Problem
 from rankone.service.observe.metrics import Metrics
-from rankone.service.routes.openapi import PROBLEMS
 from rankone.service.routes.requests import NO_QUERY, RuntimeDep
 from rankone.service.routes.responses import json_response, model_fields
 from rankone.service.runtime import Runtime
@@ -35,14 +34,14 @@ _LIMITS: Final = {
 _VERSIONS: Final = dict(map(first_installed, [("rankone",), ("fastapi",), *BUILDS, ("numpy",), ("pillow",)]))
 
 
-@router.get("/healthz", responses=PROBLEMS)
+@router.get("/healthz")
 async def healthz(request: Request) -> dict[str, str]:
     """The process and its workers live; 503 while the engine's thread or the last decode worker is being replaced."""
     _check(request, needs_all_decoders=False)
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses=PROBLEMS)
+@router.get("/readyz")
 async def readyz(request: Request, runtime: RuntimeDep) -> dict[str, Any]:
     """Requests are answered; 503 while a bundle is loaded, while draining, and while a dead worker is replaced.
 
@@ -63,7 +62,7 @@ def _check(request: Request, *, needs_all_decoders: bool) -> None:
         raise Problem(503, "; ".join(faults), retry_after_s=1)
 
 
-@router.get("/info", responses=PROBLEMS)
+@router.get("/info")
 async def info(runtime: RuntimeDep) -> Response:
     """Which network answers, by which engine and provider, within which limits."""
     manifest, settings = runtime.bundle.manifest, runtime.settings

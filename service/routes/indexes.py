@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio.to_thread
 import orjson
@@ -14,7 +14,7 @@ from rankone.index import DEFAULT, NAME, Dtype, IndexProblem, Kind, Spec, Unknow
 from rankone.service.errors import Problem
 from rankone.service.routes.checks import check_dim
 from rankone.service.routes.items import DeletedOut
-from rankone.service.routes.openapi import PROBLEMS, json_body
+from rankone.service.routes.openapi import json_body
 from rankone.service.routes.requests import NO_QUERY, JsonIn, QueryIn, RuntimeDep, read_json
 from rankone.service.routes.responses import json_response
 from rankone.service.runtime import LOOKUPS, Runtime, in_thread
@@ -93,7 +93,7 @@ class MapOut(BaseModel):
     values: list[str | int | float | bool | None] | None = None
 
 
-@router.get("", responses=PROBLEMS, dependencies=[NO_QUERY])
+@router.get("", dependencies=[NO_QUERY])
 async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
     """All indexes, also those that cannot be used now, with the reason."""
     names = await anyio.to_thread.run_sync(runtime.indexes.names)
@@ -102,7 +102,8 @@ async def list_indexes(runtime: RuntimeDep) -> IndexesOut:
 
 @router.put(
     "/{index}",
-    responses={200: {"model": IndexOut}, 201: {"model": IndexOut}, **PROBLEMS},
+    response_model=IndexOut,
+    responses={201: {"model": IndexOut}},
     openapi_extra=json_body(IndexIn, required=False),
     dependencies=[NO_QUERY],
 )
@@ -116,14 +117,14 @@ async def create_index(index: IndexName, request: Request, runtime: RuntimeDep) 
     return await json_response((await _describe(index, runtime)).model_dump(), 201 if is_new else 200)
 
 
-@router.get("/{index}", responses=PROBLEMS, dependencies=[NO_QUERY])
+@router.get("/{index}", dependencies=[NO_QUERY])
 async def describe_index(index: str, runtime: RuntimeDep) -> IndexOut:
     """One index."""
     await runtime.index(index)  # says why it cannot be used, if so
     return await _describe(index, runtime)
 
 
-@router.delete("/{index}", responses=PROBLEMS)
+@router.delete("/{index}")
 async def drop_index(index: str, runtime: RuntimeDep, query: Annotated[DropIn, Query()]) -> DeletedOut:
     """Drops an index with all its items, also one that cannot be used; 409 for the index `default`.
 
@@ -144,12 +145,12 @@ async def drop_index(index: str, runtime: RuntimeDep, query: Annotated[DropIn, Q
     return DeletedOut(deleted=counts[index])
 
 
-@router.get("/{index}/map", responses={200: {"model": MapOut}, **PROBLEMS})
+@router.get("/{index}/map", response_model=MapOut)
 async def get_map(index: str, runtime: RuntimeDep, query: Annotated[MapIn, Query()]) -> Response:
     """The map of an index, with the values of a metadata field for its colours; 404 where none was made."""
     view = await in_thread(LOOKUPS, (await runtime.index(index)).map, query.field)
     drawn = {name: getattr(view.map, name) for name in ("sequence", "count", "shares", "fields", "ids", "x", "y")}
-    values = view.values and [None if value is None else orjson.Fragment(value) for value in view.values]
+    values: Any = view.values and [None if value is None else orjson.Fragment(value) for value in view.values]
     return await json_response({**drawn, "is_current": view.is_current, "field": query.field, "values": values})
 
 

@@ -17,7 +17,7 @@ from rankone.service.addresses import ends_with
 from rankone.service.errors import Problem
 from rankone.service.routes.additions import ItemsIn, StoredId, read_items
 from rankone.service.routes.checks import check_integers, check_metadata
-from rankone.service.routes.openapi import PROBLEMS, form_or_json_body, json_body
+from rankone.service.routes.openapi import form_or_json_body, json_body
 from rankone.service.routes.requests import NO_QUERY, JsonIn, QueryIn, RuntimeDep, read_json
 from rankone.service.routes.responses import cached_response, json_response
 from rankone.service.runtime import LOOKUPS, SCANS, in_thread
@@ -106,7 +106,7 @@ class DeletedOut(BaseModel):
 @router.post(
     "",
     status_code=201,
-    responses={201: {"model": AddedOut}, **PROBLEMS},
+    response_model=AddedOut,
     openapi_extra=form_or_json_body(ItemsIn, items={"type": "string"}),
     dependencies=[NO_QUERY],
 )
@@ -119,7 +119,7 @@ async def add_items(index: str, request: Request, runtime: RuntimeDep) -> Respon
     return await json_response({"ids": [item.id for item in items], "sequence": stored.sequence}, 201)
 
 
-@router.get("", responses={200: {"model": ItemsOut}, **PROBLEMS})
+@router.get("", response_model=ItemsOut)
 async def list_items(index: str, runtime: RuntimeDep, query: Annotated[PageIn, Query()]) -> Response:
     """A page of items in the order they were added; pass `next_cursor` on as `cursor` for the next one."""
     where = None if query.filter is None else compiled(parse_filter(query.filter))
@@ -130,12 +130,7 @@ async def list_items(index: str, runtime: RuntimeDep, query: Annotated[PageIn, Q
     return await json_response({"items": items, "next_cursor": next_cursor})
 
 
-@router.post(
-    "/delete",
-    responses={200: {"model": DeletedOut}, **PROBLEMS},
-    openapi_extra=json_body(IdsIn),
-    dependencies=[NO_QUERY],
-)
+@router.post("/delete", openapi_extra=json_body(IdsIn), dependencies=[NO_QUERY])
 async def delete_items(index: str, request: Request, runtime: RuntimeDep) -> DeletedOut:
     """Deletes the items with these ids, or those that match a filter; ids that do not exist are no error."""
     target = await runtime.index(index)
@@ -147,11 +142,7 @@ async def delete_items(index: str, request: Request, runtime: RuntimeDep) -> Del
 
 @router.get(
     "/{item_id:path}/thumbnail",
-    responses={
-        200: {"content": {"image/jpeg": {}}},
-        304: {"description": "The thumbnail is still the same"},
-        **PROBLEMS,
-    },
+    responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "The thumbnail is still the same"}},
     response_class=Response,
 )
 async def get_thumbnail(
@@ -174,7 +165,7 @@ async def get_thumbnail(
     return cached_response(item.thumbnail, "image/jpeg", request)
 
 
-@router.get("/{item_id:path}", responses={200: {"model": ItemOut}, **PROBLEMS})
+@router.get("/{item_id:path}", response_model=ItemOut)
 async def get_item(index: str, item_id: str, runtime: RuntimeDep, query: Annotated[ItemFieldsIn, Query()]) -> Response:
     """One item; with `vector=true` its embedding as it is kept, with `thumbnail=true` its small JPEG, if it has one."""
     item = await in_thread(LOOKUPS, (await runtime.index(index)).get, item_id)
@@ -186,12 +177,7 @@ async def get_item(index: str, item_id: str, runtime: RuntimeDep, query: Annotat
     return await json_response(body)
 
 
-@router.patch(
-    "/{item_id:path}",
-    responses={200: {"model": PatchedOut}, **PROBLEMS},
-    openapi_extra=json_body(PatchIn),
-    dependencies=[NO_QUERY],
-)
+@router.patch("/{item_id:path}", response_model=PatchedOut, openapi_extra=json_body(PatchIn), dependencies=[NO_QUERY])
 async def patch_item(index: str, item_id: str, request: Request, runtime: RuntimeDep) -> Response:
     """Changes the metadata of an item and leaves its image; 404 where there is none. It then counts as added last."""
     target = await runtime.index(index)
@@ -202,7 +188,7 @@ async def patch_item(index: str, item_id: str, request: Request, runtime: Runtim
     return await json_response({"id": item_id, "metadata": metadata, "sequence": done.sequence})
 
 
-@router.delete("/{item_id:path}", responses=PROBLEMS, dependencies=[NO_QUERY])
+@router.delete("/{item_id:path}", dependencies=[NO_QUERY])
 async def delete_item(index: str, item_id: str, runtime: RuntimeDep) -> DeletedOut:
     """Deletes one item; 404 where there is none."""
     target = await runtime.index(index)

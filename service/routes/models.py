@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request
@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from rankone.service.bundle_files import Listed
 from rankone.service.bundles import Models
-from rankone.service.routes.openapi import PROBLEMS
 from rankone.service.routes.requests import NO_QUERY, RuntimeDep
 from rankone.service.routes.responses import ModelOut
 from rankone.service.runtime import Runtime
@@ -41,21 +40,20 @@ class ModelsOut(BaseModel):
 
 
 async def _models(request: Request, _: RuntimeDep) -> Models:
-    models: Models = request.app.state.models
-    return models
+    return cast(Models, request.app.state.models)
 
 
 ModelsDep = Annotated[Models, Depends(_models)]
 
 
-@router.get("", responses=PROBLEMS)
+@router.get("")
 async def list_models(models: ModelsDep, runtime: RuntimeDep) -> ModelsOut:
     """Every bundle of the service, newest first. Their files are verified when they are loaded."""
     listed = await anyio.to_thread.run_sync(models.listed)
     return ModelsOut(models=[_described(entry, runtime) for entry in listed])
 
 
-@router.post("/{name}/{version}/load", responses=PROBLEMS)
+@router.post("/{name}/{version}/load")
 async def load_model(name: str, version: str, models: ModelsDep) -> ModelOut:
     """Verifies and warms this bundle, then serves it; requests in work are answered by the one they began with.
 

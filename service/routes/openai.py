@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from rankone.service.errors import Problem
 from rankone.service.routes.checks import check_dim, of_length
 from rankone.service.routes.forms import check_count
-from rankone.service.routes.openapi import PROBLEMS, json_body
+from rankone.service.routes.openapi import json_body
 from rankone.service.routes.requests import NO_QUERY, RuntimeDep, decode_base64, read_json
 from rankone.service.routes.responses import JSON, to_json, written
 from rankone.service.runtime import Runtime
@@ -81,20 +81,20 @@ class OpenAIOut(BaseModel):
     usage: dict[str, int]
 
 
-@router.get("/models", responses=PROBLEMS)
+@router.get("/models")
 async def list_openai_models(runtime: RuntimeDep) -> OpenAIModels:
     """The bundle being served, under the name by which `/v1/embeddings` accepts it; `/models` lists all bundles."""
     return OpenAIModels(data=[_served(runtime)])
 
 
-@router.get("/models/{name}", responses=PROBLEMS)
+@router.get("/models/{name}")
 async def get_openai_model(name: str, runtime: RuntimeDep) -> OpenAIModel:
     """The bundle being served, if this is its name."""
     _check_model(name, runtime)
     return _served(runtime)
 
 
-@router.post("/embeddings", responses={200: {"model": OpenAIOut}, **PROBLEMS}, openapi_extra=json_body(OpenAIIn))
+@router.post("/embeddings", response_model=OpenAIOut, openapi_extra=json_body(OpenAIIn))
 async def embeddings(request: Request, runtime: RuntimeDep) -> Response:
     """One embedding an input, in order. `model` names the bundle being served, `dimensions` a length as `dim` of /embed."""
     asked = await read_json(request, OpenAIIn)

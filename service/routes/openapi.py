@@ -58,11 +58,6 @@ def image_body(schema: type[BaseModel], fields: type[BaseModel] | None = None) -
     return body
 
 
-def png_or(schema: type[BaseModel]) -> dict[str, Any]:
-    """An answer as JSON or, by the Accept header or `format`, as a picture."""
-    return {"model": schema, "content": {"image/png": _BINARY}}
-
-
-def npy_or(schema: type[BaseModel]) -> dict[str, Any]:
-    """An answer as JSON or, by the Accept header, as one .npy array (n, dim)."""
-    return {"model": schema, "content": {"application/x-npy": _BINARY}}
+def json_or(schema: type[BaseModel], media_type: str) -> dict[str, Any]:
+    """An answer as JSON or, by the Accept header or `format`, as a picture or as one .npy array (n, dim)."""
+    return {"model": schema, "content": {media_type: _BINARY}}

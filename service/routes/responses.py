@@ -49,11 +49,7 @@ async def json_response(body: Any, status: int = 200) -> Response:
 
 
 async def embeddings_response(
-    embeddings: npt.NDArray[np.float32],
-    bundle: Bundle,
-    accept: str,
-    encoding: Encoding,
-    dtype: Dtype,
+    embeddings: npt.NDArray[np.float32], bundle: Bundle, accept: str, encoding: Encoding, dtype: Dtype
 ) -> Response:
     """Embeddings (n, dim) in the form that was asked for; `accept` is what `negotiate` returned."""
 

@@ -19,7 +19,7 @@ from rankone.service.routes.additions import StoredId, Vector
 from rankone.service.routes.checks import as_vectors, of_length
 from rankone.service.routes.forms import check_count, parse_fields, read_image_form
 from rankone.service.routes.items import MetadataFilter, parse_filter
-from rankone.service.routes.openapi import PROBLEMS, image_body
+from rankone.service.routes.openapi import image_body
 from rankone.service.routes.requests import JsonIn, QueryIn, RuntimeDep, decode_base64, read_json
 from rankone.service.routes.responses import json_response
 from rankone.service.runtime import LOOKUPS, Runtime, in_thread
@@ -115,19 +115,13 @@ class SearchOut(BaseModel):
     recall: float | None
 
 
-@router.post(
-    "/search", responses={200: {"model": SearchOut}, **PROBLEMS}, openapi_extra=image_body(ImagesSearchIn, OptionsIn)
-)
+@router.post("/search", response_model=SearchOut, openapi_extra=image_body(ImagesSearchIn, OptionsIn))
 async def search(request: Request, runtime: RuntimeDep, query: Annotated[ImageSearchIn, Query()]) -> Response:
     """The nearest items of the index to each image, best first. Options are given in the query or in the body."""
     return await _search(query.index, request, runtime, query, ImagesSearchIn)
 
 
-@router.post(
-    "/indexes/{index}/search",
-    responses={200: {"model": SearchOut}, **PROBLEMS},
-    openapi_extra=image_body(SearchIn, OptionsIn),
-)
+@router.post("/indexes/{index}/search", response_model=SearchOut, openapi_extra=image_body(SearchIn, OptionsIn))
 async def search_index(
     index: str, request: Request, runtime: RuntimeDep, query: Annotated[OptionsIn, Query()]
 ) -> Response:

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
-from rankone.service.limits import Gunzip
+from rankone.service.limits import gunzip
 from tests.services import exchange, multipart
 
 pytestmark = pytest.mark.anyio
@@ -101,7 +101,7 @@ async def test_a_bomb_is_decoded_in_small_parts() -> None:
     async def receive() -> dict[str, Any]:
         return messages.pop() if messages else {"type": "http.disconnect"}
 
-    body, sizes = Gunzip(receive, 100_000), list[int]()
+    body, sizes = gunzip(receive, 100_000).__anext__, list[int]()
     while (message := await body()).get("more_body"):
         sizes.append(len(message["body"]))
     assert (sum(sizes), max(sizes)) == (9_000_000, 1 << 20)
