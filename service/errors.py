@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -91,22 +90,14 @@ class InvalidVector(RankoneError, ValueError):
     """A vector that cannot be an embedding of the bundle being served."""
 
 
-@dataclass(frozen=True)
-class Rejection:
-    """The input at `index` of a request, and why it was refused."""
-
-    index: int
-    error: RankoneError
-
-
 class InputsRejected(Problem):
-    """Some inputs of a request cannot be used; every one is named. The status is that of the first."""
+    """Some inputs of a request cannot be used; every one is named, by its place. The status is that of the first."""
 
-    def __init__(self, rejections: Sequence[Rejection]) -> None:
-        self.rejections = sorted(rejections, key=lambda rejection: rejection.index)
-        index, error = self.rejections[0].index, self.rejections[0].error
+    def __init__(self, rejections: Mapping[int, RankoneError]) -> None:
+        self.rejections = dict(sorted(rejections.items()))
+        index, error = next(iter(self.rejections.items()))
         kind = "vector" if isinstance(error, InvalidVector) else "image"
-        errors = [{"index": rejection.index, "reason": str(rejection.error)} for rejection in self.rejections]
+        errors = [{"index": place, "reason": str(reason)} for place, reason in self.rejections.items()]
         status = 413 if isinstance(error, ImageTooLarge) else 415 if isinstance(error, UnsupportedImageType) else 422
         super().__init__(status, f"{kind} {index}: {error}", errors)
 
@@ -117,9 +108,7 @@ def at_places(places: Sequence[int]) -> Iterator[None]:
     try:
         yield
     except InputsRejected as rejected:
-        raise InputsRejected(
-            [replace(rejection, index=places[rejection.index]) for rejection in rejected.rejections]
-        ) from None
+        raise InputsRejected({places[index]: error for index, error in rejected.rejections.items()}) from None
 
 
 def problem_response(problem: Problem, path: str) -> Response:

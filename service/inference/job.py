@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rankone.model.engine import Outputs
+from rankone.model.errors import RankoneError
 from rankone.model.preprocessing import ImageRejected
-from rankone.service.errors import InputsRejected, Rejection
+from rankone.service.errors import InputsRejected
 
 
 @dataclass(eq=False)
@@ -51,7 +52,7 @@ class Job:
         self.done: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         self.parts = dict[str, float]()
         """Where the time of the image went that was answered last: decoding, waiting for its batch, and the engine."""
-        self._rejections: list[Rejection] = []
+        self._rejections: dict[int, RankoneError] = {}
         self._num_undecoded = self._num_unanswered = len(images)
         self._outputs: list[Outputs | None] = [None] * len(images)
 
@@ -72,7 +73,7 @@ class Job:
 
     def reject(self, task: Task, error: ImageRejected) -> None:
         """The image cannot be used. The job fails once all of its images have been looked at."""
-        self._rejections.append(Rejection(task.index, error))
+        self._rejections[task.index] = error
         self._one_decoded()
 
     def answer(self, task: Task, outputs: Outputs, started_at: float, ended_at: float) -> None:

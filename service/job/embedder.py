@@ -95,7 +95,7 @@ class Embedder:
                 data = await asyncio.to_thread(read, image, max_bytes)
                 outputs = await self._inference([data], thumbnails=self._thumbnails)
             except InputsRejected as rejected:
-                return Rejected(image.id, str(rejected.rejections[0].error))
+                return Rejected(image.id, str(rejected.rejections[0]))
             except _NOT_TO_BE_HAD as error:
                 return Rejected(image.id, f"it cannot be read: {error.strerror or error}")
             digest = hashlib.sha256(data).hexdigest()

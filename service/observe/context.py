@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
@@ -31,15 +30,6 @@ class RequestContext:
     def left_s(self) -> float:
         """Seconds until the deadline."""
         return max(0.0, self.deadline - time.perf_counter())
-
-    @contextmanager
-    def timed(self, part: str) -> Iterator[None]:
-        """Adds the seconds of the block to `part`."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.parts[part] = self.parts.get(part, 0.0) + time.perf_counter() - started
 
 
 _CURRENT: Final[ContextVar[RequestContext]] = ContextVar("request")

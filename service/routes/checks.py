@@ -13,8 +13,9 @@ import orjson
 
 from rankone.model.bundle import Bundle
 from rankone.model.engine import Outputs
+from rankone.model.errors import RankoneError
 from rankone.model.reduction import Floats, shorten
-from rankone.service.errors import InputsRejected, InvalidVector, Problem, Rejection
+from rankone.service.errors import InputsRejected, InvalidVector, Problem
 
 _NORM_TOLERANCE: Final = 1e-2
 """The length of a float16 embedding differs from 1 by less."""
@@ -39,10 +40,10 @@ def as_vectors(rows: Sequence[Sequence[float]], dim: int) -> npt.NDArray[np.floa
         InputsRejected: rows that are not of length `dim`, not finite, or whose norm is neither 1 nor 0; all are named.
     """
     vectors = np.zeros((len(rows), dim), np.float32)
-    rejections: list[Rejection] = []
+    rejections: dict[int, RankoneError] = {}
     for index, row in enumerate(rows):
         if (reason := _fault(row, dim)) is not None:
-            rejections.append(Rejection(index, InvalidVector(reason)))
+            rejections[index] = InvalidVector(reason)
         else:
             vectors[index] = row
     if rejections:

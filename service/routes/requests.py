@@ -13,8 +13,9 @@ import orjson
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rankone.model.errors import RankoneError
 from rankone.model.preprocessing import MEDIA_TYPES, UndecodableImage
-from rankone.service.errors import InputsRejected, Problem, Rejection, explain
+from rankone.service.errors import InputsRejected, Problem, explain
 from rankone.service.routes.checks import check_integers
 from rankone.service.routes.forms import ANY_FILE, Body, check_count, media_type, named, read_image_form
 from rankone.service.runtime import Runtime
@@ -138,13 +139,13 @@ async def decode_base64(texts: Sequence[str]) -> list[bytes]:
 
 def _decode_base64(texts: Sequence[str]) -> list[bytes]:
     images: list[bytes] = []
-    rejections: list[Rejection] = []
+    rejections: dict[int, RankoneError] = {}
     for index, text in enumerate(texts):
         payload = text.partition(",")[2] if text.startswith("data:") else text
         try:
             images.append(base64.b64decode(payload.encode("ascii").translate(None, _LINE_BREAKS), validate=True))
         except (binascii.Error, ValueError) as error:
-            rejections.append(Rejection(index, UndecodableImage(f"not base64: {error}")))
+            rejections[index] = UndecodableImage(f"not base64: {error}")
     if rejections:
         raise InputsRejected(rejections)
     return images

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -65,9 +66,10 @@ async def embeddings_response(
 
 async def written(write: Callable[[], bytes], media_type: str, size: int | None = None, status: int = 200) -> Response:
     """What `write` returns, made off the event loop unless its arrays are known to be small (`size`, in bytes)."""
-    with current().timed("encode"):
-        is_quick = size is not None and size <= _INLINE_BYTES
-        body = write() if is_quick else await anyio.to_thread.run_sync(write)
+    started = time.perf_counter()
+    is_quick = size is not None and size <= _INLINE_BYTES
+    body = write() if is_quick else await anyio.to_thread.run_sync(write)
+    current().parts["encode"] = time.perf_counter() - started
     return Response(body, status, media_type=media_type)
 
 

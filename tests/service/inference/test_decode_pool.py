@@ -114,8 +114,8 @@ async def rejection_of(job: Job) -> tuple[int, Exception]:
     with pytest.raises(InputsRejected) as rejected:
         async with asyncio.timeout(30):
             await job.done
-    (rejection,) = rejected.value.rejections
-    return rejection.index, rejection.error
+    (rejection,) = rejected.value.rejections.items()
+    return rejection
 
 
 async def test_workers_decode_as_preprocess_does(images: list[bytes]) -> None:
@@ -157,7 +157,7 @@ async def test_every_image_at_fault_is_named_with_its_own_reason() -> None:
         job = harness.submit(images)
         with pytest.raises(InputsRejected) as rejected:
             await job.done
-        kinds = {rejection.index: type(rejection.error) for rejection in rejected.value.rejections}
+        kinds = {index: type(error) for index, error in rejected.value.rejections.items()}
         assert kinds == {1: UnsupportedImageType, 2: UndecodableImage, 4: ImageTooLarge}
         assert harness.slots.qsize() == harness.slots.count - harness.num_workers, "each idle worker holds one"
 
