@@ -1,6 +1,6 @@
 """LRBP's own classifier: a bilinear score of low rank, beside the linear one on embeddings.
 
-Shapes: B images, N locations, m directions, C classes, r rank.
+Shapes: B images, m directions, C classes, r rank.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rankone.model.precision import at_least_float32, without_autocast
+from rankone.model.shared import at_least_float32, without_autocast
 
 
 class LowRankClassifier(nn.Module):
     """`s_c = ||U_c^T X||^2 - ||V_c^T X||^2 + b_c`, with U_c and V_c of rank / 2 columns each.
 
-    `features` takes `X^T = F P` (B, N, m) and never forms a matrix: N m r multiply-adds a class. `forward` takes the flattened
-    matrix (B, m * m) that a low-rank projection ends in, `X X^T`, and returns the same scores: m^2 r a class, which is less
-    where N > m. In float32 or float64 also under autocast: a score is a difference of two large energies.
+    `forward` takes the flattened matrix `X X^T` (B, m * m) that a low-rank projection ends in: m^2 r multiply-adds a class. In
+    float32 or float64 also under autocast: a score is a difference of two large energies.
 
     Source: Kong and Fowlkes, Low-rank Bilinear Pooling for Fine-Grained Classification, 2017, equation 7.
 
@@ -45,17 +44,5 @@ class LowRankClassifier(nn.Module):
             weight_Cmm = self.positive @ self.positive.transpose(1, 2) - self.negative @ self.negative.transpose(1, 2)
             return at_least_float32(pooled_Bd) @ weight_Cmm.flatten(1).T + self.bias
 
-    def features(self, features_BNm: Tensor) -> Tensor:
-        """The scores (B, C) of local features (B, N, m) in the basis, without their matrix."""
-        if features_BNm.dim() != 3 or features_BNm.shape[2] != self.dim:
-            raise ValueError(f"expected local features (batch, locations, {self.dim}), got {tuple(features_BNm.shape)}")
-        with without_autocast(features_BNm):
-            features_BNm = at_least_float32(features_BNm)
-            return self._energy(features_BNm, self.positive) - self._energy(features_BNm, self.negative) + self.bias
-
     def extra_repr(self) -> str:
         return f"dim={self.dim}, rank={self.rank}"
-
-    @staticmethod
-    def _energy(features_BNm: Tensor, basis_Cmh: Tensor) -> Tensor:
-        return torch.einsum("bnm,cmh->bcnh", features_BNm, basis_Cmh).square().flatten(2).sum(dim=2)

@@ -13,9 +13,9 @@ from rankone.model.catalogue import DEFAULT
 from rankone.model.classifier import LowRankClassifier
 from rankone.model.composition import Composition, compose
 from rankone.model.pooling import Pooling, l2_normalize
-from rankone.model.precision import at_least_float32
 from rankone.model.projection import LowRank
 from rankone.model.reduction import Reduction
+from rankone.model.shared import at_least_float32
 
 
 class ShortEmbedding(nn.Module):

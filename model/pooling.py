@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rankone.model.precision import at_least_float32, without_autocast
+from rankone.model.shared import at_least_float32, without_autocast
 
 _SMALLEST_ROOT = 1e-4
 _SMALLEST_SHARE = 0.1

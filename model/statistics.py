@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from rankone.model.precision import at_least_float32, without_autocast
+from rankone.model.shared import at_least_float32, without_autocast
 
 
 def local_features(map_BDHW: Tensor) -> Tensor:

@@ -20,13 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankone.model.checks import check_matrices
-from rankone.model.precision import at_least_float32, without_autocast
-
-
-def unit(v_BD: Tensor) -> Tensor:
-    """Rows scaled to length 1; a zero row stays zero, with finite gradients."""
-    return _unit(v_BD)[0]
+from rankone.model.shared import at_least_float32, check_matrices, without_autocast
 
 
 def rank_one_update(matrix_BDD: Tensor, v0_D: Tensor, eta: float, iterations: int) -> Tensor:

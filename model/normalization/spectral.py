@@ -21,8 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rankone.model.checks import check_matrices
-from rankone.model.precision import at_least_float32, without_autocast
+from rankone.model.shared import at_least_float32, check_matrices, without_autocast
 
 Divided = Callable[[Tensor, Tensor], Tensor]
 """(f(a) - f(b)) / (a - b), and f'(a) where a = b, for arrays of eigenvalues that broadcast."""

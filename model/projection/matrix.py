@@ -8,8 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rankone.model.checks import check_matrices
-from rankone.model.precision import at_least_float32, without_autocast
+from rankone.model.shared import at_least_float32, check_matrices, without_autocast
 
 
 class Flatten(nn.Module):

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rankone.model.checks import check_matrices
-from rankone.model.precision import at_least_float32, without_autocast
+from rankone.model.shared import at_least_float32, check_matrices, without_autocast
 
 
 def count_sketch(matrix_BDD: Tensor, bins_DD: Tensor, signs_DD: Tensor, out_dim: int) -> Tensor:

@@ -10,7 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks.paper.markdown import human
 from benchmarks.resources import count_flops, eigh_flops, svd_flops
 from rankone.model.catalogue import SYSTEMS, build
-from rankone.model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate, rank_one_update_features
+from rankone.model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate
+from rankone.model.normalization.rank_one import rank_one_update_features
 from rankone.model.projection import RandomMaclaurin
 from rankone.model.statistics import gram
 

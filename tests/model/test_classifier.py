@@ -9,45 +9,49 @@ from tests.oracles import low_rank_scores
 from tests.tolerances import RELATIVE, relative_error
 
 
+def scored(layer: LowRankClassifier, features: Tensor) -> Tensor:
+    """The scores of local features (B, N, m), by their matrix."""
+    scores: Tensor = layer((features.mT @ features).flatten(1))
+    return scores
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("locations", [20, 3])
-def test_both_forms_are_the_formula(dtype: torch.dtype, locations: int) -> None:
+def test_it_is_the_formula(dtype: torch.dtype, locations: int) -> None:
     layer = LowRankClassifier(6, 3, rank=4, seed=2).double()
     torch.nn.init.normal_(layer.bias)
     features = torch.randn(5, locations, 6, dtype=torch.float64)
     expected = torch.stack([low_rank_scores(one, layer.positive, layer.negative, layer.bias) for one in features])
     layer.to(dtype)
-    assert relative_error(layer.features(features.to(dtype)), expected) < RELATIVE[dtype]
     assert relative_error(layer((features.mT @ features).flatten(1).to(dtype)), expected) < RELATIVE[dtype]
 
 
-def both_forms(layer: LowRankClassifier, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores of local features (B, N, m), from them and from their matrix."""
-    return layer.features(features), layer((features.mT @ features).flatten(1))
-
-
 @pytest.mark.parametrize("locations", [5, 2])
-def test_the_gradient_of_every_parameter_is_right(locations: int) -> None:
+def test_the_gradient_is_right_and_not_zero_at_the_start(locations: int) -> None:
     """Also where the matrix is rank-deficient."""
-    layer, features = LowRankClassifier(4, 2, rank=2).double(), torch.randn(2, locations, 4, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda *_: both_forms(layer, features), tuple(layer.parameters()))
+    layer = LowRankClassifier(4, 2, rank=2).double()
+    features = torch.randn(2, locations, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda f, *_: scored(layer, f), (features, *layer.parameters()))
+    scored(layer, features.detach()).square().sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
 
 
 def test_a_black_image_scores_the_bias_and_learns_on() -> None:
     layer, features = LowRankClassifier(6, 3), torch.zeros(1, 9, 6, requires_grad=True)
     torch.nn.init.normal_(layer.bias)
-    for scores in both_forms(layer, features):
-        assert torch.equal(scores[0], layer.bias)
-        (gradient,) = torch.autograd.grad(scores.sum(), features)
-        assert not gradient.any()
+    scores = scored(layer, features)
+    assert torch.equal(scores[0], layer.bias)
+    (gradient,) = torch.autograd.grad(scores.sum(), features)
+    assert not gradient.any()
 
 
 def test_a_batch_answers_as_its_images_alone() -> None:
     layer, features = LowRankClassifier(6, 3), torch.randn(7, 9, 6)
     features[2] = 0
-    alone = [both_forms(layer, image[None]) for image in features]
-    for form, found in enumerate(both_forms(layer, features)):
-        assert relative_error(found, torch.cat([scores[form] for scores in alone])) < 1e-6
+    alone = torch.cat([scored(layer, image[None]) for image in features])
+    assert relative_error(scored(layer, features), alone) < 1e-6
 
 
 def test_it_stays_float32_under_autocast_and_for_bfloat16() -> None:
@@ -55,24 +59,10 @@ def test_it_stays_float32_under_autocast_and_for_bfloat16() -> None:
     layer, features = LowRankClassifier(6, 3), torch.randn(4, 50, 6)
     matrix = (features.mT @ features).flatten(1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = layer.features(features), layer(matrix)
-        rounded = layer.features(features.to(torch.bfloat16)), layer(matrix.to(torch.bfloat16))
+        found, rounded = layer(matrix), layer(matrix.bfloat16())
     layer.double()
-    expected = layer.features(features.double()), layer(matrix.double())
-    expected_rounded = layer.features(features.bfloat16().double()), layer(matrix.bfloat16().double())
-    for pair in zip(found + rounded, expected + expected_rounded, strict=True):
-        assert relative_error(*pair) < RELATIVE[torch.float32]
-
-
-def test_the_gradient_is_right_and_not_zero_at_the_start() -> None:
-    layer = LowRankClassifier(4, 2, rank=2).double()
-    features = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layer.features, features)
-    assert torch.autograd.gradcheck(lambda f: layer((f.mT @ f).flatten(1)), features)
-    layer.features(features.detach()).square().sum().backward()
-    for name, parameter in layer.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.any(), name
+    assert relative_error(found, layer(matrix.double())) < RELATIVE[torch.float32]
+    assert relative_error(rounded, layer(matrix.bfloat16().double())) < RELATIVE[torch.float32]
 
 
 def test_it_never_holds_more_than_rank_numbers_a_direction() -> None:
@@ -90,8 +80,5 @@ def test_a_rank_that_cannot_be_halved_is_refused(rank: int) -> None:
 
 
 def test_wrong_shapes_are_refused() -> None:
-    layer = LowRankClassifier(5, 2)
     with pytest.raises(ValueError, match=r"flattened matrices \(batch, 25\), got shape \(2, 24\)"):
-        layer(torch.zeros(2, 24))
-    with pytest.raises(ValueError, match=r"\(batch, locations, 5\), got \(2, 9, 6\)"):
-        layer.features(torch.zeros(2, 9, 6))
+        LowRankClassifier(5, 2)(torch.zeros(2, 24))

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rankone.model.normalization import MatrixPower, NewtonSchulz, newton_schulz_root
+from rankone.model.normalization import MatrixPower
+from rankone.model.normalization.newton_schulz import NewtonSchulz, newton_schulz_root
 from rankone.model.statistics import gram
 from tests import oracles
 from tests.tolerances import RELATIVE, relative_error

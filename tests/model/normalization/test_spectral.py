@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rankone.model.normalization import MatrixLogarithm, MatrixPower, matrix_logarithm, matrix_power
+from rankone.model.normalization.spectral import MatrixLogarithm, MatrixPower, matrix_logarithm, matrix_power
 from rankone.model.statistics import gram
 from tests import oracles
 from tests.tolerances import RELATIVE, relative_error

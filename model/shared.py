@@ -1,4 +1,7 @@
-"""The precision of everything behind the backbone: float32, or float64 where that comes in, whatever the backbone runs in."""
+"""What the layers behind the backbone share: the check of a matrix, and their precision.
+
+That is float32, or float64 where that comes in, whatever the backbone runs in.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+
+
+def check_matrices(matrix_BDD: Tensor, dim: int) -> None:
+    """Raises ValueError where `matrix_BDD` is not (batch, dim, dim)."""
+    if matrix_BDD.dim() != 3 or matrix_BDD.shape[1:] != (dim, dim):
+        raise ValueError(f"expected matrices (batch, {dim}, {dim}), got shape {tuple(matrix_BDD.shape)}")
 
 
 def at_least_float32(x: Tensor) -> Tensor:
