@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from rankone.model.errors import RankoneError
 from rankone.model.evidence import EvidenceRecord
@@ -31,7 +31,7 @@ from rankone.model.folders import name_of
 from rankone.model.int8_record import Int8Record
 from rankone.model.preprocessing import EARLIER, Preprocessing
 from rankone.model.reduction import ReductionRecord
-from rankone.model.training_record import TrainingRecord
+from rankone.model.training_record import Record, TrainingRecord
 
 MANIFEST: Final = "manifest.json"
 ONNX: Final = "model.onnx"
@@ -46,11 +46,7 @@ class BundleError(RankoneError, ValueError):
     """A directory that is not a bundle, or not the one its manifest describes."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FileRecord(_Frozen):
+class FileRecord(Record):
     """What a file of the bundle must be, to the byte."""
 
     sha256: str
@@ -61,7 +57,7 @@ PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$")
 """The name of a file of the bundle's own folder, and of no other."""
 
 
-class PoolingRecord(_Frozen):
+class PoolingRecord(Record):
     """The pooling, with all its options spelled out."""
 
     system: str
@@ -72,14 +68,14 @@ class PoolingRecord(_Frozen):
     """`statistic`, `normalization` and `projection`, each with name and options; `root_features` and `elementwise`."""
 
 
-class BackboneRecord(_Frozen):
+class BackboneRecord(Record):
     """The backbone and where its weights came from."""
 
     name: str
     weights: str
 
 
-class DatasetRecord(_Frozen):
+class DatasetRecord(Record):
     """What the network was trained and measured on."""
 
     name: str
@@ -88,7 +84,7 @@ class DatasetRecord(_Frozen):
     split: str
 
 
-class ParityRecord(_Frozen):
+class ParityRecord(Record):
     """How an exported form compares with the eager float64 network on real images, over all batch sizes.
 
     Logits differ by `max_logit_difference` of the largest of them, embeddings have a cosine of `min_cosine` or more.
@@ -102,7 +98,7 @@ class ParityRecord(_Frozen):
     num_images: int
 
 
-class Manifest(_Frozen):
+class Manifest(Record):
     """Everything a service or a reader needs to know of a network without opening it."""
 
     schema_version: Literal[1] = 1
@@ -141,7 +137,7 @@ class Manifest(_Frozen):
         return {**EARLIER, **value} if isinstance(value, dict) else value
 
 
-class Bundle(_Frozen):
+class Bundle(Record):
     """A bundle on disk whose files have been checked against its manifest."""
 
     path: Path
@@ -220,9 +216,7 @@ def seal(stage: Path, manifest: Manifest, path: Path) -> Bundle:
     (stage / MANIFEST).write_text(text + "\n", encoding="utf-8")
     for entry in [*stage.iterdir(), stage]:
         sync(entry)
-    for (
-        entry
-    ) in stage.iterdir():  # some writers make private files, as mkdtemp does, and the service is often another user
+    for entry in stage.iterdir():  # some writers make private files, as mkdtemp does; the service is often another user
         entry.chmod(0o644)
     stage.chmod(0o755)
     stage.rename(path)

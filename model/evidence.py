@@ -25,9 +25,9 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from rankone.model.errors import RankoneError
+from rankone.model.training_record import Record
 
 Doubles = npt.NDArray[np.float64]
 Tables = Mapping[str, npt.NDArray[Any]]
@@ -41,14 +41,12 @@ class NoEvidence(RankoneError, ValueError):
     """The pooling has no split into locations, or the bundle does not give out its features; the message says why."""
 
 
-class EvidenceRecord(BaseModel):
+class EvidenceRecord(Record):
     """The shape of the output `features` of every exported form, (rows * columns, channels) an image.
 
     These are the local features behind the backbone divided by sqrt(N), so that their product is the Gram matrix, row by row
     of the map from its top left.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rows: int
     columns: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from rankone.model.training_record import Record
 
 LEAST_SAME: Final = 0.95
 """Of the ten nearest images in float32, the part that must stay among the ten nearest."""
@@ -16,10 +16,8 @@ _OTHER_LIBRARY: Final = 2.0
 _ROUNDING: Final = 0.001
 
 
-class Neighbours(BaseModel):
+class Neighbours(Record):
     """How many of the nearest test images in float32 are the nearest in int8 too: queries and items are both in int8."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dim: int
     """Numbers of the embeddings that were compared."""
@@ -29,19 +27,15 @@ class Neighbours(BaseModel):
     """Of the ten nearest, in any order: recall@10 against float32."""
 
 
-class Compared(BaseModel):
+class Compared(Record):
     """A figure in [0, 1] in both precisions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     float32: float
     int8: float
 
 
-class Int8Record(BaseModel):
+class Int8Record(Record):
     """The comparison that a bundle with `model.int8.onnx` has passed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     """The data set that it was calibrated with and measured on."""

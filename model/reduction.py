@@ -23,9 +23,9 @@ from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from rankone.model.errors import RankoneError
+from rankone.model.training_record import Record
 
 LENGTHS: Final = (16, 32, 64, 128, 256, 512)
 """The lengths that are measured; the last is the longest that is learned."""
@@ -83,10 +83,8 @@ def lengths_up_to(dim: int) -> tuple[int, ...]:
     return (*(length for length in LENGTHS if length < dim), dim)
 
 
-class ReductionRecord(BaseModel):
+class ReductionRecord(Record):
     """The map to short embeddings, and how it was learned, as the manifest of a bundle has it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dim: int
     """Numbers of the output `short`; its first k, divided by their length, are the short embedding of length k."""

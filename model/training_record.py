@@ -5,11 +5,13 @@ from __future__ import annotations
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 
-class _Frozen(BaseModel):
+class Record(BaseModel):
+    """A part of the manifest. Unknown fields are errors."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class EpochRecord(_Frozen):
+class EpochRecord(Record):
     """One epoch of training, as it ended. Errors are parts of the images, in [0, 1]."""
 
     phase: int
@@ -24,7 +26,7 @@ class EpochRecord(_Frozen):
     """None for a fit that has no rate."""
 
 
-class SolverRecord(_Frozen):
+class SolverRecord(Record):
     """A classifier that phase 1 fitted until it converged, with one strength of the penalty on its weights."""
 
     strength: float
@@ -42,7 +44,7 @@ class SolverRecord(_Frozen):
     validation_loss: float | None = None
 
 
-class FitRecord(_Frozen):
+class FitRecord(Record):
     """How phase 1 chose the strength of the penalty, and the classifier that it ended with."""
 
     attempts: tuple[SolverRecord, ...] = ()
@@ -52,7 +54,7 @@ class FitRecord(_Frozen):
     """Which images chose the strength, in words."""
 
 
-class RollbackRecord(_Frozen):
+class RollbackRecord(Record):
     """Phase 2 diverged, and training was rolled back to the best network so far."""
 
     epoch: int
@@ -64,7 +66,7 @@ class RollbackRecord(_Frozen):
     """The rate with which training continued, half of the one before; none where it ended instead."""
 
 
-class TrainingRecord(_Frozen):
+class TrainingRecord(Record):
     """How the network came to be."""
 
     steered_by: str

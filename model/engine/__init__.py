@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rankone.model.bundle import INT8, ONNX, PROGRAM, TORCHSCRIPT, Bundle
@@ -73,7 +71,7 @@ def load_engine(
         tensorrt_cache=tensorrt_cache,
         max_batch=max_batch,
     )
-    with _as_unusable(bundle, name):
+    try:
         engine = unchecked_engine(bundle, name, options)
         try:
             check_answer(engine, bundle.manifest)
@@ -82,34 +80,29 @@ def load_engine(
         except Exception:
             engine.close()
             raise
-    return engine
-
-
-@contextmanager
-def _as_unusable(bundle: Bundle, name: EngineName) -> Iterator[None]:
-    """Turns the errors of the libraries, which have no common base class, into one of ours."""
-    try:
-        yield
     except RankoneError:
         raise
-    except Exception as error:
+    except Exception as error:  # of a library; they have no common base class
         raise UnusableNetwork(
             f"the {name} engine cannot run the network in {bundle.path}: {reason_of(error)}"
         ) from error
+    return engine
 
 
 def unchecked_engine(bundle: Bundle, name: EngineName, options: Options) -> Engine:
     """The engine, whose answers nobody has looked at. Raises what its library raises."""
+    graph = ONNX
     if options.precision == "int8":
         _check_int8(bundle, name, options.device)
+        graph = INT8
     if name == "onnx" and options.device == "cpu":
         from rankone.model.engine.onnx import OnnxEngine
 
-        return OnnxEngine(bundle.file(_graph(options)), options)
+        return OnnxEngine(bundle.file(graph), options)
     if name == "openvino":
         from rankone.model.engine.openvino import OpenVinoEngine
 
-        return OpenVinoEngine(bundle.file(_graph(options)), options)
+        return OpenVinoEngine(bundle.file(graph), options)
     _check_torch(name)
     if name == "onnx":
         from rankone.model.engine.onnx_gpu import OnnxGpuEngine
@@ -139,10 +132,6 @@ def _check_int8(bundle: Bundle, name: EngineName, device: Device) -> None:
         raise UnusableNetwork(
             f"{bundle.path} has no {INT8}: make a bundle with one by rankone quantize, or set RANKONE_PRECISION=float32"
         )
-
-
-def _graph(options: Options) -> str:
-    return INT8 if options.precision == "int8" else ONNX
 
 
 def _check(engine: Engine, bundle: Bundle, name: EngineName, threads: int) -> None:
