@@ -13,9 +13,9 @@ import faiss
 import numpy as np
 import torch
 
-from benchmarks.gallery import BATCH, QUERIES, K, filled, ids_of, noisy, recall, stored_rows
-from benchmarks.timing import Call, Goal, compare, console, faster, print_goals, print_table
-from rankone.index import Hit, Index, Vectors
+from benchmarks.gallery import BATCH, QUERIES, K, filled, ids_of, noisy, one_by_one, recall, stored_rows
+from benchmarks.timing import Goal, console, print_comparison
+from rankone.index import Index, Vectors
 from rankone.index.compact import CompactGallery
 from rankone.index.gallery import RowTable
 from rankone.index.spec import Kind
@@ -31,25 +31,21 @@ def against_exact(folder: Path, real: Vectors, queries: Vectors, rows: int, roun
     for kind in _KINDS:
         path = folder / f"{kind}.sqlite"
         index, seconds = filled(path, real, rows, kind)
-        index.close()
         console.print(f"{kind}: {rows / seconds:,.0f} durable adds a second, {BATCH} a request (2,000 asked for)")
         for state in ("not in the page cache", "in the page cache"):
+            index.close()
             if state != "in the page cache":
                 forget(path)
             started = time.perf_counter()
-            indexes[kind] = Index(path, torch.get_num_threads())
+            indexes[kind] = index = Index(path, torch.get_num_threads())
             console.print(f"{kind}: start, file {state}: {time.perf_counter() - started:.1f} s (5 asked for)")
-            if state != "in the page cache":
-                indexes[kind].close()
-    calls: dict[str, Call] = {kind: partial(_singly, index, queries[:_SINGLE]) for kind, index in indexes.items()}
-    timings = compare(calls, rounds, warm_up=1)
-    print_table(f"{rows:,} rows, {_SINGLE} queries one after another", timings, "exact", faster)
-    print_goals(timings, Goal("compact", "exact", 5))
+    singly = {kind: partial(one_by_one, index, queries[:_SINGLE]) for kind, index in indexes.items()}
+    title = f"{rows:,} rows, {_SINGLE} queries one after another"
+    timings = print_comparison(title, singly, "exact", rounds, Goal("compact", "exact", 5))
     console.print(f"compact: {1e3 * timings['compact'].median / _SINGLE:.1f} ms a query (5 asked for)")
-    together: dict[str, Call] = {kind: partial(index.search, queries, K) for kind, index in indexes.items()}
-    timings = compare(together, rounds, warm_up=1)
-    print_table(f"{rows:,} rows, {len(queries)} queries together", timings, "exact", faster)
-    print_goals(timings, Goal("compact", "exact", 1))
+    together = {kind: partial(index.search, queries, K) for kind, index in indexes.items()}
+    title = f"{rows:,} rows, {len(queries)} queries together"
+    print_comparison(title, together, "exact", rounds, Goal("compact", "exact", 1))
     exact, compact = (ids_of(index.search(queries, K)) for index in indexes.values())
     console.print(f"recall@{K} {recall(exact, compact):.4f} (0.99 asked for)")
     console.print(f"memory: {4 * real.shape[1] / bytes_a_code(real.shape[1]):.1f} x less (15 x asked for)")
@@ -74,10 +70,6 @@ def recalls(folder: Path, real: Vectors, rows: int) -> None:
         console.print(f"{rows:,} rows, noise {noise:g}: recall@{K} of compact {share:.4f}")
         index.close()
         (folder / f"{noise}.sqlite").unlink()
-
-
-def _singly(index: Index, queries: Vectors) -> list[list[list[Hit]]]:
-    return [index.search(query[None], K) for query in queries]
 
 
 def bytes_a_code(dim: int, rows: int = 4096) -> float:

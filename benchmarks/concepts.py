@@ -26,6 +26,7 @@ from rankone.model.pooling import signed_sqrt
 from rankone.model.preprocessing import Preprocessing, to_array
 from rankone.model.projection import TensorSketch
 from rankone.model.reduction import Floats, shorten
+from rankone.model.statistics import gram
 from rankone.training.report.canvas import Theme, figure, rendered
 from rankone.training.report.spectrum import singular_values
 from rankone.training.short import Examples, learn
@@ -59,11 +60,6 @@ def local_features() -> Tensor:
     backbone = build_backbone("vgg16", learned_filters().as_posix()).eval()
     found: Tensor = backbone(torch.from_numpy(to_array(photograph(), Preprocessing(size=SIZE)))[None])
     return found
-
-
-def gram(features_BND: Tensor) -> Tensor:
-    """`F^T F / N`, (B, N, D) -> (B, D, D)."""
-    return features_BND.transpose(1, 2) @ features_BND / features_BND.shape[1]
 
 
 def way(_: Theme) -> Figure:

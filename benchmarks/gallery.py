@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.phase1 import recipe_of
-from rankone.index import AnyIndex, Hit, Index, Item, Spec, Vectors
+from rankone.index import AnyIndex, Filter, Hit, Index, Item, Spec, Vectors
 from rankone.index.change import Effect
 from rankone.index.database import create_file
 from rankone.index.spec import Kind
@@ -20,6 +20,8 @@ from rankone.training.data import load_photos
 from rankone.training.data.batches import batches
 
 QUERIES: Final = 64
+SHORT: Final = 128
+"""Numbers of a short vector."""
 K: Final = 10
 """Neighbours a query."""
 BATCH: Final = 512
@@ -38,6 +40,13 @@ def photographs() -> Vectors:
     with torch.no_grad():
         rows = [network(images)[0] for images in batches(data.test, recipe.preprocessing, groups)]
     return torch.cat(rows).numpy()
+
+
+def shortened(real: Vectors) -> Vectors:
+    """Random projections of the embeddings to 128 numbers, of length 1."""
+    short = real @ np.random.default_rng(0).standard_normal((real.shape[1], SHORT)).astype(np.float32)
+    rows: Vectors = short / np.linalg.norm(short, axis=1, keepdims=True)
+    return rows
 
 
 def noisy(real: Vectors, count: int, seed: int, noise: float = NOISE, device: str = "cpu") -> Iterator[Vectors]:
@@ -76,6 +85,11 @@ def fill(index: AnyIndex, real: Vectors, rows: int, noise: float = NOISE) -> flo
             waiting.pop(0).result()
         seconds += time.perf_counter() - started
     return seconds
+
+
+def one_by_one(index: AnyIndex, queries: Vectors, where: Filter | None = None) -> list[list[list[Hit]]]:
+    """The answers to queries, each asked alone."""
+    return [index.search(query[None], K, where=where) for query in queries]
 
 
 def recall(expected: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> float:

@@ -21,7 +21,7 @@ from benchmarks.bundles import bundle_of, photographs
 from benchmarks.resources import count_flops
 from benchmarks.timing import Timing, compare, console, machine, table
 from rankone.model.bundle import Bundle
-from rankone.model.engine import EngineError, load_engine
+from rankone.model.engine import EngineError, gpu_memory_bytes, load_engine
 from rankone.model.engine.base import EngineName, Images, Precision
 from rankone.model.engine.torch_engine import lower, use_no_tf32
 from rankone.model.errors import RankoneError
@@ -97,7 +97,7 @@ def rows_of(bundle: Bundle, images: Images) -> Iterator[Row]:
     """Every engine in every precision, without and with CUDA graphs; prints why the others cannot be loaded."""
     threads = len(os.sched_getaffinity(0))
     for name, precision, graphs in product(get_args(EngineName), get_args(Precision), (False, True)):
-        before = _held()
+        before = gpu_memory_bytes()
         try:
             engine = load_engine(bundle, name, "cuda", threads, precision, cuda_graphs=graphs)
         except EngineError as error:
@@ -105,7 +105,7 @@ def rows_of(bundle: Bundle, images: Images) -> Iterator[Row]:
             continue
         for batch in BATCHES:
             (timing,) = compare({name: partial(engine.run, images[:batch])}, ROUNDS).values()  # with copies to and from
-            yield Row(f"{name}, graphs" if graphs else name, precision, batch, timing, _held() - before)
+            yield Row(f"{name}, graphs" if graphs else name, precision, batch, timing, gpu_memory_bytes() - before)
         engine.close()
         torch.cuda.empty_cache()
 
@@ -150,9 +150,3 @@ def head_share(network: Network, images: Tensor, precision: Precision, rounds: i
     timings = compare(calls, rounds, device=images.device.type)
     head = timings["head"].median
     return head / (head + timings["backbone"].median)
-
-
-def _held() -> int:
-    """Bytes in use on the card, also by ONNX Runtime and CUDA, which torch does not count."""
-    free, total = torch.cuda.mem_get_info()
-    return total - free

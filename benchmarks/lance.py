@@ -12,19 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 
-from benchmarks.gallery import QUERIES, K, filled, noisy, photographs
-from benchmarks.timing import Call, compare, console, faster, machine, print_table
-from rankone.index import AnyIndex, Filter, Index, Vectors, compiled
+from benchmarks.gallery import QUERIES, K, filled, noisy, one_by_one, photographs, shortened
+from benchmarks.timing import console, machine, print_comparison
+from rankone.index import Index, Vectors, compiled
 from rankone.index.offline import measure_recall
 from rankone.index.source import InLance, lance, open_lance
 from rankone.index.transfer import export
 
 ROWS: Final = 20_000
 ROUNDS: Final = 7
-_SHORT: Final = 128
 _SINGLE: Final = 16
 _LOCAL: Final = "in a file"
 _LANCE: Final = "in Lance"
@@ -40,10 +38,7 @@ def main() -> None:
     """Prints a table for each length; five minutes."""
     console.print(f"[bold]lance[/bold]: {machine()}; files on this machine")
     long = photographs()
-    draw = np.random.default_rng(0).standard_normal((long.shape[1], _SHORT)).astype(np.float32)
-    short = long @ draw
-    short /= np.linalg.norm(short, axis=1, keepdims=True)
-    for real in (short, long):
+    for real in (shortened(long), long):
         against_files(real, ROWS, ROUNDS)
 
 
@@ -67,18 +62,14 @@ def against_files(real: Vectors, rows: int, rounds: int) -> None:
             found = there.open(_NAME)
             console.print(f"{_LANCE}: {found.published.depth} candidates are read")
             for what, where in _FILTERS.items():
-                calls: dict[str, Call] = {
-                    place: partial(_ask, index, queries[:_SINGLE], where)
+                calls = {
+                    place: partial(one_by_one, index, queries[:_SINGLE], where)
                     for place, index in ((_LOCAL, here), (_LANCE, found))
                 }
-                print_table(f"{_SINGLE} queries one by one{what}", compare(calls, rounds, warm_up=1), _LOCAL, faster)
+                print_comparison(f"{_SINGLE} queries one by one{what}", calls, _LOCAL, rounds)
         data, indexes = (_bytes(published / f"{_NAME}.lance" / part) / rows for part in ("data", "_indices"))
         console.print(f"{_LOCAL}: {file.stat().st_size / rows:,.0f} bytes a row on disk")
         console.print(f"{_LANCE}: {data + indexes:,.0f} bytes a row on disk, {indexes:,.0f} of them of indexes")
-
-
-def _ask(index: AnyIndex, queries: Vectors, where: Filter | None) -> object:
-    return [index.search(query[None], K, where=where) for query in queries]
 
 
 def _bytes(folder: Path) -> int:

@@ -15,17 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.resources import peak_bytes
-from benchmarks.timing import (
-    Call,
-    Goal,
-    compare,
-    console,
-    faster,
-    machine,
-    megabytes,
-    print_goals,
-    print_table,
-)
+from benchmarks.timing import Call, Goal, compare, console, faster, machine, megabytes, print_goals, print_table
 from rankone.model.catalogue import build
 from rankone.model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate
 from rankone.model.statistics import gram

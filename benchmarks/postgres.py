@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import psycopg
 import torch
 
-from benchmarks.gallery import BATCH, QUERIES, K, fill, noisy, photographs
-from benchmarks.timing import Call, compare, console, faster, machine, print_table
+from benchmarks.gallery import BATCH, QUERIES, K, fill, noisy, one_by_one, photographs, shortened
+from benchmarks.timing import console, machine, print_comparison
 from rankone.index import AnyIndex, Index, Spec, Vectors
 from rankone.index.database import create_file
 from rankone.index.offline import measure_recall
@@ -31,7 +30,6 @@ from rankone.model.errors import RankoneError
 
 ROWS: Final = 20_000
 ROUNDS: Final = 7
-_SHORT: Final = 128
 _SINGLE: Final = 16
 _LOCAL: Final = "in a file"
 _POSTGRES: Final = "in PostgreSQL"
@@ -62,11 +60,9 @@ def main() -> None:
         version = connection.info.parameter_status("server_version")
     console.print(f"[bold]postgres[/bold]: {machine()}; PostgreSQL {version}, its defaults, on this machine")
     long = photographs()
-    draw = np.random.default_rng(0).standard_normal((long.shape[1], _SHORT)).astype(np.float32)
-    short = long @ draw
-    short /= np.linalg.norm(short, axis=1, keepdims=True)
-    for kind, real in (("exact", long), ("compact", long), ("exact", short), ("compact", short)):
-        against_files(url, real, kind, ROWS, ROUNDS)  # type: ignore[arg-type]
+    for real in (long, shortened(long)):
+        against_files(url, real, "exact", ROWS, ROUNDS)
+        against_files(url, real, "compact", ROWS, ROUNDS)
 
 
 def against_files(url: str, real: Vectors, kind: Kind, rows: int, rounds: int) -> None:
@@ -89,12 +85,10 @@ def against_files(url: str, real: Vectors, kind: Kind, rows: int, rounds: int) -
                 recall = measure_recall(opened.source, QUERIES, K, lambda _: None)
                 console.print(f"{name}: recall@{K} {recall:.4f}")
             places[_LOCAL] = _Opened(Index(Path(folder) / _FILE, torch.get_num_threads()), here.source)
-        for count, asked in (("one after another", _SINGLE), ("in one request", QUERIES)):
-            calls: dict[str, Call] = {
-                name: partial(_ask, opened.index, queries[:asked], is_single=asked == _SINGLE)
-                for name, opened in places.items()
-            }
-            print_table(f"{asked} queries {count}", compare(calls, rounds, warm_up=1), _LOCAL, faster)
+        singly = {name: partial(one_by_one, opened.index, queries[:_SINGLE]) for name, opened in places.items()}
+        print_comparison(f"{_SINGLE} queries one after another", singly, _LOCAL, rounds)
+        together = {name: partial(opened.index.search, queries, K) for name, opened in places.items()}
+        print_comparison(f"{QUERIES} queries in one request", together, _LOCAL, rounds)
         console.print(f"{_LOCAL}: {_bytes(here.source) / rows:,.0f} bytes a row on disk")
         console.print(f"{_POSTGRES}: {_bytes(there.source) / rows:,.0f} bytes a row on disk, indexes of it included")
         places[_LOCAL].index.close()
@@ -119,10 +113,6 @@ def _in_postgres(url: str, spec: Spec) -> Iterator[_Opened]:
         indexes.drop(name)
     finally:
         indexes.close()
-
-
-def _ask(index: AnyIndex, queries: Vectors, *, is_single: bool) -> object:
-    return [index.search(query[None], K) for query in queries] if is_single else index.search(queries, K)
 
 
 def _bytes(source: Source) -> int:

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from benchmarks.compact import against_exact, recalls
-from benchmarks.gallery import BATCH, QUERIES, K, filled, noisy, photographs, stored_rows
+from benchmarks.gallery import BATCH, QUERIES, SHORT, K, filled, noisy, photographs, stored_rows
 from benchmarks.peers import OURS, against_peers
-from benchmarks.timing import Call, Goal, compare, console, faster, machine, print_goals, print_table
+from benchmarks.timing import Call, Goal, compare, console, faster, machine, print_comparison, print_goals, print_table
 from rankone.index import Index, SearchOptions, Vectors, compiled
 from rankone.index.gallery import RowTable
 from rankone.index.gpu import GpuGallery
@@ -34,7 +34,6 @@ from rankone.index.spec import SearchDevice
 ROWS: Final = 20_000
 MANY: Final = 50_000
 MANY_SHORT: Final = 1_000_000
-SHORT: Final = 128
 ROUNDS: Final = 7
 ROWS_ON_GPU: Final = 1_000_000
 BARE: Final = "faiss.knn"
@@ -71,8 +70,8 @@ def short_vectors(folder: Path, rows: int, dim: int, rounds: int) -> None:
     index = Index(folder / "short.sqlite", torch.get_num_threads())
     console.print(f"{rows:,} x {dim}: start {time.perf_counter() - started:.1f} s")
     queries = next(noisy(real, QUERIES, seed=1))
-    calls: dict[str, Call] = {f"{n} queries": partial(index.search, queries[:n], K) for n in (1, QUERIES)}
-    print_table(f"{rows:,} x {dim}, exact", compare(calls, rounds, warm_up=1), "1 queries", faster)
+    calls = {f"{n} queries": partial(index.search, queries[:n], K) for n in (1, QUERIES)}
+    print_comparison(f"{rows:,} x {dim}, exact", calls, "1 queries", rounds)
     console.print(f"memory {(resident_bytes() - before) / 1e9:.2f} GB (1.5 asked for; a query in 20 ms)")
     index.close()
 
@@ -89,9 +88,8 @@ def against_faiss(folder: Path, real: Vectors, queries: Vectors, rows: int, roun
     console.print(f"{rows / seconds:,.0f} durable adds a second, {BATCH} a request (5,000 asked for)")
     matrix = stored_rows(real, rows)
     for asked in (queries, queries[:1]):
-        timings = compare(contenders(index, matrix, asked, rows), rounds, warm_up=1)
-        print_table(f"{rows:,} rows, {len(asked)} queries, exact", timings, BARE, faster)
-        print_goals(timings, Goal(OURS, BARE, 1 / 1.1))
+        title, calls = f"{rows:,} rows, {len(asked)} queries, exact", contenders(index, matrix, asked, rows)
+        timings = print_comparison(title, calls, BARE, rounds, Goal(OURS, BARE, 1 / 1.1))
         if len(asked) > 1:
             print_goals(timings, *(Goal(name, OURS, 1 / 1.5) for name in timings if name.startswith("filtered")))
     index.close()

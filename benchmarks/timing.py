@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -51,7 +52,8 @@ def compare(contenders: Mapping[str, Call], rounds: int, warm_up: int = 2, devic
     On a GPU (`cuda`) by its events; on a processor (`cpu`) by the clock, or by the processor time of this process
     (`processor`), which does not count what others of a busy machine use.
     """
-    clock = {"cuda": _seconds_on_gpu, "processor": _processor_seconds}.get(device, _seconds)
+    now = time.process_time if device == "processor" else time.perf_counter
+    clock = _seconds_on_gpu if device == "cuda" else partial(_seconds, now)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in track(range(warm_up + rounds), description="measuring", transient=True):
         for name, call in contenders.items():
@@ -69,20 +71,12 @@ def _turn(call: Call, clock: Callable[[Call, int], float]) -> float:
     return clock(call, more) / more if more else once
 
 
-def _seconds(call: Call, count: int) -> float:
-    """Seconds of `count` calls together."""
-    started = time.perf_counter()
+def _seconds(now: Callable[[], float], call: Call, count: int) -> float:
+    """Seconds of `count` calls together, by the clock or of all threads' processor time."""
+    started = now()
     for _ in range(count):
         call()
-    return time.perf_counter() - started
-
-
-def _processor_seconds(call: Call, count: int) -> float:
-    """Processor time of `count` calls together, of all threads."""
-    started = time.process_time()
-    for _ in range(count):
-        call()
-    return time.process_time() - started
+    return now() - started
 
 
 def _seconds_on_gpu(call: Call, count: int) -> float:
@@ -93,6 +87,16 @@ def _seconds_on_gpu(call: Call, count: int) -> float:
     ended.record()
     torch.cuda.synchronize()
     return float(started.elapsed_time(ended)) / 1e3
+
+
+def print_comparison(
+    title: str, contenders: Mapping[str, Call], rival: str, rounds: int, *goals: Goal, warm_up: int = 1
+) -> dict[str, Timing]:
+    """Times the contenders and prints their table and whether the goals are met."""
+    timings = compare(contenders, rounds, warm_up)
+    print_table(title, timings, rival, faster)
+    print_goals(timings, *goals)
+    return timings
 
 
 def print_table(
