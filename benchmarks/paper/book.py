@@ -12,16 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, RootModel
 
 from benchmarks import normalization
-from benchmarks.paper.measure import Measured, Workshop
-from benchmarks.paper.plan import Plan, Setting, Table, TableError
+from benchmarks.paper.measure import Measured, Workshop, kept
+from benchmarks.paper.plan import Plan, Setting, Table
 from benchmarks.paper.tables import TABLES, check_names
 from benchmarks.resources import count_flops
 from benchmarks.timing import compare, machine
 from rankone.training.processes import StopRequest
-from rankone.training.run import replace_file
 
 
 class Cost(BaseModel):
@@ -42,7 +41,8 @@ class Cost(BaseModel):
     machine: str
 
 
-_COSTS = TypeAdapter(list[Cost])
+class _Costs(RootModel[list[Cost]]):
+    """Of all contenders of a table."""
 
 
 @dataclass(frozen=True)
@@ -107,20 +107,15 @@ class Book:
             return {}
         plan, slug = self._plan, "-".join(name.replace(" ", "_") for name in names)
         path = self._path / "costs" / f"{slug}-batch-{plan.batch}-{plan.device}-rounds-{plan.rounds}.json"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, _COSTS.dump_json(_measured_costs(names, plan), indent=2))
-        try:
-            return {cost.contender: cost for cost in _COSTS.validate_json(path.read_bytes())}
-        except ValidationError as error:
-            raise TableError(f"{path} cannot be read; remove it and run again: {error}") from error
+        costs = kept(path, _Costs, lambda: _measured_costs(names, plan))
+        return {cost.contender: cost for cost in costs.root}
 
 
-def _measured_costs(names: Sequence[str], plan: Plan) -> list[Cost]:
+def _measured_costs(names: Sequence[str], plan: Plan) -> _Costs:
     """The named contenders, timed in turn."""
     one, batch = (normalization.contenders(count, plan.device) for count in (1, plan.batch))
     timings = compare({name: batch[name] for name in names}, plan.rounds, warm_up=1, device=plan.device)
-    return [
+    costs = [
         Cost(
             contender=name,
             flops=count_flops(one[name]),
@@ -136,3 +131,4 @@ def _measured_costs(names: Sequence[str], plan: Plan) -> list[Cost]:
         )
         for name, timing in timings.items()
     ]
+    return _Costs(costs)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -30,6 +30,7 @@ from rankone.training.report.spectrum import singular_values as spectra
 from rankone.training.run import DataRecord, Run, replace_file
 
 _BATCH_SIZE = 8
+Kept = TypeVar("Kept", bound=BaseModel)
 
 
 class Measured(BaseModel):
@@ -88,16 +89,8 @@ class Workshop:
         self._frozen: tuple[tuple[object, ...], Backbone] | None = None
 
     def measured(self, setting: Setting, path: Path) -> Measured:
-        """The measurement in `path`, made and written there if it is missing.
-
-        Raises:
-            TableError: the file cannot be read.
-            Interrupted: the checkpoint is saved; the same call resumes.
-        """
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(path, self.measure(setting).model_dump_json(indent=2).encode())
-        return read(path)
+        """See `kept`; raises Interrupted when the checkpoint is saved, and the same call resumes."""
+        return kept(path, Measured, lambda: self.measure(setting))
 
     def measure(self, setting: Setting) -> Measured:
         """Trains and measures, or resumes from the checkpoint.
@@ -142,10 +135,17 @@ class Workshop:
         return network
 
 
-def read(path: Path) -> Measured:
-    """A measurement; TableError if it cannot be read."""
+def kept(path: Path, kind: type[Kept], measure: Callable[[], Kept]) -> Kept:
+    """The measurement in `path`, made and written there if it is missing.
+
+    Raises:
+        TableError: the file cannot be read.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, measure().model_dump_json(indent=2).encode())
     try:
-        return Measured.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise TableError(f"{path} cannot be read; remove it and run again: {error}") from error
 

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import mean
 
+from benchmarks.markdown import markdown, spread
 from benchmarks.paper.book import Cost, Filled
 from benchmarks.paper.measure import Measured
 from benchmarks.paper.plan import Row
 
 
-def markdown(filled: Filled) -> str:
+def page(filled: Filled) -> str:
     """The table with its title and how it was made."""
     rows = [_cells(filled, row) for row in filled.table.rows]
     columns = list(dict.fromkeys(column for cells in rows for column in cells))
-    rule = ["---"] + ["---:"] * (len(columns) - 1)
-    body = [[cells.get(column, "") for column in columns] for cells in rows]
-    table = "\n".join("| " + " | ".join(row) + " |" for row in (columns, rule, *body))
+    table = markdown(columns, ([cells.get(column, "") for column in columns] for cells in rows))
     title = heading(filled)
     picture = f"![{title}](table-{filled.name}.png)"
-    return f"# {title}\n\n{filled.table.title}.\n\n{table}\n\n{picture}\n\n{footer(filled)}\n"
+    return f"# {title}\n\n{filled.table.title}.\n\n{table}\n{picture}\n\n{footer(filled)}\n"
 
 
 def heading(filled: Filled) -> str:
     """`Table 4` or `Figure 2`."""
     return f"Figure {filled.name.removeprefix('figure')}" if "figure" in filled.name else f"Table {filled.name}"
-
-
-def spread(values: Sequence[float], pattern: str = "{:.3f}", dash: str = " - ") -> str:
-    """Mean, lowest and highest; a single value alone."""
-    if len(values) == 1:
-        return pattern.format(values[0])
-    return f"{pattern.format(mean(values))} ({pattern.format(min(values))}{dash}{pattern.format(max(values))})"
 
 
 def human(count: int) -> str:
@@ -41,7 +32,7 @@ def human(count: int) -> str:
 
 def _cells(filled: Filled, row: Row) -> dict[str, str]:
     """A row by column."""
-    measured, kind = filled.measured[row.title], filled.table.kind
+    measured, kind, solved = filled.measured[row.title], filled.table.kind, filled.solved.get(row.title, [])
     cells = {filled.table.axis or "": row.title}
     if row.contender is not None:
         cost = filled.costs[row.contender]
@@ -57,11 +48,9 @@ def _cells(filled: Filled, row: Row) -> dict[str, str]:
         cells["after RUN"] = spread([one.mean_ratio_after for one in measured], "{:.2f}")
     if kind == "curve":
         cells |= {f"after phase {phase}": _held_out(measured, phase) for phase in (1, 2)}
-    solved = filled.solved.get(row.title, [])
     for column, name in (("test accuracy", "top1"), ("recall@1", "recall_at_1")):
-        cells[f"{column}{', SGD' if solved and name == 'top1' else ''}"] = spread(
-            [one.metrics[name] for one in measured]
-        )
+        title = f"{column}, SGD" if solved and name == "top1" else column
+        cells[title] = spread([one.metrics[name] for one in measured])
         if solved and (name == "top1" or _is_trained(solved)):
             cells[f"{column}, L-BFGS"] = spread([one.metrics[name] for one in solved])
     return cells | {f"paper: {column}": figure for column, figure in row.paper.items()}
@@ -76,8 +65,7 @@ def _held_out(measured: Sequence[Measured], phase: int) -> str:
     """Accuracy on the held-out images after the last epoch of the phase; empty where there are none."""
     found = [[e.validation_error for e in one.history if e.phase == phase] for one in measured]
     errors = [[error for error in one if error is not None] for one in found]
-    values = [1 - error[-1] for error in errors if error]
-    return spread(values) if values else ""
+    return spread([1 - error[-1] for error in errors if error])
 
 
 def footer(filled: Filled) -> str:

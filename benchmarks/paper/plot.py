@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.paper.book import Filled
-from benchmarks.paper.markdown import heading
 from benchmarks.paper.measure import Measured
+from benchmarks.paper.page import heading
 from benchmarks.paper.tables import DATA_SETS
 
 

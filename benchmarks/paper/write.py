@@ -11,7 +11,7 @@ from rich.markup import escape
 from tyro.conf import Positional
 
 from benchmarks.paper.book import Book
-from benchmarks.paper.markdown import markdown
+from benchmarks.paper.page import page
 from benchmarks.paper.plan import Plan
 from benchmarks.paper.plot import plot
 from benchmarks.paper.tables import TABLES, check_names
@@ -82,7 +82,7 @@ def write_tables(options: Tables) -> None:
             console.print(f"[bold]measured[/bold]: {escape(line)}")
         for name in options.names:
             filled, path = book.fill(name), home / f"table-{name}.md"
-            path.write_text(markdown(filled), encoding="utf-8")
+            path.write_text(page(filled), encoding="utf-8")
             plot(filled, path.with_suffix(".png"))
             console.print(f"[bold]written[/bold]: {escape(str(path))} and its picture")
 

@@ -6,12 +6,12 @@ measured; the same command measures what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.paper.markdown import spread
-from benchmarks.paper.measure import Measured, Workshop, read
+from benchmarks.markdown import markdown, spread
+from benchmarks.paper.measure import Measured, Workshop
 from benchmarks.paper.plan import Setting, seeded
 from benchmarks.quality.pictures import objects, textures
 from benchmarks.quality.sources import HOME, learned_filters
@@ -20,6 +20,7 @@ from rankone.model.engine.torch_engine import has_instructions
 from rankone.training.data import DataSet
 from rankone.training.processes import stop_on_signal
 from rankone.training.recipe import PoolingRecipe, Recipe, load_recipe
+from rankone.training.run import replace_file
 
 SEEDS: Final = (0, 1, 2)
 SYSTEMS: Final = ("cbp-run", "cbp-ts", "sum", "max", "bcnn", "bcnn-ns", "monet-2")
@@ -29,16 +30,25 @@ _FIGURES: Final = {"top1": "accuracy", "recall_at_1": "recall@1"}
 
 def main() -> None:
     """Measures what is missing and prints the tables, which are also written to data/quality/fine-tuning.md."""
+    default, *others = SYSTEMS  # the default has all of its seeds first
+    order = [(default, seed) for seed in SEEDS] + [(name, seed) for seed in SEEDS for name in others]
     sets = (textures(), objects())
+    plan = ((name, setting_of(name, data, seed)) for name, seed in order for data in sets)
+    measure(plan, HOME / "rows", HOME / "fine-tuning.md", "pooling")
+
+
+def measure(plan: Iterable[tuple[str, Setting]], folder: Path, page: Path, column: str) -> None:
+    """Measures what of `plan`, names and settings, is missing in `folder`, and prints and writes the tables."""
+    found = dict[str, dict[str, list[Measured]]]()
     with stop_on_signal() as stop:
         workshop = Workshop(HOME / "work", stop)
-        for name, seed in _order():
-            for data in sets:
-                setting = setting_of(name, data, seed)
-                found = workshop.measured(setting, _path(setting))
-                console.print(f"{data.name}, {name}, seed {seed}: {summary(found)}")
-    text = "\n\n".join(table(data.name, rows(data)) for data in sets)
-    (HOME / "fine-tuning.md").write_text(f"{text}\n", encoding="utf-8")
+        for name, setting in plan:
+            data = setting.data.name
+            one = workshop.measured(setting, folder / f"{data}-{setting.key}.json")
+            found.setdefault(data, {}).setdefault(name, []).append(one)
+            console.print(f"{data}, {name}, seed {setting.recipe.seed}: {summary(one)}")
+            text = "\n".join(table(data, rows, column) for data, rows in found.items())
+            replace_file(page, text.encode())
     console.print(text)
 
 
@@ -61,21 +71,10 @@ def setting_of(name: str, data: DataSet, seed: int) -> Setting:
     return Setting(seeded(recipe_of(learned_filters()), PoolingRecipe(system=name), seed, {}), data)
 
 
-def rows(data: DataSet) -> dict[str, list[Measured]]:
-    """The measurements on `data`, by pooling, one a seed."""
-    paths = {name: [_path(setting_of(name, data, seed)) for seed in SEEDS] for name in SYSTEMS}
-    found = {name: [read(path) for path in several if path.exists()] for name, several in paths.items()}
-    return {name: several for name, several in found.items() if several}
-
-
-def table(title: str, found: Mapping[str, Sequence[Measured]], column: str = "pooling") -> str:
-    """Markdown: figures on the test images after each phase, as mean, lowest and highest over the seeds.
-
-    `column` is the title of the names' column.
-    """
+def table(title: str, found: Mapping[str, Sequence[Measured]], column: str) -> str:
+    """Markdown: figures on the test images after each phase, as mean, lowest and highest over the seeds, by `column`."""
     columns = [f"{name}, {when}" for name in _FIGURES.values() for when in ("phase 1", "phase 2", "gain")]
-    head = [column, "seeds", *columns]
-    lines = [f"**{title}**", "", f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+    lines = []
     for name, several in found.items():
         cells = [f"`{name}`", f"{len(several)}"]
         for key in _FIGURES:
@@ -83,19 +82,8 @@ def table(title: str, found: Mapping[str, Sequence[Measured]], column: str = "po
             gains = [100 * (late - early) for early, late in zip(before, after, strict=True)]
             patterns = ((before, "{:.3f}"), (after, "{:.3f}"), (gains, "{:+.1f}"))
             cells += [spread(values, pattern, dash=" – ") for values, pattern in patterns]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _order() -> Iterator[tuple[str, int]]:
-    """The default system first, with all seeds; then the others, seed by seed."""
-    default, *others = SYSTEMS
-    yield from ((default, seed) for seed in SEEDS)
-    yield from ((name, seed) for seed in SEEDS for name in others)
-
-
-def _path(setting: Setting) -> Path:
-    return HOME / "rows" / f"{setting.data.name}-{setting.key}.json"
+        lines.append(cells)
+    return f"**{title}**\n\n{markdown([column, 'seeds', *columns], lines)}"
 
 
 def summary(found: Measured) -> str:

@@ -11,16 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from benchmarks.paper.measure import Measured, Workshop
 from benchmarks.paper.plan import Setting, seeded
-from benchmarks.quality.fine_tuning import recipe_of, summary, table
+from benchmarks.quality.fine_tuning import measure, recipe_of
 from benchmarks.quality.pictures import objects, textures
 from benchmarks.quality.sources import HOME, learned_filters
 from benchmarks.timing import console, machine
 from rankone.training.data import DataSet, limited
-from rankone.training.processes import stop_on_signal
 from rankone.training.recipe import PoolingRecipe
-from rankone.training.run import replace_file
 
 SEEDS: Final = (0, 1)
 SIZE: Final = 64
@@ -42,17 +39,7 @@ UNEVEN: Final[Mapping[str, Mapping[str, Any]]] = {"shuffled": {}, "balanced": {"
 def main() -> None:
     """Measures what is missing, prints the tables seed by seed, and writes them to data/quality/options/."""
     console.print(f"[bold]options of fine-tuning[/bold]: {machine()}")
-    found = dict[str, dict[str, list[Measured]]]()
-    with stop_on_signal() as stop:
-        workshop = Workshop(HOME / "work", stop)
-        for name, setting in plan():
-            data = setting.data.name
-            one = workshop.measured(setting, HOME / "options" / f"{data}-{setting.key}.json")
-            found.setdefault(data, {}).setdefault(name, []).append(one)
-            console.print(f"{data}, {name}, seed {setting.recipe.seed}: {summary(one)}")
-            text = "\n\n".join(table(data, rows, "phase 2") for data, rows in found.items())
-            replace_file(HOME / "options" / "options.md", f"{text}\n".encode())
-    console.print(text)
+    measure(plan(), HOME / "options", HOME / "options" / "options.md", "phase 2")
 
 
 def plan() -> Iterator[tuple[str, Setting]]:

@@ -20,14 +20,14 @@ from typing import Final
 import numpy as np
 
 from benchmarks.gallery import QUERIES, K, filled, noisy
-from benchmarks.paper.markdown import spread
+from benchmarks.markdown import markdown, spread
 from benchmarks.quality.crops import NUM_CROPS, embeddings
 from benchmarks.quality.sources import HOME
-from benchmarks.timing import Goal, compare, console, faster, machine, print_goals, print_table
+from benchmarks.timing import Goal, console, machine, print_comparison
 from rankone.index import Vectors
 from rankone.model.catalogue import composition
 from rankone.model.composition import Composition, compose
-from rankone.model.reduction import Floats, Ints, Reduction, shorten
+from rankone.model.reduction import Floats, Ints, shorten
 from rankone.training.short import Examples, learn
 
 SEEDS: Final = (0, 1, 2)
@@ -52,7 +52,6 @@ class Recall:
 
     full: float
     short: Mapping[tuple[str, int], float]
-    shrinkages: Mapping[str, float]
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def main() -> None:
     console.print(f"[bold]short embeddings[/bold]: {machine()}")
     found = {name: [recall_of(embedded(name), seed) for seed in SEEDS] for name in POOLINGS}
     text = table(found)
-    (HOME / "short.md").write_text(f"{text}\n", encoding="utf-8")
+    (HOME / "short.md").write_text(text, encoding="utf-8")
     console.print(text)
     print_targets(found)
     cost(embedded("cbp-run"))
@@ -78,14 +77,8 @@ def recall_of(rows: Floats, seed: int) -> Recall:
     inside = np.isin(labels, drawn)
     places = np.unique(labels[inside], return_inverse=True)[1]  # whose parity divides them evenly
     views = np.arange(len(places))
-    maps: dict[str, Reduction] = {}
-    shrinkages: dict[str, float] = {}
-    for method in _METHODS:
-        examples = (
-            Examples(rows[inside], places, None, "") if method == "PCA" else Examples(rows[inside], views, places, "")
-        )
-        learned = learn(examples)
-        maps[method], shrinkages[method] = learned.reduction, learned.shrinkage
+    examples = (Examples(rows[inside], places, None, ""), Examples(rows[inside], views, places, ""))
+    maps = {method: learn(one).reduction for method, one in zip(_METHODS, examples, strict=True)}
     outside, whose = rows[~inside], labels[~inside]
     short = {
         (method, length): recall_at_1(shorten(reduction(outside), length), whose)
@@ -93,7 +86,7 @@ def recall_of(rows: Floats, seed: int) -> Recall:
         for length in LENGTHS
         if length <= reduction.dim
     }
-    return Recall(recall_at_1(outside, whose), short, shrinkages)
+    return Recall(recall_at_1(outside, whose), short)
 
 
 def recall_at_1(rows: Floats, labels: Ints) -> float:
@@ -105,15 +98,13 @@ def recall_at_1(rows: Floats, labels: Ints) -> float:
 
 def table(found: Mapping[str, list[Recall]]) -> str:
     """Markdown: recall@1 as mean, lowest and highest over the draws."""
-    columns = [f"{method}, {length}" for method in _METHODS for length in LENGTHS]
-    lines = [f"| pooling | full | {' | '.join(columns)} |", f"|---|{'---:|' * (1 + len(columns))}"]
+    keys = [(method, length) for method in _METHODS for length in LENGTHS]
+    lines = []
     for name, several in found.items():
-        cells = [spread([one.full for one in several], dash=" – ")]
-        for key in ((method, length) for method in _METHODS for length in LENGTHS):
-            values = [one.short[key] for one in several if key in one.short]
-            cells.append(spread(values, dash=" – ") if values else "")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        cells = [[one.full for one in several]]
+        cells += [[one.short[key] for one in several if key in one.short] for key in keys]
+        lines.append([name, *(spread(values, dash=" – ") for values in cells)])
+    return markdown(["pooling", "full", *(f"{method}, {length}" for method, length in keys)], lines)
 
 
 def print_targets(found: Mapping[str, list[Recall]]) -> None:
@@ -142,9 +133,7 @@ def cost(rows: Floats, count: int = ROWS, rounds: int = ROUNDS) -> None:
         full, short = vectors
         for num in (1, QUERIES):
             calls = {name: partial(index.search, queries[name][:num], K) for name, index in indexes.items()}
-            timings = compare(calls, rounds, warm_up=1)
-            print_table(f"{count:,} items, {num} queries", timings, full, faster)
-            print_goals(timings, Goal(short, full, 30))
+            print_comparison(f"{count:,} items, {num} queries", calls, full, rounds, Goal(short, full, 30))
         for name, index in indexes.items():
             disk = index.path.stat().st_size
             console.print(

@@ -11,7 +11,7 @@ other  four crops of the textures of `rankone bench short` that trained nothing;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 from pydantic import BaseModel
 
-from benchmarks.paper.markdown import spread
+from benchmarks.markdown import markdown, spread
+from benchmarks.paper.measure import kept
 from benchmarks.quality.crops import NUM_CROPS, embedded_by, embeddings, pictures
 from benchmarks.quality.fine_tuning import setting_of
 from benchmarks.quality.pictures import TEXTURES, textures
@@ -66,7 +67,7 @@ def main() -> None:
                 found.setdefault(name, {}).setdefault(phase, []).append(one)
                 console.print(f"{name}, seed {seed}, {phase}: {one}")
         text = tables(found)
-        replace_file(HOME / "tuned" / "tuned.md", f"{text}\n".encode())
+        replace_file(HOME / "tuned" / "tuned.md", text.encode())
         console.print(text)
 
 
@@ -79,15 +80,9 @@ def measured(name: str, seed: int, data: DataSet) -> dict[str, Tuned]:
     opened.load_phase1(first)
     untrained = partial(embeddings, name, recipe.pooling.composition)  # computed once, for all benchmarks
     return {
-        "phase 1": _kept(first, untrained, recipe, data, run / "phase 1.json"),
-        "phase 2": _kept(last, partial(embedded_by, last), recipe, data, run / "phase 2.json"),
+        "phase 1": kept(run / "phase 1.json", Tuned, lambda: measure(first, untrained(), recipe, data)),
+        "phase 2": kept(run / "phase 2.json", Tuned, lambda: measure(last, embedded_by(last), recipe, data)),
     }
-
-
-def _kept(network: Network, crops: Callable[[], Floats], recipe: Recipe, data: DataSet, path: Path) -> Tuned:
-    if not path.exists():
-        replace_file(path, measure(network, crops(), recipe, data).model_dump_json(indent=2).encode())
-    return Tuned.model_validate_json(path.read_bytes())
 
 
 def measure(network: Network, crops: Floats, recipe: Recipe, data: DataSet) -> Tuned:
@@ -132,21 +127,14 @@ def tables(found: Mapping[str, Mapping[str, Sequence[Tuned]]]) -> str:
     """Markdown: mean, lowest and highest over the seeds on own classes; over seeds and draws on other textures."""
     lengths = [f"{length}" for length in LENGTHS]
     keys = [f"{kind} {length}" for kind in ("seen", "unseen") for length in ("full", *lengths)]
-    own, other = [_head(["accuracy", *keys])], [_head(["full", *lengths])]
+    own, other = list[list[str]](), list[list[str]]()
     for name, phases in found.items():
         for phase, several in phases.items():
             columns = [[one.accuracy for one in several]]
             columns += [[one.own[key] for one in several if key in one.own] for key in keys]
-            own.append(_row(name, phase, columns))
+            own.append([f"`{name}`", phase, *(spread(values, dash=" – ") for values in columns)])
             drawn = [[value for one in several for value in one.other[key]] for key in ("full", *lengths)]
-            other.append(_row(name, phase, drawn))
-    return "\n".join(["**own classes**", "", *own, "", "**other textures**", "", *other])
-
-
-def _head(columns: Sequence[str]) -> str:
-    return f"| pooling | after | {' | '.join(columns)} |\n|---|---|{'---:|' * len(columns)}"
-
-
-def _row(name: str, phase: str, columns: Sequence[Sequence[float]]) -> str:
-    cells = [spread(values, dash=" – ") if values else "" for values in columns]
-    return f"| `{name}` | {phase} | {' | '.join(cells)} |"
+            other.append([f"`{name}`", phase, *(spread(values, dash=" – ") for values in drawn)])
+    first = markdown(["pooling", "after", "accuracy", *keys], own, num_names=2)
+    second = markdown(["pooling", "after", "full", *lengths], other, num_names=2)
+    return f"**own classes**\n\n{first}\n**other textures**\n\n{second}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,8 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from benchmarks.paper.markdown import spread
+from benchmarks.markdown import markdown, spread
+from benchmarks.paper.measure import kept
 from benchmarks.quality.pictures import objects, textures
 from benchmarks.quality.sources import HOME, learned_filters
 from benchmarks.timing import console, machine
@@ -25,7 +27,7 @@ from rankone.model.composition import compose
 from rankone.model.network import Network
 from rankone.model.normalization.rank_one import rank_one_update
 from rankone.model.pooling import Pooling, l2_normalize
-from rankone.training.compare.features import Features, Images, features, network_of
+from rankone.training.compare.features import Images, features, network_of
 from rankone.training.compare.measure import scores_of
 from rankone.training.data import DataSet, limited
 from rankone.training.data.photos import load_photos
@@ -139,8 +141,8 @@ def main() -> None:
     folder = HOME / "variants"
     folder.mkdir(parents=True, exist_ok=True)
     found = {name: dict(rows(name, load(), folder)) for name, load in DATA.items()}
-    text = "\n\n".join(f"**{name}**\n\n{table(several)}" for name, several in found.items())
-    replace_file(folder / "variants.md", f"{text}\n".encode())
+    text = "\n".join(f"**{name}**\n\n{table(several)}" for name, several in found.items())
+    replace_file(folder / "variants.md", text.encode())
     console.print(text)
 
 
@@ -155,40 +157,23 @@ def rows(name: str, data: DataSet, folder: Path) -> Iterator[tuple[str, list[Mea
     resources, images = Resources(), Images(data)
     network = network_of(recipe, data, resources)
     local = features(network, recipe, images, folder, resources)
-    for title, make in VARIANTS.items():
-        seeds = SEEDS if title != "sum" else SEEDS[:1]
-        yield title, [one(name, title, seed, make, network, local, images, folder) for seed in seeds]
 
-
-def one(
-    name: str,
-    title: str,
-    seed: int,
-    make: Callable[[int], Pooling],
-    network: Network,
-    local: Features,
-    images: Images,
-    folder: Path,
-) -> Measured:
-    """Measured, or read if it was before."""
-    path = folder / f"{name}, {title.replace(':', 'to')}, seed {seed}.json"
-    if not path.exists():
-        whole = Network(network.backbone, make(seed), None).eval()
-        scores = scores_of(whole, local, images, path.with_suffix(".f32"), seed, Resources())
+    def measure(title: str, seed: int, path: Path) -> Measured:
+        whole = Network(network.backbone, VARIANTS[title](seed), None).eval()
+        scores = scores_of(whole, local, images, path.with_suffix(".f32"), seed, resources)
         short = None if scores.short is None else scores.short.mean
-        found = Measured(accuracy=scores.accuracy.mean, full=scores.full.mean, short=short)
-        replace_file(path, found.model_dump_json().encode())
-    return Measured.model_validate_json(path.read_text(encoding="utf-8"))
+        return Measured(accuracy=scores.accuracy.mean, full=scores.full.mean, short=short)
+
+    for title in VARIANTS:
+        paths = {seed: folder / f"{name}, {title.replace(':', 'to')}, seed {seed}.json" for seed in SEEDS}
+        seeds = SEEDS if title != "sum" else SEEDS[:1]
+        yield title, [kept(paths[seed], Measured, partial(measure, title, seed, paths[seed])) for seed in seeds]
 
 
 def table(found: Mapping[str, list[Measured]]) -> str:
     """Markdown: mean, lowest and highest over the seeds."""
-    lines = ["| variant | accuracy | recall@1, whole | recall@1, 128 numbers |", "|---|---:|---:|---:|"]
+    lines = []
     for title, several in found.items():
-        columns = (
-            [row.accuracy for row in several],
-            [row.full for row in several],
-            [row.short or 0 for row in several],
-        )
-        lines.append(f"| {title} | {' | '.join(spread(values, dash=' – ') for values in columns)} |")
-    return "\n".join(lines)
+        figures = zip(*((row.accuracy, row.full, row.short or 0) for row in several), strict=True)
+        lines.append([title, *(spread(values, dash=" – ") for values in figures)])
+    return markdown(["variant", "accuracy", "recall@1, whole", "recall@1, 128 numbers"], lines)

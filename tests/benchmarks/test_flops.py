@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.paper.markdown import human
+from benchmarks.paper.page import human
 from benchmarks.resources import count_flops, eigh_flops, svd_flops
 from rankone.model.catalogue import SYSTEMS, build
 from rankone.model.normalization import MatrixPower, NewtonSchulz, RankOneUpdate

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from benchmarks.markdown import spread
 from benchmarks.paper.book import Book, Cost, Filled
-from benchmarks.paper.markdown import footer, human, markdown, spread
+from benchmarks.paper.page import footer, human, page
 from benchmarks.paper.plan import Plan
 from benchmarks.paper.plot import draw, plot
 from benchmarks.paper.tables import TABLES
@@ -31,7 +32,7 @@ def cells(text: str) -> dict[str, list[str]]:
 
 
 def test_the_paper_stands_beside_ours(filled: Filled, tmp_path: Path) -> None:
-    text = markdown(filled)
+    text = page(filled)
     assert "| eta | test accuracy | recall@1 | paper: CUB |" not in text.splitlines()[2]
     header, _, first, second = text.split("\n\n")[2].splitlines()
     assert header == "| eta | test accuracy | recall@1 | paper: CUB |"
@@ -78,10 +79,10 @@ def test_ratios_and_epochs_stand_in_their_columns(filled: Filled) -> None:
     longer = one.recipe | {"phase1": one.recipe["phase1"] | {"epochs": 9}}
     other = one.model_copy(update={"history": history, "singular_values": values, "recipe": longer})
     both = {"0": [one.model_copy(update={"singular_values": values})], "0.6": [other]}
-    curve = cells(markdown(replace(filled, measured=both, table=replace(SMALL, kind="curve"))))
+    curve = cells(page(replace(filled, measured=both, table=replace(SMALL, kind="curve"))))
     assert curve["after phase 1"][1] == spread([0.5])
     assert (curve["after phase 2"][0], curve["after phase 2"][1]) == ("", spread([0.875]))
-    text = markdown(replace(filled, measured=both, table=replace(SMALL, kind="scatter")))
+    text = page(replace(filled, measured=both, table=replace(SMALL, kind="scatter")))
     assert (cells(text)["sigma1 / sigma2"][1], cells(text)["after RUN"][1]) == (
         spread([3.0], "{:.2f}"),
         spread([1.5], "{:.2f}"),
@@ -115,7 +116,7 @@ def test_costs_stand_beside_the_papers_in_the_table_and_the_picture(filled: Fill
     }
     measured = {row.title: filled.measured["0.6"] for row in TABLES["6"].rows}
     costly = replace(filled, name="6", table=TABLES["6"], costs=costs, measured=measured)
-    table = cells(markdown(costly))
+    table = cells(page(costly))
     assert table["times faster"] == ["3.0", "2.0", "1.5", "1.2", "1.0"]
     assert table["ms, batch of 2 (quartiles)"][0] == "2.0 (1.0 - 4.0)"
     assert table["paper: ms"] == ["6731", "", "833", "2.5", ""]
@@ -143,12 +144,12 @@ def test_every_kind_is_written_and_drawn(
         "curve": "after phase 1",
         "cost": "FLOPs | ms, batch of 2 (quartiles) | times faster",
     }
-    assert columns[kind] in markdown(filled)
+    assert columns[kind] in page(filled)
     if kind == "cost":
         steps, update = 2 * 2 * 2 * 784 * 512, 2 * 2 * 784 * 512
         assert filled.costs["RUN on F"].flops == steps + update
         assert filled.costs["RUN on G"].flops == 3 * 2 * 512**2
-        assert "| 4.8 M | " in markdown(filled)
+        assert "| 4.8 M | " in page(filled)
         (path,) = (tmp_path / "costs").iterdir()
         measured = path.stat().st_mtime_ns
         assert fill(tmp_path, replace(plan, seeds=(0,)), name="6").costs == filled.costs
@@ -156,7 +157,7 @@ def test_every_kind_is_written_and_drawn(
         more = fill(tmp_path, replace(plan, seeds=(0,), rounds=3), name="6").costs
         assert [cost.rounds for cost in more.values()] == [3, 3]
     if kind == "curve":
-        shown = markdown(filled).splitlines()[6].split(" | ")[1]
+        shown = page(filled).splitlines()[6].split(" | ")[1]
         assert shown == spread([1 - (filled.measured["0"][0].history[-1].validation_error or 0)])
     if kind == "ratio":
         widths = [bar.get_width() for bar in axes_of(filled)[0].patches]
@@ -188,7 +189,7 @@ def test_both_solvers_of_phase_1_stand_beside_each_other(
     assert lines[1].startswith("table 5, 0, seed 0, lbfgs: accuracy ")
     assert len(set((tmp_path / "rows").iterdir()) - before) == 4
     filled = fill(tmp_path, plan, name="5")
-    table = cells(markdown(filled))
+    table = cells(page(filled))
     assert list(table) == ["eta", "test accuracy, SGD", "test accuracy, L-BFGS", "recall@1", "paper: CUB"]
     for column, found in (("SGD", filled.measured), ("L-BFGS", filled.solved)):
         values = [[one.metrics["top1"] for one in found[title]] for title in ("0", "0.6")]
@@ -196,7 +197,7 @@ def test_both_solvers_of_phase_1_stand_beside_each_other(
     assert {one.recipe["phase1"].get("solver") for several in filled.solved.values() for one in several} == {"lbfgs"}
     descent, solved = axes_of(filled)[0].containers
     assert (descent.get_label(), solved.get_label()) == ("SGD", "L-BFGS")
-    assert "a penalty that held-out images" in markdown(filled)
+    assert "a penalty that held-out images" in page(filled)
     bars = axes_of(replace(filled, table=replace(filled.table, axis=None)))[0]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["0", "0.6"]
     assert len(bars.patches) == 4

@@ -143,7 +143,7 @@ def test_the_table_shows_means_and_gains() -> None:
             libraries={},
         )
 
-    text = fine_tuning.table("textures", {"sum": [row(0, 0.5, 0.6), row(1, 0.7, 0.76)]})
+    text = fine_tuning.table("textures", {"sum": [row(0, 0.5, 0.6), row(1, 0.7, 0.76)]}, "pooling")
     line = text.splitlines()[-1]
     assert line.startswith("| `sum` | 2 | 0.600 (0.500 – 0.700) | 0.680 (0.600 – 0.760) | +8.0 (+6.0 – +10.0) | 0.300")
 
