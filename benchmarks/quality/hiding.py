@@ -10,7 +10,7 @@ Hazard: a location of VGG16 sees 196 x 196 pixels, so that here every region cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +42,6 @@ _PICTURE: Final = Path("docs/images/evidence.png")
 _SHOWN: Final = ("duck", "camel", "fox")
 
 Pixels = npt.NDArray[np.float32]
-Score = Callable[[Tensor], float]
 
 
 def main() -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import uvloop
 from rich.table import Table
 
 from benchmarks.bundles import jpegs
 from benchmarks.serving.contenders import HOST, Contenders
-from benchmarks.serving.load import Sample, open_loop
+from benchmarks.serving.load import Sample, open_loop, run
 from benchmarks.timing import console, table
 
 _SLOW_S = 0.2
@@ -58,22 +57,17 @@ def arrivals(contenders: Contenders, capacity: float, schedule: Schedule) -> Non
 
 
 def _add_load(found: Table, load: float, rate: float, contenders: Contenders, schedule: Schedule) -> None:
-    samples, cpu_s = {name: Sample() for name in contenders}, dict.fromkeys(contenders, 0.0)
-    files = jpegs(16)
+    samples, files = {name: Sample() for name in contenders}, jpegs(16)
     duration_s = max(schedule.round_s, schedule.num_requests / rate / schedule.rounds)
     deadline_s = schedule.in_time_s
     for number in range(schedule.rounds):
         for name in list(contenders)[:: -1 if number % 2 else 1]:
             requests = [contenders[name].single(file, timeout_s=deadline_s) for file in files]
             with contenders[name].awake() as contender:
-                before = contender.cpu_s()
-                samples[name] += uvloop.run(
-                    open_loop(HOST, contender.port, requests, rate, duration_s, number, deadline_s)
-                )
-                cpu_s[name] += contender.cpu_s() - before
+                load_of_round = open_loop(HOST, contender.port, requests, rate, duration_s, number, deadline_s)
+                samples[name] += run(load_of_round, contender.cpu_s)
     for name, sample in samples.items():
-        cpu_ms = 1e3 * cpu_s[name] / max(len(sample.seconds), 1)
-        found.add_row(f"{load:.0%}", name, *_cells(sample, deadline_s), f"{cpu_ms:.0f}")
+        found.add_row(f"{load:.0%}", name, *_cells(sample, deadline_s), f"{sample.cpu_ms:.0f}")
 
 
 def _cells(sample: Sample, in_time_s: float) -> Iterator[str]:
@@ -81,4 +75,4 @@ def _cells(sample: Sample, in_time_s: float) -> Iterator[str]:
     for percent in (50, 95, 99, 99.9):
         is_known = len(sample.seconds) * round(1000 - 10 * percent) >= 1000  # otherwise it is the slowest request
         yield f"{1e3 * sample.percentile(percent):.0f}" if is_known else "-"
-    yield str(sum(count for status, count in sample.statuses.items() if status != 200))
+    yield str(sample.others.total())

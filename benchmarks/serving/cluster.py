@@ -10,9 +10,8 @@ import os
 import signal
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
@@ -21,23 +20,20 @@ from typing import Any, Final
 import uvloop
 
 from benchmarks.bundles import bundle_of, jpegs, tiny_bundle
-from benchmarks.serving.contenders import NPY, Contender, service
-from benchmarks.serving.load import Sample, closed_loop, request
-from benchmarks.serving.raylets import HEAD, REPLICA, Cluster, raylets
+from benchmarks.serving.contenders import NPY, Contender, comes_true, service
+from benchmarks.serving.load import Sample, closed_loop, request, run
+from benchmarks.serving.raylets import HEAD, OTHER, REPLICA, Cluster, raylets
 from benchmarks.timing import console, machine, table
 from rankone.client import Client, ServiceError
 from rankone.model.bundle import Bundle
 from rankone.service.cluster.application import PROXY, to_serve
 from rankone.service.settings import Settings
 
-OTHER: Final = "127.0.0.5"
 _PORT: Final = 18100
 _ROUNDS: Final = 3
 _TURN_S: Final = 4.0
 _CLIENTS: Final = (1, 16)
 _SIZE: Final = (640, 480)
-_POLL_S: Final = 0.2
-_START_S: Final = 120.0
 
 
 def main(bundle: Path | None = None) -> None:
@@ -74,8 +70,6 @@ class Way:
     """Processor time that all of its processes have used."""
     samples: dict[int, Sample] = field(default_factory=lambda: {clients: Sample() for clients in _CLIENTS})
     """By clients."""
-    used_s: float = 0.0
-    """Processor time under all of them."""
 
 
 def overhead(bundles: dict[str, Bundle]) -> None:
@@ -105,11 +99,9 @@ def _take_turns(ways: dict[str, Way]) -> None:
             way = ways[name]
             requests = [way.contender.single(file) for file in files]
             for clients in _CLIENTS:
-                before = way.cpu_s()
-                found = uvloop.run(closed_loop(way.host, way.contender.port, requests, clients, _TURN_S))
+                found = run(closed_loop(way.host, way.contender.port, requests, clients, _TURN_S), way.cpu_s)
                 if turn >= 0:
                     way.samples[clients] += found
-                    way.used_s += way.cpu_s() - before
 
 
 def _print(title: str, ways: dict[str, Way]) -> None:
@@ -118,12 +110,10 @@ def _print(title: str, ways: dict[str, Way]) -> None:
     what = f"{title}: one image of {_SIZE[0]} x {_SIZE[1]} a request, 1 replica of 1 thread"
     rows = table(what, "", *columns, "CPU ms a request", "other than 200")
     for name, way in ways.items():
-        cells, others = [], Counter[int]()
+        cells, total = list[str](), sum(way.samples.values(), Sample())
         for sample in way.samples.values():
             cells += [f"{1e3 * sample.percentile(50):.1f}", f"{1e3 * sample.percentile(99):.1f}", f"{sample.per_s:.1f}"]
-            others += Counter({status: count for status, count in sample.statuses.items() if status != 200})
-        count = sum(len(sample.seconds) for sample in way.samples.values())
-        rows.add_row(name, *cells, f"{1e3 * way.used_s / count:.1f}", str(dict(others) or 0))
+        rows.add_row(name, *cells, f"{total.cpu_ms:.1f}", str(dict(total.others) or 0))
     console.print(rows)
 
 
@@ -160,11 +150,9 @@ def losses(bundle: Bundle, other: Bundle) -> None:
         for name, do in done:
             with _loaded() as lost:
                 do()
-            bare = {status: count for status, count in lost.bare.statuses.items() if status != 200}
-            answered = lost.num_answers + len(lost.errors)
-            rows.add_row(
-                name, f"{lost.bare.statuses.total():,}", str(bare or 0), f"{answered:,}", str(lost.errors[:2] or 0)
-            )
+            bare, answered = lost.bare, lost.num_answers + len(lost.errors)
+            cells = (str(dict(bare.others) or 0), f"{answered:,}", str(lost.errors[:2] or 0))
+            rows.add_row(name, f"{bare.statuses.total():,}", *cells)
     console.print(rows)
 
 
@@ -203,8 +191,7 @@ def _loaded() -> Iterator[Lost]:
 
 @contextmanager
 def _served(bundle: Bundle, replicas: int, *, proxy: bool, num_nodes: int = 1) -> Iterator[Cluster]:
-    with ExitStack() as stack:
-        cluster = stack.enter_context(raylets(num_nodes, cpus=2, proxy=proxy))
+    with raylets(num_nodes, cpus=2, proxy=proxy) as cluster:
         _deploy(cluster, bundle, replicas)
         yield cluster
 
@@ -223,8 +210,5 @@ def _deploy(cluster: Cluster, bundle: Bundle, replicas: int) -> None:
 
 
 def _wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _START_S
-    while not true():
-        if time.monotonic() > deadline:
-            raise RuntimeError("the cluster did not become what it should")
-        time.sleep(_POLL_S)
+    if not comes_true(true):
+        raise RuntimeError("the cluster did not become what it should")

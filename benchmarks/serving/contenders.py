@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,9 +125,7 @@ def contenders_of(
 
 @contextmanager
 def _running(name: str, command: list[str], path: str, health: str) -> Iterator[Contender]:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
+    port = free_port(HOST)
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(  # noqa: S603 - our own modules
             [sys.executable, "-m", *command, "--port", str(port)],
@@ -137,7 +135,8 @@ def _running(name: str, command: list[str], path: str, health: str) -> Iterator[
         )
         contender = Contender(name, port, process.pid, path)
         try:
-            _wait_until_ready(process, f"http://{HOST}:{port}{health}")
+            if not becomes_ready(process, f"http://{HOST}:{port}{health}"):
+                raise RuntimeError(f"{process.args!r} did not become ready")
             warm_up = [contender.single(file) for file in jpegs(_WARM_UP)]
             uvloop.run(closed_loop(HOST, port, warm_up, _WARM_UP, 0.01))
             yield contender
@@ -146,31 +145,47 @@ def _running(name: str, command: list[str], path: str, health: str) -> Iterator[
             process.wait()
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+def free_port(host: str) -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def comes_true(condition: Callable[[], bool], is_lost: Callable[[], bool] = lambda: False) -> bool:
+    """Waits for a condition, for two minutes or until it is lost; says whether it came true."""
     deadline = time.monotonic() + _START_S
-    while process.poll() is None and time.monotonic() < deadline:
+    while not (found := condition()) and not is_lost() and time.monotonic() < deadline:
         time.sleep(0.1)
+    return found
+
+
+def becomes_ready(process: subprocess.Popen[bytes], url: str) -> bool:
+    """Waits until a server answers 200; says whether it does before it ends."""
+
+    def is_ready() -> bool:
         with suppress(httpx.HTTPError):
-            if httpx.get(url, trust_env=False).status_code == 200:
-                return
-    raise RuntimeError(f"{process.args!r} did not become ready")
+            return httpx.get(url, trust_env=False).status_code == 200
+        return False
+
+    return comes_true(is_ready, lambda: process.poll() is not None)
 
 
 def _tree(pid: int) -> list[int]:
     """A process and its descendants."""
-    children = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in _read(task).split()]
+    children = [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in read(task).split()]
     return [pid, *(below for child in children for below in _tree(child))]
 
 
-def _read(file: Path) -> str:
+def read(file: Path) -> str:
     """The file of the kernel; empty if its thread or process has ended since it was listed."""
     try:
-        return file.read_text()
+        return file.read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
 
 
 def cpu_s_of(pid: int) -> float:
     """Seconds of CPU time of a process; 0 if it has ended."""
-    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    fields = read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") if fields else 0.0

@@ -10,10 +10,12 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
+import uvloop
 
 
 @dataclass
@@ -29,6 +31,18 @@ class Sample:
     duration_s: float = 0.0
     steady_s: float = 0.0
     """Open loop: seconds between the lead and the last arrival."""
+    cpu_s: float = 0.0
+    """Processor time of the servers, where it was measured."""
+
+    @property
+    def cpu_ms(self) -> float:
+        """Processor time of a request answered with 200, in milliseconds."""
+        return 1e3 * self.cpu_s / max(len(self.seconds), 1)
+
+    @property
+    def others(self) -> Counter[int]:
+        """Answers other than 200, by status."""
+        return Counter({status: count for status, count in self.statuses.items() if status != 200})
 
     @property
     def per_s(self) -> float:
@@ -51,19 +65,21 @@ class Sample:
 
     def __add__(self, other: Sample) -> Sample:
         """Both loads, one after the other."""
-        return Sample(
-            self.statuses + other.statuses,
-            self.seconds + other.seconds,
-            self.steady + other.steady,
-            self.duration_s + other.duration_s,
-            self.steady_s + other.steady_s,
-        )
+        return Sample(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
 
 def request(path: str, body: bytes, content_type: str, headers: Sequence[str] = ()) -> bytes:
     """The bytes of a POST request."""
     fixed = [f"POST {path} HTTP/1.1", "Host: localhost", f"Content-Type: {content_type}"]
     return "\r\n".join([*fixed, f"Content-Length: {len(body)}", *headers, "", ""]).encode() + body
+
+
+def run(load: Coroutine[Any, Any, Sample], cpu_s: Callable[[], float]) -> Sample:
+    """Runs a load, and notes how much more `cpu_s` of the servers is afterwards."""
+    before = cpu_s()
+    sample = uvloop.run(load)
+    sample.cpu_s = cpu_s() - before
+    return sample
 
 
 class _Connections:

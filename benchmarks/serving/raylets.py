@@ -1,6 +1,6 @@
-"""A Ray cluster of several nodes on one machine: a raylet on each loopback address, started and killed like a machine.
+"""A Ray cluster of one or two nodes on one machine: a raylet on each loopback address, started and killed like a machine.
 
-Ray takes 127.0.0.1 for "this machine" and replaces it, so the addresses are 127.0.0.2 and up. All proxies would bind the
+Ray takes 127.0.0.1 for "this machine" and replaces it, so the addresses are 127.0.0.2 and 127.0.0.5. All proxies would bind the
 same port, so only that of the first node, the head, is to be used ("HeadOnly").
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,12 +21,11 @@ from typing import Final
 
 import httpx
 
-from benchmarks.serving.contenders import cpu_s_of
+from benchmarks.serving.contenders import becomes_ready, cpu_s_of, free_port, read
 from rankone.service.cluster.application import PROXY
 
 HEAD: Final = "127.0.0.2"
-_OTHERS: Final = "127.0.0.5"
-_START_S: Final = 120.0
+OTHER: Final = "127.0.0.5"
 _TRIES: Final = 3
 ENVIRONMENT: Final = {
     "RAY_AUTH_MODE": "disabled",
@@ -55,17 +53,12 @@ class Cluster:
     def add(self, address: str, cpus: int, *flags: str) -> None:
         """Starts a node. The first one is the head."""
         ray = Path(sys.executable).with_name("ray")
-        where = [
-            f"--node-ip-address={address}",
-            f"--num-cpus={cpus}",
-            "--num-gpus=0",
-            "--block",
-            "--disable-usage-stats",
-        ]
+        where = [f"--node-ip-address={address}", f"--num-cpus={cpus}"]
+        fixed = ["--num-gpus=0", "--block", "--disable-usage-stats", f"--object-store-memory={100_000_000}"]
         environment = {**os.environ, **ENVIRONMENT, PROXY: str(int(self.proxy)), "PYTHONPATH": str(Path.cwd())}
         with (self.folder / f"{address}.log").open("wb") as log:
             self.nodes[address] = subprocess.Popen(  # noqa: S603 - our own arguments
-                [ray, "start", *where, f"--object-store-memory={100_000_000}", *flags],
+                [ray, "start", *where, *fixed, *flags],
                 env=environment,
                 stdout=log,
                 stderr=log,
@@ -102,35 +95,20 @@ def raylets(num_nodes: int = 2, cpus: int = 2, *, proxy: bool = True) -> Iterato
     """A cluster whose nodes say that they have `cpus` processors, with HAProxy or, to compare, Ray Serve's own proxy."""
     folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: sockets lie below it, whose paths may have 107 bytes
     cluster = Cluster(folder, proxy)
-    gcs, board = _free_port(), _free_port()
+    gcs, board = free_port(HEAD), free_port(HEAD)
     cluster.gcs, cluster.dashboard = f"{HEAD}:{gcs}", f"http://{HEAD}:{board}"
     try:
         dashboard = [f"--dashboard-host={HEAD}", f"--dashboard-port={board}", "--include-dashboard=true"]
         cluster.add(HEAD, cpus, "--head", f"--port={gcs}", *dashboard, f"--temp-dir={folder}")
-        _wait(cluster)
-        for number in range(num_nodes - 1):
-            _join(cluster, _other(number), cpus)
+        if not becomes_ready(cluster.nodes[HEAD], f"{cluster.dashboard}/api/serve/applications/"):
+            raise RuntimeError(f"the cluster did not start: {cluster.log()}")
+        if num_nodes == 2:
+            _join(cluster, OTHER, cpus)
         yield cluster
     finally:
         for address in reversed([*cluster.nodes]):
             cluster.kill_node(address)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _other(number: int) -> str:
-    first, _, last = _OTHERS.rpartition(".")
-    return f"{first}.{int(last) + number}"
-
-
-def _wait(cluster: Cluster) -> None:
-    """Returns when the dashboard takes configurations."""
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and cluster.nodes[HEAD].poll() is None:
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"{cluster.dashboard}/api/serve/applications/", trust_env=False).status_code == 200:
-                return
-        time.sleep(0.2)
-    raise RuntimeError(f"the cluster did not start: {cluster.log()}")
 
 
 def _join(cluster: Cluster, address: str, cpus: int) -> None:
@@ -148,25 +126,14 @@ def _join(cluster: Cluster, address: str, cpus: int) -> None:
     raise RuntimeError(f"{address} did not join: {cluster.log()}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HEAD, 0))
-        return int(probe.getsockname()[1])
-
-
 def _processes() -> list[int]:
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
 
 
 def _session(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[3])
-    except (FileNotFoundError, ProcessLookupError):
-        return -1
+    fields = read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return int(fields[3]) if fields else -1
 
 
 def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
+    return read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ")

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import httpx
-import uvloop
 
 from benchmarks.bundles import TINY_SIZE, bundle_of, jpegs, photographs, tiny_bundle
 from benchmarks.serving.arrivals import Schedule, arrivals
 from benchmarks.serving.contenders import HOST, NPY, Contender, contenders_of, service
-from benchmarks.serving.load import Sample, closed_loop
+from benchmarks.serving.load import Sample, closed_loop, run
 from benchmarks.serving.saturation import BATCH, bare, saturation
 from benchmarks.timing import console, machine, table
 from rankone.model.bundle import Bundle
@@ -51,19 +50,16 @@ def main(bundle: Path | None = None) -> None:
 def ceiling(bundle: Bundle) -> None:
     """Prints requests/s by form of answer, for a network that costs next to nothing and 32 clients."""
     files = jpegs(BATCH, (TINY_SIZE, TINY_SIZE))
-    samples, cpu_s = {form: Sample() for form in _FORMS}, dict.fromkeys(_FORMS, 0.0)
+    samples = {form: Sample() for form in _FORMS}
     with service(bundle, 1) as contender:
         for _ in range(_ROUNDS):
             for form, (accept, query) in _FORMS.items():
                 requests = [contender.single(file, accept, query) for file in files]
-                before = contender.cpu_s()
-                samples[form] += uvloop.run(closed_loop(HOST, contender.port, requests, 32, _ROUND_S))
-                cpu_s[form] += contender.cpu_s() - before
+                samples[form] += run(closed_loop(HOST, contender.port, requests, 32, _ROUND_S), contender.cpu_s)
     title = f"a network of no cost, {TINY_SIZE} x {TINY_SIZE}: one image a request"
     found = table(title, "", "requests/s", "p99 ms", "CPU ms a request")
     for form, sample in samples.items():
-        cpu_ms = f"{1e3 * cpu_s[form] / len(sample.seconds):.2f}"
-        found.add_row(form, f"{sample.per_s:.0f}", f"{1e3 * sample.percentile(99):.1f}", cpu_ms)
+        found.add_row(form, f"{sample.per_s:.0f}", f"{1e3 * sample.percentile(99):.1f}", f"{sample.cpu_ms:.2f}")
     console.print(found)
 
 

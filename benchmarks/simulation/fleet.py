@@ -7,9 +7,9 @@ dies is silent: requests are sent to it until the balancer's health check has fa
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import cycle
 from typing import Final
 
 import simpy
@@ -17,7 +17,7 @@ import simpy
 from benchmarks.simulation.replica import Fate, Machine, Process, Replica, Request
 
 MAX_TRIES: Final = 3
-"""Of a client whose answer was lost."""
+"""Of a client whose answer was lost, and who sends the request again."""
 
 
 class LeastConnections:
@@ -96,7 +96,6 @@ class Fleet:
         num_replicas: services.
         num_balancers: each counts its own connections only.
         seed: of all that happens by chance.
-        tries_again: clients send a request again whose answer was lost.
     """
 
     env: simpy.Environment
@@ -104,18 +103,16 @@ class Fleet:
     num_replicas: int
     num_balancers: int = 1
     seed: int = 0
-    tries_again: bool = True
-    fates: Counter[Fate] = field(default_factory=Counter)
     num_lost_once: int = 0
     """Answers that were lost, before clients tried again."""
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)  # noqa: S311 - arrivals
-        self._replicas = [self._replica() for _ in range(self.num_replicas)]
+        self._replicas = [Replica(self.env, self.machine) for _ in range(self.num_replicas)]
         self._silent: dict[int, list[Request]] = {}
         numbers = list(range(self.num_replicas))
         self._balancers = [LeastConnections(numbers, self._chance) for _ in range(self.num_balancers)]
-        self._turn = 0
+        self._turns = cycle(self._balancers)
         self.ended: list[Request] = []
 
     @property
@@ -125,12 +122,11 @@ class Fleet:
 
     def submit(self, request: Request) -> None:
         """Sends a request to a replica."""
-        self._turn = (self._turn + 1) % self.num_balancers
-        balancer = self._balancers[self._turn]
+        balancer = next(self._turns)
         number = balancer.choose()
         if number is None:
             request.fate, request.ended_at = Fate.REFUSED, self.env.now
-            self._count(request)
+            self.ended.append(request)
             return
         request.on_end = self._on_end(balancer, number)
         if number in self._silent:
@@ -143,25 +139,18 @@ class Fleet:
         for number in range(death.count):
             self.env.process(self._die(number, death))
 
-    def _replica(self) -> Replica:
-        return Replica(self.env, self.machine)
-
     def _on_end(self, balancer: LeastConnections, number: int) -> Callable[[Request], None]:
         def end(request: Request) -> None:
             balancer.ended(number)
             if request.fate is Fate.LOST:
                 self.num_lost_once += 1
-                if self.tries_again and request.num_tries < MAX_TRIES and self.env.now < request.deadline:
+                if request.num_tries < MAX_TRIES and self.env.now < request.deadline:
                     request.fate, request.num_tries = None, request.num_tries + 1
                     self.submit(request)
                     return
-            self._count(request)
+            self.ended.append(request)
 
         return end
-
-    def _count(self, request: Request) -> None:
-        self.fates[request.fate or Fate.LOST] += 1
-        self.ended.append(request)
 
     def _die(self, number: int, death: Death) -> Process:
         yield self.env.timeout(death.at_s)
@@ -177,6 +166,6 @@ class Fleet:
             request.fate, request.ended_at = Fate.LOST, self.env.now
             request.on_end(request)
         yield self.env.timeout(death.start_s)
-        self._replicas[number] = self._replica()
+        self._replicas[number] = Replica(self.env, self.machine)
         for balancer in self._balancers:
             balancer.add(number)

@@ -157,7 +157,7 @@ def death(num_replicas: int, duration_s: float, *, is_silent: bool) -> Sequence[
     fleet = Fleet(simpy.Environment(), SMALL, num_replicas)
     found = many(fleet, rate, duration_s, IN_TIME_S, ending)
     until_s = min(duration_s, ending.at_s + _START_S)
-    without = Outcome([one for one in found.requests if ending.at_s <= one.arrived_at < until_s], 0)
+    without = Outcome([one for one in found.requests if ending.at_s <= one.arrived_at < until_s])
     return (
         f"{num_replicas:,}",
         "the machine" if is_silent else "the process",
