@@ -6,10 +6,11 @@ Prints the tables of docs/results/scale.md. `INPUTS` has every measured figure, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
+
+from benchmarks.markdown import markdown
 
 COUNTS: Final = (10**6, 10**7, 10**8, 10**9)
 DAY_S: Final = 86_400
@@ -93,6 +94,11 @@ INPUTS: Final = {
     "short_published_adds": Input(604, "items/s published, 128 numbers", "lance.md", "128 numbers | 4,512 | **604** |"),
 }
 
+ITEM: Final = {name: given.value for name, given in INPUTS.items()}
+
+Cell = Callable[[int], str]
+"""What a table says of so many images."""
+
 
 def main() -> None:
     """Prints every table."""
@@ -101,146 +107,118 @@ def main() -> None:
 
 def tables() -> dict[str, str]:
     """Every table in Markdown, by name."""
-    return {
-        "embed": embed(),
-        "room": room(),
-        "files": files(),
-        "postgres": postgres(),
-        "published": published(),
-        "machines": machines(),
-    }
+    return {table.__name__: table() for table in (embed, room, files, postgres, published, machines)}
 
 
 def embed() -> str:
     """GPUs, cores and bytes to embed, the first time or with another model."""
-    item = {name: given.value for name, given in INPUTS.items()}
-    rows = {
-        "one H100, for the network": lambda count: duration(count / item["gpu"]),
-        "one H100 with 16 cores, from JPEGs of 640 x 480": lambda count: duration(count / item["service"]),
-        "two cores, no GPU": lambda count: duration(count / item["cpu"]),
-        "cores to decode JPEGs of 12 megapixels in a day": lambda count: whole(count * item["large"] / DAY_S),
-        "bytes of those, 1.1 MB each": lambda count: size(count * item["jpeg"]),
-        "Gbit/s to read them in a day": lambda count: significant(8 * count * item["jpeg"] / DAY_S / 1e9),
-    }
-    return by_count(rows)
+    return by_count(
+        {
+            "one H100, for the network": lambda count: duration(count / ITEM["gpu"]),
+            "one H100 with 16 cores, from JPEGs of 640 x 480": lambda count: duration(count / ITEM["service"]),
+            "two cores, no GPU": lambda count: duration(count / ITEM["cpu"]),
+            "cores to decode JPEGs of 12 megapixels in a day": lambda count: whole(count * ITEM["large"] / DAY_S),
+            "bytes of those, 1.1 MB each": bytes_of("jpeg"),
+            "Gbit/s to read them in a day": lambda count: significant(8 * count * ITEM["jpeg"] / DAY_S / 1e9),
+        }
+    )
 
 
 def room() -> str:
     """Bytes on disk and in memory."""
-    item = {name: given.value for name, given in INPUTS.items()}
     return by_count(
         {
-            "10,000 numbers, disk (20,573 B an item)": lambda count: size(count * item["full_file"]),
-            "10,000 numbers, memory of `exact` (40,000 B)": lambda count: size(count * item["full_memory"]),
-            "10,000 numbers, memory of `compact` (1,260 B)": lambda count: size(count * item["bit_memory"]),
-            "10,000 numbers, PostgreSQL's graph (3,398 B)": lambda count: size(count * item["graph_disk"]),
-            "128 numbers, disk (380 B)": lambda count: size(count * item["short_file"]),
-            "128 numbers, PostgreSQL with its graph (1,115 B)": lambda count: size(count * item["short_graph_disk"]),
-            "128 numbers, memory (660 B)": lambda count: size(count * item["short_memory"]),
+            "10,000 numbers, disk (20,573 B an item)": bytes_of("full_file"),
+            "10,000 numbers, memory of `exact` (40,000 B)": bytes_of("full_memory"),
+            "10,000 numbers, memory of `compact` (1,260 B)": bytes_of("bit_memory"),
+            "10,000 numbers, PostgreSQL's graph (3,398 B)": bytes_of("graph_disk"),
+            "128 numbers, disk (380 B)": bytes_of("short_file"),
+            "128 numbers, PostgreSQL with its graph (1,115 B)": bytes_of("short_graph_disk"),
+            "128 numbers, memory (660 B)": bytes_of("short_memory"),
         }
     )
 
 
 def compact_s(count: int) -> float:
     """A compact query: the Hamming distances grow with the index, what follows looks at no more than before."""
-    scan = INPUTS["bit_scan"].value
-    return INPUTS["bit_query"].value + scan * (count - 50_000)
+    return ITEM["bit_query"] + ITEM["bit_scan"] * (count - 50_000)
 
 
 def files() -> str:
     """One service with its index in files, on two cores or with a GPU."""
-    item = {name: given.value for name, given in INPUTS.items()}
-
-    def fits(name: str, cell: Callable[[int], str]) -> Callable[[int], str]:
-        return lambda count: cell(count) if count * item[name] <= MACHINE_BYTES else DOES_NOT_FIT
 
     def on_gpu(count: int) -> str:
-        return rate(1 / (count * item["gpu_query"])) if count * 20_000 <= GPU_BYTES else DOES_NOT_FIT
+        return significant(1 / (count * ITEM["gpu_query"])) if count * 20_000 <= GPU_BYTES else DOES_NOT_FIT
 
     return by_count(
         {
-            "`exact`, 10,000: queries/s": fits("full_memory", lambda count: rate(1 / (count * item["full_query"]))),
-            "`compact`, 10,000: queries/s": fits("bit_memory", lambda count: rate(1 / compact_s(count))),
-            "`exact`, 128: queries/s": fits("short_memory", lambda count: rate(1 / (count * item["short_query"]))),
+            "`exact`, 10,000: queries/s": fits("full_memory", lambda n: significant(1 / (n * ITEM["full_query"]))),
+            "`compact`, 10,000: queries/s": fits("bit_memory", lambda n: significant(1 / compact_s(n))),
+            "`exact`, 128: queries/s": fits("short_memory", lambda n: significant(1 / (n * ITEM["short_query"]))),
             "`exact`, 10,000, on an H100, 64 at once: queries/s": on_gpu,
-            "filling `compact`, 10,000": fits("bit_memory", lambda count: duration(count / item["bit_adds"])),
-            "start of `compact`, 10,000": fits("bit_memory", lambda count: duration(count * item["bit_start"])),
-            "start of `exact`, 128": fits("short_memory", lambda count: duration(count * item["short_start"])),
+            "filling `compact`, 10,000": fits("bit_memory", lambda n: duration(n / ITEM["bit_adds"])),
+            "start of `compact`, 10,000": fits("bit_memory", lambda n: duration(n * ITEM["bit_start"])),
+            "start of `exact`, 128": fits("short_memory", lambda n: duration(n * ITEM["short_start"])),
         }
     )
 
 
 def postgres() -> str:
-    """One database, `compact`."""
-    item = {name: given.value for name, given in INPUTS.items()}
+    """One database, `compact`. A graph of n items is built and searched in steps that grow with log n."""
 
-    def grown(count: int) -> float:
-        """A graph of n items is built and searched in steps that grow with log n."""
-        return math.log(count) / math.log(20_000)
+    def filling(kind: str) -> Cell:
+        return fits(f"{kind}_disk", lambda n: duration(n / ITEM[f"{kind}_adds"] * math.log(n, 20_000)))
 
-    def fits(name: str, cell: Callable[[int], str]) -> Callable[[int], str]:
-        return lambda count: cell(count) if count * item[name] <= MACHINE_BYTES else DOES_NOT_FIT
+    def asking(kind: str) -> Cell:
+        return fits(f"{kind}_disk", lambda n: significant(1 / (ITEM[f"{kind}_query"] * math.log(n, 20_000))))
 
     return by_count(
         {
-            f"{numbers} numbers: {what}": fits(f"{prefix}_disk", cell)
-            for numbers, prefix in (("10,000", "graph"), ("128", "short_graph"))
-            for what, cell in (
-                ("filling", partial(_filling, item[f"{prefix}_adds"], grown)),
-                ("queries/s, one at a time", partial(_asking, item[f"{prefix}_query"], grown)),
-            )
+            "10,000 numbers: filling": filling("graph"),
+            "10,000 numbers: queries/s, one at a time": asking("graph"),
+            "128 numbers: filling": filling("short_graph"),
+            "128 numbers: queries/s, one at a time": asking("short_graph"),
         }
     )
 
 
-def _filling(per_s: float, grown: Callable[[int], float], count: int) -> str:
-    return duration(count / per_s * grown(count))
-
-
-def _asking(query_s: float, grown: Callable[[int], float], count: int) -> str:
-    return rate(1 / (query_s * grown(count)))
-
-
 def published() -> str:
     """Published versions in Lance."""
-    item = {name: given.value for name, given in INPUTS.items()}
     return by_count(
         {
-            "10,000 numbers, disk (21,356 B an item)": lambda count: size(count * item["published_disk"]),
-            "10,000 numbers: publishing": lambda count: duration(count / item["published_adds"]),
-            "128 numbers, disk (373 B)": lambda count: size(count * item["short_published_disk"]),
-            "128 numbers: publishing": lambda count: duration(count / item["short_published_adds"]),
+            "10,000 numbers, disk (21,356 B an item)": bytes_of("published_disk"),
+            "10,000 numbers: publishing": lambda count: duration(count / ITEM["published_adds"]),
+            "128 numbers, disk (373 B)": bytes_of("short_published_disk"),
+            "128 numbers: publishing": lambda count: duration(count / ITEM["short_published_adds"]),
         }
     )
 
 
 def machines() -> str:
-    """Cores that search for `QUERIES_PER_S` queries."""
-    item = {name: given.value for name, given in INPUTS.items()}
-
-    def cores(query_s: Callable[[int], float]) -> Callable[[int], str]:
-        """Two cores were measured."""
-        return lambda count: whole(2 * QUERIES_PER_S * query_s(count))
-
+    """Cores that search for `QUERIES_PER_S` queries. Two cores were measured."""
     return by_count(
         {
-            "`exact`, 128": cores(lambda count: count * item["short_query"]),
-            "`compact`, 10,000": cores(compact_s),
-            "`exact`, 10,000": cores(lambda count: count * item["full_query"]),
+            "`exact`, 128": lambda count: whole(2 * QUERIES_PER_S * count * ITEM["short_query"]),
+            "`compact`, 10,000": lambda count: whole(2 * QUERIES_PER_S * compact_s(count)),
+            "`exact`, 10,000": lambda count: whole(2 * QUERIES_PER_S * count * ITEM["full_query"]),
         }
     )
 
 
-def by_count(rows: dict[str, Callable[[int], str]]) -> str:
+def by_count(rows: Mapping[str, Cell]) -> str:
     """A table with a column for each number of images."""
     head = ["", *(f"10^{round(math.log10(count))}" for count in COUNTS)]
     return markdown(head, ([name, *map(cell, COUNTS)] for name, cell in rows.items()))
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown; all columns but the first are numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def bytes_of(name: str) -> Cell:
+    """So many bytes an item."""
+    return lambda count: size(count * ITEM[name])
+
+
+def fits(name: str, cell: Cell) -> Cell:
+    """`cell`, as long as the items fit into a machine."""
+    return lambda count: cell(count) if count * ITEM[name] <= MACHINE_BYTES else DOES_NOT_FIT
 
 
 def significant(value: float) -> str:
@@ -270,8 +248,3 @@ def size(num_bytes: float) -> str:
 def whole(value: float) -> str:
     """Rounded up."""
     return f"{math.ceil(value):,}"
-
-
-def rate(per_s: float) -> str:
-    """A number a second."""
-    return significant(per_s)

@@ -11,6 +11,7 @@ from typing import Final
 
 import simpy
 
+from benchmarks.markdown import markdown
 from benchmarks.serving.arrivals import Schedule
 from benchmarks.simulation.fleet import Death, Fleet
 from benchmarks.simulation.loads import Outcome, alone, many
@@ -60,11 +61,6 @@ def main() -> None:
         print(table(), flush=True)
 
 
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *rows))
-
-
 def percent(share: float, form: str = ".0f") -> str:
     """In per cent, without a sign before zero."""
     return f"{100 * share + 0.0:{form}} %".replace("-0 ", "+0 ")
@@ -112,7 +108,7 @@ def batches() -> str:
                 found = sum(runs[1:], runs[0])
                 cells.append(" / ".join(f"{1e3 * found.percentile(point):,.0f}" for point in (50, 99)))
             rows.append((name, percent(load), *cells))
-    return markdown(("network", "load", "one image", "up to 2", "up to 4 (the default)"), rows)
+    return markdown(("network", "load", "one image", "up to 2", "up to 4 (the default)"), rows, num_names=2)
 
 
 def scaled() -> str:
@@ -147,7 +143,7 @@ def deaths() -> str:
         "lost",
         "lost to clients that try again",
     )
-    return markdown(head, rows)
+    return markdown(head, rows, num_names=2)
 
 
 def death(num_replicas: int, duration_s: float, *, is_silent: bool) -> Sequence[str]:
