@@ -26,6 +26,8 @@ K: Final = 10
 """Neighbours a query."""
 BATCH: Final = 512
 """Items a request that adds them."""
+MODEL: Final = "0" * 64
+"""In place of a bundle's fingerprint."""
 _CLIENTS: Final = 4
 """Requests under way at once."""
 NOISE: Final = 0.3
@@ -68,7 +70,7 @@ def stored_rows(real: Vectors, count: int, noise: float = NOISE) -> Vectors:
 
 def filled(path: Path, real: Vectors, rows: int, kind: Kind, noise: float = NOISE) -> tuple[Index, float]:
     """An index of so many rows in a new file, and the seconds that `fill` took."""
-    create_file(path, Spec("0" * 64, real.shape[1], kind=kind))
+    create_file(path, Spec(MODEL, real.shape[1], kind=kind))
     index = Index(path, torch.get_num_threads())
     return index, fill(index, real, rows, noise)
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import torch
 
 from benchmarks.gallery import K, ids_of, noisy, recall
-from benchmarks.timing import Call, Goal, compare, console, faster, print_goals, print_table
+from benchmarks.timing import Call, Goal, console, print_comparison
 from rankone.index import Index, Vectors
 
 OURS: Final = "the index"
@@ -108,9 +108,8 @@ def against_peers(folder: Path, real: Vectors, queries: Vectors, rows: int, roun
     for asked, title in ((queries, f"{len(queries)} queries"), (queries[:1], "one query")):
         calls: dict[str, Call] = {OURS: partial(index.search, asked, K)}
         calls |= {name: partial(peer.search, asked, K) for name, peer in peers.items()}
-        timings = compare(calls, rounds, warm_up=1)
-        print_table(f"{rows:,} rows, {title}, against others", timings, OURS, faster, more)
-        print_goals(timings, *(Goal(OURS, name, 1) for name in peers))
+        goals = (Goal(OURS, name, 1) for name in peers)
+        print_comparison(f"{rows:,} rows, {title}, against others", calls, OURS, rounds, *goals, more=more)
     index.close()
 
 

@@ -90,11 +90,16 @@ def _seconds_on_gpu(call: Call, count: int) -> float:
 
 
 def print_comparison(
-    title: str, contenders: Mapping[str, Call], rival: str, rounds: int, *goals: Goal, warm_up: int = 1
+    title: str,
+    contenders: Mapping[str, Call],
+    rival: str,
+    rounds: int,
+    *goals: Goal,
+    more: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Timing]:
-    """Times the contenders and prints their table and whether the goals are met."""
-    timings = compare(contenders, rounds, warm_up)
-    print_table(title, timings, rival, faster)
+    """Times the contenders and prints their table, with `more` columns, and whether the goals are met."""
+    timings = compare(contenders, rounds, warm_up=1)
+    print_table(title, timings, rival, faster, more)
     print_goals(timings, *goals)
     return timings
 
