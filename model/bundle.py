@@ -25,7 +25,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AwareDatetime, Field, ValidationError, field_validator
 
 from rankone.model.errors import RankoneError
-from rankone.model.evidence import EvidenceRecord
+from rankone.model.evidence import FEATURES, EvidenceRecord
 from rankone.model.files import open_regular, sha256_of, sync
 from rankone.model.folders import name_of
 from rankone.model.int8_record import Int8Record
@@ -125,10 +125,16 @@ class Manifest(Record):
 
     @property
     def outputs(self) -> dict[str, int]:
-        """Names of the outputs of every exported form, in their order, with their numbers for an image."""
+        """Names of the outputs of every exported form but `features`, in their order, with their numbers for an image."""
         short = 0 if self.reduction is None else self.reduction.dim
         widths = {"embedding": self.dim, "logits": len(self.classes or ()), "short": short}
         return {name: width for name, width in widths.items() if width}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names of all outputs of every exported form, in their order, with their shapes for an image."""
+        vectors: dict[str, tuple[int, ...]] = {name: (width,) for name, width in self.outputs.items()}
+        return vectors if self.evidence is None else {**vectors, FEATURES: self.evidence.shape}
 
     @field_validator("preprocessing", mode="before")
     @classmethod

@@ -33,6 +33,8 @@ Doubles = npt.NDArray[np.float64]
 Tables = Mapping[str, npt.NDArray[Any]]
 """The buffers and parameters of a pooling, by their names in its state dict: `projection.h1`."""
 
+FEATURES: Final = "features"
+"""The last output of the exported forms of a bundle with evidence."""
 _STATISTICS: Final = ("gram", "covariance", "moment", "gaussian", "sum")
 _NORMALIZATIONS: Final = ("none", "rank-one-update")
 

@@ -18,9 +18,9 @@ from rich.progress import Progress
 from safetensors.torch import save_file
 
 from rankone.model.bundle import WEIGHTS, BackboneRecord, Bundle, DatasetRecord, Manifest, PoolingRecord, seal, staged
-from rankone.model.engine.base import FEATURES, Outputs
+from rankone.model.engine.base import Outputs
 from rankone.model.errors import RankoneError
-from rankone.model.evidence import EvidenceRecord, why_not
+from rankone.model.evidence import FEATURES, EvidenceRecord, why_not
 from rankone.model.folders import name_of
 from rankone.model.network import Network
 from rankone.model.reduction import ReductionRecord

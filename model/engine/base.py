@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rankone.model.errors import RankoneError
+from rankone.model.evidence import FEATURES
 
 Images = npt.NDArray[np.float32]
 Batch = Images | Sequence[Images]
@@ -19,8 +20,6 @@ Batch = Images | Sequence[Images]
 EngineName = Literal["onnx", "openvino", "torchscript", "export"]
 Precision = Literal["float32", "bfloat16", "float16", "int8"]
 Device = Literal["cpu", "cuda"]
-FEATURES: Final = "features"
-"""The last output of the exported forms of a bundle with evidence."""
 
 _OUT_OF_MEMORY: Final = (
     "out of memory",

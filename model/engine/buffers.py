@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from rankone.model.bundle import Manifest
-from rankone.model.engine.base import FEATURES, Batch, Outputs
+from rankone.model.engine.base import Batch, Outputs
+from rankone.model.evidence import FEATURES
 
 _MAX_COPY_THREADS: Final = 4
 """Memory is no faster with more, and threads that wait for each other take cores from decoders."""
@@ -25,24 +26,14 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True)
 class Buffers:
-    """Images (n, 3, size, size), and what the network writes, by name in the order of `Manifest.outputs`, all float32.
-
-    The network also writes `features`, where the bundle has them; they have no pinned copy, as they are rarely asked for.
-    """
+    """Images (n, 3, size, size), and what the network writes, by name in the order of `Manifest.shapes`, all float32."""
 
     images: Tensor
     outputs: dict[str, Tensor]
-    features: Tensor | None = None
-
-    @property
-    def written(self) -> dict[str, Tensor]:
-        """All that the network writes, in the order of its outputs."""
-        return self.outputs if self.features is None else {**self.outputs, FEATURES: self.features}
 
     def first(self, num: int) -> Buffers:
         """The buffers of a smaller batch, in the same memory."""
-        outputs = {name: buffer[:num] for name, buffer in self.outputs.items()}
-        return Buffers(self.images[:num], outputs, None if self.features is None else self.features[:num])
+        return Buffers(self.images[:num], {name: buffer[:num] for name, buffer in self.outputs.items()})
 
 
 class BufferedRunner:
@@ -77,12 +68,12 @@ class BufferedRunner:
                 buffer.copy_(torch.from_numpy(image))  # with several threads, unlike NumPy's
             remote.images.copy_(host.images, non_blocking=True)
             step()
-            for name, buffer in remote.outputs.items():
-                host.outputs[name].copy_(buffer, non_blocking=True)
-            local = remote.features.clone().cpu().numpy() if features and remote.features is not None else None
+            names = [name for name in remote.outputs if features or name != FEATURES]
+            for name in names:
+                host.outputs[name].copy_(remote.outputs[name], non_blocking=True)
         if self._stream is not None:
             self._stream.synchronize()
-        return Outputs(**{name: buffer.numpy().copy() for name, buffer in host.outputs.items()}, features=local)
+        return Outputs(**{name: host.outputs[name].numpy().copy() for name in names})
 
     def close(self) -> None:
         """Frees every buffer and what `prepare` returned; nothing can be run any more."""
@@ -107,9 +98,7 @@ class BufferedRunner:
         def empty(*shape: int) -> Tensor:
             return torch.zeros(num, *shape, device=device, pin_memory=pinned)
 
-        outputs = {name: empty(width) for name, width in self._manifest.outputs.items()}
-        record = None if pinned else self._manifest.evidence
-        return Buffers(empty(3, size, size), outputs, None if record is None else empty(*record.shape))
+        return Buffers(empty(3, size, size), {name: empty(*shape) for name, shape in self._manifest.shapes.items()})
 
     def _on_stream(self) -> AbstractContextManager[object]:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)

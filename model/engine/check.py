@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rankone.model.bundle import Manifest
-from rankone.model.engine.base import FEATURES, Engine, EngineError, Images, Outputs, Precision, UnusableNetwork
+from rankone.model.engine.base import Engine, EngineError, Images, Outputs, Precision, UnusableNetwork
 
 MIN_COSINE: Final[Mapping[Precision, float]] = {"float32": 0.9999, "bfloat16": 0.999, "float16": 0.999}
 """Of an embedding with the one that float32 on the CPU gives. Two engines in float32 on one CPU reach 0.99999.
@@ -55,11 +55,9 @@ def check_answer(engine: Engine, manifest: Manifest) -> None:
     Raises:
         UnusableNetwork: the answer does not have the shape that the manifest says, or is not finite.
     """
-    outputs = engine.run(probe(manifest.preprocessing.size)[:1], features=manifest.evidence is not None)
+    outputs = engine.run(probe(manifest.preprocessing.size)[:1], features=True)
     found = {name: array.shape for name, array in outputs.arrays.items()}
-    expected: dict[str, tuple[int, ...]] = {name: (1, width) for name, width in manifest.outputs.items()}
-    if manifest.evidence is not None:
-        expected[FEATURES] = (1, *manifest.evidence.shape)
+    expected = {name: (1, *shape) for name, shape in manifest.shapes.items()}
     if found != expected:
         raise UnusableNetwork(
             f"the network of {manifest.name} {manifest.version} answers an image with outputs of the shapes {found}, and its "

@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import onnxruntime
 
-from rankone.model.engine.base import FEATURES, Batch, EngineError, Options, Outputs, Precision, reports_out_of_memory
+from rankone.model.engine.base import Batch, EngineError, Options, Outputs, Precision, reports_out_of_memory
+from rankone.model.evidence import FEATURES
 
 _CPU: Final = "CPUExecutionProvider"
 _SPIN_US: Final = 100

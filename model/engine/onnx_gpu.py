@@ -61,7 +61,7 @@ class Binder:
         """Returns what runs the session from the buffers' images to their outputs, without waiting for the device."""
         binding = self._session.io_binding()
         binding.bind_input("images", *_where(buffers.images))
-        for name, buffer in buffers.written.items():
+        for name, buffer in buffers.outputs.items():
             binding.bind_output(name, *_where(buffer))
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")

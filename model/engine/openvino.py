@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from rankone.model.engine.base import FEATURES, Batch, EngineError, Options, Outputs, Precision, reports_out_of_memory
+from rankone.model.engine.base import Batch, EngineError, Options, Outputs, Precision, reports_out_of_memory
+from rankone.model.evidence import FEATURES
 
 # With this package, which pip installs beside it, `import openvino` sends a message to Google Analytics and writes into the
 # home directory. An entry of None is a package that is not installed.

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from rankone.model.bundle import Manifest
 from rankone.model.engine.base import (
-    FEATURES,
     Batch,
     EngineError,
     EngineName,
@@ -25,6 +24,7 @@ from rankone.model.engine.base import (
     reports_out_of_memory,
 )
 from rankone.model.engine.buffers import BufferedRunner, Buffers, Step
+from rankone.model.evidence import FEATURES
 
 logger = logging.getLogger("rankone")
 
@@ -42,7 +42,7 @@ class TorchEngine:
 
     Args:
         name: of the engine.
-        module: on the device, in float32; images -> embedding, or all outputs in the order of `Manifest.outputs`.
+        module: on the device, in float32; images -> embedding, or all outputs in the order of `Manifest.shapes`.
         options: how to run it; see `check_options`.
         manifest: of its bundle: the names of the outputs, and the shapes of the buffers on a GPU.
     """
@@ -53,7 +53,7 @@ class TorchEngine:
         self.provider = "cpu" if options.device == "cpu" else torch.cuda.get_device_name()
         torch.set_num_threads(options.threads)
         self._module, self._type = module, _TYPES[options.precision]
-        self._names = (*manifest.outputs, *((FEATURES,) if manifest.evidence else ()))
+        self._names = tuple(manifest.shapes)
         self._pool = torch.cuda.graph_pool_handle() if options.cuda_graphs else None
         lower(module, self._type)
         self._runner: BufferedRunner | None = None
@@ -83,7 +83,7 @@ class TorchEngine:
         """Returns what runs the network from the buffers' images to their outputs; with CUDA graphs, a recording of it."""
 
         def step() -> None:
-            for found, buffer in zip(self._forward(buffers.images), buffers.written.values(), strict=True):
+            for found, buffer in zip(self._forward(buffers.images), buffers.outputs.values(), strict=True):
                 buffer.copy_(found)
 
         return step if self._pool is None else recorded(step, self._pool)

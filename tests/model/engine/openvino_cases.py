@@ -22,7 +22,7 @@ import pytest
 
 from rankone.model import int8_record
 from rankone.model.bundle import ONNX, Bundle
-from rankone.model.engine import EngineError, Outputs, UnusableNetwork, _as_unusable, load_engine
+from rankone.model.engine import EngineError, Outputs, UnusableNetwork, load_engine
 from rankone.model.engine import openvino as engine
 from rankone.model.engine.base import Options
 from rankone.model.engine.check import MIN_COSINE, lowest_cosine
@@ -184,13 +184,9 @@ def test_a_backbone_in_int8_answers_as_by_onnx_runtime(
 
 def test_a_file_that_is_no_network_is_named_by_what_is_wrong_with_it(bundle: Bundle, tmp_path: Path) -> None:
     """OpenVINO's own first line says where in its source it noticed."""
-    path = tmp_path / ONNX
-    path.write_bytes(b"\x08\x0a")
-    with (
-        pytest.raises(UnusableNetwork, match="openvino engine cannot run the network in .*: Unable to read the model"),
-        _as_unusable(bundle, "openvino"),
-    ):
-        OpenVinoEngine(path, Options(device="cpu", threads=1))
+    (tmp_path / ONNX).write_bytes(b"\x08\x0a")
+    with pytest.raises(UnusableNetwork, match="openvino engine cannot run the network in .*: Unable to read the model"):
+        load_engine(bundle.model_copy(update={"path": tmp_path}), "openvino", "cpu", 1)
 
 
 def test_nothing_is_reported_to_its_makers(tmp_path: Path) -> None:
