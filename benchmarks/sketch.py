@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.resources import peak_bytes
-from benchmarks.timing import Goal, compare, console, faster, machine, megabytes, print_goals, print_table
+from benchmarks.timing import Goal, console, machine, megabytes, print_comparison
 from rankone.model.projection import RandomMaclaurin, TensorSketch
 from rankone.model.statistics import gram
 
@@ -80,7 +80,6 @@ def main() -> None:
     """Prints times and memory for one image."""
     console.print(f"[bold]sketch[/bold]: {machine()}; {LOCATIONS} x {CHANNELS} to {BINS:,}, float32")
     calls = contenders()
-    timings = compare(calls, ROUNDS)
     memory = megabytes({name: peak_bytes(call) for name, call in calls.items()})
-    print_table(f"one image, {ROUNDS} rounds", timings, RIVAL, faster, {"peak MB": memory})
-    print_goals(timings, *(Goal(name, RIVAL, 30) for name in ("Gram, then scatter", "scatter, Gram at hand")))
+    goals = (Goal(name, RIVAL, 30) for name in ("Gram, then scatter", "scatter, Gram at hand"))
+    print_comparison(f"one image, {ROUNDS} rounds", calls, RIVAL, ROUNDS, *goals, more={"peak MB": memory})

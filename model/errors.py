@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-from typing import TextIO
 
 logger = logging.getLogger("rankone")
 
@@ -25,12 +24,5 @@ def log_warnings() -> None:
     warnings.showwarning = _log
 
 
-def _log(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,  # noqa: ARG001 - the caller's signature
-    lineno: int,  # noqa: ARG001
-    file: TextIO | None = None,  # noqa: ARG001
-    line: str | None = None,  # noqa: ARG001
-) -> None:
+def _log(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
     logger.warning("%s: %s", category.__name__, " ".join(str(message).split()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -109,7 +110,10 @@ def walk(folder: Path) -> Iterator[Found]:
     Links to folders are followed; no folder is looked through twice. A folder that is left out counts as one. The names
     of one directory after the other are read, when the walk gets there. Nothing is raised: what cannot be read is lost.
     """
-    seen = _identities([*Path(os.path.realpath(folder)).parents, *Path(os.path.abspath(folder)).parents])
+    seen = set[tuple[int, int]]()
+    for parent in (*Path(os.path.realpath(folder)).parents, *Path(os.path.abspath(folder)).parents):
+        with suppress(OSError):
+            seen.add(_identity(parent))
     listings = [_listing(folder, seen)]
     while listings:
         entry = next(listings[-1], None)
@@ -158,16 +162,21 @@ def name_of(path: Path | str) -> str:
 def _listing(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Found | Path]:
     """What is in a folder, and the folders in it as their paths; or why it is left out."""
     try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
+        identity = _identity(folder)
+        if identity in seen:
             yield Found(folder, SEEN)
             return
         entries = _entries(folder)
     except OSError as error:
         yield _unreadable(folder, error)
         return
-    seen.add((status.st_dev, status.st_ino))
+    seen.add(identity)
     yield from map(_judged, entries)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -177,22 +186,20 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _judged(entry: os.DirEntry[str]) -> Found | Path:
     path = Path(entry.path)
+    if entry.name.startswith("."):
+        return Found(path, HIDDEN)
+    if entry.name.lower() in _SYSTEM:
+        return Found(path, SYSTEM)
     try:
-        return path if not (reason := _passed_over(entry.name)) and entry.is_dir() else _file(entry, path, reason)
+        return path if entry.is_dir() else _file(entry, path)
     except OSError as error:
         return _unreadable(path, error)
 
 
-def _passed_over(name: str) -> str:
-    if name.startswith("."):
-        return HIDDEN
-    return SYSTEM if name.lower() in _SYSTEM else ""
-
-
-def _file(entry: os.DirEntry[str], path: Path, reason: str) -> Found:
+def _file(entry: os.DirEntry[str], path: Path) -> Found:
     suffix = os.path.splitext(entry.name)[1].lower()
-    if reason or suffix not in _READ:
-        return Found(path, reason or (UNREAD if suffix in _UNREAD else OTHER))
+    if suffix not in _READ:
+        return Found(path, UNREAD if suffix in _UNREAD else OTHER)
     if entry.is_file():
         return Found(path)
     return Found(path, BROKEN, is_lost=True) if entry.is_symlink() else Found(path, NO_FILE)
@@ -200,17 +207,6 @@ def _file(entry: os.DirEntry[str], path: Path, reason: str) -> Found:
 
 def _unreadable(path: Path, error: OSError) -> Found:
     return Found(path, f"cannot be read: {error.strerror}", is_lost=True)
-
-
-def _identities(folders: list[Path]) -> set[tuple[int, int]]:
-    found = set()
-    for folder in folders:
-        try:
-            status = os.stat(folder)
-        except OSError:
-            continue
-        found.add((status.st_dev, status.st_ino))
-    return found
 
 
 def _group(found: Found) -> str:

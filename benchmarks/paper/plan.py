@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rankone.model.errors import RankoneError
-from rankone.training.data import DataSet
+from rankone.training.data import DataSet, limited
 from rankone.training.recipe import PoolingRecipe, Recipe
 from rankone.training.run import DataRecord
 
@@ -115,6 +115,11 @@ class Setting:
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:10]
         options = "".join(f"-{name}-{value}" for name, value in self.recipe.pooling.options.items() if name != "seed")
         return f"{self.recipe.pooling.name}{options}-seed-{self.recipe.seed}-{digest}"
+
+
+def fewer(data: DataSet, images: int | None) -> DataSet:
+    """At most so many images of every class in each split; all if None."""
+    return data if images is None else replace(data, train=limited(data.train, images), test=limited(data.test, images))
 
 
 def seeded(recipe: Recipe, pooling: PoolingRecipe, seed: int, changes: Mapping[str, Any]) -> Recipe:

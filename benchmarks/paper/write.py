@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +11,11 @@ from tyro.conf import Positional
 
 from benchmarks.paper.book import Book
 from benchmarks.paper.page import page
-from benchmarks.paper.plan import Plan
+from benchmarks.paper.plan import Plan, fewer
 from benchmarks.paper.plot import plot
 from benchmarks.paper.tables import TABLES, check_names
 from benchmarks.timing import console
-from rankone.training.data import DataSet, limited, load
+from rankone.training.data import load
 from rankone.training.processes import check_device, stop_on_signal
 from rankone.training.recipe import load_recipe
 
@@ -54,7 +53,7 @@ class Tables(BaseModel):
         """The plan, with the data and the recipe loaded."""
         return Plan(
             recipe=load_recipe(self.recipe or ("fast" if self.fast else "default")),
-            data=_limited(load(self.data), _FAST_IMAGES if self.fast and self.images is None else self.images),
+            data=fewer(load(self.data), _FAST_IMAGES if self.fast and self.images is None else self.images),
             seeds=self.seeds,
             fast=self.fast,
             batch=self.batch,
@@ -85,8 +84,3 @@ def write_tables(options: Tables) -> None:
             path.write_text(page(filled), encoding="utf-8")
             plot(filled, path.with_suffix(".png"))
             console.print(f"[bold]written[/bold]: {escape(str(path))} and its picture")
-
-
-def _limited(data: DataSet, images: int | None) -> DataSet:
-    """At most so many images of every class in each split."""
-    return data if images is None else replace(data, train=limited(data.train, images), test=limited(data.test, images))

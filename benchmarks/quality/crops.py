@@ -38,29 +38,28 @@ _BATCH: Final = 16
 
 def features(home: Path = HOME) -> Floats:
     """Local features of all crops, (1600, 64, 512), by the learned filters; crops of a class are neighbours."""
-    path = home / "short" / f"conv5_3-{SIDE}.npy"
-    if not path.exists():
-        backbone = build_backbone("vgg16", learned_filters(home).as_posix()).eval()
-        _save(path, _applied(backbone, home, "features"))
-    rows: Floats = np.load(path, mmap_mode="r")
-    return rows
+
+    def computed() -> Floats:
+        return _applied(build_backbone("vgg16", learned_filters(home).as_posix()).eval(), home, "features")
+
+    return _kept(home / "short" / f"conv5_3-{SIDE}.npy", computed)
 
 
 def embeddings(name: str, pooling: Composition, home: Path = HOME) -> Floats:
     """Embeddings of all crops by a pooling, (1600, d), in the order of `features`."""
-    digest = hashlib.sha256(repr(pooling).encode()).hexdigest()[:8]
-    path = home / "short" / f"{name}-{digest}.npy"
-    if not path.exists():
+
+    @torch.inference_mode()
+    def computed() -> Floats:
         backbone = build_backbone("vgg16", "random")
         network, rows = Network(backbone, pooling.build(backbone.channels), None).eval(), features(home)
         found = []
-        with torch.inference_mode():
-            for start in track(range(0, len(rows), _BATCH), description=name):
-                local = torch.from_numpy(np.array(rows[start : start + _BATCH]))
-                found.append(network.embedding_of(network.represent_features(local)).numpy())
-        _save(path, np.concatenate(found))
-    embedded: Floats = np.load(path)
-    return embedded
+        for start in track(range(0, len(rows), _BATCH), description=name):
+            local = torch.from_numpy(np.array(rows[start : start + _BATCH]))
+            found.append(network.embedding_of(network.represent_features(local)).numpy())
+        return np.concatenate(found)
+
+    digest = hashlib.sha256(repr(pooling).encode()).hexdigest()[:8]
+    return np.array(_kept(home / "short" / f"{name}-{digest}.npy", computed))
 
 
 def embedded_by(network: Network, home: Path = HOME) -> Floats:
@@ -114,8 +113,12 @@ def _applied(call: Callable[[Tensor], Tensor], home: Path, title: str) -> Floats
     return rows
 
 
-def _save(path: Path, rows: Floats) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, rows)
-    partial.replace(path)
+def _kept(path: Path, computed: Callable[[], Floats]) -> Floats:
+    """The rows in `path`, mapped; computed and written there if it is missing."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, computed())
+        partial.replace(path)
+    rows: Floats = np.load(path, mmap_mode="r")
+    return rows

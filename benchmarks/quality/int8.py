@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -136,9 +136,7 @@ def _features(path: Path, images: Array) -> Array:
 
 def _print_losses(name: str, features: Mapping[str, list[Array]], labels: tuple[Sequence[int], Sequence[int]]) -> None:
     pooling = build(name).eval()
-    rows = table(
-        f"{name}, {SIDE} x {SIDE}",
-        "",
+    columns = (
         "same 10",
         "same 10, short",
         "same nearest, short",
@@ -147,6 +145,7 @@ def _print_losses(name: str, features: Mapping[str, list[Array]], labels: tuple[
         "cosine: mean",
         "least",
     )
+    rows = table(f"{name}, {SIDE} x {SIDE}", "", *columns)
     textures = np.repeat(np.arange(_LEARNED + _MEASURED), _CROPS)
     inside, outside = np.arange(_LEARNED * _CROPS), np.arange(_LEARNED * _CROPS, len(textures))
     base, train, _ = (_embedded(pooling, one) for one in features["float32"])
@@ -167,12 +166,9 @@ def _print_losses(name: str, features: Mapping[str, list[Array]], labels: tuple[
 
 
 def _embedded(pooling: torch.nn.Module, features: Array) -> Array:
-    def batches() -> Iterator[torch.Tensor]:
-        for start in range(0, len(features), _BATCH):
-            yield torch.nn.functional.normalize(pooling(torch.from_numpy(features[start : start + _BATCH])), dim=1)
-
     with torch.inference_mode():
-        return torch.cat(list(batches())).numpy()
+        found = [pooling(batch) for batch in torch.from_numpy(features).split(_BATCH)]
+        return torch.nn.functional.normalize(torch.cat(found), dim=1).numpy()
 
 
 def _ridge(rows: Array, labels: Array) -> Callable[[Array], Array]:

@@ -8,7 +8,6 @@ classifier solved until it converges, recall@1 of whole embeddings and of 128 nu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.markdown import markdown, spread
 from benchmarks.paper.measure import kept
+from benchmarks.paper.plan import fewer
 from benchmarks.quality.pictures import objects, textures
 from benchmarks.quality.sources import HOME, learned_filters
 from benchmarks.timing import console, machine
@@ -29,7 +29,7 @@ from rankone.model.normalization.rank_one import rank_one_update
 from rankone.model.pooling import Pooling, l2_normalize
 from rankone.training.compare.features import Images, features, network_of
 from rankone.training.compare.measure import scores_of
-from rankone.training.data import DataSet, limited
+from rankone.training.data import DataSet
 from rankone.training.data.photos import load_photos
 from rankone.training.processes import Resources
 from rankone.training.recipe import Recipe
@@ -123,7 +123,7 @@ VARIANTS: Final[Mapping[str, Callable[[int], Pooling]]] = {
 DATA: Final[Mapping[str, Callable[[], DataSet]]] = {
     "textures": textures,
     "objects": objects,
-    "photos": lambda: few(load_photos()),
+    "photos": lambda: fewer(load_photos(), NUM_IMAGES),
 }
 
 
@@ -144,11 +144,6 @@ def main() -> None:
     text = "\n".join(f"**{name}**\n\n{table(several)}" for name, several in found.items())
     replace_file(folder / "variants.md", text.encode())
     console.print(text)
-
-
-def few(data: DataSet) -> DataSet:
-    """At most 20 images of each class in each split."""
-    return replace(data, train=limited(data.train, NUM_IMAGES), test=limited(data.test, NUM_IMAGES))
 
 
 def rows(name: str, data: DataSet, folder: Path) -> Iterator[tuple[str, list[Measured]]]:

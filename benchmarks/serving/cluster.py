@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
@@ -137,17 +138,16 @@ def losses(bundle: Bundle, other: Bundle) -> None:
             os.kill(killed, signal.SIGKILL)
             _wait_until(lambda: killed not in (now := cluster.pids(REPLICA)) and len(now) == 2)
 
-        def swap(to: Bundle) -> Callable[[], None]:
-            return lambda: _deploy(cluster, to, 2)
-
         def kill_node() -> None:
             cluster.kill_node(OTHER)
             time.sleep(10)
 
-        done: list[tuple[str, Callable[[], None]]] = [("a replica is killed", kill)] * 3
-        done += [("another bundle is deployed", swap(other)), ("and the first one again", swap(bundle))]
-        done += [("a node is killed, its raylet and all", kill_node)]
-        for name, do in done:
+        for name, do in (
+            *[("a replica is killed", kill)] * 3,
+            ("another bundle is deployed", partial(_deploy, cluster, other, 2)),
+            ("and the first one again", partial(_deploy, cluster, bundle, 2)),
+            ("a node is killed, its raylet and all", kill_node),
+        ):
             with _loaded() as lost:
                 do()
             bare, answered = lost.bare, lost.num_answers + len(lost.errors)
