@@ -8,16 +8,17 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from rankone.index.change import Change, Effect
 from rankone.index.errors import IndexConflict, IndexDamaged, UnknownItem
-from rankone.index.filters import Field, Filter
+from rankone.index.filters import Filter
 from rankone.index.gallery import Vectors
-from rankone.index.items import Item, Record, Row, record_of
+from rankone.index.items import Item, Record, Row, Summary, record_of
 from rankone.index.map import MapView
 from rankone.index.patches import Patch
 from rankone.index.query import Hits, Query, SearchOptions
@@ -26,38 +27,40 @@ from rankone.index.spec import About, SearchDevice, Spec
 Backend = Literal["local", "postgres", "lance"]
 
 
-class AnyReader(Protocol):
+class AnyReader(ABC):
     """Reads one state of an index. Every method raises IndexProblem if the index cannot be read."""
 
+    @abstractmethod
     def about(self) -> About:
         """What the index is, and its last change."""
 
+    @abstractmethod
     def check(self) -> None:
         """Checks what holds the records, but not the records. Raises IndexDamaged."""
 
+    @abstractmethod
     def count(self) -> int:
         """The number of items."""
 
-    def digest(self) -> str:
-        """A hash of the checksums of all items, in order: equal only for equal content."""
+    @abstractmethod
+    def summaries(self) -> Iterator[Summary]:
+        """Every item in order, without its vector."""
 
-    def origins(self) -> list[tuple[str, str | None, str]]:
-        """Id, sha256 and metadata as JSON of every item, in order."""
-
+    @abstractmethod
     def records(self, ids: Iterable[str]) -> dict[str, Record]:
         """The records with these ids; ids that are not in the index are left out."""
 
+    @abstractmethod
+    def page(self, limit: int, after: int, where: Filter | None = None) -> list[Row]:
+        """Up to `limit` records after sequence number `after` that match the filter, in order."""
+
+    @abstractmethod
     def everything(self) -> Iterator[Row]:
         """All records in order, one at a time."""
 
-    def every_sequence(self) -> list[int]:
-        """The sequence numbers of all items, in order."""
-
+    @abstractmethod
     def at(self, sequences: Sequence[int]) -> Iterator[Row]:
         """The records with these sequence numbers, in order."""
-
-    def values(self, field: Field, ids: Sequence[str]) -> dict[str, str]:
-        """A metadata field as JSON by id; items where it is missing, a list or an object are left out."""
 
 
 class AnyIndex(ABC):
@@ -103,12 +106,8 @@ class AnyIndex(ABC):
         """For every vector of the query its hits, best first. Cancelling the future ends the search."""
 
     @abstractmethod
-    def records(self, ids: Iterable[str]) -> dict[str, Record]:
-        """The records with these ids; ids that are not in the index are left out."""
-
-    @abstractmethod
-    def rows(self, limit: int, after: int, where: Filter | None) -> list[Row]:
-        """Up to `limit` records after sequence number `after` that match the filter, in order."""
+    def reading(self) -> AbstractContextManager[AnyReader]:
+        """A reader of the index for this thread, until the block ends. Raises UnknownIndex if it has been dropped."""
 
     @abstractmethod
     def map(self, field: str | None = None) -> MapView:
@@ -168,6 +167,11 @@ class AnyIndex(ABC):
         """
         return self._items([item_id])[0]
 
+    def records(self, ids: Iterable[str]) -> dict[str, Record]:
+        """The records with these ids; ids that are not in the index are left out."""
+        with self.reading() as reader:
+            return reader.records(ids)
+
     def missing(self, items: Sequence[Item]) -> list[Item]:
         """The items that are not stored, or with other content. An item without a thumbnail equals one that has any."""
         found = self.records(item.id for item in items)
@@ -183,9 +187,10 @@ class AnyIndex(ABC):
     def page(self, limit: int, after: int = 0, where: Filter | None = None) -> list[tuple[int, Item]]:
         """Up to `limit` items after sequence number `after`, each with its number, in the order they were added."""
         found: list[tuple[int, Item]] = []
-        while len(found) < limit and (rows := self.rows(limit - len(found), after, where)):
-            found += [(number, record.item(self.spec)) for number, record in rows if record.is_intact]
-            after = rows[-1][0]
+        with self.reading() as reader:
+            while len(found) < limit and (rows := reader.page(limit - len(found), after, where)):
+                found += [(number, record.item(self.spec)) for number, record in rows if record.is_intact]
+                after = rows[-1][0]
         return found
 
     def vectors(self, ids: Sequence[str]) -> Vectors:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -17,9 +17,9 @@ from rankone.index.database import map_file
 from rankone.index.device import check_device
 from rankone.index.errors import UnknownMap
 from rankone.index.exact import ExactGallery
-from rankone.index.filters import Filter, path_of
+from rankone.index.filters import path_of
 from rankone.index.gallery import Gallery, RowTable
-from rankone.index.items import Record, Row
+from rankone.index.items import Record
 from rankone.index.loading import load, read_ahead
 from rankone.index.loss import outstanding
 from rankone.index.map import MapView, view_of
@@ -100,13 +100,8 @@ class Index(AnyIndex):
     def ask(self, query: Query) -> Future[Hits]:
         return self._searching.ask(query)
 
-    def records(self, ids: Iterable[str]) -> dict[str, Record]:
-        with self._readers.borrow() as reader:
-            return reader.records(ids)
-
-    def rows(self, limit: int, after: int, where: Filter | None) -> list[Row]:
-        with self._readers.borrow() as reader:
-            return reader.page(limit, after, where)
+    def reading(self) -> AbstractContextManager[Reader]:
+        return self._readers.borrow()
 
     def map(self, field: str | None = None) -> MapView:
         name = self.path.stem

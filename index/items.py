@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,16 @@ class Record:
 
 Row = tuple[int, Record]
 """A record with its sequence number."""
+
+
+class Summary(NamedTuple):
+    """A record without its vector and thumbnail, a few hundred bytes, with its sequence number."""
+
+    sequence: int
+    id: str
+    metadata: str
+    sha256: str | None
+    checksum: bytes
 
 
 def record_of(item: Item, spec: Spec) -> Record:

@@ -60,7 +60,7 @@ def make_map(source: Source, tell: Tell, most: int = MOST) -> Map:
 
 def _drawn(reader: AnyReader, most: int) -> list[int]:
     """The sequence numbers of the items to map, in order."""
-    sequences = reader.every_sequence()
+    sequences = [item.sequence for item in reader.summaries()]
     if len(sequences) <= most:
         return sequences
     chosen = np.random.default_rng(_SEED).choice(len(sequences), most, replace=False)

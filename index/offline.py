@@ -154,9 +154,9 @@ def _exact(reader: AnyReader, spec: Spec, queries: Tile, k: int, tell: Tell) -> 
 
 def _same_files(reader: AnyReader) -> list[list[str]]:
     by_file: dict[str, list[str]] = defaultdict(list)
-    for item_id, sha256, _ in reader.origins():
-        if sha256 is not None:
-            by_file[sha256].append(item_id)
+    for item in reader.summaries():
+        if item.sha256 is not None:
+            by_file[item.sha256].append(item.id)
     return [sorted(ids) for ids in by_file.values() if len(ids) > 1]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import queue
 import sqlite3
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from rankone.index import faults
+from rankone.index.backend import AnyReader
 from rankone.index.database import open_reader, read_about
 from rankone.index.errors import IndexDamaged
 from rankone.index.filters import Field, Filter
-from rankone.index.items import Record, Row
+from rankone.index.items import Record, Row, Summary
 from rankone.index.spec import About
 from rankone.index.sqlite_filters import has_scalar, json_path, sql_of
 
@@ -27,7 +27,7 @@ FROM items LEFT JOIN vectors USING (sequence) LEFT JOIN thumbnails USING (sequen
 _IN_LIST: Final = "WHERE sequence IN (SELECT value FROM json_each(?))"
 
 
-class Reader:
+class Reader(AnyReader):
     """A connection that only reads, for one thread at a time. Each read sees the last commit, or the snapshot it runs in.
 
     Every method raises IndexDamaged if the file is damaged, and Cancelled inside a `cancellable` block that ends.
@@ -51,11 +51,9 @@ class Reader:
             self._connection.execute("ROLLBACK")
 
     def about(self) -> About:
-        """The table `about`."""
         return read_about(self._connection, self.path)
 
     def check(self) -> None:
-        """Checks every page of the file. Raises IndexDamaged if one is damaged."""
         found = [text for (text,) in self._fetch("PRAGMA integrity_check(5)")]
         if found != ["ok"]:
             raise IndexDamaged(f"{self.path} is damaged: {'; '.join(found)}; restore it from a backup")
@@ -70,34 +68,23 @@ class Reader:
             target.execute("PRAGMA journal_mode = DELETE")
 
     def count(self) -> int:
-        """The number of items."""
         ((count,),) = self._fetch("SELECT count(*) FROM items")
         return int(count)
 
-    def digest(self) -> str:
-        """A hash of the checksums of all items, in order: equal only for equal content."""
-        digest = hashlib.sha256()
-        for (checksum,) in self._rows("SELECT hex(checksum) FROM items ORDER BY sequence"):
-            digest.update(f"{checksum}\n".encode())
-        return digest.hexdigest()
-
-    def origins(self) -> list[tuple[str, str | None, str]]:
-        """Id, sha256 and metadata as JSON of every item, in order: a few hundred bytes each, without the vectors."""
-        return self._fetch("SELECT id, sha256, metadata FROM items ORDER BY sequence")
+    def summaries(self) -> Iterator[Summary]:
+        columns = "sequence, id, metadata, sha256, checksum"
+        return map(Summary._make, self._rows(f"SELECT {columns} FROM items WHERE sequence > 0 ORDER BY sequence"))
 
     def records(self, ids: Iterable[str]) -> dict[str, Record]:
-        """The records with these ids; ids that are not in the index are left out."""
         found = (self._records("WHERE id = ?", item_id) for item_id in dict.fromkeys(ids))
         return {record.id: record for rows in found for _, record in rows}
 
     def page(self, limit: int, after: int, where: Filter | None = None) -> list[Row]:
-        """Up to `limit` records after sequence number `after` that match the filter, in order."""
         condition, parameters = sql_of(where)
         clause = f"WHERE sequence > ? AND {condition} ORDER BY sequence LIMIT ?"
         return list(self._records(clause, after, *parameters, limit))
 
     def everything(self) -> Iterator[Row]:
-        """All records in order, one at a time."""
         return self._records("WHERE sequence > 0 ORDER BY sequence")  # damage can make it null
 
     def sequences(self, where: Filter) -> list[int]:
@@ -118,14 +105,7 @@ class Reader:
         query = f"SELECT id, metadata -> ? FROM items WHERE {condition} AND id IN (SELECT value FROM json_each(?))"  # noqa: S608
         return dict(self._fetch(query, json_path(field), *parameters, json.dumps(list(ids))))
 
-    def every_sequence(self) -> list[int]:
-        """The sequence numbers of all items, in order."""
-        return [
-            sequence for (sequence,) in self._fetch("SELECT sequence FROM items WHERE sequence > 0 ORDER BY sequence")
-        ]
-
     def at(self, sequences: Sequence[int]) -> Iterator[Row]:
-        """The records with these sequence numbers, in order."""
         return self._records(f"{_IN_LIST} ORDER BY sequence", json.dumps(list(sequences)))
 
     def metadata(self, sequences: Iterable[int]) -> dict[int, str]:

@@ -95,8 +95,11 @@ def check_vectors(items: list[Item], dim: int, source: Path) -> None:
 
 def _write_npy(reader: AnyReader, spec: Spec, out: Path, tell: Tell) -> None:
     """The files grow under names that contain a digest of the items, so that only an export of the same items is resumed."""
-    digest = hashlib.sha256(orjson.dumps([asdict(spec), reader.digest()])).hexdigest()[:32]
-    vectors, lines, note = (out.with_name(f".{out.stem}-{digest}{end}{PARTIAL}") for end in (".npy", ".jsonl", ".json"))
+    digest = hashlib.sha256(orjson.dumps(asdict(spec)))
+    for item in reader.summaries():
+        digest.update(repr(item.checksum).encode())
+    stem = f".{out.stem}-{digest.hexdigest()[:32]}"
+    vectors, lines, note = (out.with_name(f"{stem}{end}{PARTIAL}") for end in (".npy", ".jsonl", ".json"))
     layout = {"descr": spec.stored.str, "fortran_order": False, "shape": (reader.count(), spec.dim)}
     np.lib.format.write_array_header_2_0(header := io.BytesIO(), layout)
     with vectors.open("a+b") as vector_file, lines.open("a+b") as line_file:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Final
 
 import lance
@@ -15,9 +14,7 @@ from rankone.index.backend import AnyIndex, AnyIndexes
 from rankone.index.cancellation import answer
 from rankone.index.change import Change, Effect
 from rankone.index.errors import IndexProblem, IndexPublished, UnknownIndex, UnknownMap
-from rankone.index.filters import Filter
 from rankone.index.gallery import Vectors
-from rankone.index.items import Record, Row
 from rankone.index.lance import store
 from rankone.index.lance.reader import LanceReader
 from rankone.index.lance.search import search
@@ -57,19 +54,11 @@ class LanceIndex(AnyIndex):
         self._threads.submit(answer, future, lambda: search(self.published, query))
         return future
 
-    def records(self, ids: Iterable[str]) -> dict[str, Record]:
-        return LanceReader(self.published).records(ids)
-
-    def rows(self, limit: int, after: int, where: Filter | None) -> list[Row]:
-        return LanceReader(self.published).page(limit, after, where)
-
     def map(self, field: str | None = None) -> MapView:  # noqa: ARG002 - there is none
         raise UnknownMap(f"a published version, such as of the index {self.published.name!r}, has no map")
 
-    @contextmanager
-    def reading(self) -> Iterator[LanceReader]:
-        """A reader of this version."""
-        yield LanceReader(self.published)
+    def reading(self) -> AbstractContextManager[LanceReader]:
+        return nullcontext(LanceReader(self.published))
 
     def search_deep(self, vectors: Vectors, k: int, depth: int) -> Hits:
         """The k nearest items to each vector (m, dim), among `depth` candidates."""

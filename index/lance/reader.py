@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import orjson
 
+from rankone.index.backend import AnyReader
 from rankone.index.cancellation import should_stop
 from rankone.index.errors import Cancelled, IndexDamaged
 from rankone.index.filters import Field, Filter
-from rankone.index.items import Record, Row
+from rankone.index.items import Record, Row, Summary
 from rankone.index.lance.filters import quoted, sql_of
 from rankone.index.lance.store import Published, faults
 from rankone.index.spec import About
@@ -23,18 +23,16 @@ _WINDOW: Final = 100_000
 """Rows among which a page looks for matches first."""
 
 
-class LanceReader:
+class LanceReader(AnyReader):
     """Reads a version, whose rows lie in the order of their sequence numbers: 1, 2, 3, …"""
 
     def __init__(self, found: Published) -> None:
         self._found, self._dataset, self._spec = found, found.dataset, found.spec
 
     def about(self) -> About:
-        """The spec, the number of the last item and the recall."""
         return About(self._spec, self._found.count, self._found.recall)
 
     def check(self) -> None:
-        """Checks that the version's files belong together. Raises IndexDamaged."""
         with faults(self._found.name):
             self._dataset.validate()
         if (last := self._found.count) and [number for number, _ in self.at([last])] != [last]:
@@ -43,27 +41,16 @@ class LanceReader:
             )
 
     def count(self) -> int:
-        """The number of items."""
         return self._found.count
 
-    def digest(self) -> str:
-        """A hash of the checksums of all items, in order: equal only for equal content."""
-        digest = hashlib.sha256()
-        for (checksum,) in self._each(["checksum"]):
-            digest.update(checksum)
-        return digest.hexdigest()
-
-    def origins(self) -> list[tuple[str, str | None, str]]:
-        """Id, sha256 and metadata as JSON of every item, in order."""
-        return list(self._each(["id", "sha256", "metadata"]))
+    def summaries(self) -> Iterator[Summary]:
+        return map(Summary._make, self._each(["sequence", "id", "metadata", "sha256", "checksum"]))
 
     def records(self, ids: Iterable[str]) -> dict[str, Record]:
-        """The records with these ids; ids that are not in the index are left out."""
         wanted = ", ".join(map(quoted, dict.fromkeys(ids)))
         return {record.id: record for _, record in self._rows(filter=f"id IN ({wanted})")} if wanted else {}
 
     def page(self, limit: int, after: int, where: Filter | None = None) -> list[Row]:
-        """Up to `limit` records after sequence number `after` that match the filter, in order."""
         found, width = list[Row](), max(_WINDOW, limit)
         while len(found) < limit and after < self._found.count:
             if should_stop():
@@ -74,21 +61,10 @@ class LanceReader:
         return found
 
     def everything(self) -> Iterator[Row]:
-        """All records in order, some at a time."""
         return self._rows()
 
-    def every_sequence(self) -> list[int]:
-        """The sequence numbers of all items, in order."""
-        return list(range(1, self._found.count + 1))
-
     def at(self, sequences: Sequence[int]) -> Iterator[Row]:
-        """The records with these sequence numbers, in order."""
         return self._rows(filter=f"sequence IN ({', '.join(map(str, sequences))})") if sequences else iter(())
-
-    def values(self, field: Field, ids: Sequence[str]) -> dict[str, str]:
-        """A metadata field as JSON by id; items where it is missing, a list or an object are left out."""
-        labels = ((record.id, label_of(record.metadata, field)) for record in self.records(ids).values())
-        return {item_id: label for item_id, label in labels if label is not None}
 
     def _rows(self, **options: Any) -> Iterator[Row]:
         for number, item_id, metadata, sha256, vector, thumbnail, checksum in self._each(COLUMNS, **options):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +12,8 @@ from rankone.index.backend import AnyIndex
 from rankone.index.cancellation import answer
 from rankone.index.change import Change, Effect
 from rankone.index.errors import UnknownIndex
-from rankone.index.filters import Filter, path_of
+from rankone.index.filters import path_of
 from rankone.index.gallery import Vectors
-from rankone.index.items import Record, Row
 from rankone.index.map import MapView, view_of
 from rankone.index.postgres import tables, writing
 from rankone.index.postgres.database import Connection, Database
@@ -54,14 +53,6 @@ class PostgresIndex(AnyIndex):
         self._threads.searching.submit(answer, future, lambda: self._search(query))
         return future
 
-    def records(self, ids: Iterable[str]) -> dict[str, Record]:
-        with self.reading() as reader:
-            return reader.records(ids)
-
-    def rows(self, limit: int, after: int, where: Filter | None) -> list[Row]:
-        with self.reading() as reader:
-            return reader.page(limit, after, where)
-
     def map(self, field: str | None = None) -> MapView:
         make = f"`rankone index map URL {self._entry.name}`, where URL is the service's --index,"
         with self.reading() as reader:
@@ -70,7 +61,6 @@ class PostgresIndex(AnyIndex):
 
     @contextmanager
     def reading(self) -> Iterator[PostgresReader]:
-        """A reader of one state of the index. Raises UnknownIndex if it has been dropped."""
         with self._database.reading() as connection:
             yield PostgresReader(connection, self._current(connection))
 

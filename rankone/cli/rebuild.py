@@ -43,15 +43,15 @@ def rebuild(folder: Folder, name: Name, images: Path, into: str, url: str | None
         _sha256(found.path): found.path for found in walk(images) if found.reason in named and found.path.is_file()
     }
     with reading(source_of(folder, name)) as (reader, _):
-        items = reader.origins()  # all at once, as a snapshot held for hours would make the service's log grow
-    missing = [item_id for item_id, sha256, _ in items if sha256 not in files]
+        items = list(reader.summaries())  # all at once, as a snapshot held for hours would make the service's log grow
+    missing = [item.id for item in items if item.sha256 not in files]
     if missing:
         some = ", ".join(missing[:5])
         raise OriginalsMissing(f"the originals of {len(missing):,} items are not in {images}: {some}; nothing was done")
     with Client(url) as client, Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("embedding", total=len(items))
         for start in range(0, len(items), _PER_REQUEST):
-            ids, sums, metadata = zip(*items[start : start + _PER_REQUEST], strict=True)
+            _, ids, metadata, sums, _ = zip(*items[start : start + _PER_REQUEST], strict=True)
             client.add([files[sha256] for sha256 in sums], ids, list(map(orjson.loads, metadata)), index=into)
             bar.advance(task, len(ids))
     print(f"{len(items):,} items in the index {into}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -119,7 +118,8 @@ def test_items_are_read_as_from_a_file(indexes: LanceIndexes, local: Index, root
         published.get("none")
     for where in (None, compiled({"even": True}), compiled({"i": {"$gte": 390}})):
         for after in (0, 7, 395, COUNT):
-            assert published.rows(6, after, where) == local.rows(6, after, where)
+            with published.reading() as ours, local.reading() as theirs:
+                assert ours.page(6, after, where) == theirs.page(6, after, where)
     with pytest.raises(UnknownMap, match="has no map"):
         published.map()
 
@@ -128,17 +128,10 @@ def test_a_reader_reads_what_is_in_the_file(indexes: LanceIndexes, tmp_path: Pat
     with reading(InLance(root, "mine")) as (ours, spec), reading(tmp_path / "local.sqlite") as (theirs, _):
         ours.check()
         assert spec == replace(SPEC, kind="compact", thumbnails=True)
-        checksums = b"".join(record.checksum for _, record in theirs.everything())
-        assert ours.digest() == hashlib.sha256(checksums).hexdigest()
         assert list(ours.everything()) == list(theirs.everything())
-        assert (ours.count(), ours.origins(), ours.every_sequence()) == (
-            COUNT,
-            theirs.origins(),
-            theirs.every_sequence(),
-        )
+        assert ours.count() == COUNT
+        assert list(ours.summaries()) == list(theirs.summaries())
         assert list(ours.at([3, 17, 400])) == list(theirs.at([3, 17, 400]))
-        ids = [item.id for item in items(12)]
-        assert ours.values(("group",), ids) == theirs.values(("group",), ids)
 
 
 def test_nothing_is_stored(

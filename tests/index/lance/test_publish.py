@@ -46,7 +46,7 @@ def ids(root: str) -> list[str]:
     with reading(InLance(root, "mine")) as (reader, _):
         reader.check()
         assert all(record.is_intact for _, record in reader.everything())
-        return [item_id for item_id, _, _ in reader.origins()]
+        return [item.id for item in reader.summaries()]
 
 
 def expected(count: int) -> list[str]:
