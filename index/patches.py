@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rankone.index.errors import IndexDamaged, MetadataTooLong
+from rankone.index.errors import IndexDamaged, MetadataTooLong, UnknownItem
 from rankone.index.items import Record, record_of
 from rankone.index.spec import Spec
 
@@ -18,13 +18,16 @@ class Patch:
     metadata: dict[str, Any]
     max_bytes: int
 
-    def apply(self, record: Record, spec: Spec) -> Record:
+    def apply(self, record: Record | None, spec: Spec) -> Record:
         """The record with the patched metadata.
 
         Raises:
+            UnknownItem: there is no record.
             IndexDamaged: the record is damaged, and would get a checksum that hides it.
             MetadataTooLong: as the name says.
         """
+        if record is None:
+            raise UnknownItem(f"there is no item {self.id!r}")
         if not record.is_intact:
             raise IndexDamaged(f"the item {self.id!r} is damaged on disk: add it again, or restore a backup")
         item = record.item(spec)

@@ -72,8 +72,8 @@ class Reader(AnyReader):
         return int(count)
 
     def summaries(self) -> Iterator[Summary]:
-        columns = "sequence, id, metadata, sha256, checksum"
-        return map(Summary._make, self._rows(f"SELECT {columns} FROM items WHERE sequence > 0 ORDER BY sequence"))
+        query = "SELECT sequence, id, metadata, sha256, checksum FROM items WHERE sequence > 0 ORDER BY sequence"
+        return map(Summary._make, self._rows(query))
 
     def records(self, ids: Iterable[str]) -> dict[str, Record]:
         found = (self._records("WHERE id = ?", item_id) for item_id in dict.fromkeys(ids))

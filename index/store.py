@@ -188,11 +188,9 @@ class Store:
         return Effect(self.sequence, removed, numbers, records)
 
     def _patched(self, patch: Patch) -> Record:
-        """The patched record of the item. Raises UnknownItem if there is none, and what `Patch.apply` raises."""
+        """The patched record of the item; for the errors see `Patch.apply`."""
         row = self._connection.execute(f"{RECORDS} WHERE id = ?", (patch.id,)).fetchone()
-        if row is None:
-            raise UnknownItem(f"there is no item {patch.id!r}")
-        return patch.apply(Record(*row[1:]), self.spec)
+        return patch.apply(None if row is None else Record(*row[1:]), self.spec)
 
     def _remove(self, ids: Iterable[str]) -> list[str]:
         """Deletes the rows of these ids; returns the ids that existed."""

@@ -6,6 +6,6 @@ numbers are in the order of the commits, and a page of items can skip none. An e
 a compact one asks a graph (HNSW) for candidates. Either way the scores of the answer are computed here, as they are for files.
 """
 
-from rankone.index.postgres.registry import PostgresIndexes, look
+from rankone.index.postgres.index import PostgresIndexes, look
 
 __all__ = ["PostgresIndexes", "look"]

@@ -1,34 +1,36 @@
-"""One index in PostgreSQL."""
+"""Indexes in PostgreSQL: one, and all of a database by name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
-from rankone.index.backend import AnyIndex
+from rankone.index.backend import AnyIndex, AnyIndexes
 from rankone.index.cancellation import answer
 from rankone.index.change import Change, Effect
-from rankone.index.errors import UnknownIndex
+from rankone.index.errors import IndexProblem, UnknownIndex
 from rankone.index.filters import path_of
 from rankone.index.gallery import Vectors
 from rankone.index.map import MapView, view_of
-from rankone.index.postgres import tables, writing
-from rankone.index.postgres.database import Connection, Database
-from rankone.index.postgres.reader import PostgresReader
+from rankone.index.postgres import records, tables
+from rankone.index.postgres.database import Connection, Database, looking
+from rankone.index.postgres.records import PostgresReader
 from rankone.index.postgres.search import search
 from rankone.index.postgres.tables import Entry
 from rankone.index.query import Hits, Query, SearchOptions
+from rankone.index.spec import DEFAULT, Spec, check_name
+
+_LOOK_S: Final = 2.0
+_THREADS: Final = 4
 
 
-@dataclass(frozen=True)
-class Threads:
-    """The threads of all indexes of a service; they only wait for the database."""
-
-    searching: ThreadPoolExecutor
-    writing: ThreadPoolExecutor
+def look(url: str) -> list[tuple[str, Spec, int]]:
+    """Name, spec and number of items of every index in a database; for the errors see `PostgresIndexes`."""
+    with looking(url) as connection:
+        return [] if connection is None else [(one.name, one.spec, one.count) for one in tables.entries(connection)]
 
 
 class PostgresIndex(AnyIndex):
@@ -38,19 +40,21 @@ class PostgresIndex(AnyIndex):
     device = None
     problem = None
 
-    def __init__(self, database: Database, threads: Threads, entry: Entry) -> None:
-        self._database, self._threads, self._entry = database, threads, entry
+    def __init__(
+        self, database: Database, searching: ThreadPoolExecutor, writing: ThreadPoolExecutor, entry: Entry
+    ) -> None:
+        self._database, self._searching, self._writing, self._entry = database, searching, writing, entry
         self.spec, self.recall = entry.spec, entry.recall
 
     def __len__(self) -> int:
         return self._entry.count
 
     def change(self, change: Change) -> Future[Effect]:
-        return self._threads.writing.submit(self._change, change)
+        return self._writing.submit(self._change, change)
 
     def ask(self, query: Query) -> Future[Hits]:
         future: Future[Hits] = Future()
-        self._threads.searching.submit(answer, future, lambda: self._search(query))
+        self._searching.submit(answer, future, lambda: self._search(query))
         return future
 
     def map(self, field: str | None = None) -> MapView:
@@ -86,7 +90,7 @@ class PostgresIndex(AnyIndex):
 
     def _change(self, change: Change) -> Effect:
         with self._database.writing() as connection:
-            return writing.make(connection, self._entry.number, change)
+            return records.make(connection, self._entry.number, change)
 
     def _search(self, query: Query) -> Hits:
         with self._database.reading() as connection:
@@ -97,3 +101,75 @@ class PostgresIndex(AnyIndex):
         if found is None or found.number != self._entry.number:
             raise UnknownIndex(f"the index {self._entry.name!r} has been dropped")
         return found
+
+
+class PostgresIndexes(AnyIndexes):
+    """Every index in a database, which any number of services may use at once.
+
+    `timeout_s` is the longest that a statement may take.
+
+    Raises:
+        IndexUnavailable: the database cannot be reached.
+        IndexProblem: it is too old, lacks pgvector, or is set up such that a commit is not durable.
+    """
+
+    backend = "postgres"
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._database = Database(url, timeout_s)
+        self._known = [DEFAULT]
+        self._searching = ThreadPoolExecutor(_THREADS, "rankone-search")  # they only wait for the database
+        self._writing = ThreadPoolExecutor(_THREADS, "rankone-write")
+
+    def acquire(self, fingerprint: str, dim: int, *, thumbnails: bool = False) -> None:
+        if DEFAULT not in self.names():
+            self.create(DEFAULT, Spec(fingerprint, dim, thumbnails=thumbnails))
+
+    def release(self, fingerprint: str) -> None:
+        """Nothing is kept open for a model."""
+
+    def names(self) -> list[str]:
+        return list(self.counts())
+
+    def spec(self, name: str) -> Spec:
+        return self._find(name).spec
+
+    def open(self, name: str, fingerprint: str | None = None) -> PostgresIndex:
+        entry = self._find(name)
+        if fingerprint is not None:
+            entry.spec.check_model(fingerprint, name)
+        return PostgresIndex(self._database, self._searching, self._writing, entry)
+
+    def counts(self) -> dict[str, int]:
+        with self._database.reading(wait_s=_LOOK_S) as connection:
+            return {entry.name: entry.count for entry in tables.entries(connection)}
+
+    def problems(self) -> dict[str, str]:
+        try:
+            with self._database.reading(wait_s=_LOOK_S) as connection:
+                self._known = [entry.name for entry in tables.entries(connection)]
+        except IndexProblem as problem:
+            return dict.fromkeys(self._known, str(problem))
+        return {}
+
+    def create(self, name: str, spec: Spec) -> bool:
+        check_name(name)
+        with self._database.writing() as connection:
+            return tables.create(connection, name, spec)
+
+    def drop(self, name: str) -> None:
+        with self._database.writing() as connection:
+            if not tables.drop(connection, name):
+                raise UnknownIndex(f"there is no index {name!r}")
+
+    def close(self) -> None:
+        self._searching.shutdown(cancel_futures=True)
+        self._writing.shutdown()
+        self._database.close()
+
+    def _find(self, name: str) -> tables.Entry:
+        with self._database.reading() as connection:
+            entry = tables.find(connection, name)
+        if entry is None:
+            raise UnknownIndex(f"there is no index {name!r}")
+        return entry

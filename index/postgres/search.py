@@ -14,7 +14,7 @@ from rankone.index.filters import Field, Filter
 from rankone.index.gallery import Vectors
 from rankone.index.postgres.database import Connection
 from rankone.index.postgres.filters import Sql, has_scalar, label, sql_of
-from rankone.index.postgres.reader import to_bytes, to_vector
+from rankone.index.postgres.records import to_bytes, to_vector
 from rankone.index.postgres.tables import Entry, signs
 from rankone.index.query import Hit, Hits, Query, SearchOptions
 
