@@ -14,13 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from rankone.index.change import Change, Effect
+from rankone.index.change import Change, Effect, Patch
 from rankone.index.errors import IndexConflict, IndexDamaged, UnknownItem
 from rankone.index.filters import Filter
 from rankone.index.gallery import Vectors
 from rankone.index.items import Item, Record, Row, Summary, record_of
 from rankone.index.map import MapView
-from rankone.index.patches import Patch
 from rankone.index.query import Hits, Query, SearchOptions
 from rankone.index.spec import About, SearchDevice, Spec
 
@@ -117,8 +116,7 @@ class AnyIndex(ABC):
             field: of the metadata, whose value now is wanted for each point.
         """
 
-    @abstractmethod
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - in most backends, what is open belongs to all indexes
         """Ends what it has begun. It must not be used any more."""
 
     def submit(self, items: Sequence[Item]) -> Future[Effect]:
@@ -230,8 +228,7 @@ class AnyIndexes(ABC):
         Makes the index `default` if there is none, with `thumbnails` or without, or raises IndexProblem.
         """
 
-    @abstractmethod
-    def release(self, fingerprint: str) -> None:
+    def release(self, fingerprint: str) -> None:  # noqa: B027 - most keep nothing open for a model
         """Lets go of the indexes of a model once it has been released as often as it was acquired."""
 
     @abstractmethod

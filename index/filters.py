@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import orjson
 
@@ -50,16 +51,10 @@ _OPERATORS: Final = ("$eq", "$in", "$ne", "$nin", "$contains", "$exists", *_ORDE
 
 
 @dataclass(frozen=True)
-class And:
-    """All of the parts hold."""
+class Joined:
+    """All of the parts hold, or at least one."""
 
-    parts: tuple[Condition, ...]
-
-
-@dataclass(frozen=True)
-class Or:
-    """At least one of the parts holds."""
-
+    word: Literal["AND", "OR"]
     parts: tuple[Condition, ...]
 
 
@@ -102,7 +97,7 @@ class Exists:
     field: Field
 
 
-Condition = And | Or | Not | In | Compare | Contains | Exists
+Condition = Joined | Not | In | Compare | Contains | Exists
 
 
 @dataclass(frozen=True)
@@ -112,6 +107,20 @@ class Filter:
     source: bytes
     """As JSON."""
     condition: Condition = field(compare=False, repr=False)
+
+
+class Sql(NamedTuple):
+    """A condition on a row of items, and its parameters."""
+
+    text: str
+    parameters: tuple[Any, ...] = ()
+
+
+def joined(word: str, terms: Iterable[Sql]) -> Sql:
+    """A condition that joins others with AND or OR."""
+    parts = list(terms)
+    text = f"({f' {word} '.join(part.text for part in parts)})"
+    return Sql(text, tuple(parameter for part in parts for parameter in part.parameters))
 
 
 def compiled(source: object) -> Filter:
@@ -157,7 +166,7 @@ class _Compiler:
             if not isinstance(value, list) or not value:
                 raise InvalidFilter(f"{name} takes a list of at least one filter, not {_shown(value)}")
             parts = tuple(self.condition(part, depth + 1) for part in value)
-            return And(parts) if name == "$and" else Or(parts)
+            return Joined("AND" if name == "$and" else "OR", parts)
         if name == "$not":
             return Not(self.condition(value, depth + 1))
         if name.startswith("$"):
@@ -174,7 +183,7 @@ class _Compiler:
 
 
 def _all(parts: list[Condition]) -> Condition:
-    return parts[0] if len(parts) == 1 else And(tuple(parts))
+    return parts[0] if len(parts) == 1 else Joined("AND", tuple(parts))
 
 
 def _operation(path: Field, name: str, operand: object) -> Condition:

@@ -51,7 +51,7 @@ class RowTable:
     def __init__(self) -> None:
         self.ids: list[str] = []
         self._row: dict[str, int] = {}
-        self._sequences, self._numbers = np.empty(_INITIAL_CAPACITY, np.int64), np.arange(_INITIAL_CAPACITY)
+        self._sequences = np.empty(_INITIAL_CAPACITY, np.int64)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -67,7 +67,7 @@ class RowTable:
     @property
     def all_rows(self) -> Rows:
         """The row numbers (n,)."""
-        return self._numbers[: len(self.ids)]
+        return np.arange(len(self.ids))
 
     def add(self, item_id: str, sequence: int) -> int:
         """Sets the item's sequence number; returns its row, a new one behind the last if the item is new."""
@@ -76,7 +76,6 @@ class RowTable:
             self.ids.append(item_id)
             if row == len(self._sequences):
                 self._sequences = np.concatenate([self._sequences, np.empty_like(self._sequences)])
-                self._numbers = np.arange(len(self._sequences))
         self._sequences[row] = sequence
         return row
 

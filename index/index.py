@@ -14,7 +14,6 @@ from rankone.index.ballast import Ballast
 from rankone.index.change import Change, Effect
 from rankone.index.compact import CompactGallery
 from rankone.index.database import map_file
-from rankone.index.device import check_device
 from rankone.index.errors import UnknownMap
 from rankone.index.exact import ExactGallery
 from rankone.index.filters import path_of
@@ -26,7 +25,7 @@ from rankone.index.map import MapView, view_of
 from rankone.index.query import Hits, Query
 from rankone.index.reader import Reader, Readers
 from rankone.index.search_thread import SearchThread
-from rankone.index.spec import SearchDevice, Spec
+from rankone.index.spec import SearchDevice, Spec, check_device
 from rankone.index.store import Store
 from rankone.index.writer import Writer
 

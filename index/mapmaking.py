@@ -1,13 +1,19 @@
-"""Making the map of an index, beside the services that use it."""
+"""Makes the map of an index, beside the services that use it: the two principal components of its long vectors.
+
+They are found by block Lanczos, in a few passes over the vectors and without a matrix (d, d): Golub and Van Loan, Matrix
+Computations, 4th edition, 10.3.6; each basis is orthogonalized against all before it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from rankone.index.backend import AnyReader
@@ -15,8 +21,9 @@ from rankone.index.backup import Tell, require_intact
 from rankone.index.errors import IndexProblem, IndexPublished, InvalidFilter
 from rankone.index.filters import path_of
 from rankone.index.map import Map, write_map
-from rankone.index.principal import principal_components
 from rankone.index.source import InLance, Source, keep_map, reading
+
+Doubles = npt.NDArray[np.float64]
 
 MOST: Final = 20_000
 """Points of a map; of more items, so many are drawn."""
@@ -24,6 +31,11 @@ _SEED: Final = 0
 _MOST_FIELDS: Final = 50
 _TILE: Final = 512
 _DIGITS: Final = 5
+_WIDTH: Final = 32
+"""Vectors of a block; more of them need fewer passes."""
+_PASSES: Final = 40
+_RESIDUAL: Final = 1e-6
+"""Of an axis, as a part of the largest variance."""
 
 
 def make_map(source: Source, tell: Tell, most: int = MOST) -> Map:
@@ -75,3 +87,70 @@ def _fields(metadata: str) -> Iterator[str]:
             with suppress(InvalidFilter):
                 path_of(field)
                 yield field
+
+
+@dataclass(frozen=True)
+class Components:
+    """Points (n, 2) in the plane of the largest variance, and the share of the variance along each axis.
+
+    The sign of an axis is such that its loading of largest magnitude is positive, so that equal vectors give equal points.
+    """
+
+    points: Doubles
+    shares: tuple[float, float]
+
+
+def principal_components(tiles: Sequence[npt.NDArray[np.floating[Any]]]) -> Components:
+    """The components of the rows of `tiles`, arrays (m, d) of any floating type, in float64 and a tile at a time.
+
+    Raises:
+        ValueError: there are no rows, or numbers that are not finite.
+    """
+    count = sum(len(tile) for tile in tiles)
+    if not count:
+        raise ValueError("there are no vectors")
+    mean = np.sum([tile.sum(0, dtype=np.float64) for tile in tiles], axis=0) / count
+    if not np.isfinite(mean).all():
+        raise ValueError("some vectors hold numbers that are not finite")
+
+    def centred() -> Iterator[Doubles]:
+        return (tile.astype(np.float64) - mean for tile in tiles)
+
+    def scatter(block: Doubles) -> Doubles:
+        product = np.zeros_like(block)
+        for rows in centred():
+            product += rows.T @ (rows @ block)
+        return product
+
+    total = sum(float(np.vdot(rows, rows)) for rows in centred())
+    if total <= count * np.finfo(np.float64).eps:  # all vectors are the same
+        return Components(np.zeros((count, 2)), (0.0, 0.0))
+    axes, variances = _largest(scatter, len(mean))
+    axes *= np.where(np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0) < 0, -1, 1)
+    first, second = np.clip(variances / total, 0, 1).tolist()
+    return Components(np.concatenate([rows @ axes for rows in centred()]), (first, second))
+
+
+def _largest(scatter: Callable[[Doubles], Doubles], dim: int) -> tuple[Doubles, Doubles]:
+    """The two eigenvectors (d, 2) of a matrix with the largest eigenvalues (2,), given its product with blocks (d, w).
+
+    Where d is 1, the second vector is zero.
+    """
+    basis, image = np.empty((dim, 0)), np.empty((dim, 0))
+    block = np.linalg.qr(np.random.default_rng(_SEED).standard_normal((dim, min(_WIDTH, dim))))[0]
+    for _ in range(_PASSES):
+        product = scatter(block)
+        basis, image = np.hstack([basis, block]), np.hstack([image, product])
+        small = basis.T @ image
+        values, rotation = np.linalg.eigh((small + small.T) / 2)
+        values, rotation = values[:-3:-1], rotation[:, :-3:-1]
+        axes = basis @ rotation
+        residuals = np.linalg.norm(image @ rotation - axes * values, axis=0)
+        room = dim - basis.shape[1]
+        if residuals.max() <= _RESIDUAL * values[0] or not room:
+            break
+        for _ in range(2):  # once leaves parts of the basis in columns that are nearly within it
+            product = np.linalg.qr(product - basis @ (basis.T @ product))[0]
+        block = product[:, :room]
+    missing = 2 - axes.shape[1]
+    return np.pad(axes, ((0, 0), (0, missing))), np.pad(values, (0, missing))

@@ -15,11 +15,10 @@ from rankone.index import faults
 from rankone.index.backend import AnyIndexes
 from rankone.index.ballast import Ballast
 from rankone.index.database import PARTIAL, SUFFIX, companions, create_file, locked
-from rankone.index.device import check_device
 from rankone.index.errors import DeviceProblem, IndexFull, IndexProblem, IndexUnavailable, UnknownIndex
 from rankone.index.index import Index
 from rankone.index.loss import outstanding, read_spec
-from rankone.index.spec import DEFAULT, SearchDevice, Spec, check_name
+from rankone.index.spec import DEFAULT, SearchDevice, Spec, check_device, check_name
 from rankone.model.files import sync
 
 logger = logging.getLogger("rankone")

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from rankone.index.postgres import PostgresIndexes
 
 LANCE: Final = "lance:"
+_NEEDS: Final = {
+    "lance": "published versions need Lance",
+    "postgres": "indexes in PostgreSQL need psycopg and pgvector",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def is_postgres(place: str) -> bool:
 
 def open_postgres(url: str, timeout_s: float = 600.0) -> PostgresIndexes:
     """The indexes in a database; for the errors see `PostgresIndexes`, whose libraries nothing else needs."""
-    indexes: PostgresIndexes = _postgres().PostgresIndexes(url, timeout_s)
+    indexes: PostgresIndexes = _module("postgres").PostgresIndexes(url, timeout_s)
     return indexes
 
 
@@ -72,39 +76,33 @@ def open_lance(place: str) -> LanceIndexes:
     return indexes
 
 
-def look_at_lance(place: str) -> list[tuple[str, Spec, int]]:
-    """Name, spec and number of items of every published version; for the errors see `LanceIndexes` and its `open`."""
-    with closing(open_lance(place)) as indexes:
-        found = [(name, indexes.open(name)) for name in indexes.names()]
-        return [(name, index.spec, len(index)) for name, index in found]
-
-
 def lance(part: str) -> ModuleType:
     """A module of `rankone.index.lance`. Raises IndexProblem if its library is missing."""
     os.environ.setdefault("LANCE_LOG", "error")  # it would warn of what is meant here, such as of datasets that are new
-    try:
-        return import_module(f"rankone.index.lance.{part}")
-    except ImportError as error:
-        raise IndexProblem(f"published versions need Lance ({error}): install rankone[lance]") from error
+    return _module(f"lance.{part}")
 
 
-def _postgres() -> ModuleType:
-    try:
-        return import_module("rankone.index.postgres")
-    except ImportError as error:
-        raise IndexProblem(
-            f"indexes in PostgreSQL need psycopg and pgvector ({error}): install rankone[postgres]"
-        ) from error
-
-
-def look_at_postgres(url: str) -> list[tuple[str, Spec, int]]:
-    """Name, spec and number of items of every index in a database, in which nothing is made.
+def look_at(place: str) -> list[tuple[str, Spec, int]]:
+    """Name, spec and number of items of every index in a database or of published versions; nothing is made.
 
     Raises:
-        IndexProblem: the database cannot be reached or used, or a library is missing.
+        IndexProblem: they cannot be reached or used, or a library is missing.
     """
-    found: list[tuple[str, Spec, int]] = _postgres().look(url)
-    return found
+    if is_postgres(place):
+        found: list[tuple[str, Spec, int]] = _module("postgres").look(place)
+        return found
+    with closing(open_lance(place)) as indexes:
+        opened = {name: indexes.open(name) for name in indexes.names()}
+        return [(name, index.spec, len(index)) for name, index in opened.items()]
+
+
+def _module(name: str) -> ModuleType:
+    """A module of `rankone.index`. Raises IndexProblem if its library is missing."""
+    backend = name.partition(".")[0]
+    try:
+        return import_module(f"rankone.index.{name}")
+    except ImportError as error:
+        raise IndexProblem(f"{_NEEDS[backend]} ({error}): install rankone[{backend}]") from error
 
 
 def source_of(place: str, name: str) -> Source:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from rankone.index.errors import IndexConflict, IndexProblem
+from rankone.index.errors import DeviceProblem, IndexConflict, IndexProblem
 
 DEFAULT: Final = "default"
 NAME: Final = r"[a-z0-9][a-z0-9_-]{0,63}"
@@ -63,3 +63,21 @@ def check_name(name: str) -> None:
     """Raises IndexProblem if no index can have this name."""
     if not re.fullmatch(NAME, name):
         raise IndexProblem(f"{name!r} cannot name an index: up to 64 of a-z, 0-9, - and _, beginning with a-z or 0-9")
+
+
+def check_device(device: SearchDevice) -> None:
+    """Raises DeviceProblem if indexes cannot be searched on the device; the message says what to do."""
+    if device == "cpu":
+        return
+    try:
+        import torch  # which a service on the CPU does without
+    except ImportError as error:
+        raise DeviceProblem(
+            f"device 'cuda' was asked for, and indexes are searched there with torch, which is missing ({error}): install "
+            "it, or set RANKONE_DEVICE=cpu"
+        ) from error
+    if not torch.cuda.is_available():
+        raise DeviceProblem(
+            "device 'cuda' was asked for, but torch finds no GPU to search indexes on: check that the NVIDIA driver is "
+            "visible here (nvidia-smi), or set RANKONE_DEVICE=cpu"
+        )

@@ -6,22 +6,28 @@ Every expression is true or false, never null, so that a NOT around it turns it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import orjson
 
-from rankone.index.filters import And, Compare, Condition, Contains, Exists, Field, Filter, In, Not, Or, Scalar
+from rankone.index.filters import (
+    Compare,
+    Condition,
+    Contains,
+    Exists,
+    Field,
+    Filter,
+    In,
+    Joined,
+    Not,
+    Scalar,
+    Sql,
+    joined,
+)
 
 _CONSTANTS: Final = {None: "'null'", True: "'true'", False: "'false'"}
 _NUMBER: Final = "('integer', 'real')"
 _TEXT: Final = "('text')"
-
-
-class Sql(NamedTuple):
-    """A condition on a row of `items`, and its parameters."""
-
-    text: str
-    parameters: tuple[str, ...] = ()
 
 
 def sql_of(where: Filter | None) -> Sql:
@@ -41,8 +47,8 @@ def has_scalar(field: Field) -> Sql:
 
 def _sql(condition: Condition) -> Sql:
     match condition:
-        case And(parts) | Or(parts):
-            return _joined("AND" if isinstance(condition, And) else "OR", map(_sql, parts))
+        case Joined(word, parts):
+            return joined(word, map(_sql, parts))
         case Not(part):
             text, parameters = _sql(part)
             return Sql(f"NOT {text}", parameters)
@@ -70,7 +76,7 @@ def _in(path: str, values: Iterable[Scalar]) -> Sql:
     ]
     if constants:
         terms.append(_has_type(path, f"({', '.join(constants)})"))
-    return _joined("OR", terms) if terms else Sql("(0)")
+    return joined("OR", terms) if terms else Sql("(0)")
 
 
 def _contains(path: str, value: Scalar) -> Sql:
@@ -83,7 +89,7 @@ def _contains(path: str, value: Scalar) -> Sql:
         return in_list
     is_text = _has_type(path, _TEXT)
     text = f"({is_text.text} AND instr(json_extract(metadata, ?), json_extract(?, '$[0]')) > 0)"
-    return _joined("OR", [in_list, Sql(text, (*is_text.parameters, path, written))])
+    return joined("OR", [in_list, Sql(text, (*is_text.parameters, path, written))])
 
 
 def _some_element(path: str, condition: str, *parameters: str) -> Sql:
@@ -105,12 +111,6 @@ def _typed(path: str, types: str, comparison: str, values: Sequence[Scalar]) -> 
 
 def _has_type(path: str, types: str) -> Sql:
     return Sql(f"(coalesce(json_type(metadata, ?), '') IN {types})", (path,))
-
-
-def _joined(word: str, terms: Iterable[Sql]) -> Sql:
-    parts = list(terms)
-    text = f"({f' {word} '.join(part.text for part in parts)})"
-    return Sql(text, tuple(parameter for part in parts for parameter in part.parameters))
 
 
 def _as_json(values: Sequence[Scalar]) -> str:

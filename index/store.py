@@ -11,12 +11,11 @@ from sqlite3 import DataError, IntegrityError, InterfaceError, ProgrammingError
 from typing import Final
 
 from rankone.index.acknowledged import Acknowledged
-from rankone.index.change import Change, Effect
+from rankone.index.change import Change, Effect, Patch
 from rankone.index.database import BUSY_MS, DURABLE, closed_on_error, open_reader, open_writer, read_about, write_about
 from rankone.index.errors import IndexDamaged, IndexFull, IndexProblem, IndexReadOnly, MetadataTooLong, UnknownItem
 from rankone.index.items import Record
 from rankone.index.loss import settle
-from rankone.index.patches import Patch
 from rankone.index.reader import RECORDS
 from rankone.index.sqlite_filters import sql_of
 

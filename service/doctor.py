@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from rankone.index import IndexProblem
-from rankone.index.inspection import Inspected, inspect, user_of
-from rankone.index.source import is_lance, look_at_lance, look_at_postgres
+from rankone.index.backup import Inspected, inspect, user_of
+from rankone.index.source import is_lance, look_at
 from rankone.model.bundle import BundleError, open_bundle
 from rankone.model.errors import RankoneError
 from rankone.model.findings import Finding
@@ -186,7 +186,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
     """The indexes in PostgreSQL or Lance. Unlike a start of the service, this makes nothing in a database that has none."""
     of_lance = is_lance(settings.index)
     try:
-        found = (look_at_lance if of_lance else look_at_postgres)(settings.index)
+        found = look_at(settings.index)
     except IndexProblem as problem:
         page = "lance" if of_lance else "postgres"
         mend = f"Check the address (RANKONE_INDEX), that it can be reached, and what docs/{page}.md asks of it."

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from rankone.index.filters import And, Compare, Condition, Contains, Exists, Field, Filter, In, Not, Or, Scalar, Sign
+from rankone.index.filters import Compare, Condition, Contains, Exists, Field, Filter, In, Joined, Not, Scalar, Sign
 
 _INT64: Final = range(-(2**63), 2**63)
 _CHARACTER: Final = r"(?:[^\\]|\\[^u]|\\u[0-9a-f]{4})"
@@ -50,8 +50,8 @@ def quoted(value: str) -> str:
 
 def _sql(condition: Condition) -> str:
     match condition:
-        case And(parts) | Or(parts):
-            return f"({(' AND ' if isinstance(condition, And) else ' OR ').join(map(_sql, parts))})"
+        case Joined(word, parts):
+            return f"({f' {word} '.join(map(_sql, parts))})"
         case Not(part):
             return f"(NOT {_sql(part)})"
         case In(field, values):

@@ -68,9 +68,6 @@ class LanceIndex(AnyIndex):
         """Keeps the recall that was measured, and with how many candidates."""
         store.keep_measured(self.published, recall, depth)
 
-    def close(self) -> None:
-        """Does nothing: what is open belongs to all indexes."""
-
 
 class LanceIndexes(AnyIndexes):
     """Every index in a folder or under an address (s3://…), of which any number of services read the published versions.
@@ -98,9 +95,6 @@ class LanceIndexes(AnyIndexes):
         for name in self.names():
             with suppress(IndexProblem):  # which `problems` names
                 self.open(name)
-
-    def release(self, fingerprint: str) -> None:
-        """Nothing is kept open for a model."""
 
     def names(self) -> list[str]:
         return store.names(self._root)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-import orjson
-
 from rankone.index.backend import AnyReader
 from rankone.index.cancellation import should_stop
 from rankone.index.errors import Cancelled, IndexDamaged
-from rankone.index.filters import Field, Filter
+from rankone.index.filters import Filter
 from rankone.index.items import Record, Row, Summary
 from rankone.index.lance.filters import quoted, sql_of
 from rankone.index.lance.store import Published, faults
@@ -84,13 +82,3 @@ def values_of(batch: Any, name: str) -> Any:
     if name != "vector":
         return column.to_pylist()
     return column.flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
-
-
-def label_of(metadata: str, field: Field) -> str | None:
-    """A field of metadata as JSON; None if it is missing, a list or an object."""
-    found = orjson.loads(metadata)
-    for name in field:
-        if not isinstance(found, dict) or name not in found:
-            return None
-        found = found[name]
-    return None if isinstance(found, dict | list) else orjson.dumps(found).decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import orjson
@@ -14,7 +14,7 @@ from rankone.index.errors import Cancelled
 from rankone.index.filters import Field, Filter
 from rankone.index.gallery import Vectors
 from rankone.index.lance.filters import has_scalar, sql_of
-from rankone.index.lance.reader import label_of, values_of
+from rankone.index.lance.reader import values_of
 from rankone.index.lance.store import Published, faults
 from rankone.index.query import Hit, Hits, Query, SearchOptions
 
@@ -29,12 +29,6 @@ _PARTITIONS: Final = 20
 _FEW: Final = 50_000_000
 """Numbers. If the items that match a filter have fewer, they are all compared."""
 _TILE: Final = 256
-
-
-class _Candidate(NamedTuple):
-    id: str
-    metadata: str
-    score: float
 
 
 def search(found: Published, query: Query, depth: int | None = None) -> Hits:
@@ -69,15 +63,15 @@ class _Scope:
                 return hits
             wanted = min(4 * wanted, _MOST)
 
-    def _candidates(self, vector: Vectors, wanted: int) -> list[_Candidate]:
-        score, found = Scorer(np.ascontiguousarray(vector, np.float32), self._spec.stored), list[_Candidate]()
+    def _candidates(self, vector: Vectors, wanted: int) -> list[Hit]:
+        score, found = Scorer(np.ascontiguousarray(vector, np.float32), self._spec.stored), list[Hit]()
         for batch in self._batches(vector, wanted):
             if vector.any():
                 scores = np.clip([score(row.tobytes()) for row in values_of(batch, "vector")], -1, 1).tolist()
             else:
                 scores = [0.0] * batch.num_rows
-            found += map(_Candidate, values_of(batch, "id"), values_of(batch, "metadata"), scores)
-        return sorted(found, key=lambda candidate: (-candidate.score, candidate.id))
+            found += map(Hit, values_of(batch, "id"), scores, map(orjson.loads, values_of(batch, "metadata")))
+        return sorted(found, key=lambda hit: (-hit.score, hit.id))
 
     def _batches(self, vector: Vectors, wanted: int) -> Iterator[Any]:
         if self._few is not None:
@@ -95,16 +89,23 @@ class _Scope:
         """How many items match, counted up to one more than `most`."""
         return int(self._dataset.scanner(["sequence"], filter=self._sql, limit=most + 1).to_table().num_rows)
 
-    def _hits(self, found: list[_Candidate], option: SearchOptions) -> list[Hit]:
-        hits, groups = list[Hit](), set[str | None]()
+    def _hits(self, found: list[Hit], option: SearchOptions) -> list[Hit]:
+        hits, groups = list[Hit](), set[bytes]()
         for one in found:
             if len(hits) == option.k or one.score < option.min_score:
                 break
             if one.id in option.exclude:
                 continue
             if self._group_by is not None:
-                if (label := label_of(one.metadata, self._group_by)) in groups:
+                if (label := _label(one.metadata, self._group_by)) in groups:
                     continue
                 groups.add(label)
-            hits.append(Hit(one.id, one.score, orjson.loads(one.metadata)))
+            hits.append(one)
         return hits
+
+
+def _label(metadata: Any, field: Field) -> bytes:
+    """A field of metadata as JSON, which tells 1 from true."""
+    for name in field:
+        metadata = metadata[name]
+    return orjson.dumps(metadata)

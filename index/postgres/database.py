@@ -44,7 +44,7 @@ class Database:
         self._timeout_s = timeout_s
         try:
             with psycopg.connect(url, connect_timeout=5, autocommit=True) as first:
-                _check(first, self.name)
+                check(first, self.name)
                 _install(first, self.name)
         except psycopg.Error as error:
             raise of_postgres(error, self.name) from error
@@ -89,24 +89,11 @@ class Database:
 
     def _configure(self, connection: Connection) -> None:
         """Of a new connection. A server that was replaced by one that is set up differently is not used."""
-        _check(connection, self.name)
+        check(connection, self.name)
         register_vector(connection)
         connection.execute(f"SET statement_timeout = {int(1000 * self._timeout_s)}")
         connection.execute("SET client_connection_check_interval = 1000")  # a query whose service has died ends
         connection.execute("SET jit = off")  # it takes longer than most of these queries
-
-
-@contextmanager
-def looking(url: str) -> Iterator[Connection | None]:
-    """A connection to a database that can be used; None if there are no indexes in it. Makes nothing; see `Database`."""
-    name = name_of(url)
-    try:
-        with psycopg.connect(url, connect_timeout=5, autocommit=True) as connection:
-            _check(connection, name)
-            (found,) = connection.execute("SELECT to_regclass('rankone.indexes')").fetchone() or (None,)
-            yield None if found is None else connection
-    except psycopg.Error as error:
-        raise of_postgres(error, name) from error
 
 
 class _Watch:
@@ -162,7 +149,8 @@ def name_of(url: str) -> str:
     return f"{parts.get('dbname') or 'postgres'} on {parts.get('host') or 'this machine'}"
 
 
-def _check(connection: Connection, name: str) -> None:
+def check(connection: Connection, name: str) -> None:
+    """Raises IndexProblem if the server is too old, or set up such that a commit is not durable."""
     if connection.info.server_version < _LEAST_VERSION:
         raise IndexProblem(
             f"the database {name} is PostgreSQL {connection.info.server_version // 10000}; 14 is the oldest"

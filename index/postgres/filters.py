@@ -5,20 +5,13 @@ Every expression is true or false, never null, so that a NOT around it turns it.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
-from rankone.index.filters import And, Compare, Condition, Contains, Exists, Field, Filter, In, Not, Or
+from rankone.index.filters import Compare, Condition, Contains, Exists, Field, Filter, In, Joined, Not, Sql, joined
 
 _SCALARS = "('string', 'number', 'boolean', 'null')"
-
-
-class Sql(NamedTuple):
-    """A condition on a row of items, and its parameters."""
-
-    text: str
-    parameters: tuple[Any, ...] = ()
 
 
 def sql_of(where: Filter | None) -> Sql:
@@ -38,11 +31,8 @@ def label(field: Field) -> Sql:
 
 def _sql(condition: Condition) -> Sql:
     match condition:
-        case And(parts) | Or(parts):
-            terms = [_sql(part) for part in parts]
-            word = " AND " if isinstance(condition, And) else " OR "
-            text = f"({word.join(term.text for term in terms)})"
-            return Sql(text, tuple(value for term in terms for value in term.parameters))
+        case Joined(word, parts):
+            return joined(word, map(_sql, parts))
         case Not(part):
             text, parameters = _sql(part)
             return Sql(f"(NOT {text})", parameters)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
+import psycopg
+
 from rankone.index.backend import AnyIndex, AnyIndexes
 from rankone.index.cancellation import answer
 from rankone.index.change import Change, Effect
@@ -16,7 +18,8 @@ from rankone.index.filters import path_of
 from rankone.index.gallery import Vectors
 from rankone.index.map import MapView, view_of
 from rankone.index.postgres import records, tables
-from rankone.index.postgres.database import Connection, Database, looking
+from rankone.index.postgres.database import Connection, Database, check, name_of
+from rankone.index.postgres.faults import of_postgres
 from rankone.index.postgres.records import PostgresReader
 from rankone.index.postgres.search import search
 from rankone.index.postgres.tables import Entry
@@ -28,9 +31,16 @@ _THREADS: Final = 4
 
 
 def look(url: str) -> list[tuple[str, Spec, int]]:
-    """Name, spec and number of items of every index in a database; for the errors see `PostgresIndexes`."""
-    with looking(url) as connection:
-        return [] if connection is None else [(one.name, one.spec, one.count) for one in tables.entries(connection)]
+    """Name, spec and number of items of every index in a database, in which nothing is made; see `PostgresIndexes`."""
+    name = name_of(url)
+    try:
+        with psycopg.connect(url, connect_timeout=5, autocommit=True) as connection:
+            check(connection, name)
+            if connection.execute("SELECT to_regclass('rankone.indexes')").fetchone() == (None,):
+                return []
+            return [(entry.name, entry.spec, entry.count) for entry in tables.entries(connection)]
+    except psycopg.Error as error:
+        raise of_postgres(error, name) from error
 
 
 class PostgresIndex(AnyIndex):
@@ -85,9 +95,6 @@ class PostgresIndex(AnyIndex):
             query = "UPDATE rankone.indexes SET recall = %s, depth = %s WHERE number = %s"
             connection.execute(query, (recall, depth, self._entry.number))
 
-    def close(self) -> None:
-        """Does nothing: connections belong to all indexes."""
-
     def _change(self, change: Change) -> Effect:
         with self._database.writing() as connection:
             return records.make(connection, self._entry.number, change)
@@ -124,9 +131,6 @@ class PostgresIndexes(AnyIndexes):
     def acquire(self, fingerprint: str, dim: int, *, thumbnails: bool = False) -> None:
         if DEFAULT not in self.names():
             self.create(DEFAULT, Spec(fingerprint, dim, thumbnails=thumbnails))
-
-    def release(self, fingerprint: str) -> None:
-        """Nothing is kept open for a model."""
 
     def names(self) -> list[str]:
         return list(self.counts())

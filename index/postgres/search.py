@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import orjson
 
 from rankone.index.compact import Scorer
 from rankone.index.exact import ROUNDING
-from rankone.index.filters import Field, Filter
+from rankone.index.filters import Field, Filter, Sql, joined
 from rankone.index.gallery import Vectors
 from rankone.index.postgres.database import Connection
-from rankone.index.postgres.filters import Sql, has_scalar, label, sql_of
+from rankone.index.postgres.filters import has_scalar, label, sql_of
 from rankone.index.postgres.records import to_bytes, to_vector
 from rankone.index.postgres.tables import Entry, signs
 from rankone.index.query import Hit, Hits, Query, SearchOptions
@@ -27,12 +27,6 @@ _SPARE: Final = 16
 _FEW: Final = 50_000_000
 """Numbers. If the items that match a filter have fewer, they are all compared: in a graph of which few items match, a search
 takes long or finds too little."""
-
-
-class _Candidate(NamedTuple):
-    id: str
-    metadata: str
-    score: float
 
 
 def search(
@@ -63,11 +57,9 @@ class _Scope:
     def __init__(self, connection: Connection, entry: Entry, where: Filter | None, group_by: Field | None) -> None:
         self._connection, self._entry, self._dim = connection, entry, entry.spec.dim
         self._label = None if group_by is None else label(group_by)
-        condition = sql_of(where)
+        self._condition = sql_of(where)
         if group_by is not None:
-            scalar = has_scalar(group_by)
-            condition = Sql(f"{condition.text} AND {scalar.text}", (*condition.parameters, *scalar.parameters))
-        self._condition = condition
+            self._condition = joined("AND", [self._condition, has_scalar(group_by)])
         self._is_everything = where is None and group_by is None
 
     def has_few(self) -> bool:
@@ -112,12 +104,10 @@ class _Scope:
         source = Sql(text, (*self._condition.parameters, given, depth))
         found, _ = self._fetch(vector, option, wanted, source)
         hits = _hits(found, option)
-        is_full = len(hits) == option.k or any(candidate.score < option.min_score for candidate in found)
+        is_full = len(hits) == option.k or any(hit.score < option.min_score for hit in found)
         return hits if is_full else None
 
-    def _fetch(
-        self, vector: Vectors, option: SearchOptions, wanted: int, source: Sql
-    ) -> tuple[list[_Candidate], float]:
+    def _fetch(self, vector: Vectors, option: SearchOptions, wanted: int, source: Sql) -> tuple[list[Hit], float]:
         """Up to `wanted` items of a table that are nearest by the database, and what no other scores more than."""
         distance = f"vector::vector({self._dim}) <#> %s"
         inner = f"SELECT id, metadata, vector, {distance} AS distance"
@@ -139,11 +129,10 @@ class _Scope:
         spec = self._entry.spec
         score = Scorer(np.ascontiguousarray(vector, np.float32), spec.stored)
         scores = np.clip([score(to_bytes(row[2], spec)) for row in rows], -1, 1).tolist()
-        found = [_Candidate(row[0], row[1], score) for row, score in zip(rows, scores, strict=True)]
+        found = [Hit(row[0], score, orjson.loads(row[1])) for row, score in zip(rows, scores, strict=True)]
         bound = ROUNDING - rows[-1][3] if len(rows) == wanted else -np.inf
-        return sorted(found, key=lambda candidate: (-candidate.score, candidate.id)), bound
+        return sorted(found, key=lambda hit: (-hit.score, hit.id)), bound
 
 
-def _hits(found: Sequence[_Candidate], option: SearchOptions) -> list[Hit]:
-    chosen = [candidate for candidate in found if candidate.score >= option.min_score][: option.k]
-    return [Hit(one.id, one.score, orjson.loads(one.metadata)) for one in chosen]
+def _hits(found: Sequence[Hit], option: SearchOptions) -> list[Hit]:
+    return [hit for hit in found if hit.score >= option.min_score][: option.k]

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 from rankone.index import Index, Indexes, Spec
+from rankone.index.backup import inspect, user_of
 from rankone.index.database import create_file
-from rankone.index.inspection import inspect, user_of
 from tests.index.conftest import DIM, MODEL, SPEC, some_items
 
 

@@ -12,8 +12,7 @@ import pytest
 from rankone.index import Index, Indexes, IndexProblem, InvalidFilter, Item, Spec, UnknownMap, mapmaking
 from rankone.index.backup import back_up
 from rankone.index.database import create_file, map_file
-from rankone.index.mapmaking import make_map
-from rankone.index.principal import principal_components
+from rankone.index.mapmaking import make_map, principal_components
 from tests.index.conftest import DIM, MODEL, some_items
 
 

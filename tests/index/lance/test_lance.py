@@ -26,9 +26,9 @@ from rankone.index import (
     UnknownMap,
     compiled,
 )
+from rankone.index.change import Patch
 from rankone.index.errors import IndexPublished, IndexUnavailable
 from rankone.index.filters import path_of
-from rankone.index.patches import Patch
 from rankone.index.source import InLance, reading
 from tests.index.conftest import SPEC
 from tests.index.lance.conftest import Write, ids_of, items, queries, quiet
