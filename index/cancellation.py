@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final, TypeVar
+
+Found = TypeVar("Found")
 
 _is_cancelled: Final[ContextVar[Callable[[], bool] | None]] = ContextVar("is_cancelled", default=None)
 
@@ -35,16 +37,22 @@ def should_stop() -> bool:
     return is_cancelled is not None and is_cancelled()
 
 
-def answer(future: Future[Any], work: Callable[[], Any]) -> None:
-    """Does the work for the future; the reads in it end early if the future is cancelled."""
-    if future.cancelled():
-        return
-    try:
-        with cancellable(future.cancelled):
-            found = work()
-    except Exception as error:
+def answered_by(threads: ThreadPoolExecutor, work: Callable[[], Found]) -> Future[Found]:
+    """What the work finds, done by one of the threads; cancelling the future ends the reads in it."""
+    future: Future[Found] = Future()
+
+    def answer() -> None:
+        if future.cancelled():
+            return
+        try:
+            with cancellable(future.cancelled):
+                found = work()
+        except Exception as error:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+            return
         if future.set_running_or_notify_cancel():
-            future.set_exception(error)
-        return
-    if future.set_running_or_notify_cancel():
-        future.set_result(found)
+            future.set_result(found)
+
+    threads.submit(answer)
+    return future

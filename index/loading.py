@@ -26,8 +26,6 @@ _TILE: Final = 64
 """Rows that are read at once. Memory for many more is given back and faulted in again each time, which takes as long."""
 _AHEAD: Final = 4
 """Tiles that are read before they are written."""
-_LONG: Final = 4096
-"""Bytes of a vector from which on a second thread pays: the work for short ones is mostly Python's, one thread at a time."""
 _PIECE: Final = 1 << 20
 
 Checked = tuple[Row, bool]
@@ -69,12 +67,8 @@ def load(reader: Reader, spec: Spec, gallery: Gallery, table: RowTable, num_thre
 
 
 def _tiles(rows: Iterator[Row], spec: Spec) -> Generator[list[Checked]]:
-    """All rows. Long ones are read and checked by another thread, ahead of their use."""
-    size = spec.dim * spec.stored.itemsize
-    checked = partial(_checked, rows, size)
-    if size < _LONG:
-        yield from iter(checked, [])
-        return
+    """All rows, read and checked by another thread, ahead of their use."""
+    checked = partial(_checked, rows, spec.dim * spec.stored.itemsize)
     with ThreadPoolExecutor(1, "rankone-load") as thread:
         waiting = deque(thread.submit(checked) for _ in range(_AHEAD))
         while tile := waiting.popleft().result():

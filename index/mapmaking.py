@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -62,10 +61,10 @@ def make_map(source: Source, tell: Tell, most: int = MOST) -> Map:
             for record in records:
                 fields.update(_fields(record.metadata))
             tell(len(records))
-    found = principal_components(tiles)
+    points, shares = principal_components(tiles)
     names = sorted(fields, key=lambda name: (-fields[name], name))[:_MOST_FIELDS]
-    x, y = (np.array([float(f"{value:.{_DIGITS}g}") for value in axis]).tolist() for axis in found.points.T)
-    made = Map(spec.fingerprint, sequence, count, found.shares, names, ids, x, y)
+    x, y = (np.array([float(f"{value:.{_DIGITS}g}") for value in axis]).tolist() for axis in points.T)
+    made = Map(spec.fingerprint, sequence, count, shares, names, ids, x, y)
     keep_map(source, write_map(made))
     return made
 
@@ -89,19 +88,11 @@ def _fields(metadata: str) -> Iterator[str]:
                 yield field
 
 
-@dataclass(frozen=True)
-class Components:
+def principal_components(tiles: Sequence[npt.NDArray[np.floating[Any]]]) -> tuple[Doubles, tuple[float, float]]:
     """Points (n, 2) in the plane of the largest variance, and the share of the variance along each axis.
 
-    The sign of an axis is such that its loading of largest magnitude is positive, so that equal vectors give equal points.
-    """
-
-    points: Doubles
-    shares: tuple[float, float]
-
-
-def principal_components(tiles: Sequence[npt.NDArray[np.floating[Any]]]) -> Components:
-    """The components of the rows of `tiles`, arrays (m, d) of any floating type, in float64 and a tile at a time.
+    `tiles` are arrays (m, d) of any floating type, computed with in float64, one at a time. The sign of an axis is such that
+    its loading of largest magnitude is positive, so that equal vectors give equal points.
 
     Raises:
         ValueError: there are no rows, or numbers that are not finite.
@@ -124,11 +115,11 @@ def principal_components(tiles: Sequence[npt.NDArray[np.floating[Any]]]) -> Comp
 
     total = sum(float(np.vdot(rows, rows)) for rows in centred())
     if total <= count * np.finfo(np.float64).eps:  # all vectors are the same
-        return Components(np.zeros((count, 2)), (0.0, 0.0))
+        return np.zeros((count, 2)), (0.0, 0.0)
     axes, variances = _largest(scatter, len(mean))
     axes *= np.where(np.take_along_axis(axes, np.abs(axes).argmax(0)[None], 0) < 0, -1, 1)
     first, second = np.clip(variances / total, 0, 1).tolist()
-    return Components(np.concatenate([rows @ axes for rows in centred()]), (first, second))
+    return np.concatenate([rows @ axes for rows in centred()]), (first, second)
 
 
 def _largest(scatter: Callable[[Doubles], Doubles], dim: int) -> tuple[Doubles, Doubles]:

@@ -21,7 +21,7 @@ from rankone.index.exact import ROUNDING
 from rankone.index.gallery import Vectors
 from rankone.index.index import Index
 from rankone.index.items import Record
-from rankone.index.query import Hits
+from rankone.index.query import Hits, Query, SearchOptions
 from rankone.index.source import Source, opened, reading
 from rankone.index.spec import Spec
 from rankone.index.store import Store
@@ -69,10 +69,11 @@ def measure_recall(source: Source, num_queries: int, k: int, tell: Tell) -> floa
                 store.write_recall(recall)
         return recall
     queries, exact = _nearest(source, num_queries, k, tell)
+    query = Query(queries.vectors, [SearchOptions(k + 1)] * len(queries.ids))
     with opened(source) as indexes:
         stored = indexes.open(source.stem)
         for depth in _DEPTHS:
-            recall = _recall(queries, stored.search_deep(queries.vectors, k + 1, depth), exact, k)
+            recall = _recall(queries, stored.hits(query, depth), exact, k)
             if recall >= _ENOUGH:
                 break
         stored.keep_recall(recall, depth)

@@ -11,15 +11,14 @@ from typing import Final
 import lance
 
 from rankone.index.backend import AnyIndex, AnyIndexes
-from rankone.index.cancellation import answer
+from rankone.index.cancellation import answered_by
 from rankone.index.change import Change, Effect
 from rankone.index.errors import IndexProblem, IndexPublished, UnknownIndex, UnknownMap
-from rankone.index.gallery import Vectors
 from rankone.index.lance import store
 from rankone.index.lance.reader import LanceReader
 from rankone.index.lance.search import search
 from rankone.index.map import MapView
-from rankone.index.query import Hits, Query, SearchOptions
+from rankone.index.query import Hits, Query
 from rankone.index.spec import Spec
 
 logger = logging.getLogger("rankone")
@@ -50,9 +49,7 @@ class LanceIndex(AnyIndex):
         raise IndexPublished
 
     def ask(self, query: Query) -> Future[Hits]:
-        future: Future[Hits] = Future()
-        self._threads.submit(answer, future, lambda: search(self.published, query))
-        return future
+        return answered_by(self._threads, lambda: self.hits(query))
 
     def map(self, field: str | None = None) -> MapView:  # noqa: ARG002 - there is none
         raise UnknownMap(f"a published version, such as of the index {self.published.name!r}, has no map")
@@ -60,9 +57,9 @@ class LanceIndex(AnyIndex):
     def reading(self) -> AbstractContextManager[LanceReader]:
         return nullcontext(LanceReader(self.published))
 
-    def search_deep(self, vectors: Vectors, k: int, depth: int) -> Hits:
-        """The k nearest items to each vector (m, dim), among `depth` candidates."""
-        return search(self.published, Query(vectors, [SearchOptions(k)] * len(vectors)), depth)
+    def hits(self, query: Query, depth: int | None = None) -> Hits:
+        """What `ask` answers, by `depth` candidates."""
+        return search(self.published, query, depth)
 
     def keep_recall(self, recall: float, depth: int) -> None:
         """Keeps the recall that was measured, and with how many candidates."""

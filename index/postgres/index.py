@@ -11,11 +11,10 @@ from typing import Final
 import psycopg
 
 from rankone.index.backend import AnyIndex, AnyIndexes
-from rankone.index.cancellation import answer
+from rankone.index.cancellation import answered_by
 from rankone.index.change import Change, Effect
 from rankone.index.errors import IndexProblem, UnknownIndex
 from rankone.index.filters import path_of
-from rankone.index.gallery import Vectors
 from rankone.index.map import MapView, view_of
 from rankone.index.postgres import records, tables
 from rankone.index.postgres.database import Connection, Database, check, name_of
@@ -23,7 +22,7 @@ from rankone.index.postgres.faults import of_postgres
 from rankone.index.postgres.records import PostgresReader
 from rankone.index.postgres.search import search
 from rankone.index.postgres.tables import Entry
-from rankone.index.query import Hits, Query, SearchOptions
+from rankone.index.query import Hits, Query
 from rankone.index.spec import DEFAULT, Spec, check_name
 
 _LOOK_S: Final = 2.0
@@ -63,9 +62,7 @@ class PostgresIndex(AnyIndex):
         return self._writing.submit(self._change, change)
 
     def ask(self, query: Query) -> Future[Hits]:
-        future: Future[Hits] = Future()
-        self._searching.submit(answer, future, lambda: self._search(query))
-        return future
+        return answered_by(self._searching, lambda: self.hits(query))
 
     def map(self, field: str | None = None) -> MapView:
         make = f"`rankone index map URL {self._entry.name}`, where URL is the service's --index,"
@@ -78,11 +75,10 @@ class PostgresIndex(AnyIndex):
         with self._database.reading() as connection:
             yield PostgresReader(connection, self._current(connection))
 
-    def search_deep(self, vectors: Vectors, k: int, depth: int) -> Hits:
-        """The k nearest items to each vector (m, dim), of which a compact search looks at `depth` candidates."""
+    def hits(self, query: Query, depth: int | None = None) -> Hits:
+        """What `ask` answers, of which a compact search looks at `depth` candidates."""
         with self._database.reading() as connection:
-            query = Query(vectors, [SearchOptions(k)] * len(vectors))
-            return search(connection, self._current(connection), query, depth=depth)
+            return search(connection, self._current(connection), query, depth)
 
     def keep_map(self, data: bytes) -> None:
         """Keeps a map with the index."""
@@ -98,10 +94,6 @@ class PostgresIndex(AnyIndex):
     def _change(self, change: Change) -> Effect:
         with self._database.writing() as connection:
             return records.make(connection, self._entry.number, change)
-
-    def _search(self, query: Query) -> Hits:
-        with self._database.reading() as connection:
-            return search(connection, self._current(connection), query)
 
     def _current(self, connection: Connection) -> Entry:
         found = tables.find(connection, self._entry.name)

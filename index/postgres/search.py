@@ -29,21 +29,14 @@ _FEW: Final = 50_000_000
 takes long or finds too little."""
 
 
-def search(
-    connection: Connection, entry: Entry, query: Query, *, depth: int | None = None, is_exact: bool = False
-) -> Hits:
+def search(connection: Connection, entry: Entry, query: Query, depth: int | None = None) -> Hits:
     """The hits of a query in the state of the database that the connection sees: best first, ties by id.
 
-    Args:
-        connection: see `Database.reading`.
-        entry: of the index.
-        query: to answer.
-        depth: candidates of a compact search; as it was measured, or `DEPTH`, if not given.
-        is_exact: compare all items, also of a compact index.
+    A compact search looks at `depth` candidates; if not given, at as many as were measured to be needed, or `DEPTH`.
     """
     depth = depth or entry.depth or DEPTH
     scope = _Scope(connection, entry, query.where, query.group_by)
-    compares_all = is_exact or entry.spec.kind == "exact" or scope.has_few()
+    compares_all = entry.spec.kind == "exact" or scope.has_few()
     answers = []
     for vector, option in zip(query.vectors, query.options, strict=True):
         found = None if compares_all or not vector.any() else scope.near(vector, option, depth)

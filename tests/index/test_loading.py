@@ -26,10 +26,9 @@ from tests.index.conftest import DIM, SPEC, some_items
 COUNT = 40
 
 
-@pytest.fixture(params=[1, 4096], ids=["long", "short"])
-def path(path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
-    """Of an index of 40 items that is read three rows at a time, by two threads or by one; an item is damaged."""
-    monkeypatch.setattr(loading, "_LONG", request.param)
+@pytest.fixture
+def path(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of an index of 40 items that is read three rows at a time; an item is damaged."""
     monkeypatch.setattr(loading, "_TILE", 3)
     with closing(Index(path)) as index:
         index.put(some_items(COUNT))

@@ -33,19 +33,19 @@ def test_the_points_are_the_principal_components(count: int, dim: int, dtype: st
     spread = np.geomspace(1, 0.05, dim)
     vectors = np.random.default_rng(3).standard_normal((count, dim)) * spread + 0.3
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(dtype)
-    found = principal_components(np.array_split(vectors, 3))
+    found, found_shares = principal_components(np.array_split(vectors, 3))
     points, shares = reference(vectors)
-    np.testing.assert_allclose(found.points, points, atol=1e-5 * np.abs(points).max())
-    np.testing.assert_allclose(found.shares, shares, atol=1e-9)
+    np.testing.assert_allclose(found, points, atol=1e-5 * np.abs(points).max())
+    np.testing.assert_allclose(found_shares, shares, atol=1e-9)
 
 
 def test_vectors_without_a_plane_have_a_map_too() -> None:
     for vectors in (np.ones((4, 6)), np.ones((1, 6)), np.zeros((2, 3))):
-        found = principal_components([vectors])
-        assert (found.points.tolist(), list(found.shares)) == ([[0, 0]] * len(vectors), [0, 0])
-    line = principal_components([np.array([[0.0], [1.0], [5.0]])])
-    np.testing.assert_allclose(line.points, [[-2, 0], [-1, 0], [3, 0]], atol=1e-12)
-    assert list(line.shares) == [1, 0]
+        found, found_shares = principal_components([vectors])
+        assert (found.tolist(), list(found_shares)) == ([[0, 0]] * len(vectors), [0, 0])
+    line, line_shares = principal_components([np.array([[0.0], [1.0], [5.0]])])
+    np.testing.assert_allclose(line, [[-2, 0], [-1, 0], [3, 0]], atol=1e-12)
+    assert list(line_shares) == [1, 0]
     with pytest.raises(ValueError, match="not finite"):
         principal_components([np.array([[np.nan, 1.0]])])
 
