@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from rich.console import Console
 from rich.progress import Progress
+from tyro.conf import arg
 
+from rankone.cli.errors import say
 from rankone.cli.output import InputError, Write
 from rankone.client import Answer, AsyncClient, NewItem, OnRejection, Rejection
-from rankone.model.folders import SUFFIXES, LeftOut, name_of, walk
+from rankone.model.folders import SUFFIXES, LeftOut, name_of
+from rankone.service.job.sources import images_at
 
 _CONVERTED: Final = frozenset(suffix for kind in ("BMP", "TIFF", "PPM") for suffix in SUFFIXES[kind])
 WAIT_S: Final = 30.0
@@ -38,32 +39,7 @@ class ImageFile:
         return _as_png(data) if self.path.suffix.lower() in _CONVERTED else data
 
 
-Ask = Callable[[AsyncClient, Iterator[ImageFile], OnRejection], AsyncIterator[Answer[Any, Any]]]
-
-
-def find_images(paths: Sequence[Path], left_out: LeftOut | None = None) -> Iterator[Path]:
-    """The files among `paths`, and the images in the folders among them, in order of their names.
-
-    `left_out` counts what else the folders hold.
-
-    Raises:
-        InputError: a path that is not there.
-    """
-    for path in paths:
-        if os.path.isdir(path):
-            for found in walk(path):
-                if not found.reason:
-                    yield found.path
-                elif left_out is not None:
-                    left_out.add(found)
-        elif os.path.isfile(path):
-            yield path
-        else:
-            raise InputError(f"{name_of(path)} is {'no file and no folder' if os.path.lexists(path) else 'not there'}")
-
-
-def _accept(_path: Path) -> str:
-    return ""
+Ask = Callable[[AsyncClient, Sequence[ImageFile], OnRejection], AsyncIterator[Answer[Any, Any]]]
 
 
 def _as_png(data: bytes) -> bytes:
@@ -91,6 +67,11 @@ class Service:
     """its key; better in the variable RANKONE_KEY, which no list of processes shows."""
 
 
+At = Annotated[Service, arg(name="")]
+"""The flags --url and --key."""
+HERE: Final = Service()
+
+
 @dataclass(frozen=True)
 class Sent:
     """How many images there were, and how many of them were passed over."""
@@ -104,79 +85,64 @@ def send(
     service: Service,
     ask: Ask,
     write: Write,
-    refusal: Callable[[], Callable[[Path], str]] = lambda: _accept,
+    refusal: Callable[[Path], str] = lambda _: "",
 ) -> Sent:
     """Sends every image and gives the answers to `write`, in order; waits up to `WAIT_S` for a service that is starting.
 
-    What the folders hold beside images is named by ending and reason first. `refusal` makes a function that says why an
-    image is not sent, if it is not.
+    What the folders hold beside images is named by ending and reason first. `refusal` says why an image is not sent, or
+    nothing.
 
     Raises:
+        NoSuchSource: a path is not there.
         InputError: there is no image, or none that could be used.
         ServiceError: the service refuses all of them, or cannot be reached.
     """
-    left_out, why, num_images, num_refused = LeftOut(), refusal(), 0, 0
-    for path in find_images(paths, left_out):
-        num_images += 1
-        if reason := why(path):
-            num_refused += 1
-            _say(f"{name_of(path)}: {reason}")
+    left_out, images = LeftOut(), list[ImageFile]()
+    num_rejected = 0
+    for path in (image for place in paths for image in images_at(place, left_out)):
+        if reason := refusal(path):
+            num_rejected += 1
+            say(f"{name_of(path)}: {reason}")
+        else:
+            images.append(ImageFile(path))
     for line in left_out.lines():
-        _say(f"left out: {line}")
-    num_images, num_refused = num_images + len(left_out.lost), num_refused + len(left_out.lost)
+        say(f"left out: {line}")
+    num_rejected += len(left_out.lost)
+    num_images = num_rejected + len(images)
     if num_images == 0:
         raise InputError("no images: give files such as JPEG, PNG or WebP, or folders that hold some")
-    if num_refused < num_images:
-        num_refused += _send(paths, num_images - num_refused, service, ask, write, refusal())
-    if num_refused == num_images:
+    if images:
+        num_rejected += asyncio.run(_send(images, service, ask, write))
+    if num_rejected == num_images:
         raise InputError("no image could be used; nothing is written")
-    return Sent(num_images, num_refused)
+    return Sent(num_images, num_rejected)
 
 
-def _send(
-    paths: Sequence[Path], num_images: int, service: Service, ask: Ask, write: Write, why: Callable[[Path], str]
-) -> int:
+async def _send(images: Sequence[ImageFile], service: Service, ask: Ask, write: Write) -> int:
     """Returns how many images were rejected."""
+    num_rejected = 0
+
+    def tell(words: str) -> None:
+        bar.console.print(f"rankone: {words}", markup=False, highlight=False, soft_wrap=True)
+
+    def reject(rejection: Rejection[Any]) -> None:
+        nonlocal num_rejected
+        num_rejected += 1
+        tell(f"{_name_of(rejection.source)}: {rejection.reason}")
+        bar.advance(task)
+
     with Progress(console=Console(stderr=True), redirect_stdout=False) as bar:
-        sending = _Sending(bar, num_images)
-        images = (ImageFile(path) for path in find_images(paths) if not why(path))
-        asyncio.run(sending.run(images, service, ask, write))
-    return sending.num_rejected
-
-
-def _say(words: str) -> None:
-    print(f"rankone: {words}", file=sys.stderr)
-
-
-class _Sending:
-    """One run over all images."""
-
-    def __init__(self, bar: Progress, num_images: int) -> None:
-        self.num_rejected = 0
-        self._bar, self._task = bar, bar.add_task("images", total=num_images)
-
-    async def run(self, images: Iterator[ImageFile], service: Service, ask: Ask, write: Write) -> None:
+        task = bar.add_task("images", total=len(images))
         async with AsyncClient(service.url, key=service.key) as client:
-            await self._wait(client)
-            async for answer in ask(client, images, self._reject):
+            notice = asyncio.get_running_loop().call_later(_NOTICE_S, tell, f"waiting for the service at {client.url}")
+            try:
+                await client.wait_until_ready(WAIT_S)
+            finally:
+                notice.cancel()
+            async for answer in ask(client, images, reject):
                 write(_name_of(answer.source), answer.value)
-                self._bar.advance(self._task)
-
-    async def _wait(self, client: AsyncClient) -> None:
-        words = f"rankone: waiting for the service at {client.url}"
-        notice = asyncio.get_running_loop().call_later(_NOTICE_S, self._print, words)
-        try:
-            await client.wait_until_ready(WAIT_S)
-        finally:
-            notice.cancel()
-
-    def _reject(self, rejection: Rejection[Any]) -> None:
-        self.num_rejected += 1
-        self._print(f"rankone: {_name_of(rejection.source)}: {rejection.reason}")
-        self._bar.advance(self._task)
-
-    def _print(self, words: str) -> None:
-        self._bar.console.print(words, markup=False, highlight=False, soft_wrap=True)
+                bar.advance(task)
+    return num_rejected
 
 
 def _name_of(source: ImageFile | NewItem) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import PositiveInt
 from rich.console import Console
@@ -58,20 +58,11 @@ def embed(places: Sequence[str], out: Path | None, dim: int | None, job: Job) ->
         say(f"left out: {line}")
     if not images:
         raise InputError("no images: give files such as JPEG, PNG or WebP, folders or addresses that hold some")
-    work = _work(job.cluster)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("images", total=len(images))
         tell = partial(bar.advance, task)
-        done = run(images, out, settings, dim=dim, shard_size=job.shard, tell=tell, work=work)
+        done = run(images, out, settings, dim=dim, shard_size=job.shard, tell=tell, cluster=job.cluster)
     lost = done.num_rejected + len(left_out.lost)
     print(f"{done.num_images - done.num_rejected:,} images in {done.num_shards:,} files in {out}")
     if lost:
         sys.exit(f"rankone: {lost:,} images could not be used: see {out / 'part-*.rejected.jsonl'}, and above")
-
-
-def _work(address: str | None) -> Any:
-    if address is None:
-        return None
-    from rankone.service.job import on_ray
-
-    return on_ray.on(address)

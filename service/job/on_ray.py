@@ -17,8 +17,7 @@ from ray.exceptions import RayError
 
 from rankone.service.job import shard
 from rankone.service.job.embedder import Embedder, JobFailed
-from rankone.service.job.plan import Plan, images_of
-from rankone.service.job.run import Tell, Work
+from rankone.service.job.plan import Plan, Tell, images_of
 from rankone.service.job.sources import Source
 from rankone.service.settings import Settings
 
@@ -26,28 +25,23 @@ _MAX_BLOCKS: Final = 10_000
 _POLL_S: Final = 2.0
 
 
-def on(address: str) -> Work:
-    """What writes shards on the cluster at `address`, such as auto, 10.0.0.1:6379 or ray://10.0.0.1:10001."""
+def there(address: str, out: Path, plan: Plan, settings: Settings, shards: Sequence[int], tell: Tell) -> None:
+    """Writes the shards on the cluster at `address`, by as many actors as it has processors for, each with its own engine.
 
-    def work(out: Path, plan: Plan, settings: Settings, shards: Sequence[int], tell: Tell) -> None:
-        """As many actors as the cluster has processors for, each with its own engine. See `run.Work`.
-
-        Raises:
-            JobFailed: the cluster cannot be reached, or an actor failed.
-        """
-        with redirect_stdout(sys.stderr):  # Ray prints which processes died to where only our result belongs
-            _connect(address)
-            try:
-                _check_fits(settings, ray.nodes())  # type: ignore[no-untyped-call]
-                driving = _drive.remote(str(out.absolute()), plan.model_dump(), _told(settings), [*shards])
-                _watch(out, plan, shards, tell, lambda: bool(ray.wait([driving], timeout=_POLL_S)[0]))
-                ray.get(driving)
-            except RayError as error:
-                raise JobFailed(f"{_reason(error)}; the same command resumes it") from error
-            finally:
-                ray.shutdown()
-
-    return work
+    Raises:
+        JobFailed: the cluster cannot be reached, or an actor failed.
+    """
+    with redirect_stdout(sys.stderr):  # Ray prints which processes died to where only our result belongs
+        _connect(address)
+        try:
+            _check_fits(settings, ray.nodes())  # type: ignore[no-untyped-call]
+            driving = _drive.remote(str(out.absolute()), plan.model_dump(), _told(settings), [*shards])
+            _watch(out, plan, shards, tell, lambda: bool(ray.wait([driving], timeout=_POLL_S)[0]))
+            ray.get(driving)
+        except RayError as error:
+            raise JobFailed(f"{_reason(error)}; the same command resumes it") from error
+        finally:
+            ray.shutdown()
 
 
 class Actor:

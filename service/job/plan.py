@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,11 @@ from rankone.service.job.sources import Source
 
 JOB: Final = "job.json"
 IMAGES: Final = "images.jsonl"
+PARTIAL: Final = ".partial"
 _LOCK: Final = ".lock"
+
+Tell = Callable[[int], None]
+"""Is called with the number of images that are done since."""
 
 
 class JobConflict(RankoneError, ValueError):
@@ -61,9 +66,7 @@ class Plan(BaseModel):
 
 def plan_of(images: Sequence[Source], *, fingerprint: str, dim: int, thumbnails: bool, shard_size: int) -> Plan:
     """The plan for these images, in their order."""
-    digest = hashlib.sha256()
-    for image in images:
-        digest.update(_line(image))
+    digest = hashlib.sha256(b"".join(map(_line, images)))
     return Plan(
         fingerprint=fingerprint,
         dim=dim,
@@ -91,7 +94,10 @@ def begun(out: Path, plan: Plan, images: Sequence[Source]) -> Iterator[None]:
         if (out / JOB).exists():
             _check_same(out, plan)
         else:
-            _write(out, plan, images)
+            with published(out / IMAGES) as partial, partial.open("wb") as file:
+                file.writelines(map(_line, images))
+            with published(out / JOB) as partial:  # last: with it, the job has begun
+                partial.write_text(plan.model_dump_json(indent=1), "utf-8")
         yield
 
 
@@ -105,18 +111,17 @@ def images_of(out: Path, plan: Plan, shards: Sequence[int]) -> Iterator[tuple[in
                 yield shard, [Source(**orjson.loads(line)) for line in part]
 
 
-def _write(out: Path, plan: Plan, images: Sequence[Source]) -> None:
-    partial = out / f".{IMAGES}.partial"
-    with partial.open("wb") as file:
-        for image in images:
-            file.write(_line(image))
-    sync(partial)
-    partial.replace(out / IMAGES)
-    partial = out / f".{JOB}.partial"
-    partial.write_text(plan.model_dump_json(indent=1), "utf-8")
-    sync(partial)
-    partial.replace(out / JOB)  # last: with it, the job has begun
-    sync(out)
+@contextmanager
+def published(path: Path) -> Iterator[Path]:
+    """A name of this process's own, renamed to `path` when the block ends: two actors may be at the same shard."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}{PARTIAL}")
+    try:
+        yield partial
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _check_same(out: Path, plan: Plan) -> None:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from rankone.model.bundle import open_bundle
 from rankone.service.errors import Problem
 from rankone.service.job import shard
 from rankone.service.job.embedder import Embedder, JobFailed
-from rankone.service.job.plan import Plan, begun, images_of, plan_of
+from rankone.service.job.plan import Plan, Tell, begun, images_of, plan_of
 from rankone.service.job.sources import Source
 from rankone.service.routes.checks import check_dim
 from rankone.service.settings import Settings
-
-Tell = Callable[[int], None]
-
-
-class Work(Protocol):
-    """Writes the shards that are missing, and tells how many images each of them had."""
-
-    def __call__(self, out: Path, plan: Plan, settings: Settings, shards: Sequence[int], tell: Tell) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -42,9 +33,9 @@ def run(
     dim: int | None = None,
     shard_size: int = 1000,
     tell: Tell,
-    work: Work | None = None,
+    cluster: str | None = None,
 ) -> Done:
-    """Embeds the images by the bundle of the settings into files of `out`.
+    """Embeds the images by the bundle of the settings into files of `out`, here or on the Ray cluster of that address.
 
     Raises:
         BundleError, EngineError, DecodersFailed: the bundle cannot run.
@@ -52,7 +43,6 @@ def run(
         JobFailed: it ended before all images were embedded.
         OSError: the folder cannot be written, or a disk or store of images cannot be reached.
     """
-    shard.pyarrow()
     bundle = open_bundle(settings.bundle)
     try:
         length = check_dim(dim, bundle)
@@ -66,7 +56,12 @@ def run(
         missing = shard.missing(out, plan)
         tell(plan.num_images - sum(plan.size_of(number) for number in missing))
         if missing:
-            (work or here)(out, plan, settings, missing, tell)
+            if cluster is None:
+                here(out, plan, settings, missing, tell)
+            else:
+                from rankone.service.job import on_ray
+
+                on_ray.there(cluster, out, plan, settings, missing, tell)
         if left := shard.missing(out, plan):
             raise JobFailed(
                 f"{len(left):,} of {plan.num_shards:,} shards are not in {out}: it must be the same folder on every machine"

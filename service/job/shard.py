@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from rankone.model.errors import RankoneError
-from rankone.model.files import sync
-from rankone.service.job.plan import JobConflict, Plan
+from rankone.service.job.plan import PARTIAL, JobConflict, Plan, published
 
 _KEY: Final = b"rankone.job"
-_PARTIAL: Final = ".partial"
-
-
-class NeedsPyarrow(RankoneError, ImportError):
-    """pyarrow is not installed."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ def num_rejected(out: Path) -> int:
 
 def remove_partial(out: Path) -> None:
     """Removes what killed processes left of unfinished files."""
-    for path in out.glob(f".*{_PARTIAL}"):
+    for path in out.glob(f".*{PARTIAL}"):
         path.unlink(missing_ok=True)
 
 
@@ -88,29 +82,26 @@ def write(out: Path, plan: Plan, shard: int, rows: Sequence[Row], rejected: Sequ
     """
     if rejected:
         lines = b"".join(orjson.dumps(asdict(one), option=orjson.OPT_APPEND_NEWLINE) for one in rejected)
-        with _published(rejected_of(out, shard)) as partial:
+        with published(rejected_of(out, shard)) as partial:
             partial.write_bytes(lines)
-    arrow = pyarrow()
     table = _table(plan, rows).replace_schema_metadata(
         {b"rankone": orjson.dumps(asdict(plan.spec)), _KEY: _said(plan, shard)}
     )
-    with _published(file_of(out, shard)) as partial:
-        arrow.parquet.write_table(table, partial)
+    with published(file_of(out, shard)) as partial:
+        pq.write_table(table, partial)
 
 
-def _table(plan: Plan, rows: Sequence[Row]) -> Any:
+def _table(plan: Plan, rows: Sequence[Row]) -> pa.Table:
     """The columns of `rankone index export`."""
-    arrow, element = pyarrow(), pyarrow().float16()
     flat = np.concatenate([row.vector for row in rows]) if rows else np.empty(0)
-    vectors = arrow.FixedSizeListArray.from_arrays(arrow.array(flat.astype(plan.spec.stored), element), plan.dim)
-    text = arrow.string()
-    return arrow.table(
+    vectors = pa.array(flat.astype(plan.spec.stored), pa.float16())
+    return pa.table(
         {
-            "id": arrow.array([row.id for row in rows], text),
-            "vector": vectors,
-            "metadata": arrow.array(["{}"] * len(rows), text),
-            "sha256": arrow.array([row.sha256 for row in rows], text),
-            "thumbnail": arrow.array([row.thumbnail for row in rows], arrow.binary()),
+            "id": pa.array([row.id for row in rows], pa.string()),
+            "vector": pa.FixedSizeListArray.from_arrays(vectors, plan.dim),
+            "metadata": pa.array(["{}"] * len(rows), pa.string()),
+            "sha256": pa.array([row.sha256 for row in rows], pa.string()),
+            "thumbnail": pa.array([row.thumbnail for row in rows], pa.binary()),
         }
     )
 
@@ -121,35 +112,7 @@ def _said(plan: Plan, shard: int) -> bytes:
 
 
 def _note(path: Path) -> bytes | None:
-    arrow = pyarrow()
     try:
-        note: bytes | None = (arrow.parquet.read_schema(path).metadata or {}).get(_KEY)
-    except (arrow.ArrowInvalid, OSError) as error:
+        return (pq.read_schema(path).metadata or {}).get(_KEY)
+    except (pa.ArrowInvalid, OSError) as error:
         raise JobConflict(f"{path} cannot be read: {error}; remove it, and it is made again") from error
-    return note
-
-
-@contextmanager
-def _published(path: Path) -> Iterator[Path]:
-    """A name of this process's own, renamed to `path` when the block ends: two actors may be at the same shard."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}{_PARTIAL}")
-    try:
-        yield partial
-        sync(partial)
-        partial.replace(path)
-        sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def pyarrow() -> Any:
-    """Pyarrow with its Parquet.
-
-    Raises:
-        NeedsPyarrow: it is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise NeedsPyarrow("a job writes Parquet, which needs pyarrow: pip install 'rankone[parquet]'") from error
-    return pyarrow

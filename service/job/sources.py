@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from rankone.model.errors import RankoneError
-from rankone.model.folders import SUFFIXES, Found, LeftOut, name_of, walk
+from rankone.model.folders import SUFFIXES, Found, LeftOut, images_in, name_of
 
 _SUFFIXES: Final = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 _NOT_AN_IMAGE: Final = "not named as images are"
-_MAX_ID: Final = 255
+MAX_ID: Final = 255
 
 
 class NoSuchSource(RankoneError, ValueError):
@@ -26,7 +26,7 @@ class Source:
     """An image of a job."""
 
     id: str
-    """Of its item: the path as it was given, like that of `rankone add`, or the address."""
+    """Of its item: `id_of` the path as it was given, or the address."""
     at: str
     """Where every machine finds it: an absolute path, or an address."""
 
@@ -41,6 +41,24 @@ def read_list(path: Path) -> list[str]:
         return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise NoSuchSource(f"the list {name_of(path)} cannot be read: {error}") from error
+
+
+def images_at(path: Path, left_out: LeftOut) -> list[Path]:
+    """The file, or the images in the folder in order of their names; `left_out` counts what else the folder holds.
+
+    Raises:
+        NoSuchSource: nothing is there, or neither of the two.
+    """
+    if os.path.isdir(path):
+        return images_in(path, left_out)
+    if os.path.isfile(path):
+        return [path]
+    raise NoSuchSource(f"{name_of(path)} is {'no file and no folder' if os.path.lexists(path) else 'not there'}")
+
+
+def id_of(path: Path) -> str:
+    """The path as the id of an item: one line of text, without segments `..`, so that a URL can end with it."""
+    return name_of(os.path.abspath(path) if ".." in path.parts else path.as_posix())
 
 
 def find(places: Iterable[str], left_out: LeftOut) -> list[Source]:
@@ -76,8 +94,8 @@ def read(source: Source, max_bytes: int) -> bytes:
 
 
 def _refusal(source: Source) -> str:
-    if len(source.id) > _MAX_ID:
-        return f"its path has {len(source.id)} characters, an id at most {_MAX_ID}"
+    if len(source.id) > MAX_ID:
+        return f"its path has {len(source.id)} characters, an id at most {MAX_ID}"
     try:
         source.at.encode()
     except UnicodeEncodeError:
@@ -86,26 +104,14 @@ def _refusal(source: Source) -> str:
 
 
 def _at_path(path: Path, left_out: LeftOut) -> Iterator[Source]:
-    if path.is_dir():
-        for entry in walk(path):
-            if entry.reason:
-                left_out.add(entry)
-            else:
-                yield _of_file(entry.path)
-    elif path.is_file():
-        yield _of_file(path)
-    else:
-        raise NoSuchSource(f"{name_of(path)} is not there")
-
-
-def _of_file(path: Path) -> Source:
-    absolute = os.path.abspath(path)
-    return Source(name_of(absolute if ".." in path.parts else path.as_posix()), absolute)
+    for image in images_at(path, left_out):
+        yield Source(id_of(image), os.path.abspath(image))
 
 
 def _at_address(address: str, left_out: LeftOut) -> Iterator[Source]:
     store, path = _in_store(address)
-    fs = _pyarrow_fs()
+    from pyarrow import fs
+
     try:
         (there,) = store.get_file_info([path])
         if there.type == fs.FileType.NotFound:
@@ -135,17 +141,10 @@ def _in_store(address: str) -> tuple[Any, str]:
 @lru_cache(maxsize=64)
 def _store(address: str) -> tuple[Any, str]:
     """Regions, endpoints and keys come from the environment, as pyarrow reads it."""
-    fs = _pyarrow_fs()
+    from pyarrow import fs
+
     try:
         store, root = fs.FileSystem.from_uri(address if not address.endswith("://") else f"{address}/")
     except (ValueError, OSError) as error:
         raise NoSuchSource(f"{address} is no address of an object store that pyarrow reads: {error}") from error
     return store, root
-
-
-def _pyarrow_fs() -> Any:
-    try:
-        import pyarrow.fs
-    except ImportError as error:
-        raise NoSuchSource("object stores need pyarrow: pip install 'rankone[parquet]'") from error
-    return pyarrow.fs

@@ -15,11 +15,12 @@ import pytest
 from PIL import Image
 
 from rankone.__main__ import run
-from rankone.cli.additions import id_of, read_metadata
+from rankone.cli.additions import read_metadata
 from rankone.cli.output import InputError
 from rankone.client import Client
 from rankone.model.bundle import Bundle
 from rankone.model.folders import name_of
+from rankone.service.job.sources import id_of
 from tests.model.files import encoded, noise
 from tests.services import Process
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sys
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rankone.cli.additions import id_of
-from rankone.cli.images import ImageFile, Service, find_images, send
-from rankone.cli.output import InputError
-from rankone.model.folders import SUFFIXES
+from rankone.cli.images import ImageFile, Service, send
+from rankone.model.errors import RankoneError
+from rankone.model.folders import SUFFIXES, LeftOut
 from rankone.model.preprocessing import Limits, Preprocessing, decode, kind_of
+from rankone.service.job.sources import id_of, images_at
 from rankone.service.routes.checks import check_id
 from tests.model.files import encoded, noise, pixels
 from tests.model.profiles import cmyk_profile, rgb_profile, srgb_of_lab
@@ -27,25 +26,13 @@ def test_folders_are_looked_through_in_order(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "b" / "up").symlink_to(tmp_path)
     (tmp_path / "linked.png").symlink_to(tmp_path / "b" / "2.png")
-    found = list(find_images([tmp_path]))
-    assert found == sorted(tmp_path / name for name in [*names[:4], names[5], "linked.png"])
-    both = [tmp_path / "a/notes.txt", tmp_path / "b"]
-    assert list(find_images(both)) == [both[0], tmp_path / "b/10.JPG", tmp_path / "b/2.png"]
-
-
-def test_a_directory_is_not_read_before_it_is_reached(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "1.png").touch()
-    (tmp_path / "b").mkdir()
-    found = find_images([tmp_path])
-    assert [path.name for path in islice(found, 1)] == ["1.png"]
-    (tmp_path / "b" / "2.png").touch()
-    assert [path.name for path in found] == ["2.png"]
+    assert images_at(tmp_path, LeftOut()) == sorted(tmp_path / name for name in [*names[:4], names[5], "linked.png"])
+    assert images_at(tmp_path / "a/notes.txt", LeftOut()) == [tmp_path / "a/notes.txt"]
 
 
 def test_nothing_to_send_is_said(tmp_path: Path) -> None:
     for path, words in ((tmp_path / "nowhere", "nowhere is not there"), (tmp_path, "no images: give")):
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(RankoneError, match=words):
             send([path], Service(), lambda *_: pytest.fail("nothing is asked"), lambda *_: None)
 
 
@@ -53,7 +40,7 @@ def test_every_kind_of_file_that_can_be_read_is_looked_for(tmp_path: Path) -> No
     paths = [tmp_path / f"image{suffix}" for suffixes in SUFFIXES.values() for suffix in suffixes]
     for path in paths:
         path.touch()
-    assert list(find_images([tmp_path])) == sorted(paths)
+    assert images_at(tmp_path, LeftOut()) == sorted(paths)
 
 
 @pytest.mark.parametrize("form", ["BMP", "TIFF", "PPM"])

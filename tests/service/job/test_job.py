@@ -25,7 +25,7 @@ from rankone.model.folders import LeftOut
 from rankone.service.job import shard
 from rankone.service.job.embedder import Embedder, JobFailed
 from rankone.service.job.plan import JobConflict, Plan, begun, images_of, plan_of
-from rankone.service.job.run import Work, here, run
+from rankone.service.job.run import here, run
 from rankone.service.job.sources import Source, find
 from rankone.service.settings import Settings
 from tests.services import Process
@@ -109,21 +109,21 @@ def test_vectors_are_those_of_the_service(folder: Path, tiny: Bundle, settings: 
     assert stored.tobytes() == expected.astype(np.float16).tobytes()
 
 
-def stops_after(count: int) -> Work:
-    """Writes `count` shards, then fails as a disk would."""
-
-    def work(out: Path, plan: Plan, settings: Settings, shards: Sequence[int], tell: Callable[[int], None]) -> None:
-        here(out, plan, settings, shards[:count], tell)
-        raise OSError(5, "the disk failed")
-
-    return work
+def stopping(out: Path, plan: Plan, settings: Settings, shards: Sequence[int], tell: Callable[[int], None]) -> None:
+    """Writes two shards, then fails as a disk would."""
+    here(out, plan, settings, shards[:2], tell)
+    raise OSError(5, "the disk failed")
 
 
-def test_a_job_goes_on_where_it_was(folder: Path, settings: Settings, tmp_path: Path) -> None:
+def test_a_job_goes_on_where_it_was(
+    folder: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, out, whole = sources(folder), tmp_path / "out", tmp_path / "whole"
     run(found, whole, settings, shard_size=2, tell=quiet)
-    with pytest.raises(OSError, match="the disk failed"):
-        run(found, out, settings, shard_size=2, tell=quiet, work=stops_after(2))
+    with monkeypatch.context() as patch:
+        patch.setattr("rankone.service.job.run.here", stopping)
+        with pytest.raises(OSError, match="the disk failed"):
+            run(found, out, settings, shard_size=2, tell=quiet)
     kept = {path: path.stat().st_mtime_ns for path in out.glob("part-*.parquet")}
     assert len(kept) == 2
     (out / ".part-000003.parquet.1.partial").write_bytes(b"torn")
@@ -198,9 +198,12 @@ def test_a_foreign_or_torn_file_is_refused(folder: Path, settings: Settings, tmp
     assert run(found, out, settings, shard_size=5, tell=quiet).num_rejected == 1
 
 
-def test_a_folder_that_machines_do_not_share_is_found(folder: Path, settings: Settings, tmp_path: Path) -> None:
+def test_a_folder_that_machines_do_not_share_is_found(
+    folder: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rankone.service.job.run.here", lambda *_: None)
     with pytest.raises(JobFailed, match=r"9 of 9 shards are not in .*out: it must be the same folder on every machine"):
-        run(sources(folder), tmp_path / "out", settings, shard_size=1, tell=quiet, work=lambda *_: None)
+        run(sources(folder), tmp_path / "out", settings, shard_size=1, tell=quiet)
 
 
 def test_a_length_that_the_bundle_lacks_is_refused(folder: Path, settings: Settings, tmp_path: Path) -> None:
@@ -226,7 +229,7 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: p
         steps.append(f"named {target.name}")
         return replace(path, target)
 
-    monkeypatch.setattr("rankone.service.job.shard.sync", lambda path: steps.append(f"synced {path.is_dir()}"))
+    monkeypatch.setattr("rankone.service.job.plan.sync", lambda path: steps.append(f"synced {path.is_dir()}"))
     monkeypatch.setattr(Path, "replace", replaced)
     plan = plan_of([Source("a", "a")], fingerprint="f", dim=3, thumbnails=True, shard_size=1)
     shard.write(tmp_path, plan, 0, [], [shard.Rejected("a", "bad")])

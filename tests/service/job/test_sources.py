@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rankone.cli.additions import id_of
 from rankone.model.folders import LeftOut
-from rankone.service.job.sources import NoSuchSource, Source, find, read, read_list
+from rankone.service.job.sources import NoSuchSource, Source, find, id_of, read, read_list
 
 
 @pytest.fixture
