@@ -6,41 +6,37 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
-import tyro
 from rich.table import Table
 from tyro.conf import Positional
 
+from rankone.cli import command
 from rankone.cli.show import console
 from rankone.model.backbone import BACKBONES, Facts, facts_of, milliseconds
 
 
-def backbones(arguments: list[str]) -> None:
-    """See `command`."""
+@command
+def backbones(
+    names: Positional[tuple[str, ...]] = tuple(BACKBONES), size: int = 448, time: bool = True, json: bool = False
+) -> None:
+    """Lists backbones: channels, stride, parameters, GFLOP and milliseconds an image, and whether weights are here.
 
-    def command(
-        names: Positional[tuple[str, ...]] = tuple(BACKBONES), size: int = 448, time: bool = True, json: bool = False
-    ) -> None:
-        """Lists backbones: channels, stride, parameters, GFLOP and milliseconds an image, and whether weights are here.
-
-        Args:
-            names: which; torchvision's if none is named. Those of timm are timm/NAME, for instance
-                timm/vit_small_patch14_dinov2, and need rankone[timm].
-            size: side of the images in pixels.
-            time: measure milliseconds on this CPU: seconds for each backbone.
-            json: print a list of objects instead of a table.
-        """
-        rows = ((facts_of(name, size), milliseconds(name, size) if time else None) for name in names)
-        if json:
-            print(orjson.dumps([{**asdict(facts), "ms": ms} for facts, ms in rows]).decode())
-            return
-        table = Table(title=f"backbones at {size} x {size}")
-        for column in ("name", "channels", "stride", "locations", "parameters", "GFLOP", "ms here", "weights here"):
-            table.add_column(column, justify="left" if column == "name" else "right", no_wrap=column == "name")
-        for facts, ms in rows:
-            table.add_row(*_cells(facts, ms))
-        console.print(table)
-
-    tyro.cli(command, prog="rankone backbones", args=arguments)
+    Args:
+        names: which; torchvision's if none is named. Those of timm are timm/NAME, for instance
+            timm/vit_small_patch14_dinov2, and need rankone[timm].
+        size: side of the images in pixels.
+        time: measure milliseconds on this CPU: seconds for each backbone.
+        json: print a list of objects instead of a table.
+    """
+    rows = ((facts_of(name, size), milliseconds(name, size) if time else None) for name in names)
+    if json:
+        print(orjson.dumps([{**asdict(facts), "ms": ms} for facts, ms in rows]).decode())
+        return
+    table = Table(title=f"backbones at {size} x {size}")
+    for column in ("name", "channels", "stride", "locations", "parameters", "GFLOP", "ms here", "weights here"):
+        table.add_column(column, justify="left" if column == "name" else "right", no_wrap=column == "name")
+    for facts, ms in rows:
+        table.add_row(*_cells(facts, ms))
+    console.print(table)
 
 
 def _cells(facts: Facts, ms: float | None) -> list[Any]:

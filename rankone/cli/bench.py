@@ -9,6 +9,7 @@ from typing import Final
 import tyro
 from tyro.conf import Positional
 
+from rankone.cli import command
 from rankone.model.errors import RankoneError
 
 BENCHMARKS: Final = {
@@ -44,26 +45,22 @@ class UnknownBenchmark(RankoneError, ValueError):
     """There is no benchmark of that name."""
 
 
-def bench(arguments: list[str]) -> None:
-    """See `command`."""
+@command
+def bench(names: Positional[tuple[str, ...]] = _DEFAULT, bundle: Path | None = None) -> None:
+    """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
 
-    def command(names: Positional[tuple[str, ...]] = _DEFAULT, bundle: Path | None = None) -> None:
-        """Measures speed. Every figure is a ratio against a named rival in the same run; lost ones are printed too.
-
-        Args:
-            names: benchmarks to run; also gpu, cluster, postgres, lance, and with learned filters, which take up to two hours,
-                fine-tuning, short, tuned, options, hiding, reduced, variants, int8. scale and simulation compute from
-                measured figures.
-            bundle: the bundle that engines, gpu, serving and cluster measure; one with random weights if not given.
-        """
-        for name in names:
-            if name not in BENCHMARKS:
-                raise UnknownBenchmark(f"there is no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
-        for name in names:
-            main = importlib.import_module(BENCHMARKS[name]).main
-            main(bundle) if name in _OF_A_BUNDLE else main()
-
-    tyro.cli(command, prog="rankone bench", args=arguments)
+    Args:
+        names: benchmarks to run; also gpu, cluster, postgres, lance, and with learned filters, which take up to two hours,
+            fine-tuning, short, tuned, options, hiding, reduced, variants, int8. scale and simulation compute from
+            measured figures.
+        bundle: the bundle that engines, gpu, serving and cluster measure; one with random weights if not given.
+    """
+    for name in names:
+        if name not in BENCHMARKS:
+            raise UnknownBenchmark(f"there is no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}")
+    for name in names:
+        main = importlib.import_module(BENCHMARKS[name]).main
+        main(bundle) if name in _OF_A_BUNDLE else main()
 
 
 def tables(arguments: list[str]) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from tyro.conf import Positional, UseAppendAction
 
-from rankone.cli import show
+from rankone.cli import command, show
 from rankone.training import compare as comparing
 from rankone.training.compare import By
 from rankone.training.data import load
@@ -18,57 +17,51 @@ from rankone.training.recipe import load_recipe
 Several = Annotated[tuple[str, ...], UseAppendAction]
 
 
-def compare(arguments: list[str]) -> None:
-    """See `command`."""
+@command
+def compare(
+    data: Positional[str],
+    out: Path | None = None,
+    backbone: Several = (),
+    weights: Several = (),
+    system: Several = (),
+    recipe: str = "default",
+    size: int | None = None,
+    images: int = 20,
+    rank_by: By = "mean",
+    cache: Path | None = None,
+    device: DeviceChoice = "auto",
+    workers: int = 0,
+    skip_bad: bool = False,
+) -> None:
+    """Compares poolings and backbones on your images without training, and writes a recipe for `rankone train`.
 
-    def command(
-        data: Positional[str],
-        out: Path | None = None,
-        backbone: Several = (),
-        weights: Several = (),
-        system: Several = (),
-        recipe: str = "default",
-        size: int | None = None,
-        images: int = 20,
-        rank_by: By = "mean",
-        cache: Path | None = None,
-        device: DeviceChoice = "auto",
-        workers: int = 0,
-        skip_bad: bool = False,
-    ) -> None:
-        """Compares poolings and backbones on your images without training, and writes a recipe for `rankone train`.
+    Local features are computed once. For every pooling: accuracy of a converged linear classifier, recall@1 of whole
+    and of short embeddings on classes that they were not learned from, bytes and milliseconds. Finished rows are kept;
+    the same command resumes.
 
-        Local features are computed once. For every pooling: accuracy of a converged linear classifier, recall@1 of whole
-        and of short embeddings on classes that they were not learned from, bytes and milliseconds. Finished rows are kept;
-        the same command resumes.
-
-        Args:
-            data: photos, cub, aircraft, mit67, dtd, the folder of one, or one with train/<class>/ and test/<class>/.
-            out: directory to write; runs/compare-<data set> if not given.
-            backbone: as `rankone backbones` lists them; the recipe's if none is given.
-            weights: imagenet, random or a file: one for all backbones, or one for each in their order.
-            system: pooling systems, by name; all that fit if none is given.
-            recipe: default, modern or a YAML file: all that the recommended recipe has besides backbone and pooling.
-            size: side of the images in pixels; the recipe's if not given.
-            images: the most images of every class in each split; 0 for all.
-            rank_by: accuracy, full (recall@1 of whole embeddings), short (of short ones) or the mean of all three.
-            cache: folder for local features, kept for other comparisons; in the output directory if not given.
-            device: the GPU if there is one (auto); a device that is not available is an error.
-            workers: processes that load images; 0 loads them in this one.
-            skip_bad: leave out images that cannot be decoded; without it, they are named and nothing starts.
-        """
-        base = load_recipe(recipe)
-        found = load(data, base.reader)
-        show.left_out(found.left_out)
-        chosen, reason = choose_device(device)
-        show.step("device", f"{chosen} ({reason})")
-        plan = comparing.plan_of(
-            found, base, backbones=backbone, weights=weights, systems=system, size=size, images=images or None
-        )
-        home = out or Path("runs") / f"compare-{found.name}"
-        result = comparing.compare(
-            plan, home, by=rank_by, cache=cache, device=chosen, workers=workers, skip_bad=skip_bad
-        )
-        show.comparison(result, home)
-
-    tyro.cli(command, prog="rankone compare", args=arguments)
+    Args:
+        data: photos, cub, aircraft, mit67, dtd, the folder of one, or one with train/<class>/ and test/<class>/.
+        out: directory to write; runs/compare-<data set> if not given.
+        backbone: as `rankone backbones` lists them; the recipe's if none is given.
+        weights: imagenet, random or a file: one for all backbones, or one for each in their order.
+        system: pooling systems, by name; all that fit if none is given.
+        recipe: default, modern or a YAML file: all that the recommended recipe has besides backbone and pooling.
+        size: side of the images in pixels; the recipe's if not given.
+        images: the most images of every class in each split; 0 for all.
+        rank_by: accuracy, full (recall@1 of whole embeddings), short (of short ones) or the mean of all three.
+        cache: folder for local features, kept for other comparisons; in the output directory if not given.
+        device: the GPU if there is one (auto); a device that is not available is an error.
+        workers: processes that load images; 0 loads them in this one.
+        skip_bad: leave out images that cannot be decoded; without it, they are named and nothing starts.
+    """
+    base = load_recipe(recipe)
+    found = load(data, base.reader)
+    show.left_out(found.left_out)
+    chosen, reason = choose_device(device)
+    show.step("device", f"{chosen} ({reason})")
+    plan = comparing.plan_of(
+        found, base, backbones=backbone, weights=weights, systems=system, size=size, images=images or None
+    )
+    home = out or Path("runs") / f"compare-{found.name}"
+    result = comparing.compare(plan, home, by=rank_by, cache=cache, device=chosen, workers=workers, skip_bad=skip_bad)
+    show.comparison(result, home)

@@ -13,10 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-import tyro
 from rich.progress import Progress, track
 
-from rankone.cli import show
+from rankone.cli import command, show
 from rankone.client import Client, Neighbour, ServiceError
 from rankone.index.backup import file_of
 from rankone.index.mapmaking import make_map
@@ -39,33 +38,29 @@ class DemoError(RankoneError, RuntimeError):
     """The demo cannot go on; the message says what to do."""
 
 
-def demo(arguments: list[str]) -> None:
-    """See `command`."""
+@command
+def demo(recipe: str = "demo", weights: str | None = None, port: int = 8000, exit: bool = False) -> None:  # noqa: A002
+    """Trains on real photographs, exports, serves and searches; then stays up until Ctrl-C.
 
-    def command(recipe: str = "demo", weights: str | None = None, port: int = 8000, exit: bool = False) -> None:  # noqa: A002
-        """Trains on real photographs, exports, serves and searches; then stays up until Ctrl-C.
+    A second run finds what the first one made, and goes straight to the service.
 
-        A second run finds what the first one made, and goes straight to the service.
-
-        Args:
-            recipe: `demo`, `default` (448 x 448) or a YAML file.
-            weights: of the backbone, where they are not to be the recipe's: `imagenet`, `random` or a file.
-            port: of the service, on 127.0.0.1.
-            exit: end after the tour.
-        """
-        chosen = load_recipe(recipe)
-        if weights is not None:
-            chosen = chosen.model_copy(update={"weights": weights})
-        home = RUNS / f"{Path(recipe).stem}-{Path(chosen.weights).stem}"
-        bundle = prepare(home, chosen)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the service would outlive us
-        with served(bundle, home, port) as client:
-            tour(client)
-            draw_map(bundle, home)
-            if not exit:
-                stay(port)
-
-    tyro.cli(command, prog="rankone demo", args=arguments)
+    Args:
+        recipe: `demo`, `default` (448 x 448) or a YAML file.
+        weights: of the backbone, where they are not to be the recipe's: `imagenet`, `random` or a file.
+        port: of the service, on 127.0.0.1.
+        exit: end after the tour.
+    """
+    chosen = load_recipe(recipe)
+    if weights is not None:
+        chosen = chosen.model_copy(update={"weights": weights})
+    home = RUNS / f"{Path(recipe).stem}-{Path(chosen.weights).stem}"
+    bundle = prepare(home, chosen)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the service would outlive us
+    with served(bundle, home, port) as client:
+        tour(client)
+        draw_map(bundle, home)
+        if not exit:
+            stay(port)
 
 
 def prepare(home: Path, recipe: Recipe) -> Bundle:

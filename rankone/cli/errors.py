@@ -27,37 +27,18 @@ _DISK_ERRORS: Final = frozenset(
 """A full, read-only or forbidden disk, or a path that cannot be: no change of our code would help."""
 _PIPE_CLOSED: Final = 128 + signal.SIGPIPE
 """What a shell reports of `cat` in `cat FILE | head`."""
-_TRAINING: Final = frozenset({"matplotlib", "onnx", "onnxscript", "safetensors", "skimage", "torchvision", "yaml"})
+_TRAINING: Final = frozenset(["matplotlib", "onnx", "onnxscript", "safetensors", "skimage", "torchvision", "yaml"])
 _SERVING: Final = frozenset(
     {
-        "faiss",
-        "fastapi",
-        "fastapi_offline",
-        "onnxruntime",
-        "prometheus_client",
-        "pydantic_settings",
-        "python_multipart",
-        "starlette",
-        "uvicorn",
-        "uvloop",
+        *("faiss", "fastapi", "fastapi_offline", "onnxruntime", "prometheus_client", "pydantic_settings"),
+        *("python_multipart", "starlette", "uvicorn", "uvloop"),
     }
 )
 _EITHER: Final = frozenset({"PIL", "torch"})
 _TRAINS: Final = frozenset(
     {
-        "train",
-        "runs",
-        "compare",
-        "evaluate",
-        "export",
-        "reduce",
-        "quantize",
-        "bundle",
-        "data",
-        "backbones",
-        "tables",
-        "bench",
-        "demo",
+        *("train", "runs", "compare", "evaluate", "export", "reduce", "quantize", "bundle"),
+        *("data", "backbones", "tables", "bench", "demo"),
     }
 )
 """The commands that need the extra `train`."""
@@ -148,6 +129,8 @@ def how_to_install(command: str, module: str | None) -> str | None:
         return "measures, and is not part of the installed package; run it from a clone of the repository"
     if name == "ray":
         return "needs Ray for a cluster: pip install 'rankone[ray]' on every machine of it"
+    if name == "pyarrow":
+        return "needs pyarrow: pip install 'rankone[parquet]'"
     if name in _TRAINING or (name in _EITHER and command in _TRAINS):
         return f"needs {name}: pip install 'rankone[train]'"
     if name in _SERVING or name in _EITHER:

@@ -3,69 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import numpy as np
-import tyro
 from tyro.conf import Positional, arg
 
-from rankone.cli.images import WAIT_S, ImageFile, Service
+from rankone.cli import command
+from rankone.cli.images import HERE, WAIT_S, At, ImageFile
 from rankone.cli.output import InputError
 from rankone.client import Client, Explanation
 from rankone.model.explanation import ninths
 from rankone.model.folders import name_of
 
-_HERE: Final = Service()
 
+@command
+def explain(
+    image: Positional[Path],
+    label: Annotated[str | None, arg(name="class")] = None,
+    item: str | None = None,
+    item_image: Path | None = None,
+    index: str = "default",
+    out: Path | None = None,
+    service: At = HERE,
+) -> None:
+    """Writes a picture of where the evidence lies, orange for and blue against, and prints a summary of the shares.
 
-def explain(arguments: list[str]) -> None:
-    """See `command`."""
-
-    def command(
-        image: Positional[Path],
-        label: Annotated[str | None, arg(name="class")] = None,
-        item: str | None = None,
-        item_image: Path | None = None,
-        index: str = "default",
-        out: Path | None = None,
-        service: Annotated[Service, arg(name="")] = _HERE,
-    ) -> None:
-        """Writes a picture of where the evidence lies, orange for and blue against, and prints a summary of the shares.
-
-        Args:
-            image: an image.
-            label: explain this class; the most probable one if neither a class nor an item is given.
-            item: explain the match with the item of this id instead.
-            item_image: the image of the item, whose side is written too.
-            index: name of the item's index.
-            out: the picture, a .png file; IMAGE.evidence.png in this folder if not given. The item's side is beside it,
-                with .item.png.
-            service: to ask.
-        """
-        if label is not None and item is not None:
-            raise InputError("give --class or --item, not both")
-        if item is None and item_image is not None:
-            raise InputError("--item-image is the image of an item: give --item too")
-        out = out or Path(f"{image.stem}.evidence.png")
-        if out.suffix != ".png" or not out.parent.is_dir():
-            raise InputError(f"{name_of(out)}: give the name of a .png file in a folder that is there")
-        with Client(service.url, key=service.key) as client:
-            client.wait_until_ready(WAIT_S)
-            sides = client.explain(
-                ImageFile(image),
-                label,
-                item_id=item,
-                item_image=None if item_image is None else ImageFile(item_image),
-                index=index,
-                overlay=True,
-            )
-        for side in sides:
-            path = out if side.side == "query" else out.with_suffix(".item.png")
-            assert side.overlay is not None
-            path.write_bytes(side.overlay)
-            print("\n".join([f"{name_of(path)}: {_title(side)}", *summary(side)]))
-
-    tyro.cli(command, prog="rankone explain", args=arguments)
+    Args:
+        image: an image.
+        label: explain this class; the most probable one if neither a class nor an item is given.
+        item: explain the match with the item of this id instead.
+        item_image: the image of the item, whose side is written too.
+        index: name of the item's index.
+        out: the picture, a .png file; IMAGE.evidence.png in this folder if not given. The item's side is beside it,
+            with .item.png.
+        service: to ask.
+    """
+    if label is not None and item is not None:
+        raise InputError("give --class or --item, not both")
+    if item is None and item_image is not None:
+        raise InputError("--item-image is the image of an item: give --item too")
+    out = out or Path(f"{image.stem}.evidence.png")
+    if out.suffix != ".png" or not out.parent.is_dir():
+        raise InputError(f"{name_of(out)}: give the name of a .png file in a folder that is there")
+    with Client(service.url, key=service.key) as client:
+        client.wait_until_ready(WAIT_S)
+        sides = client.explain(
+            ImageFile(image),
+            label,
+            item_id=item,
+            item_image=None if item_image is None else ImageFile(item_image),
+            index=index,
+            overlay=True,
+        )
+    for side in sides:
+        path = out if side.side == "query" else out.with_suffix(".item.png")
+        assert side.overlay is not None
+        path.write_bytes(side.overlay)
+        print("\n".join([f"{name_of(path)}: {_title(side)}", *summary(side)]))
 
 
 def summary(side: Explanation) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import orjson
 import tyro
@@ -16,7 +16,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from rankone.cli.bars import pages, progress
-from rankone.cli.images import Service
+from rankone.cli.images import HERE, At
 from rankone.cli.publish import publish
 from rankone.cli.rebuild import rebuild
 from rankone.client import Client
@@ -37,7 +37,6 @@ Folder = Positional[Annotated[str, arg(metavar="FOLDER")]]
 Name = Positional[Annotated[str, arg(metavar="INDEX")]]
 File = Positional[Annotated[Path, arg(metavar="FILE")]]
 
-_HERE: Final = Service()
 console = Console(highlight=False)
 
 
@@ -72,7 +71,7 @@ def create(
     kind: Kind = "exact",
     dtype: Dtype = "float16",
     thumbnails: bool = False,
-    service: Annotated[Service, arg(name="")] = _HERE,
+    service: At = HERE,
 ) -> None:
     """Makes an index in a running service, if there is none of that name.
 

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -24,6 +25,8 @@ from rankone.model.files import sync
 Write = Callable[[str, Any], None]
 
 _JSON: Final = orjson.OPT_SERIALIZE_NUMPY
+_ROWS: Final = 1000
+"""Of a Parquet file in memory at a time, and in a row group."""
 
 
 class InputError(RankoneError, ValueError):
@@ -34,7 +37,8 @@ def writing(out: Path | None, column: str) -> AbstractContextManager[Write]:
     """Writes values to `out` by its suffix, under the name `column` where the form has names.
 
     Raises:
-        InputError: a suffix that is not written, a folder that is not there, or pyarrow missing.
+        InputError: a suffix that is not written, or a folder that is not there.
+        ModuleNotFoundError: pyarrow is missing.
     """
     if out is None and sys.stdout is None:
         raise InputError("standard output is closed: give a file to write to (--out)")
@@ -48,7 +52,7 @@ def writing(out: Path | None, column: str) -> AbstractContextManager[Write]:
     with suppress(FileNotFoundError):
         out.lstat()  # a name that no file can have fails now, and not after the last answer
     if out.suffix == ".parquet":
-        _require_pyarrow()
+        import pyarrow.parquet  # noqa: F401 - missing, it is named now, and not after the first answers
     return _file(out, column)
 
 
@@ -139,19 +143,43 @@ def _header(num_rows: int, dim: int) -> bytes:
 
 @contextmanager
 def _table(file: BinaryIO, column: str) -> Iterator[Write]:
-    from rankone.cli.parquet import table
+    """Columns `path` and `column`, some rows at a time; metadata of a neighbour is JSON in a string, as it has no schema."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    with table(file, column) as write:
-        yield write
+    entries = {
+        "predictions": [("label", pa.string()), ("index", pa.int32()), ("probability", pa.float64())],
+        "neighbours": [("id", pa.string()), ("score", pa.float64()), ("metadata", pa.string())],
+    }
+    rows: list[dict[str, Any]] = []
+    writer: pq.ParquetWriter | None = None
 
+    def write(name: str, value: Any) -> None:
+        rows.append({"path": name, column: value if column == "embedding" else [*map(_flat, value)]})
+        if len(rows) == _ROWS:
+            flush()
 
-def _require_pyarrow() -> None:
+    def flush() -> None:
+        nonlocal writer
+        if writer is None:
+            is_vector = column == "embedding"
+            kind = pa.list_(pa.float32(), len(rows[0][column])) if is_vector else pa.list_(pa.struct(entries[column]))
+            writer = pq.ParquetWriter(file, pa.schema([("path", pa.string()), (column, kind)]))
+        writer.write_table(pa.Table.from_pylist(rows, writer.schema))
+        rows.clear()
+
     try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "Parquet files need pyarrow: pip install 'rankone[parquet]', or write to a .jsonl file"
-        ) from error
+        yield write
+    finally:
+        if rows:
+            flush()
+        if writer is not None:
+            writer.close()
+
+
+def _flat(entry: Any) -> dict[str, Any]:
+    plain = asdict(entry)
+    return {**plain, "metadata": orjson.dumps(plain["metadata"]).decode()} if "metadata" in plain else plain
 
 
 _FORMS: Final[dict[str, Callable[[BinaryIO, str], AbstractContextManager[Write]]]] = {

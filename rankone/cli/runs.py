@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import orjson
-import tyro
 from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from rankone.cli import command
 from rankone.cli.output import InputError
 from rankone.cli.show import alarm, console, step
 from rankone.model.folders import name_of
@@ -21,39 +21,35 @@ from rankone.training.run import replace_file
 Folders = Positional[Annotated[tuple[Path, ...], arg(metavar="DIR...")]]
 
 
-def runs(arguments: list[str]) -> None:
-    """See `command`."""
+@command
+def runs(folders: Folders, html: Path | None = None, json: bool = False) -> None:
+    """Compares training runs: what each reached, and in what their recipes and images differ.
 
-    def command(folders: Folders, html: Path | None = None, json: bool = False) -> None:
-        """Compares training runs: what each reached, and in what their recipes and images differ.
+    Accuracy and recall@1 are those of the test images, from the report of each run.
 
-        Accuracy and recall@1 are those of the test images, from the report of each run.
+    Args:
+        folders: runs, or folders of runs.
+        html: file to write, one page with the tables and a plot of all runs.
+        json: print JSON, with every epoch.
+    """
+    if not folders:
+        raise InputError("name the runs to compare, or a folder of them")
+    comparison = compare(folders)
+    if html is not None:
+        from rankone.training.report.runs import page
 
-        Args:
-            folders: runs, or folders of runs.
-            html: file to write, one page with the tables and a plot of all runs.
-            json: print JSON, with every epoch.
-        """
-        if not folders:
-            raise InputError("name the runs to compare, or a folder of them")
-        comparison = compare(folders)
-        if html is not None:
-            from rankone.training.report.runs import page
-
-            replace_file(html, page(comparison).encode())
-        if json:
-            body = {
-                "runs": [run.model_dump() for run in comparison.runs],
-                "differences": comparison.differences,
-                "remarks": comparison.remarks,
-            }
-            print(orjson.dumps(body, default=str).decode())
-            return
-        _print(comparison)
-        if html is not None:
-            step("page", name_of(html))
-
-    tyro.cli(command, prog="rankone runs", args=arguments)
+        replace_file(html, page(comparison).encode())
+    if json:
+        body = {
+            "runs": [run.model_dump() for run in comparison.runs],
+            "differences": comparison.differences,
+            "remarks": comparison.remarks,
+        }
+        print(orjson.dumps(body, default=str).decode())
+        return
+    _print(comparison)
+    if html is not None:
+        step("page", name_of(html))
 
 
 def _print(comparison: Comparison) -> None:

@@ -10,7 +10,7 @@ import tyro
 from pydantic import BaseModel, ConfigDict
 from tyro.conf import Positional, arg
 
-from rankone.cli import show
+from rankone.cli import command, show
 from rankone.model.bundle import Bundle, open_bundle
 from rankone.model.engine import load_engine
 from rankone.model.engine.base import Device, EngineName
@@ -112,73 +112,65 @@ def train(arguments: list[str]) -> None:
     tyro.cli(command, prog="rankone train", args=arguments)
 
 
-def export(arguments: list[str]) -> None:
-    """See `command`."""
+@command
+def export(
+    run: Positional[Path],
+    data: Positional[str],
+    bundle: Positional[Path],
+    name: str | None = None,
+    version: str = "1",
+) -> None:
+    """Writes a run's network as a bundle: ONNX, TorchScript and weights, checked against it on test images.
 
-    def command(
-        run: Positional[Path],
-        data: Positional[str],
-        bundle: Positional[Path],
-        name: str | None = None,
-        version: str = "1",
-    ) -> None:
-        """Writes a run's network as a bundle: ONNX, TorchScript and weights, checked against it on test images.
-
-        Args:
-            run: directory of the run.
-            data: what it was trained on.
-            bundle: directory to write; must not exist.
-            name: name of the bundle; data set and pooling system if not given.
-            version: version of the bundle.
-        """
-        show.bundle(pipeline.export(run, load(data, Run.open(run).recipe.reader), bundle, name=name, version=version))
-        show.doubts(pipeline.read_report(run))
-
-    tyro.cli(command, prog="rankone export", args=arguments)
+    Args:
+        run: directory of the run.
+        data: what it was trained on.
+        bundle: directory to write; must not exist.
+        name: name of the bundle; data set and pooling system if not given.
+        version: version of the bundle.
+    """
+    show.bundle(pipeline.export(run, load(data, Run.open(run).recipe.reader), bundle, name=name, version=version))
+    show.doubts(pipeline.read_report(run))
 
 
-def evaluate(arguments: list[str]) -> None:
-    """See `command`."""
+@command
+def evaluate(
+    bundle: Positional[Path],
+    data: str,
+    out: Path | None = None,
+    engine: EngineName = "onnx",
+    device: DeviceChoice = "auto",
+    threads: int | None = None,
+    workers: int = 0,
+    reader: dict[str, str] | None = None,
+    skip_bad: bool = False,
+) -> None:
+    """Measures a bundle on the test images of a data set, through the engine that serves it; writes a report.
 
-    def command(
-        bundle: Positional[Path],
-        data: str,
-        out: Path | None = None,
-        engine: EngineName = "onnx",
-        device: DeviceChoice = "auto",
-        threads: int | None = None,
-        workers: int = 0,
-        reader: dict[str, str] | None = None,
-        skip_bad: bool = False,
-    ) -> None:
-        """Measures a bundle on the test images of a data set, through the engine that serves it; writes a report.
-
-        Args:
-            bundle: directory of the bundle.
-            data: `photos`, a benchmark by name, or a folder with train/<class>/ and test/<class>/.
-            out: directory of the report; `<bundle>-report` beside the bundle if not given.
-            engine: which exported form of the network runs.
-            device: the GPU if there is one (auto); a device that is not available is an error.
-            threads: CPU threads of the engine; as many as there are cores if not given.
-            workers: processes that load images; 0 loads them in this one.
-            reader: options of the data set's reader, for instance `--reader partition 3`; on the benchmark that the bundle
-                was trained on, those of the training if not given.
-            skip_bad: leave out test images that cannot be decoded, and list them in the report.
-        """
-        chosen = _device(device)
-        opened = open_bundle(bundle)
-        home = _report_folder(opened, out)
-        images = load(data, reader, defaults=measure.reader_options(opened.manifest))
-        show.left_out(images.left_out)
-        measure.check_classes(opened, images)
-        runner = load_engine(opened, engine, chosen, threads or len(os.sched_getaffinity(0)))
-        findings = measure.findings_of(opened, images, runner, device=chosen, workers=workers, skip_bad=skip_bad)
-        report = write_report(findings, home)
-        show.report(report, home)
-        sentence, is_warning = measure.compare_with_training(opened.manifest, images.name, report)
-        (show.alarm if is_warning else show.step)("against training", sentence)
-
-    tyro.cli(command, prog="rankone evaluate", args=arguments)
+    Args:
+        bundle: directory of the bundle.
+        data: `photos`, a benchmark by name, or a folder with train/<class>/ and test/<class>/.
+        out: directory of the report; `<bundle>-report` beside the bundle if not given.
+        engine: which exported form of the network runs.
+        device: the GPU if there is one (auto); a device that is not available is an error.
+        threads: CPU threads of the engine; as many as there are cores if not given.
+        workers: processes that load images; 0 loads them in this one.
+        reader: options of the data set's reader, for instance `--reader partition 3`; on the benchmark that the bundle
+            was trained on, those of the training if not given.
+        skip_bad: leave out test images that cannot be decoded, and list them in the report.
+    """
+    chosen = _device(device)
+    opened = open_bundle(bundle)
+    home = _report_folder(opened, out)
+    images = load(data, reader, defaults=measure.reader_options(opened.manifest))
+    show.left_out(images.left_out)
+    measure.check_classes(opened, images)
+    runner = load_engine(opened, engine, chosen, threads or len(os.sched_getaffinity(0)))
+    findings = measure.findings_of(opened, images, runner, device=chosen, workers=workers, skip_bad=skip_bad)
+    report = write_report(findings, home)
+    show.report(report, home)
+    sentence, is_warning = measure.compare_with_training(opened.manifest, images.name, report)
+    (show.alarm if is_warning else show.step)("against training", sentence)
 
 
 def _device(asked: DeviceChoice) -> Device:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from rankone.cli.errors import explained
 from rankone.cli.output import InputError, _header, writing
 from rankone.client import Neighbour, Prediction
 
@@ -85,7 +86,7 @@ def test_what_breaks_off_leaves_what_was_there(out: Path, suffix: str) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(
-    out: Path, monkeypatch: pytest.MonkeyPatch
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path, column, sentence in (
         (out / "e.csv", "embedding", "are written to .npy, .json, .jsonl or .parquet files"),
@@ -95,5 +96,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(
         with pytest.raises(InputError, match=sentence):
             writing(path, column)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(InputError, match=r"need pyarrow: pip install 'rankone\[parquet\]'"):
+    with explained("embed") as outcome:
         writing(out / "e.parquet", "embedding")
+    assert outcome.status == 2
+    assert "needs pyarrow: pip install 'rankone[parquet]'" in capsys.readouterr().err
