@@ -58,7 +58,7 @@ def test_the_shards_are_imported_by_a_command_that_there_is(monkeypatch: pytest.
         imported.append(arguments)
         return 0
 
-    monkeypatch.setattr("rankone.cli.index.load_items", load_items)
+    monkeypatch.setattr("rankone.cli.filling.load_items", load_items)
     assert words[:3] == ["rankone", "index", "import"]
     index(words[2:])
     assert imported[0][:2] == (Path("part.parquet"), Path("indexes/default.sqlite"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import orjson
 from rich.table import Table
@@ -11,7 +10,7 @@ from tyro.conf import Positional
 
 from rankone.cli import command
 from rankone.cli.show import console
-from rankone.model.backbone import BACKBONES, Facts, facts_of, milliseconds
+from rankone.model.backbone import BACKBONES, facts_of, milliseconds
 
 
 @command
@@ -35,18 +34,14 @@ def backbones(
     for column in ("name", "channels", "stride", "locations", "parameters", "GFLOP", "ms here", "weights here"):
         table.add_column(column, justify="left" if column == "name" else "right", no_wrap=column == "name")
     for facts, ms in rows:
-        table.add_row(*_cells(facts, ms))
+        table.add_row(
+            facts.name,
+            f"{facts.channels}",
+            f"{facts.stride}",
+            f"{facts.locations}",
+            f"{facts.parameters / 1e6:.1f} M",
+            f"{facts.gflop:.1f}",
+            "" if ms is None else f"{ms:.0f}",
+            "yes" if facts.at_hand else "no",
+        )
     console.print(table)
-
-
-def _cells(facts: Facts, ms: float | None) -> list[Any]:
-    return [
-        facts.name,
-        f"{facts.channels}",
-        f"{facts.stride}",
-        f"{facts.locations}",
-        f"{facts.parameters / 1e6:.1f} M",
-        f"{facts.gflop:.1f}",
-        "" if ms is None else f"{ms:.0f}",
-        "yes" if facts.at_hand else "no",
-    ]

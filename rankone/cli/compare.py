@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from rich.table import Table
 from tyro.conf import Positional, UseAppendAction
 
 from rankone.cli import command, show
+from rankone.model.folders import name_of
 from rankone.training import compare as comparing
-from rankone.training.compare import By
+from rankone.training.compare import By, Comparison
+from rankone.training.compare.document import advice, percent
 from rankone.training.data import load
 from rankone.training.processes import DeviceChoice, choose_device
 from rankone.training.recipe import load_recipe
@@ -64,4 +67,21 @@ def compare(
     )
     home = out or Path("runs") / f"compare-{found.name}"
     result = comparing.compare(plan, home, by=rank_by, cache=cache, device=chosen, workers=workers, skip_bad=skip_bad)
-    show.comparison(result, home)
+    _show(result, home)
+
+
+def _show(found: Comparison, home: Path) -> None:
+    """The ranking, what to take, and where the rest is."""
+    for note in found.notes:
+        show.alarm("comparison", note)
+    table = Table(
+        "", "backbone", "pooling", "accuracy", "recall@1, whole", "short", "bytes", "ms", box=None, pad_edge=False
+    )
+    for number, place in enumerate(found.places):
+        row, mark = place.row, "*" if number == found.recommended else "=" if place.is_as_good else ""
+        short = "" if row.short is None else percent(row.short)
+        cells = [row.backbone, row.pooling, percent(row.accuracy), percent(row.full), short, f"{row.bytes:,}"]
+        table.add_row(f"{number + 1}{mark}", *cells, f"{row.ms:.0f}")
+    show.console.print(table)
+    show.step("recommended", advice(found))
+    show.step("written", f"{name_of(home)}/compare.html" + ("" if found.recommended is None else " and recipe.yaml"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
 
 import orjson
 import tyro
@@ -13,29 +13,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
-from tyro.conf import Positional, arg
 
-from rankone.cli.bars import pages, progress
-from rankone.cli.images import HERE, At
-from rankone.cli.publish import publish
-from rankone.cli.rebuild import rebuild
-from rankone.client import Client
-from rankone.index import Dtype, IndexProblem, Kind, Spec, check_name, loss
-from rankone.index.backup import back_up, file_of
+from rankone.cli.filling import File, Folder, Name, create, import_items, publish, rebuild
+from rankone.cli.output import progress
+from rankone.index import IndexProblem, check_name, loss
+from rankone.index.backup import Tell, TellPages, back_up, file_of
 from rankone.index.backup import restore as restore_backup
 from rankone.index.database import SUFFIX
 from rankone.index.errors import IndexPublished
 from rankone.index.mapmaking import MOST, make_map
 from rankone.index.offline import find_duplicates, measure_recall
-from rankone.index.source import damaged_rows, is_lance, is_postgres, names_in, reading, source_of
+from rankone.index.source import Source, damaged_rows, is_lance, is_postgres, names_in, reading, source_of
 from rankone.index.transfer import export as export_items
-from rankone.index.transfer import load_items
-from rankone.model.bundle import open_bundle
-
-Folder = Positional[Annotated[str, arg(metavar="FOLDER")]]
-"""Or a database."""
-Name = Positional[Annotated[str, arg(metavar="INDEX")]]
-File = Positional[Annotated[Path, arg(metavar="FILE")]]
 
 console = Console(highlight=False)
 
@@ -63,32 +52,6 @@ def index(arguments: list[str]) -> None:
         "but in PostgreSQL and Lance; create and rebuild go through it."
     )
     tyro.extras.subcommand_cli_from_dict(commands, prog="rankone index", description=description, args=arguments)
-
-
-def create(
-    name: Name,
-    dim: int | None = None,
-    kind: Kind = "exact",
-    dtype: Dtype = "float16",
-    thumbnails: bool = False,
-    service: At = HERE,
-) -> None:
-    """Makes an index in a running service, if there is none of that name.
-
-    Args:
-        name: of the index.
-        dim: numbers of the short embeddings to keep; full embeddings if not given.
-        kind: `exact`, or `compact`.
-        dtype: of the vectors on disk.
-        thumbnails: keep a small JPEG of each image.
-        service: to ask.
-    """
-    options: dict[str, Any] = {"kind": kind, "dtype": dtype, "thumbnails": thumbnails}
-    if dim is not None:
-        options["dim"] = dim
-    with Client(service.url, key=service.key) as client:
-        made = client.create_index(name, **options)
-    print(f"index {made.name}: {made.properties['dim']:,} numbers an item, {made.count:,} items")
 
 
 def list_indexes(folder: Folder) -> None:
@@ -123,7 +86,7 @@ def verify(folder: Folder, name: Name = "default") -> None:
     lost = loss.loss(source) if isinstance(source, Path) else None
     if lost is not None:
         print(f"lost: {lost}")
-    with progress(source, "checking") as tell:
+    with _progress(source, "checking") as tell:
         damaged = damaged_rows(source, tell)
     for item_id in damaged:
         print(f"damaged: {item_id}")
@@ -155,7 +118,7 @@ def duplicates(folder: Folder, name: Name = "default", min_score: float = 0.98, 
         limit: pairs that are near to print, the best.
     """
     source = source_of(folder, name)
-    with progress(source, "comparing") as tell:
+    with _progress(source, "comparing") as tell:
         found = find_duplicates(source, min_score, limit, tell)
     for ids in found.same:
         print(orjson.dumps({"same": ids}).decode())
@@ -177,7 +140,7 @@ def map_items(folder: Folder, name: Name = "default", most: PositiveInt = MOST) 
         most: points of the map; of more items, so many are drawn, always the same ones.
     """
     source = source_of(folder, name)
-    with progress(source, "reading") as tell:
+    with _progress(source, "reading") as tell:
         made = make_map(source, tell, most)
     drawn = "" if len(made.ids) == made.count else f", drawn from {made.count:,}"
     shares = " + ".join(f"{100 * share:.1f} %" for share in made.shares)
@@ -193,7 +156,7 @@ def check(folder: Folder, name: Name = "default", queries: int = 100) -> None:
         queries: items to search for, drawn from the index.
     """
     source = source_of(folder, name)
-    with progress(source, "searching") as tell:
+    with _progress(source, "searching") as tell:
         recall = measure_recall(source, queries, 10, tell)
     print(f"recall@10 {recall:.4f}")
 
@@ -207,32 +170,9 @@ def export(folder: Folder, name: Name, out: File) -> None:
         out: NAME.npy, beside which NAME.jsonl and NAME.json are written, or NAME.parquet.
     """
     source = source_of(folder, name)
-    with progress(source, "writing") as tell:
+    with _progress(source, "writing") as tell:
         count = export_items(source, out, tell)
     print(f"{count:,} items in {out}")
-
-
-def import_items(folder: Folder, name: Name, source: File, bundle: Path | None = None, dim: int | None = None) -> None:
-    """Adds the items of an exported file to an index, created if it is missing. Needs the service stopped; can be repeated.
-
-    Args:
-        folder: of the indexes.
-        name: of the index.
-        source: NAME.npy with NAME.jsonl beside it, or NAME.parquet.
-        bundle: whose embeddings these are, where the file does not say.
-        dim: with --bundle, numbers of the short embeddings in the file; full ones if not given.
-    """
-    check_name(name)
-    spec = None
-    if bundle is not None:
-        opened = open_bundle(bundle)
-        spec = Spec(opened.fingerprint, dim or opened.manifest.dim)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("adding", total=None)
-        is_elsewhere = is_postgres(folder) or is_lance(folder)
-        target = source_of(folder, name) if is_elsewhere else Path(folder) / f"{name}{SUFFIX}"
-        added = load_items(source, target, spec, lambda count: bar.advance(task, count))
-    print(f"{added:,} items added")
 
 
 def backup(folder: Folder, name: Name, out: File) -> None:
@@ -247,7 +187,7 @@ def backup(folder: Folder, name: Name, out: File) -> None:
     """
     how = f"pg_dump --format=custom --schema=rankone --file={out} URL"
     file = _file_in(folder, name, f"PostgreSQL backs up all indexes of a database at once: {how}")
-    with pages("copying") as tell:
+    with _pages("copying") as tell:
         count = back_up(file, out, tell)
     print(f"{count:,} items in {out}")
 
@@ -265,7 +205,7 @@ def restore(folder: Folder, name: Name, source: File) -> None:
         raise IndexPublished
     if is_postgres(folder):
         raise IndexProblem(f"PostgreSQL restores all indexes of a database at once: pg_restore --dbname=URL {source}")
-    with pages("copying") as tell:
+    with _pages("copying") as tell:
         count = restore_backup(source, Path(folder) / f"{name}{SUFFIX}", tell)
     print(f"{count:,} items in the index {name}")
 
@@ -277,3 +217,17 @@ def _file_in(folder: str, name: str, otherwise: str) -> Path:
     if is_postgres(folder):
         raise IndexProblem(otherwise)
     return file_of(Path(folder), name)
+
+
+def _progress(source: Source, doing: str) -> AbstractContextManager[Tell]:
+    """A bar of all items of an index."""
+    with reading(source) as (reader, _):
+        return progress(doing, reader.count())
+
+
+@contextmanager
+def _pages(doing: str) -> Iterator[TellPages]:
+    """A bar of pages."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(doing, total=None)
+        yield lambda left, total: bar.update(task, completed=total - left, total=total)

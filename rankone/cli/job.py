@@ -5,17 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import PositiveInt
-from rich.console import Console
-from rich.progress import Progress
 from tyro.conf import arg
 
 from rankone.cli.errors import say
-from rankone.cli.output import InputError
+from rankone.cli.output import InputError, progress
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,7 @@ def embed(places: Sequence[str], out: Path | None, dim: int | None, job: Job) ->
         say(f"left out: {line}")
     if not images:
         raise InputError("no images: give files such as JPEG, PNG or WebP, folders or addresses that hold some")
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("images", total=len(images))
-        tell = partial(bar.advance, task)
+    with progress("images", len(images)) as tell:
         done = run(images, out, settings, dim=dim, shard_size=job.shard, tell=tell, cluster=job.cluster)
     lost = done.num_rejected + len(left_out.lost)
     print(f"{done.num_images - done.num_rejected:,} images in {done.num_shards:,} files in {out}")

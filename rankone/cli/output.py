@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
 import orjson
+from rich.console import Console
+from rich.progress import Progress
 
 from rankone.cli.errors import say
 from rankone.model.errors import RankoneError
@@ -31,6 +34,13 @@ _ROWS: Final = 1000
 
 class InputError(RankoneError, ValueError):
     """Paths that hold no image that can be used, an output file of a kind that is not written, or a filter that is no JSON."""
+
+
+@contextmanager
+def progress(doing: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; what it yields is called with the number that were done since."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        yield partial(bar.advance, bar.add_task(doing, total=total))
 
 
 def writing(out: Path | None, column: str) -> AbstractContextManager[Write]:

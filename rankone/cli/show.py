@@ -14,9 +14,7 @@ from rankone.model.bundle import Bundle, summary
 from rankone.model.folders import name_of
 
 if TYPE_CHECKING:  # the commands that only talk to a service start without torch
-    from rankone.training.compare import Comparison
     from rankone.training.evaluate import Report
-    from rankone.training.recipe import PoolingRecipe
     from rankone.training.short import LengthFigures, ShortReport
     from rankone.training.state import TrainingState
 
@@ -38,16 +36,6 @@ def left_out(groups: Sequence[str]) -> None:
     """What folders hold beside the images that are used, a line for every ending and reason."""
     for group in groups:
         print(f"left out: {group}")
-
-
-def exportable(pooling: PoolingRecipe) -> None:
-    """Says before hours of training what an export would refuse after them."""
-    from rankone.training.export import ExportError, check_exportable
-
-    try:
-        check_exportable(pooling)
-    except ExportError as error:
-        step("note", f"this network can be trained and measured, not exported: {error}")
 
 
 def training(state: TrainingState, run: Path) -> None:
@@ -99,25 +87,6 @@ def short(measured: ShortReport) -> None:
         table.add_row(f"{one.length:,}{' (full)' if is_full else ''}", *cells)
     console.print(table)
     step("short embeddings", f"{measured.recommended} numbers are recommended: more gain less than a point of recall@1")
-
-
-def comparison(found: Comparison, home: Path) -> None:
-    """The ranking, what to take, and where the rest is."""
-    from rankone.training.compare.document import advice, percent
-
-    for note in found.notes:
-        alarm("comparison", note)
-    table = Table(
-        "", "backbone", "pooling", "accuracy", "recall@1, whole", "short", "bytes", "ms", box=None, pad_edge=False
-    )
-    for number, place in enumerate(found.places):
-        row, mark = place.row, "*" if number == found.recommended else "=" if place.is_as_good else ""
-        short = "" if row.short is None else percent(row.short)
-        cells = [row.backbone, row.pooling, percent(row.accuracy), percent(row.full), short, f"{row.bytes:,}"]
-        table.add_row(f"{number + 1}{mark}", *cells, f"{row.ms:.0f}")
-    console.print(table)
-    step("recommended", advice(found))
-    step("written", f"{name_of(home)}/compare.html" + ("" if found.recommended is None else " and recipe.yaml"))
 
 
 def _with_interval(one: LengthFigures) -> str:

@@ -16,8 +16,9 @@ from rankone.model.engine import load_engine
 from rankone.model.engine.base import Device, EngineName
 from rankone.training import measure, pipeline
 from rankone.training.data import DataError, load
+from rankone.training.export import ExportError, check_exportable
 from rankone.training.processes import DeviceChoice, choose_device, is_main_process
-from rankone.training.recipe import Recipe, load_recipe
+from rankone.training.recipe import PoolingRecipe, Recipe, load_recipe
 from rankone.training.report import write_report
 from rankone.training.run import Run
 
@@ -92,7 +93,7 @@ def train(arguments: list[str]) -> None:
         """
         images = load(data, fields.reader)
         if is_main_process():
-            show.exportable(fields.pooling)
+            _note_if_not_exportable(fields.pooling)
             show.left_out(images.left_out)
         device = _device(machine.device)
         state = pipeline.train(
@@ -188,3 +189,11 @@ def _report_folder(bundle: Bundle, out: Path | None) -> Path:
     if home.resolve().is_relative_to(inside):
         raise DataError(f"{home} is within the bundle, which holds nothing but its own files; choose another --out")
     return home
+
+
+def _note_if_not_exportable(pooling: PoolingRecipe) -> None:
+    """Says before hours of training what an export would refuse after them."""
+    try:
+        check_exportable(pooling)
+    except ExportError as error:
+        show.step("note", f"this network can be trained and measured, not exported: {error}")

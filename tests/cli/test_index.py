@@ -74,7 +74,7 @@ def test_what_makes_an_index_refuses_a_name_that_the_service_refuses(
 def test_rebuild_sends_every_original_and_has_no_more_in_memory_than_it_needs(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("rankone.cli.rebuild.Client", Service)
+    monkeypatch.setattr("rankone.cli.filling.Client", Service)
     arguments = ["rebuild", str(folder), "mine", "--images", str(tmp_path / "pictures"), "--into", "other"]
     tracemalloc.start()
     assert run("index", [*arguments, "--url", "http://there"]) == 0
