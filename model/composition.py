@@ -66,14 +66,12 @@ class Part:
     options: Mapping[str, Option] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, given: str | Mapping[str, Any] | Part) -> Part:
+    def of(cls, given: str | Mapping[str, Any]) -> Part:
         """From a name, or a mapping with a `name` and options.
 
         Raises:
             ValueError: a mapping without a name.
         """
-        if isinstance(given, Part):
-            return given
         if isinstance(given, str):
             return cls(given)
         options = dict(given)
@@ -134,12 +132,7 @@ class Composition:
 
     def with_options(self, **options: Option) -> Composition:
         """The same composition with other options; all of them must be in `options`."""
-        return replace(
-            self,
-            statistic=self.statistic.overridden(options),
-            normalization=self.normalization.overridden(options),
-            projection=self.projection.overridden(options),
-        )
+        return replace(self, **{kind: getattr(self, kind).overridden(options) for kind in _KINDS})
 
     def build(self, channels: int = 512) -> Pooling:
         """The pooling, (B, N, channels) local features -> (B, d).
@@ -168,9 +161,9 @@ class Composition:
 
 
 def compose(
-    statistic: str | Mapping[str, Any] | Part = "gram",
-    normalization: str | Mapping[str, Any] | Part = "none",
-    projection: str | Mapping[str, Any] | Part | None = None,
+    statistic: str | Mapping[str, Any] = "gram",
+    normalization: str | Mapping[str, Any] = "none",
+    projection: str | Mapping[str, Any] | None = None,
     *,
     root_features: bool = False,
     elementwise: bool = True,

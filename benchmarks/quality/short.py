@@ -119,7 +119,7 @@ def print_targets(found: Mapping[str, list[Recall]]) -> None:
         )
 
 
-def cost(rows: Floats, count: int = ROWS, rounds: int = ROUNDS) -> None:
+def cost(rows: Floats) -> None:
     """Prints the time of a search in two indexes of so many items, and the bytes that their rows take."""
     labels = np.arange(len(rows)) // NUM_CROPS
     reduction = learn(Examples(rows, np.arange(len(rows)), labels, "")).reduction
@@ -127,18 +127,16 @@ def cost(rows: Floats, count: int = ROWS, rounds: int = ROUNDS) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         indexes = {
-            name: filled(path / f"{one.shape[1]}.sqlite", one, count, "exact")[0] for name, one in vectors.items()
+            name: filled(path / f"{one.shape[1]}.sqlite", one, ROWS, "exact")[0] for name, one in vectors.items()
         }
         queries = {name: next(noisy(one, QUERIES, seed=1)) for name, one in vectors.items()}
         full, short = vectors
         for num in (1, QUERIES):
             calls = {name: partial(index.search, queries[name][:num], K) for name, index in indexes.items()}
-            print_comparison(f"{count:,} items, {num} queries", calls, full, rounds, Goal(short, full, 30))
+            print_comparison(f"{ROWS:,} items, {num} queries", calls, full, ROUNDS, Goal(short, full, 30))
         for name, index in indexes.items():
             disk = index.path.stat().st_size
-            console.print(
-                f"{name}: {4 * vectors[name].shape[1]:,} bytes an item in memory, {disk / count:,.0f} on disk"
-            )
+            console.print(f"{name}: {4 * vectors[name].shape[1]:,} bytes an item in memory, {disk / ROWS:,.0f} on disk")
             index.close()
     ratio = vectors[full].shape[1] / vectors[short].shape[1]
     console.print(f"memory: 1/{ratio:.0f} (at most 1/75: {'met' if ratio >= 75 else 'missed'})")

@@ -142,12 +142,13 @@ def losses(bundle: Bundle, other: Bundle) -> None:
             cluster.kill_node(OTHER)
             time.sleep(10)
 
-        for name, do in (
+        steps: tuple[tuple[str, Callable[[], None]], ...] = (
             *[("a replica is killed", kill)] * 3,
             ("another bundle is deployed", partial(_deploy, cluster, other, 2)),
             ("and the first one again", partial(_deploy, cluster, bundle, 2)),
             ("a node is killed, its raylet and all", kill_node),
-        ):
+        )
+        for name, do in steps:
             with _loaded() as lost:
                 do()
             bare, answered = lost.bare, lost.num_answers + len(lost.errors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -37,8 +38,8 @@ class OnnxGpuEngine:
         session = open_session(_model(bundle, options.precision), options, stream.cuda_stream)
         self.precision: Precision = options.precision
         self.provider: str = session.get_providers()[0]
-        self._binder = Binder(session, cuda_graphs=options.cuda_graphs)
-        self._runner = BufferedRunner(bundle.manifest, torch.device("cuda"), stream, options.threads, self._binder.bind)
+        prepare = binder(session, cuda_graphs=options.cuda_graphs)
+        self._runner = BufferedRunner(bundle.manifest, torch.device("cuda"), stream, options.threads, prepare)
 
     @reports_out_of_memory
     def run(self, images: Batch, *, features: bool = False) -> Outputs:
@@ -46,28 +47,28 @@ class OnnxGpuEngine:
 
     def close(self) -> None:
         self._runner.close()
-        del self._binder
         torch.cuda.empty_cache()  # the buffers' memory
 
 
-class Binder:
-    """Binds a session to buffers. With CUDA graphs, each batch size is a recording of its own, with a number."""
+def binder(session: onnxruntime.InferenceSession, *, cuda_graphs: bool) -> Callable[[Buffers], Step]:
+    """Binds a session to buffers: the result runs it from their images to their outputs, without waiting for the device.
 
-    def __init__(self, session: onnxruntime.InferenceSession, *, cuda_graphs: bool) -> None:
-        self._session, self._cuda_graphs = session, cuda_graphs
-        self._numbers = itertools.count(1)
+    With CUDA graphs, each batch size is a recording of its own, with a number.
+    """
+    numbers = itertools.count(1)
 
-    def bind(self, buffers: Buffers) -> Step:
-        """Returns what runs the session from the buffers' images to their outputs, without waiting for the device."""
-        binding = self._session.io_binding()
+    def bind(buffers: Buffers) -> Step:
+        binding = session.io_binding()
         binding.bind_input("images", *_where(buffers.images))
         for name, buffer in buffers.outputs.items():
             binding.bind_output(name, *_where(buffer))
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        if self._cuda_graphs:
-            options.add_run_config_entry("gpu_graph_id", str(next(self._numbers)))
-        return partial(self._session.run_with_iobinding, binding, options)
+        if cuda_graphs:
+            options.add_run_config_entry("gpu_graph_id", str(next(numbers)))
+        return partial(session.run_with_iobinding, binding, options)
+
+    return bind
 
 
 def with_cache_of(bundle: Bundle, options: Options) -> Options:

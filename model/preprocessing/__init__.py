@@ -24,7 +24,6 @@ from rankone.model.preprocessing.errors import (
     Limits,
     UndecodableImage,
     UnsupportedImageType,
-    check_size,
 )
 from rankone.model.preprocessing.exif import upright
 from rankone.model.preprocessing.kinds import MEDIA_TYPES, OWN, SERVED, kind_of
@@ -58,7 +57,6 @@ __all__ = [
     "Preprocessing",
     "UndecodableImage",
     "UnsupportedImageType",
-    "check_size",
     "decode",
     "decode_as_stored",
     "kind_of",

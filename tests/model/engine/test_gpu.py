@@ -25,7 +25,7 @@ from rankone.model.engine.base import EngineName, Options, Precision
 from rankone.model.engine.buffers import BufferedRunner, Buffers, Step
 from rankone.model.engine.check import lowest_cosine
 from rankone.model.engine.export import export_engine
-from rankone.model.engine.onnx_gpu import Binder, with_cache_of
+from rankone.model.engine.onnx_gpu import binder, with_cache_of
 from rankone.model.engine.onnx_half import half_precision, in_backbone
 from rankone.model.engine.providers import CUDA, TENSORRT, check_providers, gpu_providers, open_session
 from rankone.model.engine.torch_engine import check_no_tf32, torchscript_engine
@@ -83,7 +83,7 @@ def test_onnx_bound_to_buffers(
 ) -> None:
     """Whatever was in the buffers before: each batch is other images than the last."""
     session = session_of(halved if precision == "float16" else onnx.load(bundle.file(ONNX)))
-    runner = through_buffers(bundle, Binder(session, cuda_graphs=False).bind)
+    runner = through_buffers(bundle, binder(session, cuda_graphs=False))
     for turn, size in enumerate(sizes):
         rows = slice(turn, turn + size)
         same(runner.run(pixels[rows]), expected, rows, 0.99999 if precision == "float32" else 0.999)
@@ -126,7 +126,7 @@ def test_a_closed_runner_keeps_no_memory(bundle: Bundle, pixels: Pixels) -> None
     """A session holds gigabytes of a card, which the engine that comes next may need."""
     session = session_of(onnx.load(bundle.file(ONNX)))
     held = weakref.ref(session)
-    runner = through_buffers(bundle, Binder(session, cuda_graphs=False).bind)
+    runner = through_buffers(bundle, binder(session, cuda_graphs=False))
     del session
     runner.run(pixels[:1])
     assert held() is not None
