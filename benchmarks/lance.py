@@ -18,7 +18,7 @@ from benchmarks.gallery import QUERIES, K, filled, noisy, one_by_one, photograph
 from benchmarks.timing import console, machine, print_comparison
 from rankone.index import Index, Vectors, compiled
 from rankone.index.offline import measure_recall
-from rankone.index.source import InLance, lance, open_lance
+from rankone.index.source import Remote, lance, open_lance
 from rankone.index.transfer import export
 
 ROWS: Final = 20_000
@@ -56,7 +56,7 @@ def against_files(real: Vectors, rows: int, rounds: int) -> None:
         lance("publish").publish([exported], str(published), _NAME, lambda _: None)
         speed = rows / (time.perf_counter() - started)
         console.print(f"{_LANCE}: {speed:,.0f} items published a second, indexes included")
-        for place, source in ((_LOCAL, file), (_LANCE, InLance(str(published), _NAME))):
+        for place, source in ((_LOCAL, file), (_LANCE, Remote(f"lance:{published}", _NAME))):
             console.print(f"{place}: recall@{K} {measure_recall(source, QUERIES, K, lambda _: None):.4f}")
         with closing(Index(file, torch.get_num_threads())) as here, closing(open_lance(f"lance:{published}")) as there:
             found = there.open(_NAME)

@@ -22,7 +22,7 @@ from benchmarks.timing import console, machine, print_comparison
 from rankone.index import AnyIndex, Index, Spec, Vectors
 from rankone.index.offline import measure_recall
 from rankone.index.postgres import PostgresIndexes
-from rankone.index.source import InPostgres, is_postgres
+from rankone.index.source import Remote, is_postgres
 from rankone.index.spec import Kind
 from rankone.model.errors import RankoneError
 
@@ -59,7 +59,7 @@ def against_files(url: str, real: Vectors, kind: Kind, rows: int, rounds: int) -
     console.print(f"\n{kind}, {rows:,} rows of {real.shape[1]:,} numbers")
     name, spec = f"bench-{kind}-{real.shape[1]}", Spec(MODEL, real.shape[1], kind=kind)
     with tempfile.TemporaryDirectory() as folder, _in_postgres(url, name, spec) as there:
-        file, table = Path(folder, "bench.sqlite"), InPostgres(url, name)
+        file, table = Path(folder, "bench.sqlite"), Remote(url, name)
         made, here_s = filled(file, real, rows, kind)
         made.close()  # what is measured must not be in use
         for place, seconds in ((_LOCAL, here_s), (_POSTGRES, fill(there, real, rows))):
@@ -87,8 +87,8 @@ def _in_postgres(url: str, name: str, spec: Spec) -> Iterator[AnyIndex]:
         indexes.drop(name)
 
 
-def _bytes(source: InPostgres) -> int:
+def _bytes(source: Remote) -> int:
     query = "SELECT pg_total_relation_size('rankone.items_' || number) FROM rankone.indexes WHERE name = %s"
-    with psycopg.connect(source.url) as connection:
+    with psycopg.connect(source.place) as connection:
         (size,) = connection.execute(query, (source.stem,)).fetchone() or (0,)
     return int(size)

@@ -3,7 +3,7 @@
 A change: `items` makes it a record, `writer` collects what waits into one transaction of `store`, and once that is on disk,
 `search_thread` applies it to the rows in memory (`gallery`). A search: `search_thread` reads filters and metadata in a snapshot
 of the file, a gallery (`exact`, `gpu` or `compact`) finds candidates, and `search` makes the answer of them. `loading` reads
-the rows at the start, `index` is both threads together, `registry` all indexes of a folder. `backup`, `transfer`, `offline`,
+the rows at the start, `index` is both threads together, `registry` all indexes of a folder. `backup`, `transfer`, `offline`
 and `map` work on files without a service.
 """
 

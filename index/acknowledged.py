@@ -54,14 +54,14 @@ def note_file(path: Path) -> Path:
     return path.with_name(f"{path.name}-ack")
 
 
-def last_note(path: Path) -> Note | None:
-    """The newest whole note about the index at `path`; None if there is none. Raises OSError if the file cannot be read."""
+def last_note(path: Path) -> Note:
+    """The newest whole note about the index at `path`; of turn 0 if there is none. Raises OSError if it cannot be read."""
     try:
         data = note_file(path).read_bytes()
     except FileNotFoundError:
-        return None
+        return Note()
     notes = [_parsed(data[start : start + _NOTE.size + _SUM.size]) for start in (0, _SLOT)]
-    return max((note for note in notes if note is not None), key=lambda note: note.turn, default=None)
+    return max((note for note in notes if note is not None), key=lambda note: note.turn, default=Note())
 
 
 class Acknowledged:
@@ -71,7 +71,7 @@ class Acknowledged:
     """
 
     def __init__(self, path: Path) -> None:
-        self._last = last_note(path) or Note()
+        self._last = last_note(path)
         file = note_file(path)
         is_new = not file.exists() or file.stat().st_size < 2 * _SLOT
         self._file = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

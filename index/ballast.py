@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Final
 
 from rankone.index.errors import IndexFull
+from rankone.index.faults import free_bytes
 
 logger = logging.getLogger("rankone")
 
@@ -59,7 +60,7 @@ class Ballast:
                         self._file.unlink(missing_ok=True)
                     return False
                 self.is_whole = True
-                if self._is_told and _free_bytes(self._file.parent) >= self.num_bytes:
+                if self._is_told and free_bytes(self._file.parent) >= self.num_bytes:
                     self._is_told = False
                     logger.warning("the disk has room again: items can be added")
             return True
@@ -82,8 +83,3 @@ class Ballast:
                 os.posix_fallocate(descriptor, 0, self.num_bytes)
             finally:
                 os.close(descriptor)
-
-
-def _free_bytes(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize

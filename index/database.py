@@ -73,11 +73,9 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         IndexProblem: another process holds the lock, or the folder cannot be made or written.
     """
-    try:
+    with faults.told(folder):
         make_folder(folder)
         file = (folder / LOCK).open("a")
-    except OSError as error:
-        raise faults.of_system(error, folder) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -90,18 +88,15 @@ def create_file(path: Path, spec: Spec) -> None:
     """Makes the file of an empty index, on disk when this returns. Raises IndexProblem if it cannot be written."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        for leftover in (partial, *companions(partial), *companions(path)):
-            leftover.unlink(missing_ok=True)
-        partial.touch()
-        with closing(open_writer(partial)) as connection:
-            connection.executescript(f"BEGIN; {_TABLES}")
-            write_about(connection, schema=SCHEMA, sequence=0, **asdict(spec))
-            connection.execute("COMMIT")
-        publish(partial, path)
-    except sqlite3.DatabaseError as error:
-        raise faults.of_sqlite(error, path) from error
-    except OSError as error:
-        raise faults.of_system(error, path) from error
+        with faults.told(path):
+            for leftover in (partial, *companions(partial), *companions(path)):
+                leftover.unlink(missing_ok=True)
+            partial.touch()
+            with closing(open_writer(partial)) as connection:
+                connection.executescript(f"BEGIN; {_TABLES}")
+                write_about(connection, schema=SCHEMA, sequence=0, **asdict(spec))
+                connection.execute("COMMIT")
+            publish(partial, path)
     finally:
         for leftover in (partial, *companions(partial)):
             with suppress(OSError):
@@ -200,26 +195,19 @@ def open_reader(path: Path, *, is_immutable: bool = False) -> sqlite3.Connection
 def closed_on_error(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
     """Closes the connection if the block fails, and raises an error of SQLite or the system as `faults` has it."""
     try:
-        yield
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise faults.of_sqlite(error, path) from error
-    except OSError as error:
-        connection.close()
-        raise faults.of_system(error, path) from error
+        with faults.told(path):
+            yield
     except RankoneError:
         connection.close()
         raise
 
 
 def _open(path: Path, mode: str, settings: dict[str, str | int]) -> sqlite3.Connection:
-    try:
+    with faults.told(path):
         uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
         connection = sqlite3.connect(
             uri, timeout=BUSY_MS / 1000, uri=True, check_same_thread=False, isolation_level=None
         )
-    except sqlite3.DatabaseError as error:
-        raise faults.of_sqlite(error, path) from error
     connection.text_factory = partial(
         str, encoding="utf-8", errors="replace"
     )  # its checksum can then name a damaged item

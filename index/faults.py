@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,17 @@ _OF_DISK: Final = (
 )
 _FEW_BYTES: Final = 1 << 17
 """With less, SQLite cannot make its files. It reports that as an I/O error, or as a file that cannot be opened."""
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Raises what SQLite or the system reports about the index at `path` as `of_sqlite` and `of_system` have it."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise of_sqlite(error, path) from error
+    except OSError as error:
+        raise of_system(error, path) from error
 
 
 def of_sqlite(error: sqlite3.DatabaseError, path: Path) -> RankoneError:
@@ -61,9 +73,15 @@ def _closed(path: Path, what: str) -> IndexUnavailable:
     )
 
 
+def free_bytes(folder: Path) -> int:
+    """What the disk of a folder has room for."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
 def _has_no_room(path: Path) -> bool:
     with suppress(OSError):
         found = os.statvfs(path.parent)
         has_inodes = found.f_favail > 0 or found.f_files == 0  # some file systems do not count them
-        return found.f_bavail * found.f_frsize < _FEW_BYTES or not has_inodes
+        return free_bytes(path.parent) < _FEW_BYTES or not has_inodes
     return False

@@ -19,7 +19,7 @@ from rankone.index.exact import ExactGallery
 from rankone.index.filters import path_of
 from rankone.index.gallery import Gallery, RowTable
 from rankone.index.items import Record
-from rankone.index.loading import load, read_ahead
+from rankone.index.loading import ReadAhead, load
 from rankone.index.loss import outstanding
 from rankone.index.map import MapView, view_of
 from rankone.index.query import Hits, Query
@@ -54,7 +54,7 @@ class Index(AnyIndex):
         ballast: Ballast | None = None,
     ) -> None:
         with ExitStack() as opened:
-            self._ahead = read_ahead(path)
+            self._ahead = ReadAhead(path)
             opened.callback(self._ahead.close)
             self._store = Store(path)
             opened.callback(self._store.close)

@@ -88,10 +88,15 @@ class ReadAhead:
 
     The file stays open until `close`, which must come after SQLite has closed it: closing any descriptor of a file ends all
     locks that the process has on it (fcntl(2)), and another program could then take the index for unused, and remove its log.
+
+    Raises:
+        IndexUnavailable: it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file, self._is_over = path.open("rb", buffering=0), Event()
+        with faults.told(path):
+            self._file = path.open("rb", buffering=0)
+        self._is_over = Event()
         self._thread = Thread(target=self._read, name="rankone-read-ahead", daemon=True)
         self._thread.start()
 
@@ -110,11 +115,3 @@ class ReadAhead:
         with suppress(OSError):  # what SQLite cannot read, it tells
             while not self._is_over.is_set() and self._file.readinto(piece):
                 pass
-
-
-def read_ahead(path: Path) -> ReadAhead:
-    """Begins to read the file of an index. Raises IndexUnavailable if it cannot be opened."""
-    try:
-        return ReadAhead(path)
-    except OSError as error:
-        raise faults.of_system(error, path) from error

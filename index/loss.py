@@ -27,24 +27,24 @@ _TRIES: Final = 20
 class _State:
     """What is on disk. `kept` is the last sequence number that SQLite would find, None if it finds none."""
 
-    note: Note | None
+    note: Note
     log: Log | None
     kept: int | None
 
     @property
     def is_whole(self) -> bool:
-        if self.note is None:  # made by an earlier version
+        if not self.note.turn:  # made by an earlier version
             return self.log is None or not self.log.has_more
         return self.note.is_borne_out(self.log) and (self.kept is None or self.kept >= self.note.sequence)
 
     @property
     def must_drop_log(self) -> bool:
         """Whether the log has older pages than the database: with them, SQLite would call a healthy file malformed."""
-        return self.note is not None and self.note.supersedes(self.log)
+        return self.note.supersedes(self.log)
 
     def text(self, path: Path) -> str:
         kept = "an unknown one" if self.kept is None else str(self.kept)
-        last = "" if self.note is None else f", up to {self.note.sequence},"
+        last = f", up to {self.note.sequence}," if self.note.turn else ""
         return (
             f"{path.name} or its write-ahead log is damaged: the last sequence number that is kept is {kept}, and the changes "
             f"after it{last} are lost"
@@ -56,10 +56,8 @@ def loss(path: Path) -> str | None:
 
     Raises IndexProblem if the files cannot be read.
     """
-    try:
+    with faults.told(path):
         return outstanding(path) or (None if (state := _state(path)).is_whole else state.text(path))
-    except OSError as error:
-        raise faults.of_system(error, path) from error
 
 
 def read_spec(path: Path) -> Spec:
@@ -68,12 +66,10 @@ def read_spec(path: Path) -> Spec:
     With the first frames of a damaged log, SQLite calls a healthy file malformed; without its log, also one that a power cut
     left half written.
     """
-    try:
+    with faults.told(path):
         state = _state(path)
         with closing(first_pages(path, None if state.must_drop_log else state.log)) as connection:
             return read_about(connection, path).spec
-    except OSError as error:
-        raise faults.of_system(error, path) from error
 
 
 def ignores_log(path: Path) -> bool:
@@ -91,7 +87,7 @@ def settle(path: Path) -> None:
 
     Raises IndexProblem if the files cannot be read or written.
     """
-    try:
+    with faults.told(path):
         state, (log_file, _) = _state(path), wal_files(path)
         if not state.is_whole:
             kept_as = _copied_aside(log_file)
@@ -99,8 +95,6 @@ def settle(path: Path) -> None:
             _write_down(path, state.text(path) + where)
         if state.log is not None:
             rewrite(log_file, 0 if state.must_drop_log else state.log.num_bytes)
-    except OSError as error:
-        raise faults.of_system(error, path) from error
 
 
 def loss_file(path: Path) -> Path:
@@ -124,15 +118,13 @@ def accept(path: Path) -> str | None:
 
     Raises IndexProblem if the file cannot be removed.
     """
-    try:
-        if (file := loss_file(path)).exists():
-            text = "; ".join(file.read_text(encoding="utf-8").splitlines())
-            file.unlink()
-            sync(path.parent)
-            return text
-    except OSError as error:
-        raise faults.of_system(error, path) from error
-    return None
+    with faults.told(path):
+        if not (file := loss_file(path)).exists():
+            return None
+        text = "; ".join(file.read_text(encoding="utf-8").splitlines())
+        file.unlink()
+        sync(path.parent)
+        return text
 
 
 def _state(path: Path) -> _State:
@@ -140,8 +132,7 @@ def _state(path: Path) -> _State:
     note = last_note(path)
     for _ in range(_TRIES):
         log = scan(wal_files(path)[0])
-        drops = note is not None and note.supersedes(log)
-        state = _State(note, log, _sequence(path, None if drops else log))
+        state = _State(note, log, _sequence(path, None if note.supersedes(log) else log))
         note = last_note(path)
         if state.is_whole or note == state.note:
             break

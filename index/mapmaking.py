@@ -20,7 +20,7 @@ from rankone.index.backup import Tell, require_intact
 from rankone.index.errors import IndexProblem, IndexPublished, InvalidFilter
 from rankone.index.filters import path_of
 from rankone.index.map import Map, write_map
-from rankone.index.source import InLance, Source, keep_map, reading
+from rankone.index.source import Remote, Source, is_lance, keep_map, reading
 
 Doubles = npt.NDArray[np.float64]
 
@@ -47,7 +47,7 @@ def make_map(source: Source, tell: Tell, most: int = MOST) -> Map:
         IndexProblem: the index is empty, or the map cannot be written.
         IndexPublished: it is a published version.
     """
-    if isinstance(source, InLance):
+    if isinstance(source, Remote) and is_lance(source.place):
         raise IndexPublished
     with reading(source) as (reader, spec):
         sequence, drawn = reader.about().sequence, _drawn(reader, most)

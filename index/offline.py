@@ -70,7 +70,7 @@ def measure_recall(source: Source, num_queries: int, k: int, tell: Tell) -> floa
         return recall
     queries, exact = _nearest(source, num_queries, k, tell)
     query = Query(queries.vectors, [SearchOptions(k + 1)] * len(queries.ids))
-    with opened(source) as indexes:
+    with opened(source.place) as indexes:
         stored = indexes.open(source.stem)
         for depth in _DEPTHS:
             recall = _recall(queries, stored.hits(query, depth), exact, k)

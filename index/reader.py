@@ -127,11 +127,9 @@ class Reader(AnyReader):
         return list(self._rows(query, *parameters))
 
     def _rows(self, query: str, *parameters: Any) -> Iterator[Any]:
-        try:
+        with faults.told(self.path):
             for row in self._connection.execute(query, parameters):  # noqa: UP028 - it would also close the cursor
                 yield row
-        except sqlite3.DatabaseError as error:
-            raise faults.of_sqlite(error, self.path) from error
 
 
 class Readers:

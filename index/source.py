@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from rankone.index.backend import AnyIndex, AnyReader
 from rankone.index.backup import Tell, damaged_among, file_of, reading_file
 from rankone.index.database import SUFFIX, create_file, locked, map_file, publish_bytes
-from rankone.index.errors import IndexProblem, IndexPublished
+from rankone.index.errors import IndexProblem
 from rankone.index.index import Index
 from rankone.index.spec import Spec
 
@@ -30,28 +30,18 @@ _NEEDS: Final = {
 
 
 @dataclass(frozen=True)
-class InPostgres:
-    """The index `stem` in the database of a URL. Services may use it meanwhile, whatever is done to it."""
+class Remote:
+    """The index `stem` in a database, which services may use meanwhile, or its published version, at a place as given."""
 
-    url: str = field(repr=False)
+    place: str = field(repr=False)
     stem: str
 
     def __str__(self) -> str:
-        return f"the index {self.stem!r} in PostgreSQL"
+        where = "PostgreSQL" if is_postgres(self.place) else self.place.removeprefix(LANCE)
+        return f"the index {self.stem!r} in {where}"
 
 
-@dataclass(frozen=True)
-class InLance:
-    """The published version of the index `stem` in a folder or under an address."""
-
-    root: str
-    stem: str
-
-    def __str__(self) -> str:
-        return f"the index {self.stem!r} in {self.root}"
-
-
-Source = Path | InPostgres | InLance
+Source = Path | Remote
 
 
 def is_lance(place: str) -> bool:
@@ -107,22 +97,20 @@ def _module(name: str) -> ModuleType:
 
 def source_of(place: str, name: str) -> Source:
     """The index of that name in a folder or in a database. Raises UnknownIndex if the folder has none of that name."""
-    if is_lance(place):
-        return InLance(place.removeprefix(LANCE), name)
-    return InPostgres(place, name) if is_postgres(place) else file_of(Path(place), name)
+    return Remote(place, name) if is_lance(place) or is_postgres(place) else file_of(Path(place), name)
 
 
 def names_in(place: str) -> list[str]:
     """The names of all indexes in a folder or a database."""
     if not is_postgres(place) and not is_lance(place):
         return sorted(path.stem for path in Path(place).glob(f"*{SUFFIX}"))
-    with closing(open_lance(place) if is_lance(place) else open_postgres(place)) as indexes:
+    with opened(place) as indexes:
         return indexes.names()
 
 
-def opened(source: InPostgres | InLance) -> AbstractContextManager[PostgresIndexes | LanceIndexes]:
-    """Opens the indexes that hold this one, until the block ends."""
-    return closing(open_lance(LANCE + source.root) if isinstance(source, InLance) else open_postgres(source.url))
+def opened(place: str) -> AbstractContextManager[PostgresIndexes | LanceIndexes]:
+    """Opens the indexes of a database, or published versions, until the block ends."""
+    return closing(open_lance(place) if is_lance(place) else open_postgres(place))
 
 
 @contextmanager
@@ -132,7 +120,7 @@ def reading(source: Source) -> Iterator[tuple[AnyReader, Spec]]:
         with reading_file(source) as found:
             yield found
         return
-    with opened(source) as indexes, indexes.open(source.stem).reading() as reader:
+    with opened(source.place) as indexes, indexes.open(source.stem).reading() as reader:
         yield reader, reader.about().spec
 
 
@@ -152,11 +140,10 @@ def filling(source: Source, spec: Spec) -> Iterator[AnyIndex]:
                 index.spec.check_model(spec.fingerprint, source.stem)
                 yield index
         return
-    if isinstance(source, InLance):
-        raise IndexPublished
-    with closing(open_postgres(source.url)) as indexes:
+    with opened(source.place) as indexes:
         if source.stem not in indexes.names():
             indexes.create(source.stem, spec)
+        indexes.open(source.stem).check_writable()
         yield indexes.open(source.stem, spec.fingerprint)
 
 
@@ -174,7 +161,5 @@ def keep_map(source: Source, data: bytes) -> None:
         except OSError as error:
             raise IndexProblem(f"{map_file(source)} cannot be written: {error}") from error
         return
-    if isinstance(source, InLance):
-        raise IndexPublished
-    with closing(open_postgres(source.url)) as indexes:
+    with closing(open_postgres(source.place)) as indexes:
         indexes.open(source.stem).keep_map(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +13,7 @@ from rankone.index.acknowledged import Acknowledged
 from rankone.index.change import Change, Effect, Patch
 from rankone.index.database import BUSY_MS, DURABLE, closed_on_error, open_reader, open_writer, read_about, write_about
 from rankone.index.errors import IndexDamaged, IndexFull, IndexProblem, IndexReadOnly, MetadataTooLong, UnknownItem
+from rankone.index.faults import free_bytes
 from rankone.index.items import Record
 from rankone.index.loss import settle
 from rankone.index.reader import RECORDS
@@ -119,8 +119,7 @@ class Store:
         """Raises IndexFull if the file cannot grow by what the log would add: the attempt would take the room that is left."""
         (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
         with suppress(OSError):  # the file is being dropped
-            free, size = os.statvfs(self._path.parent), self._path.stat().st_size
-            if pages * int(DURABLE["page_size"]) - size > free.f_bavail * free.f_frsize:
+            if pages * int(DURABLE["page_size"]) - self._path.stat().st_size > free_bytes(self._path.parent):
                 raise IndexFull(f"there is no room left on the disk to write the log of {self._path} into it")
 
     def close(self) -> None:

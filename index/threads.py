@@ -10,18 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Protocol, TypeVar
+from typing import Any
 
 import faiss
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
-
-
-class Map(Protocol):
-    """`map`, by several threads: the results come in order, and are made ahead of the one that is asked for."""
-
-    def __call__(self, act: Callable[[Given], Made], each: Iterable[Given], /) -> Iterator[Made]: ...
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+"""`map`, by several threads: the results come in order, and are made ahead of the one that is asked for."""
 
 
 @contextmanager

@@ -98,12 +98,8 @@ class Writer:
             group, is_open = self._next_group()
             if group:
                 self._commit(group)
-            most = self._ballast.num_bytes or NUM_BYTES  # a checkpoint may need as much room
-            if self._log_bytes > (min(_CHECKPOINT_BYTES, most // 2) if self._queue.empty() else most):
-                self._log_bytes = 0
-                self._maintain(self._checkpoint)
-            if not self._ballast.is_whole:
-                self._maintain(self._make_room)
+            if self.problem is None:
+                self._maintain()
 
     def _next_group(self) -> tuple[list[Waiting], bool]:
         """All changes that wait, up to a limit, and whether more may come."""
@@ -172,22 +168,20 @@ class Writer:
             )
             raise IndexFull(f"{full}. {what}") from full
 
-    def _checkpoint(self) -> None:
+    def _maintain(self) -> None:
+        """Checkpoints a long log. On a disk that was full, gives the room of the log back, and keeps room for the next time."""
+        most = self._ballast.num_bytes or NUM_BYTES  # a checkpoint may need as much room
         try:
-            self._store.checkpoint()
-        except IndexFull:
-            self._ballast.release()
-
-    def _make_room(self) -> None:
-        """Moves the log into the database, gives its room back, and keeps room for the next time."""
-        with suppress(IndexFull):
-            self._store.shrink()
-        self._ballast.restore()
-
-    def _maintain(self, act: Callable[[], None]) -> None:
-        try:
-            if self.problem is None:
-                act()
+            if self._log_bytes > (min(_CHECKPOINT_BYTES, most // 2) if self._queue.empty() else most):
+                self._log_bytes = 0
+                try:
+                    self._store.checkpoint()
+                except IndexFull:
+                    self._ballast.release()
+            if not self._ballast.is_whole:
+                with suppress(IndexFull):
+                    self._store.shrink()
+                self._ballast.restore()
         except Exception as error:  # of any kind: without this thread no request would be answered
             self._end(error)
 

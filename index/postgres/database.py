@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -48,7 +47,6 @@ class Database:
                 _install(first, self.name)
         except psycopg.Error as error:
             raise of_postgres(error, self.name) from error
-        self._watch = _Watch()
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
             min_size=1,
@@ -77,12 +75,11 @@ class Database:
     def close(self) -> None:
         """Closes all connections."""
         self._pool.close()
-        self._watch.close()
 
     @contextmanager
     def _connection(self, wait_s: float = _WAIT_S) -> Iterator[Connection]:
         try:
-            with self._pool.connection(wait_s) as connection, self._watch.over(connection):
+            with self._pool.connection(wait_s) as connection, _interrupted_if_cancelled(connection):
                 yield connection
         except psycopg.Error as error:
             raise of_postgres(error, self.name) from error
@@ -96,44 +93,30 @@ class Database:
         connection.execute("SET jit = off")  # it takes longer than most of these queries
 
 
-class _Watch:
-    """A thread that interrupts cancelled reads."""
+@contextmanager
+def _interrupted_if_cancelled(connection: Connection) -> Iterator[None]:
+    """Interrupts what runs on the connection within the block, once the `cancellable` block around it is cancelled."""
+    if (is_cancelled := cancelled_by()) is None:
+        yield
+        return
+    is_over, was_interrupted = threading.Event(), threading.Event()
 
-    def __init__(self) -> None:
-        self._lock, self._some, self._is_open = threading.Lock(), threading.Event(), True
-        self._running: dict[Connection, Callable[[], bool]] = {}
-        threading.Thread(target=self._run, name="rankone-postgres-watch", daemon=True).start()
+    def watch() -> None:
+        while not is_over.wait(_PAUSE_S):
+            if is_cancelled():
+                was_interrupted.set()
+                connection.cancel_safe(timeout=5)
+                return
 
-    @contextmanager
-    def over(self, connection: Connection) -> Iterator[None]:
-        """Interrupts what runs on the connection within the block, if the `cancellable` block around it is cancelled."""
-        if (is_cancelled := cancelled_by()) is None:
-            yield
-            return
-        with self._lock:
-            self._running[connection] = is_cancelled
-            self._some.set()
-        try:
-            yield
-        finally:
-            with self._lock:
-                was_interrupted = self._running.pop(connection, None) is None
-            if was_interrupted:  # the signal might reach the next statement on it
-                connection.close()
-
-    def close(self) -> None:
-        self._is_open = False
-        self._some.set()
-
-    def _run(self) -> None:
-        while self._some.wait() and self._is_open:
-            with self._lock:
-                for connection in [one for one, is_cancelled in self._running.items() if is_cancelled()]:
-                    del self._running[connection]
-                    connection.cancel_safe(timeout=5)
-                if not self._running:
-                    self._some.clear()
-            time.sleep(_PAUSE_S)
+    watching = threading.Thread(target=watch, name="rankone-postgres-watch", daemon=True)
+    watching.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watching.join()
+        if was_interrupted.is_set():  # the signal might reach the next statement on it
+            connection.close()
 
 
 def name_of(url: str) -> str:

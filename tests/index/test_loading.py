@@ -103,7 +103,7 @@ def test_the_file_is_read_ahead_to_its_end_or_until_that_is_pointless(
     assert (stopped._file.tell(), stopped._file.closed) == (0, False)
     stopped.close()
     with pytest.raises(IndexUnavailable, match="cannot be opened"):
-        loading.read_ahead(tmp_path / "nowhere")
+        loading.ReadAhead(tmp_path / "nowhere")
 
 
 def test_another_program_does_not_take_an_open_index_for_unused(index: Index, tmp_path: Path) -> None:

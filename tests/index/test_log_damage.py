@@ -216,7 +216,6 @@ def test_changes_after_a_checkpoint_are_missed_too(path: Path, tmp_path: Path) -
         log = scan(wal(left))
         note = last_note(left)
         assert log is not None
-        assert note is not None
         assert (note.checkpointed > 0, note.frames > note.checkpointed) == (folder == "one", True)
         edit(wal(left), log.num_bytes - 10)
         opened = Index(left)

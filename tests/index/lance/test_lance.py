@@ -29,7 +29,7 @@ from rankone.index import (
 from rankone.index.change import Patch
 from rankone.index.errors import IndexPublished, IndexUnavailable
 from rankone.index.filters import path_of
-from rankone.index.source import InLance, reading
+from rankone.index.source import Remote, reading
 from tests.index.conftest import SPEC
 from tests.index.lance.conftest import Write, ids_of, items, queries, quiet
 from tests.index.oracle import Oracle, unit
@@ -125,7 +125,7 @@ def test_items_are_read_as_from_a_file(indexes: LanceIndexes, local: Index, root
 
 
 def test_a_reader_reads_what_is_in_the_file(indexes: LanceIndexes, tmp_path: Path, root: str) -> None:
-    with reading(InLance(root, "mine")) as (ours, spec), reading(tmp_path / "local.sqlite") as (theirs, _):
+    with reading(Remote(f"lance:{root}", "mine")) as (ours, spec), reading(tmp_path / "local.sqlite") as (theirs, _):
         ours.check()
         assert spec == replace(SPEC, kind="compact", thumbnails=True)
         assert list(ours.everything()) == list(theirs.everything())

@@ -17,7 +17,7 @@ import pytest
 
 from rankone.__main__ import run
 from rankone.index import IndexConflict, IndexProblem, Item, Spec
-from rankone.index.source import InLance, reading
+from rankone.index.source import Remote, reading
 from tests.index.conftest import DIM, SPEC
 from tests.index.lance.conftest import Write, items, queries, quiet
 from tests.index.oracle import unit
@@ -43,7 +43,7 @@ def indexes(root: str) -> Iterator[LanceIndexes]:
 
 
 def ids(root: str) -> list[str]:
-    with reading(InLance(root, "mine")) as (reader, _):
+    with reading(Remote(f"lance:{root}", "mine")) as (reader, _):
         reader.check()
         assert all(record.is_intact for _, record in reader.everything())
         return [item.id for item in reader.summaries()]

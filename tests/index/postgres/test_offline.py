@@ -15,7 +15,7 @@ from rankone.__main__ import run
 from rankone.index import Index, Item, Spec
 from rankone.index.database import create_file
 from rankone.index.postgres import PostgresIndexes
-from rankone.index.source import InPostgres, reading
+from rankone.index.source import Remote, reading
 from tests.index.conftest import MODEL
 from tests.index.oracle import unit
 
@@ -62,7 +62,7 @@ def test_an_index_goes_to_a_file_and_back_the_same(
     assert run("index", ["import", database, "copy", str(tmp_path / f"second.{form}")]) == 0
     assert "0 items added" in capsys.readouterr().out
     found = []
-    for source in (InPostgres(database, "mine"), folder / "copy.sqlite", InPostgres(database, "copy")):
+    for source in (Remote(database, "mine"), folder / "copy.sqlite", Remote(database, "copy")):
         with reading(source) as (reader, _):
             found.append([record for _, record in reader.everything()])
     assert found[0] == found[1] == found[2]
