@@ -235,20 +235,17 @@ class AnyIndexes(ABC):
     def names(self) -> list[str]:
         """The names of all indexes, also of unusable ones."""
 
-    @abstractmethod
     def spec(self, name: str) -> Spec:
-        """What the index is.
+        """What the index is; for the errors see `open`."""
+        return self.open(name).spec
+
+    @abstractmethod
+    def open(self, name: str, fingerprint: str | None = None) -> AnyIndex:
+        """The index.
 
         Raises:
             UnknownIndex: there is none of that name.
             IndexProblem: it cannot be read.
-        """
-
-    @abstractmethod
-    def open(self, name: str, fingerprint: str | None = None) -> AnyIndex:
-        """The index; for the errors see `spec`.
-
-        Raises:
             IndexConflict: it was made with another model than `fingerprint`, if that is given.
         """
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sized
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import faiss
 import numpy as np
@@ -30,12 +30,8 @@ ROUNDING: Final = 1e-5
 """Bound on the difference of two float32 inner products of the same unit vectors, in whatever order they are added up."""
 
 
-Block = TypeVar("Block", bound=Sized)
-"""An array or a tensor (height, dim)."""
-
-
-class BlockGallery(ABC, Generic[Block]):
-    """Rows in blocks that are never moved or copied; a removed row is replaced by the last one.
+class BlockGallery(ABC):
+    """Rows in blocks (height, dim), arrays or tensors, that are never moved or copied; a removed row is replaced by the last one.
 
     A matrix product finds at least `least` candidates, and each is scored again by itself: what a matrix product gives for a
     row depends on where it lies and on the other queries. `rounding` bounds how much the two can differ. Scores of all queries
@@ -96,7 +92,7 @@ class BlockGallery(ABC, Generic[Block]):
         number = bisect_right(self._starts, row) - 1
         return self._blocks[number], row - self._starts[number]
 
-    def _parts(self, rows: Rows, height: int) -> Iterator[Block]:
+    def _parts(self, rows: Rows, height: int) -> Iterator[Any]:
         """Matrices of up to `height` rows that together hold these rows, in order: views, or copies where there are gaps."""
         for start, block in zip(self._starts, self._blocks, strict=True):
             low, high = np.searchsorted(rows, (start, start + len(block)))
@@ -115,7 +111,7 @@ class BlockGallery(ABC, Generic[Block]):
         return scores
 
     @abstractmethod
-    def _new_block(self, capacity: int) -> Block:
+    def _new_block(self, capacity: int) -> Any:
         """A block to follow `capacity` rows."""
 
     @abstractmethod
@@ -123,15 +119,15 @@ class BlockGallery(ABC, Generic[Block]):
         """An array as the blocks and the other methods take it."""
 
     @abstractmethod
-    def _best(self, asked: Any, part: Block, k: int) -> tuple[Vectors, Rows]:
+    def _best(self, asked: Any, part: Any, k: int) -> tuple[Vectors, Rows]:
         """Inner products (m, k or more) of every query with its best rows of a part, within `rounding`, and their places."""
 
     @abstractmethod
-    def _products(self, asked: Any, asking: Rows, block: Block, places: Rows) -> Vectors:
+    def _products(self, asked: Any, asking: Rows, block: Any, places: Rows) -> Vectors:
         """The inner products (n,) of the queries `asking` (n,) with rows of a block, each always added up in one order."""
 
 
-class ExactGallery(BlockGallery[Vectors]):
+class ExactGallery(BlockGallery):
     """Rows (n, dim) float32 in blocks of equal height, compared by `faiss.knn`."""
 
     def __init__(self, dim: int) -> None:

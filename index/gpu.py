@@ -33,7 +33,7 @@ _TERMS: Final = 1024
 """Terms of a sum that is left to a matrix product: the bound on its rounding grows with them."""
 
 
-class GpuGallery(BlockGallery[Tensor]):
+class GpuGallery(BlockGallery):
     """Rows (n, dim) of type `stored`. On the device "cpu", only the product of two float16 matrices differs."""
 
     def __init__(self, dim: int, stored: np.dtype[Any], device: str = "cuda") -> None:

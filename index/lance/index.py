@@ -96,9 +96,6 @@ class LanceIndexes(AnyIndexes):
     def names(self) -> list[str]:
         return store.names(self._root)
 
-    def spec(self, name: str) -> Spec:
-        return self.open(name).spec
-
     def open(self, name: str, fingerprint: str | None = None) -> LanceIndex:
         """The published version that was last seen; for the errors see `AnyIndexes.open`."""
         if (index := self._opened.get(name)) is None:

@@ -127,11 +127,11 @@ class PostgresIndexes(AnyIndexes):
     def names(self) -> list[str]:
         return list(self.counts())
 
-    def spec(self, name: str) -> Spec:
-        return self._find(name).spec
-
     def open(self, name: str, fingerprint: str | None = None) -> PostgresIndex:
-        entry = self._find(name)
+        with self._database.reading() as connection:
+            entry = tables.find(connection, name)
+        if entry is None:
+            raise UnknownIndex(f"there is no index {name!r}")
         if fingerprint is not None:
             entry.spec.check_model(fingerprint, name)
         return PostgresIndex(self._database, self._searching, self._writing, entry)
@@ -162,10 +162,3 @@ class PostgresIndexes(AnyIndexes):
         self._searching.shutdown(cancel_futures=True)
         self._writing.shutdown()
         self._database.close()
-
-    def _find(self, name: str) -> tables.Entry:
-        with self._database.reading() as connection:
-            entry = tables.find(connection, name)
-        if entry is None:
-            raise UnknownIndex(f"there is no index {name!r}")
-        return entry
