@@ -32,8 +32,8 @@ from rankone.index.filters import Field, Filter, compiled, path_of
 from rankone.index.gallery import Vectors
 from rankone.index.index import Index
 from rankone.index.items import Item
-from rankone.index.query import Hit, Query, SearchOptions
 from rankone.index.registry import Indexes
+from rankone.index.search import Hit, Query, SearchOptions
 from rankone.index.spec import DEFAULT, NAME, Dtype, Kind, Spec, check_name
 
 __all__ = [

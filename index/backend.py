@@ -20,7 +20,7 @@ from rankone.index.filters import Filter
 from rankone.index.gallery import Vectors
 from rankone.index.items import Item, Record, Row, Summary, record_of
 from rankone.index.map import MapView
-from rankone.index.query import Hits, Query, SearchOptions
+from rankone.index.search import Hits, Query, SearchOptions
 from rankone.index.spec import About, SearchDevice, Spec
 
 Backend = Literal["local", "postgres", "lance"]

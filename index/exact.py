@@ -31,7 +31,7 @@ ROUNDING: Final = 1e-5
 
 
 class BlockGallery(ABC):
-    """Rows in blocks (height, dim), arrays or tensors, that are never moved or copied; a removed row is replaced by the last one.
+    """Rows in blocks (height, dim), arrays or tensors, never moved or copied; a removed row is replaced by the last one.
 
     A matrix product finds at least `least` candidates, and each is scored again by itself: what a matrix product gives for a
     row depends on where it lies and on the other queries. `rounding` bounds how much the two can differ. Scores of all queries

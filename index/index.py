@@ -22,8 +22,8 @@ from rankone.index.items import Record
 from rankone.index.loading import ReadAhead, load
 from rankone.index.loss import outstanding
 from rankone.index.map import MapView, view_of
-from rankone.index.query import Hits, Query
 from rankone.index.reader import Reader, Readers
+from rankone.index.search import Hits, Query
 from rankone.index.search_thread import SearchThread
 from rankone.index.spec import SearchDevice, Spec, check_device
 from rankone.index.store import Store

@@ -21,7 +21,7 @@ from rankone.index.exact import ROUNDING
 from rankone.index.gallery import Vectors
 from rankone.index.index import Index
 from rankone.index.items import Record
-from rankone.index.query import Hits, Query, SearchOptions
+from rankone.index.search import Hits, Query, SearchOptions
 from rankone.index.source import Source, opened, reading
 from rankone.index.spec import Spec
 from rankone.index.store import Store

@@ -1,15 +1,18 @@
-"""Turns a gallery's candidates into an answer: best first, ties by id, one item of each group, without excluded ids."""
+"""What a search asks and finds, and how a gallery's candidates become the answer: best first, ties by id, one item of each
+group, without excluded ids.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from rankone.index.filters import Field, Filter
 from rankone.index.gallery import Candidates, Gallery, Rows, Vectors
-from rankone.index.query import SearchOptions
 
 _SPARE: Final = 16
 """Candidates beyond k, so that a tie at the end seldom takes a second fetch."""
@@ -18,6 +21,42 @@ _FEW: Final = 64
 
 Labels = Mapping[int, str]
 """A label by row."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How many items to answer a query with, from which score on, and which ids to leave out."""
+
+    k: int
+    min_score: float = -np.inf
+    exclude: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Query:
+    """Vectors (m, dim), each with its options, to be compared with the items that match the filter.
+
+    With `group_by`, a metadata field, only the best item of each value is answered, and items whose field is
+    missing, a list or an object are left out.
+    """
+
+    vectors: Vectors = field(repr=False)
+    options: Sequence[SearchOptions]
+    where: Filter | None = None
+    group_by: Field | None = None
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An item that a search found; `score` is the cosine, in [-1, 1]."""
+
+    id: str
+    score: float
+    metadata: dict[str, Any]
+
+
+Hits = list[list[Hit]]
+"""For every vector of a query its hits, best first."""
 
 
 class ScoredRow(NamedTuple):

@@ -23,9 +23,8 @@ from rankone.index.change import Effect
 from rankone.index.errors import DeviceProblem, IndexFull, IndexProblem
 from rankone.index.filters import Field, Filter
 from rankone.index.gallery import Gallery, Rows, RowTable
-from rankone.index.query import Hit, Hits, Query
 from rankone.index.reader import Reader
-from rankone.index.search import ScoredRow, search
+from rankone.index.search import Hit, Hits, Query, ScoredRow, search
 from rankone.index.spec import Spec
 from rankone.index.writer import ClosableQueue
 

@@ -18,7 +18,7 @@ from rankone.index.lance import store
 from rankone.index.lance.reader import LanceReader
 from rankone.index.lance.search import search
 from rankone.index.map import MapView
-from rankone.index.query import Hits, Query
+from rankone.index.search import Hits, Query
 from rankone.index.spec import Spec
 
 logger = logging.getLogger("rankone")

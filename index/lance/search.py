@@ -16,7 +16,7 @@ from rankone.index.gallery import Vectors
 from rankone.index.lance.filters import has_scalar, sql_of
 from rankone.index.lance.reader import values_of
 from rankone.index.lance.store import Published, faults
-from rankone.index.query import Hit, Hits, Query, SearchOptions
+from rankone.index.search import Hit, Hits, Query, SearchOptions
 
 DEPTH: Final = 200
 """Candidates, unless more were measured to be needed."""

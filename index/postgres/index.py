@@ -22,7 +22,7 @@ from rankone.index.postgres.faults import of_postgres
 from rankone.index.postgres.records import PostgresReader
 from rankone.index.postgres.search import search
 from rankone.index.postgres.tables import Entry
-from rankone.index.query import Hits, Query
+from rankone.index.search import Hits, Query
 from rankone.index.spec import DEFAULT, Spec, check_name
 
 _LOOK_S: Final = 2.0

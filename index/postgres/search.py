@@ -16,7 +16,7 @@ from rankone.index.postgres.database import Connection
 from rankone.index.postgres.filters import has_scalar, label, sql_of
 from rankone.index.postgres.records import to_bytes, to_vector
 from rankone.index.postgres.tables import Entry, signs
-from rankone.index.query import Hit, Hits, Query, SearchOptions
+from rankone.index.search import Hit, Hits, Query, SearchOptions
 
 DEPTH: Final = 400
 """Candidates of a compact search whose recall was never measured."""
