@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
 
 import faiss
 import numpy as np
@@ -22,7 +21,7 @@ from rankone.index.search import ScoredRow, search
 from tests.index.oracle import unit
 
 DIM = 24
-Make = Callable[[int], BlockGallery[Any]]
+Make = Callable[[int], BlockGallery]
 
 
 @pytest.fixture(params=["exact", "<f2", "<f4"])
@@ -46,7 +45,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 class Filled:
     """A gallery, and its rows in a dictionary."""
 
-    def __init__(self, gallery: BlockGallery[Any], count: int) -> None:
+    def __init__(self, gallery: BlockGallery, count: int) -> None:
         self.gallery, self.table, self.vectors = gallery, RowTable(), dict[str, np.ndarray]()
         for number, vector in enumerate(unit(count, DIM), start=1):
             self.put(f"{number:03}", number, vector)
