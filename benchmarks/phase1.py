@@ -19,14 +19,13 @@ import torch
 from benchmarks.timing import Goal, Timing, console, faster, machine, print_goals, print_table
 from rankone.model.network import Network
 from rankone.training.data import DataSet, limited, load_photos
-from rankone.training.data.batches import batches, mirrored
+from rankone.training.data.batches import batches, mirrored, shuffled
 from rankone.training.encoder import Encoder
 from rankone.training.fit import fit
 from rankone.training.optimize import Optimization
 from rankone.training.processes import Resources
 from rankone.training.recipe import Phase, Recipe
 from rankone.training.run import Run
-from rankone.training.sampling import shuffled
 
 EPOCHS: Final = 50
 RIVAL: Final = "through the network"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rankone.model.preprocessing import Preprocessing
-from rankone.training.data import Split, evenly_spaced
+from rankone.training.data import Split
 from rankone.training.data.batches import batches, in_order
 from rankone.training.encoder import Encoder
 from rankone.training.processes import Resources
@@ -36,7 +36,7 @@ def centre_bottleneck(encoder: Encoder, split: Split, spec: Preprocessing, resou
     whole = (
         count - count % _BATCH_SIZE or count
     )  # batch norm averages batches, which must be of one size for a mean of images
-    chosen = split.at(evenly_spaced(len(split), whole))
+    chosen = split.spaced(whole)
     for images in batches(chosen, spec, in_order(len(chosen), _BATCH_SIZE), workers=resources.workers):
         encoder.features(images)
     norm.eval()

@@ -18,8 +18,7 @@ from rankone.model.errors import Interrupted
 from rankone.model.files import sync
 from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import Split
-from rankone.training.data.augment import Augment
-from rankone.training.data.batches import batches, in_order, mirrored
+from rankone.training.data.batches import Augment, batches, in_order, mirrored
 from rankone.training.encoder import Encoder
 from rankone.training.processes import Resources
 from rankone.training.progress import progress

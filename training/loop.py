@@ -18,7 +18,7 @@ from rankone.model.network import Network
 from rankone.model.training_record import FitRecord
 from rankone.training.budget import Budget
 from rankone.training.data import Split
-from rankone.training.data.augment import augmentation
+from rankone.training.data.batches import augmentation, balanced, shuffled
 from rankone.training.embeddings import embed
 from rankone.training.encoder import Encoder
 from rankone.training.journal import Journal
@@ -26,7 +26,6 @@ from rankone.training.optimize import MAX_ROLLBACKS, Diverged, Optimization, che
 from rankone.training.processes import Resources
 from rankone.training.recipe import Phase
 from rankone.training.run import Run
-from rankone.training.sampling import balanced, shuffled
 from rankone.training.selection import TrainingImages
 from rankone.training.state import Measured, TrainingState
 

@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from rankone.model.network import Network
-from rankone.training.data.augment import augmentation
-from rankone.training.data.batches import batches, in_order, mirrored
+from rankone.training.data.batches import augmentation, batches, generator, in_groups, in_order, mirrored
 from rankone.training.encoder import Encoder
 from rankone.training.loop import Loop
 from rankone.training.optimize import NUM_STEPS, Diverged, Optimization
 from rankone.training.parameters import train_mode
 from rankone.training.progress import progress
 from rankone.training.run import RunError
-from rankone.training.sampling import generator
 from rankone.training.state import Measured
 
 Part = tuple[Tensor, Tensor]
@@ -107,7 +105,7 @@ def _groups(loop: Loop) -> Iterator[tuple[list[int], Iterator[Part]]]:
 def _parts(indices: list[int], num: int) -> list[list[int]]:
     """At most `num` parts of the indices, as equal as can be."""
     size = -(-len(indices) // num) if indices else 1
-    return [[indices[i] for i in part] for part in in_order(len(indices), size)]
+    return in_groups(indices, size)
 
 
 def _step(loop: Loop, optimization: Optimization, group: list[int], parts: Iterator[Part]) -> bool:

@@ -44,7 +44,7 @@ def quantize(bundle: Bundle, data: DataSet, out: Path, *, version: str | None = 
         BundleError: `out` exists.
     """
     manifest = bundle.manifest
-    train, test = (_limited(data.train, _NUM_CALIBRATION), _limited(data.test, _MAX_MEASURED))
+    train, test = data.train.spaced(_NUM_CALIBRATION), data.test.spaced(_MAX_MEASURED)
     if len(test) < MIN_IMAGES:
         raise DataError(f"int8 is measured on at least {MIN_IMAGES} test images, and {data.name} has {len(test)}")
     loaded = batches(train, manifest.preprocessing, in_order(len(train), _BATCH), workers=workers)
@@ -133,8 +133,3 @@ def _nearest(rows: Floats) -> Ints:
 
 def _engine(path: Path, precision: Precision) -> Engine:
     return OnnxEngine(path, Options(device="cpu", threads=len(os.sched_getaffinity(0)), precision=precision))
-
-
-def _limited(split: Split, count: int) -> Split:
-    """At most `count` images from all over the split, which is ordered by classes."""
-    return split.at(evenly_spaced(len(split), count))

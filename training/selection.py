@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from rankone.training.data import DataSet, Split
+from rankone.training.data.dataset import by_label
 from rankone.training.recipe import Recipe
 
 
@@ -52,8 +53,7 @@ def hold_out(split: Split, share: float, seed: int) -> tuple[list[int], list[int
     """Indices to fit on and indices held out: `share` of every class, at least one image of it but never all."""
     generator = torch.Generator().manual_seed(seed)
     held_out: set[int] = set()
-    for label in sorted(set(split.labels)):
-        members = [index for index, other in enumerate(split.labels) if other == label]
+    for _, members in sorted(by_label(split.labels).items()):
         count = min(max(1, round(share * len(members))), len(members) - 1) if share else 0
         held_out |= {members[i] for i in torch.randperm(len(members), generator=generator)[:count].tolist()}
     return [i for i in range(len(split)) if i not in held_out], sorted(held_out)

@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from rankone.training.bottleneck import centre_bottleneck
 from rankone.training.budget import Budget
 from rankone.training.data import DataSet, evenly_spaced
-from rankone.training.data.augment import augmentation
-from rankone.training.data.batches import batches
+from rankone.training.data.batches import augmentation, batches
 from rankone.training.data.picture import picture
 from rankone.training.encoder import Encoder
 from rankone.training.fit import fit

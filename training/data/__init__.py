@@ -4,9 +4,7 @@ Each module imports only from those above it in this list:
 
     dataset      splits and data sets
     picture      a file -> a picture -> the pixels that a network reads
-    augment      pictures varied at random
-    batches      batches of them, with torch
-    lists        the text files of the benchmarks
+    batches      batches of them, with torch: in which order, and how varied
     benchmarks   the readers of CUB, Aircraft, MIT Indoor-67 and DTD
     folder       the reader of class folders
     photos       a data set cut from scikit-image's photographs

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rankone.training.data.dataset import DataError, DataSet, Split
-from rankone.training.data.lists import by_class, inside, lines, numbered, pairs
 
 BANNER: Final = 20
 """Rows at the bottom of every photograph of FGVC-Aircraft that name the photographer, who took several of one variant."""
@@ -150,3 +149,50 @@ def _split(entries: Iterable[tuple[str, Path, Path]], classes: Iterable[str], ba
         paths.append(path)
         labels.append(index[name])
     return Split(tuple(paths), tuple(labels), banner)
+
+
+def lines(path: Path) -> list[str]:
+    """The non-empty lines, stripped, with any line ending."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # an editor may have put a mark before the first line
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text: {error}") from error
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def pairs(path: Path, separator: str = " ", expected: str = "two columns") -> list[tuple[str, str]]:
+    """The part of every line before its first separator, and the part after it."""
+    found = []
+    for number, line in enumerate(lines(path), start=1):
+        first, _, rest = line.partition(separator)
+        if not (first and rest):
+            raise DataError(f"{path}, line {number}: expected {expected}, got {line!r}")
+        found.append((first, rest.strip()))
+    return found
+
+
+def numbered(path: Path) -> dict[str, str]:
+    """Number -> value, from lines `number value`."""
+    found: dict[str, str] = {}
+    for number, value in pairs(path):
+        if not number.isdecimal():
+            raise DataError(f"{path}: expected a number and a value, got '{number} {value}'")
+        if number in found:
+            raise DataError(f"{path}: {number} is there twice")
+        found[number] = value
+    return found
+
+
+def by_class(path: Path) -> list[tuple[str, str]]:
+    """Class and file, from lines `<class>/<file>`; either may hold spaces."""
+    return pairs(path, "/", "<class>/<file>")
+
+
+def inside(root: Path, marker: str, *folders: str) -> Path:
+    """`root`, or the first of these folders within it, that holds `marker`: archives are unpacked one level deeper or not."""
+    for folder in ("", *folders):
+        if (root / folder / marker).exists():
+            return root / folder
+    raise DataError(f"{root} has no {marker}, nor has {' or '.join(folders)} in it: is this the unpacked archive?")

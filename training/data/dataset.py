@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,10 @@ class Split:
         """The images with these indices, in that order."""
         chosen = list(indices)
         return replace(self, paths=tuple(self.paths[i] for i in chosen), labels=tuple(self.labels[i] for i in chosen))
+
+    def spaced(self, count: int) -> Split:
+        """At most `count` images from all over the split, which is ordered by classes or not at all."""
+        return self.at(evenly_spaced(len(self), count))
 
     def __add__(self, other: Split) -> Split:
         assert self.banner == other.banner
@@ -78,10 +82,15 @@ def limited(split: Split, count: int) -> Split:
     """The first `count` images of every class; raises DataError if `count` is not positive."""
     if count < 1:
         raise DataError(f"at least one image of every class is needed, not {count}")
-    by_label: dict[int, list[int]] = defaultdict(list)
-    for index, label in enumerate(split.labels):
-        by_label[label].append(index)
-    return split.at(sorted(index for indices in by_label.values() for index in indices[:count]))
+    return split.at(sorted(index for indices in by_label(split.labels).values() for index in indices[:count]))
+
+
+def by_label(labels: Sequence[int]) -> dict[int, list[int]]:
+    """The indices of each label."""
+    found: dict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(labels):
+        found[label].append(index)
+    return found
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:

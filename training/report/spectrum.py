@@ -15,7 +15,7 @@ from torch import Tensor
 from rankone.model.network import Network
 from rankone.model.normalization import RankOneUpdate
 from rankone.model.preprocessing import Preprocessing
-from rankone.training.data import Split, evenly_spaced
+from rankone.training.data import Split
 from rankone.training.data.batches import batches, in_order
 from rankone.training.metrics import Doubles
 from rankone.training.progress import progress
@@ -41,7 +41,7 @@ def spectrum(network: Network, split: Split, spec: Preprocessing, *, device: str
     """Of up to 64 evenly spaced images of `split`, by the network's own RUN, or the paper's if it has none."""
     network.to(device).eval()
     update, own = _update_of(network)
-    images = split.at(evenly_spaced(len(split), NUM_IMAGES))
+    images = split.spaced(NUM_IMAGES)
     groups = in_order(len(images), _BATCH_SIZE)
     pairs = [
         singular_values(network.backbone(batch.to(device)), update.to(device))

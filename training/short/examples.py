@@ -20,7 +20,7 @@ from rankone.model.bundle import Manifest
 from rankone.model.errors import Interrupted
 from rankone.model.network import Network
 from rankone.model.preprocessing import Preprocessing
-from rankone.training.data import DataSet, Split, evenly_spaced
+from rankone.training.data import DataSet, Split
 from rankone.training.data.batches import batches, in_order, mirrored
 from rankone.training.embeddings import BATCH_SIZE
 from rankone.training.encoder import Encoder
@@ -77,13 +77,13 @@ def images_of_run(data: DataSet, recipe: Recipe) -> ToLearnFrom:
     chosen = training_images(data, recipe)
     held_out = None if recipe.protocol == "paper" else chosen.held_out
     if held_out is not None and len(held_out) >= _MIN_PER_CLASS * len(set(held_out.labels)):
-        images = _limited(held_out, MAX_VIEWS)
+        images = held_out.spaced(MAX_VIEWS)
         return ToLearnFrom(images, as_they_are, f"{len(images):,} images that did not train the network")
     everything = chosen.fitted if held_out is None else chosen.fitted + held_out
     if len(everything) >= _MANY_PER_CLASS * len(set(everything.labels)):
-        images = _limited(everything, MAX_VIEWS)
+        images = everything.spaced(MAX_VIEWS)
         return ToLearnFrom(images, one_view, f"{len(images):,} training images, cropped and mirrored")
-    images = _limited(everything, MAX_VIEWS // _NUM_VIEWS)
+    images = everything.spaced(MAX_VIEWS // _NUM_VIEWS)
     return ToLearnFrom(images, four_views, f"{len(images):,} training images, each also cropped and mirrored")
 
 
@@ -93,13 +93,13 @@ def images_of_bundle(data: DataSet, manifest: Manifest) -> ToLearnFrom:
     if trained_on is not None and (trained_on.name, trained_on.num_train) == (data.name, len(data.train)):
         return images_of_run(data, Recipe.model_validate(manifest.recipe))
     unseen = data.train if data.validation is None else data.train + data.validation
-    images = _limited(unseen, MAX_VIEWS)
+    images = unseen.spaced(MAX_VIEWS)
     return ToLearnFrom(images, as_they_are, f"{len(images):,} images of {data.name}, which did not train the network")
 
 
 def without_classes(images: Split) -> ToLearnFrom:
     """Images of unknown classes, in four views each."""
-    chosen = _limited(images, MAX_VIEWS // _NUM_VIEWS)
+    chosen = images.spaced(MAX_VIEWS // _NUM_VIEWS)
     source = f"{len(chosen):,} images without classes, each also cropped and mirrored"
     return ToLearnFrom(chosen, four_views, source, has_classes=False)
 
@@ -137,8 +137,3 @@ def _cropped(images: Tensor, place: float) -> Tensor:
     start = round(place * (size - kept))
     square = images[..., start : start + kept, start : start + kept]
     return F.interpolate(square, (size, size), mode="bilinear", align_corners=False)
-
-
-def _limited(split: Split, count: int) -> Split:
-    """At most `count` images from all over the split, which is ordered by classes or not at all."""
-    return split.at(evenly_spaced(len(split), count))

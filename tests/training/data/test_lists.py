@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rankone.training.data import DataError
-from rankone.training.data.lists import by_class, lines, numbered, pairs
+from rankone.training.data.benchmarks import by_class, lines, numbered, pairs
 
 
 @pytest.mark.parametrize(

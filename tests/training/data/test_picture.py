@@ -11,8 +11,7 @@ from PIL import Image
 
 from rankone.model.preprocessing import Limits, Preprocessing, preprocess
 from rankone.training.data import DataError, Split
-from rankone.training.data.augment import augmentation, for_crops
-from rankone.training.data.batches import batches
+from rankone.training.data.batches import augmentation, batches, for_crops
 from rankone.training.data.picture import picture, pixels
 from tests.model.files import encoded, exif, noise
 from tests.model.profiles import rgb_profile

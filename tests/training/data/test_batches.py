@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 
-from rankone.training.sampling import balanced, shuffled
+from rankone.training.data.batches import balanced, shuffled
 
 LABELS = [0] * 10 + [1] * 3 + [2] * 2
 
