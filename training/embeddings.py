@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rankone.model.errors import Interrupted
 from rankone.model.files import sync
 from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import Split
@@ -54,8 +53,7 @@ def embed(
     loaded = batches(split, spec, groups, workers=resources.workers, augment=augment)
     counts = [len(group) for group in groups]
     for images in progress(loaded, counts, title, done=start, shown=resources.processes.is_main):
-        if resources.stop:
-            raise Interrupted("stopped while embedding")
+        resources.check_stop("stopped while embedding")
         yield encoder(mirrored(images) if mirror else images)
 
 

@@ -1,15 +1,22 @@
-"""A network in training: its device, precision and memory layout, compiled or not."""
+"""A network in training: its device, precision and memory layout, compiled or not; and its bottleneck before it is trained."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankone.model.engine.torch_engine import has_instructions
 from rankone.model.errors import RankoneError
 from rankone.model.network import Network
+from rankone.model.preprocessing import Preprocessing
+from rankone.training.data import Split
+from rankone.training.data.batches import batches, in_order
+from rankone.training.processes import Resources
+
+_NUM_IMAGES: Final = 256
+_BATCH_SIZE: Final = 16
 
 
 class PrecisionError(RankoneError, ValueError):
@@ -71,3 +78,29 @@ class Encoder:
         if self.device.type == "cpu" and not has_instructions("bfloat16"):
             text += ". This CPU has no instructions for bfloat16, so a step takes about 17 times as long: use float32"
         return text
+
+
+@torch.no_grad()
+def centre_bottleneck(encoder: Encoder, split: Split, spec: Preprocessing, resources: Resources) -> None:
+    """Sets the batch norm of the bottleneck, if there is one, to mean and variance over images of `split`, at most 256.
+
+    The convolution is drawn at random, and local features behind a ReLU have a large mean: as drawn, nearly every channel would
+    be positive everywhere or nowhere, and ReLU would leave little to tell images apart.
+    """
+    if encoder.network.backbone.bottleneck is None:
+        return
+    _, norm, _ = encoder.network.backbone.bottleneck
+    assert isinstance(norm, nn.BatchNorm1d)
+    encoder.network.eval()
+    momentum, norm.momentum = norm.momentum, None  # the plain mean over all batches
+    norm.reset_running_stats()
+    norm.train()
+    count = min(len(split), _NUM_IMAGES)
+    # batch norm averages batches, which must be of one size for a mean of images
+    whole = count - count % _BATCH_SIZE or count
+    chosen = split.spaced(whole)
+    for images in batches(chosen, spec, in_order(len(chosen), _BATCH_SIZE), workers=resources.workers):
+        encoder.features(images)
+    norm.eval()
+    norm.momentum = momentum
+    resources.processes.broadcast(norm.buffers())

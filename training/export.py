@@ -26,8 +26,7 @@ from rankone.model.network import Network
 from rankone.model.reduction import ReductionRecord
 from rankone.model.training_record import TrainingRecord
 from rankone.training.checkpoint import training_libraries
-from rankone.training.forms import FORMS, Captured, Exported
-from rankone.training.parity import MIN_IMAGES, ExportError, check_parity, reference_of
+from rankone.training.forms import FORMS, MIN_IMAGES, Captured, Exported, ExportError, check_parity, reference_of
 from rankone.training.recipe import PoolingRecipe, Recipe
 
 __all__ = ["MIN_IMAGES", "Description", "ExportError", "check_exportable", "manifest_of", "write_bundle", "write_forms"]

@@ -1,26 +1,40 @@
-"""The forms that a network is exported in: how each is written, and the engine that runs it when it is checked."""
+"""The forms that a network is exported in: how each is written, the engine that runs it, and how it is checked.
+
+The check compares it with the network in float64, on real images and at several batch sizes.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, Manifest
-from rankone.model.engine import Engine
-from rankone.model.engine.base import Options
+from rankone.model.bundle import ONNX, PROGRAM, TORCHSCRIPT, Manifest, ParityRecord
+from rankone.model.engine import Engine, Outputs
+from rankone.model.engine.base import Images, Options
+from rankone.model.engine.check import largest_difference, lowest_cosine
 from rankone.model.engine.export import export_engine
 from rankone.model.engine.onnx import OnnxEngine
 from rankone.model.engine.torch_engine import torchscript_engine
+from rankone.model.errors import RankoneError
 from rankone.model.network import Network
-from rankone.training.parity import EngineRun, ExportError
+
+BATCH_SIZES: Final = (1, 2, 3, 7)
+MIN_COSINE: Final = 0.99999
+MAX_LOGIT_DIFFERENCE: Final = 1e-3
+MIN_IMAGES: Final = max(BATCH_SIZES)
+
+EngineRun = Callable[..., Outputs]
+"""An engine's `run`."""
 
 _FORBIDDEN_OPERATORS: Final = {
     "DFT": "ONNX Runtime has no CUDA kernel for it, and its CPU kernel loses four digits at length 10,000",
@@ -33,6 +47,10 @@ _FORBIDDEN_OPERATORS: Final = {
     "Bernoulli": "an embedding must not be random",
     "Multinomial": "an embedding must not be random",
 }
+
+
+class ExportError(RankoneError, RuntimeError):
+    """A form cannot be exported, or differs from the network; nothing was written."""
 
 
 class Exported(nn.Module):
@@ -117,13 +135,60 @@ def _write_program(captured: Captured, path: Path) -> None:
     torch.export.save(captured.program, path)
 
 
-def _open_onnx(path: Path, options: Options, _: Manifest) -> Engine:
-    return OnnxEngine(path, options)
-
-
 FORMS: Final[Mapping[str, Form]] = {
-    ONNX: Form(_write_onnx, _open_onnx),
+    ONNX: Form(_write_onnx, lambda path, options, _: OnnxEngine(path, options)),
     TORCHSCRIPT: Form(_write_torchscript, torchscript_engine),
     PROGRAM: Form(_write_program, export_engine),
 }
 """By the name of the file in the bundle."""
+
+
+def check_parity(run: EngineRun, reference: Outputs, images: Images) -> ParityRecord:
+    """Compares an engine's outputs with the reference for `images`, (n, 3, size, size), at every batch size.
+
+    Raises:
+        ExportError: a cosine under 0.99999, logits that differ by more than a thousandth of the largest, or a NaN.
+    """
+    cosines, shorts, differences = list[float](), list[float](), [0.0]
+    wants_features = reference.features is not None
+    for size in BATCH_SIZES:
+        for start in range(0, len(images) - size + 1, size):
+            rows = slice(start, start + size)
+            found = run(images[rows], features=True) if wants_features else run(images[rows])
+            expected = reference.at(rows)
+            cosines += _cosines(found.embedding, expected.embedding) + _cosines(found.features, expected.features)
+            shorts += _cosines(found.short, expected.short)
+            differences.append(largest_difference(found.logits, expected.logits))
+    cosine, difference = float(np.min(cosines)), float(np.max(differences))
+    short = float(np.min(shorts)) if shorts else None
+    if not (cosine >= MIN_COSINE and difference <= MAX_LOGIT_DIFFERENCE and (short is None or short >= MIN_COSINE)):
+        of_short = "" if short is None else f", of short embeddings {short:.7f}"
+        raise ExportError(
+            f"an exported form differs from the network: cosine {cosine:.7f}{of_short} (at least {MIN_COSINE}), "
+            f"logits by {difference:.1e} of the largest (at most {MAX_LOGIT_DIFFERENCE})"
+        )
+    return ParityRecord(
+        min_cosine=cosine,
+        max_logit_difference=difference,
+        min_short_cosine=short,
+        batch_sizes=BATCH_SIZES,
+        num_images=len(images),
+    )
+
+
+def _cosines(found: Images | None, expected: Images | None) -> list[float]:
+    """The lowest cosine of one output: none if network and form lack it, NaN if only one does."""
+    if found is None or expected is None:
+        return [] if found is expected else [math.nan]
+    return [lowest_cosine(found.reshape(len(found), -1), expected.reshape(len(expected), -1))]
+
+
+@torch.no_grad()  # in inference mode, the weights that come back from float64 could not be trained any more
+def reference_of(network: Network, images: Images, *, features: bool = False) -> Outputs:
+    """The eager network's outputs, computed in float64 image by image, and rounded to float32."""
+    network.double()
+    try:
+        rows = [network.outputs(torch.from_numpy(image[None]).double(), features=features) for image in images]
+    finally:
+        network.float()
+    return Outputs(**{name: torch.cat([row[name].float() for row in rows]).numpy() for name in rows[0]})

@@ -34,7 +34,7 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from rankone.model.engine.base import Images
 from rankone.model.engine.onnx import session_options
-from rankone.training.parity import ExportError
+from rankone.training.forms import ExportError
 
 _BACKBONE: Final = ".backbone."
 """In the names of the weights of the backbone, and of no others."""

@@ -29,6 +29,8 @@ DEFAULT_STRENGTH: Final = 1e-3
 """Where no rows are left to choose with."""
 TOLERANCE: Final = 1e-4
 """The gradient at which a solution counts as converged, as a part of the gradient at zero weights."""
+APART: Final = 0.2
+"""Share of every class that chooses the strength if no images are held out; see `fit`."""
 MAX_ITERATIONS: Final = 1000
 _CHUNK: Final = 5
 """Iterations between two looks at the gradient."""

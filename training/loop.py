@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,20 +16,38 @@ from torch.nn import functional as F
 from rankone.model.errors import Interrupted
 from rankone.model.network import Network
 from rankone.model.training_record import FitRecord
-from rankone.training.budget import Budget
 from rankone.training.data import Split
 from rankone.training.data.batches import augmentation, balanced, shuffled
 from rankone.training.embeddings import embed
 from rankone.training.encoder import Encoder
 from rankone.training.journal import Journal
-from rankone.training.optimize import MAX_ROLLBACKS, Diverged, Optimization, check_losses
-from rankone.training.processes import Resources
+from rankone.training.optimize import MAX_ROLLBACKS, NUM_STEPS, Diverged, Optimization, check_losses
+from rankone.training.processes import Processes, Resources
 from rankone.training.recipe import Phase
 from rankone.training.run import Run
 from rankone.training.selection import TrainingImages
 from rankone.training.state import Measured, TrainingState
 
-_NO_RATES: Final[Mapping[str, float]] = {}
+
+class Budget:
+    """The time that a training may take, over all its interruptions: `spent_s` before now; without `minutes`, no limit."""
+
+    def __init__(self, minutes: float | None, spent_s: float, processes: Processes) -> None:
+        self._limit_s = None if minutes is None else 60 * minutes
+        self._before_s, self._processes, self._began = spent_s, processes, time.monotonic()
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds; 0 without a limit, which needs no count."""
+        return 0.0 if self._limit_s is None else self._before_s + time.monotonic() - self._began
+
+    @property
+    def left_s(self) -> float:
+        """Seconds by the clock of the main process, so that all processes decide alike; infinite without a limit."""
+        if self._limit_s is None:
+            return math.inf
+        (left_s,) = self._processes.from_main(self._limit_s - self.spent_s)
+        return left_s
 
 
 class Loop:
@@ -67,11 +85,9 @@ class Loop:
         self.resources.processes.barrier()  # no process renews the checkpoint while another one reads it
 
     @contextmanager
-    def optimization(
-        self, module: nn.Module, phase: Phase, *, ema: float = 0.0, rates: Mapping[str, float] = _NO_RATES
-    ) -> Iterator[Optimization]:
+    def optimization(self, module: nn.Module, phase: Phase, **options: Any) -> Iterator[Optimization]:
         """The optimization of `module` as the checkpoint left it; an interruption within the block is saved."""
-        optimization = Optimization(module, phase, self.recipe, ema=ema, rates=rates)
+        optimization = Optimization(module, phase, self.recipe, **options)
         self.state.restore_optimization(optimization)
         self._saved = self._epoch_began = time.monotonic()
         self._seen_before = self.state.num_seen
@@ -103,7 +119,7 @@ class Loop:
         gradient = optimization.step(loss, where, images)
         self._journal.step(state, loss=loss, gradient=gradient, learning_rate=rate)
         if state.start_loss is not None:  # in phase 2
-            state.add_loss(loss)
+            state.recent_losses = [*state.recent_losses, loss][-NUM_STEPS:]
             check_losses(state.recent_losses, state.start_loss, len(self.run.data.classes), where)
         state.add_step(loss, num_wrong, len(images))
 
@@ -123,7 +139,13 @@ class Loop:
 
         `measured` is the error and loss of `network` on the images that select; raises Diverged if the loss is not finite.
         """
-        self._check_finite(measured, optimization.learning_rate)
+        if not math.isfinite(sum(measured)):
+            raise Diverged(
+                self._epoch_name,
+                f"the loss on the images that select the network is {measured[1]}",
+                "The last checkpoint is as it was. Lower the learning rate "
+                f"(now {optimization.learning_rate:g}) or clip_norm, and train into another directory",
+            )
         seconds, num_images = time.monotonic() - self._epoch_began, self.state.num_seen - self._seen_before
         held_out = measured if self.images.held_out is not None else None
         if self.state.phase == 2 and self.recipe.minutes is not None:
@@ -143,7 +165,7 @@ class Loop:
         held_out = measured if self.images.held_out is not None else None
         for number, attempt in enumerate((*fit.attempts, fit.final)):
             self._journal.attempt(self.state, is_final=number == len(fit.attempts), **attempt.model_dump())
-        record = self.state.end_fit(fit, held_out)
+        record = self.state.end_epoch(held_out, None, fit)
         self.state.choose(measured, self.network, by_loss=held_out is None)
         self._journal.epoch({**record.model_dump(), "seconds": time.monotonic() - self._epoch_began})
 
@@ -156,8 +178,7 @@ class Loop:
         """Whether the time is spent, which the user is told."""
         if self.budget.left_s > 0:
             return False
-        if self.resources.processes.is_main:
-            self._report_line(f"the {self.recipe.minutes:g} minutes are spent: training ends in the {self._epoch_name}")
+        self.report_line(f"the {self.recipe.minutes:g} minutes are spent: training ends in the {self._epoch_name}")
         return True
 
     def _fit_to_budget(self, optimization: Optimization, epoch_s: float) -> None:
@@ -165,8 +186,8 @@ class Loop:
         done, most = self.state.epoch + 1, self.recipe.phase2.epochs
         num_epochs = min(most, done + int(self.budget.left_s / epoch_s))
         (num_epochs,) = map(int, self.resources.processes.from_main(num_epochs))
-        if num_epochs != self.state.num_epochs and self.resources.processes.is_main:
-            self._report_line(
+        if num_epochs != self.state.num_epochs:
+            self.report_line(
                 f"phase 2: {num_epochs} epochs of {epoch_s:.0f} s fit into {self.recipe.minutes:g} minutes"
             )
         self.state.num_epochs = num_epochs
@@ -181,11 +202,8 @@ class Loop:
         record = self.state.roll_back(diverged.reason, optimization.learning_rate if again else None)
         self._journal.roll_back(self.state)
         self._epoch_began, self._seen_before = time.monotonic(), 0
-        if self.resources.processes.is_main:
-            then = f"continues at half the rate, {record.learning_rate:.3g}" if again else "ends there"
-            self._report_line(
-                f"{where}: {diverged.reason}; training is rolled back to the best network so far and {then}"
-            )
+        then = f"continues at half the rate, {record.learning_rate:.3g}" if again else "ends there"
+        self.report_line(f"{where}: {diverged.reason}; training is rolled back to the best network so far and {then}")
         return again
 
     def end_phase(self, phase1_error: float | None = None) -> None:
@@ -221,16 +239,6 @@ class Loop:
         logits = [classifier(batch) for batch in rows]
         num_wrong, loss = processes.sum(*wrong_and_loss(torch.cat(logits), labels, smoothing) if logits else (0.0, 0.0))
         return num_wrong / len(split), loss / len(split)
-
-    def _check_finite(self, measured: Measured, learning_rate: float) -> None:
-        """Raises Diverged if the network of this epoch has no finite loss."""
-        if not math.isfinite(sum(measured)):
-            raise Diverged(
-                self._epoch_name,
-                f"the loss on the images that select the network is {measured[1]}",
-                "The last checkpoint is as it was. Lower the learning rate "
-                f"(now {learning_rate:g}) or clip_norm, and train into another directory",
-            )
 
     @property
     def _epoch_name(self) -> str:

@@ -1,22 +1,25 @@
-"""Phase 1: only the classifier, on embeddings that are computed once."""
+"""Phase 1: only the classifier, on embeddings that are computed once; by gradient descent, or solved until it converges."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rankone.model.projection import LowRank
-from rankone.training.bottleneck import centre_bottleneck
-from rankone.training.converged import solved
+from rankone.training.axes import coordinates
 from rankone.training.data import Split
 from rankone.training.data.batches import batches, in_order
 from rankone.training.embeddings import BATCH_SIZE, Rows, stored_rows
+from rankone.training.encoder import centre_bottleneck
+from rankone.training.logistic import APART, MAX_ITERATIONS, Problem, fit
 from rankone.training.loop import Loop, wrong_and_loss
-from rankone.training.optimize import Optimization
+from rankone.training.optimize import Diverged, Optimization
 from rankone.training.progress import progress
+from rankone.training.selection import hold_out
 from rankone.training.state import Measured
 
 _BLOCK: Final = 1024
@@ -55,9 +58,49 @@ def _fit(loop: Loop, rows: Rows, selecting: tuple[Rows, Tensor]) -> None:
 
 
 def _solve(loop: Loop, rows: Rows, selecting: tuple[Rows, Tensor]) -> None:
-    """Solves for the classifier until it converges; an interrupted phase starts again, from the embeddings on disk."""
-    fit = solved(loop, rows, None if loop.images.held_out is None else selecting)
-    loop.end_fit(fit, _measure(loop.classifier, *selecting))
+    """Solves for the classifier until it converges; an interrupted phase starts again, from the embeddings on disk.
+
+    Raises:
+        Diverged: an embedding is not finite; the message names the image.
+        Interrupted: a stop was requested.
+    """
+    device, images = loop.resources.processes.device, loop.images.fitted
+    _check_finite(loop, rows)
+    copies = len(rows) // len(images)
+    labels = loop.labels.repeat(copies).to(device)
+    held_out = None if loop.images.held_out is None else selecting
+    found = coordinates(rows, held_out[0] if held_out else Rows([]), device)
+    weights = 1 / labels.bincount()[labels].double() if loop.recipe.sampling == "balanced" else None
+    problem = Problem(found.rows, labels, len(loop.run.data.classes), weights, loop.recipe.label_smoothing)
+    choosing = (found.others, held_out[1].to(device)) if held_out else None
+    _, apart = hold_out(images, APART, loop.recipe.seed)
+    both = [place + copy * len(images) for copy in range(copies) for place in apart]  # never one of a mirrored pair
+    solution, record = fit(problem, choosing, both, lambda: loop.check_stop(bool(loop.resources.stop)))
+    assert isinstance(loop.classifier, nn.Linear)
+    with torch.no_grad():
+        weight, bias = found.weights(solution.weight, solution.bias)
+        loop.classifier.weight.copy_(weight)
+        loop.classifier.bias.copy_(bias)
+    for attempt in {one.strength: one for one in (*record.attempts, record.final)}.values():
+        if not attempt.converged:
+            loop.report_line(
+                f"phase 1: L-BFGS stopped at its limit of {MAX_ITERATIONS} iterations with penalty {attempt.strength:g}; "
+                f"its gradient is {attempt.gradient:.1e} of that at the start"
+            )
+    loop.end_fit(record, _measure(loop.classifier, *selecting))
+
+
+def _check_finite(loop: Loop, rows: Rows) -> None:
+    paths = loop.images.fitted.paths
+    for block in in_order(len(rows), _BLOCK):
+        finite = np.isfinite(rows[block].numpy()).all(axis=1)
+        if not finite.all():
+            image = paths[block[int(finite.argmin())] % len(paths)]
+            raise Diverged(
+                "phase 1",
+                f"the embedding of {image} is not finite",
+                "Look at the image and at the weights of the backbone",
+            )
 
 
 def _step(loop: Loop, optimization: Optimization, rows: Rows, labels: Tensor, group: list[int]) -> None:

@@ -15,12 +15,11 @@ from rankone.model.network import Network, ShortEmbedding
 from rankone.model.reduction import ReductionError
 from rankone.model.training_record import TrainingRecord
 from rankone.training import short
-from rankone.training.bottleneck import centre_bottleneck
 from rankone.training.checkpoint import is_trained
 from rankone.training.data import DataSet, evenly_spaced
 from rankone.training.data.batches import batches
 from rankone.training.embeddings import embed
-from rankone.training.encoder import Encoder
+from rankone.training.encoder import Encoder, centre_bottleneck
 from rankone.training.evaluate import REPORT, Report, compute_report
 from rankone.training.export import MIN_IMAGES, Description, manifest_of, write_bundle
 from rankone.training.fit import fit

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from rankone.model.engine.base import Device
-from rankone.model.errors import RankoneError
+from rankone.model.errors import Interrupted, RankoneError
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
@@ -118,6 +118,11 @@ class Resources:
     stop: StopRequest | None = None
     """Checked between two batches."""
     processes: Processes = _SINGLE
+
+    def check_stop(self, words: str) -> None:
+        """Raises Interrupted with these words if a stop was requested."""
+        if self.stop:
+            raise Interrupted(words)
 
 
 def is_main_process() -> bool:

@@ -19,9 +19,9 @@ from rankone.model.int8_record import Compared, Int8Record, Neighbours
 from rankone.model.reduction import Floats, Ints, shorten
 from rankone.training.data import DataError, DataSet, Split, evenly_spaced
 from rankone.training.data.batches import batches, in_order
+from rankone.training.forms import ExportError
 from rankone.training.int8 import quantized
 from rankone.training.metrics import retrieval_scores
-from rankone.training.parity import ExportError
 from rankone.training.progress import print_line, progress
 
 MIN_IMAGES: Final = 50

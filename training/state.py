@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rankone.model.network import Network
 from rankone.model.training_record import EpochRecord, FitRecord, RollbackRecord
-from rankone.training.optimize import NUM_STEPS, Optimization
+from rankone.training.optimize import Optimization
 
 Measured = tuple[float, float]
 """Error and loss of a network, in evaluation mode."""
@@ -86,17 +86,19 @@ class TrainingState(BaseModel):
         self.num_seen += num_images
         self.step += 1
 
-    def add_loss(self, loss: float) -> None:
-        """Remembers the loss of a step of phase 2."""
-        self.recent_losses = [*self.recent_losses, loss][-NUM_STEPS:]
+    def end_epoch(
+        self, held_out: Measured | None, learning_rate: float | None, fit: FitRecord | None = None
+    ) -> EpochRecord:
+        """Adds the current epoch to the history and begins the next; `held_out` is measured on held-out images, if any.
 
-    def end_epoch(self, held_out: Measured | None, learning_rate: float) -> EpochRecord:
-        """Adds the current epoch to the history and begins the next; `held_out` is measured on held-out images, if any."""
+        With `fit` it is the only epoch of a phase 1 that was solved until it converged.
+        """
+        self.phase1_fit = fit or self.phase1_fit
         record = EpochRecord(
             phase=self.phase,
             epoch=self.epoch,
-            loss=self.loss_sum / self.num_seen,
-            train_error=self.num_wrong / self.num_seen,
+            loss=fit.final.loss if fit else self.loss_sum / self.num_seen,
+            train_error=fit.final.train_error if fit else self.num_wrong / self.num_seen,
             validation_error=held_out and held_out[0],
             validation_loss=held_out and held_out[1],
             learning_rate=learning_rate,
@@ -104,22 +106,6 @@ class TrainingState(BaseModel):
         self.history.append(record)
         self.epoch += 1
         self._restart_counts()
-        return record
-
-    def end_fit(self, fit: FitRecord, held_out: Measured | None) -> EpochRecord:
-        """Adds phase 1, solved until it converged, to the history as its only epoch."""
-        self.phase1_fit = fit
-        record = EpochRecord(
-            phase=self.phase,
-            epoch=self.epoch,
-            loss=fit.final.loss,
-            train_error=fit.final.train_error,
-            validation_error=held_out and held_out[0],
-            validation_loss=held_out and held_out[1],
-            learning_rate=None,
-        )
-        self.history.append(record)
-        self.epoch += 1
         return record
 
     def choose(self, measured: Measured, network: Network, *, by_loss: bool) -> bool:

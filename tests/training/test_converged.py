@@ -13,7 +13,7 @@ from rankone.cli import show
 from rankone.model.errors import Interrupted
 from rankone.model.network import Network
 from rankone.model.training_record import TrainingRecord
-from rankone.training import converged, logistic, pipeline
+from rankone.training import logistic, phase1, pipeline
 from rankone.training.data import DataSet, Split
 from rankone.training.data.batches import batches
 from rankone.training.embeddings import Rows
@@ -117,7 +117,7 @@ def test_an_interrupted_solution_is_found_again_to_the_bit(photos: DataSet, tmp_
 
 def test_what_did_not_converge_is_named(photos: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logistic, "MAX_ITERATIONS", 10)
-    monkeypatch.setattr(converged, "MAX_ITERATIONS", 10)
+    monkeypatch.setattr(phase1, "MAX_ITERATIONS", 10)
     _, lines = told(photos, SOLVED, tmp_path)
     assert any("L-BFGS stopped at its limit of 10 iterations with penalty 1e-06" in line for line in lines)
 
@@ -131,11 +131,11 @@ def test_without_held_out_images_no_mirrored_pair_is_divided(
         asked.append((problem, apart))
         return logistic.fit(problem, None, apart)
 
-    monkeypatch.setattr(converged, "fit", watched)
+    monkeypatch.setattr(phase1, "fit", watched)
     recipe = SOLVED.model_copy(update={"validation": 0.0, "sampling": "balanced", "label_smoothing": 0.1})
     state, _ = told(photos, recipe, tmp_path)
     ((problem, apart),) = asked
-    first = hold_out(photos.train, converged.APART, 0)[1]
+    first = hold_out(photos.train, logistic.APART, 0)[1]
     assert apart == [*first, *(place + len(photos.train) for place in first)]
     assert len(problem.rows) == 2 * len(photos.train)
     assert problem.smoothing == 0.1

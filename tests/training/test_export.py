@@ -20,8 +20,7 @@ from rankone.model.preprocessing import preprocess
 from rankone.training import pipeline
 from rankone.training.data import DataSet, evenly_spaced
 from rankone.training.export import Description, ExportError, write_bundle
-from rankone.training.forms import check_graph
-from rankone.training.parity import check_parity
+from rankone.training.forms import check_graph, check_parity
 from rankone.training.recipe import PoolingRecipe
 from tests.conftest import RECIPE
 

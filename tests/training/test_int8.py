@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rankone.training.forms import ExportError
 from rankone.training.int8 import _by_image, _pairs, _with_own_biases, convolutions, equalized, quantized
-from rankone.training.parity import ExportError
 
 Array = npt.NDArray[np.float32]
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from rankone.training.bottleneck import centre_bottleneck
-from rankone.training.budget import Budget
 from rankone.training.data import DataSet, evenly_spaced
 from rankone.training.data.batches import augmentation, batches
 from rankone.training.data.picture import picture
-from rankone.training.encoder import Encoder
+from rankone.training.encoder import Encoder, centre_bottleneck
 from rankone.training.fit import fit
+from rankone.training.loop import Budget
 from rankone.training.processes import Resources
 from rankone.training.recipe import Phase, Recipe, RecipeError, load_recipe
 from rankone.training.run import Run

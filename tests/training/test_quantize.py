@@ -18,7 +18,7 @@ from rankone.model.int8_record import Compared, Int8Record, Neighbours
 from rankone.model.preprocessing import preprocess
 from rankone.training import quantize, reduce
 from rankone.training.data import DataError, DataSet
-from rankone.training.parity import ExportError
+from rankone.training.forms import ExportError
 
 RECORD = Int8Record(
     source="flowers",

@@ -18,13 +18,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from rankone.model.errors import Interrupted
 from rankone.model.network import Network
-from rankone.training.bottleneck import centre_bottleneck
 from rankone.training.data import DataSet, Split
 from rankone.training.data.batches import batches, in_order
 from rankone.training.embeddings import BATCH_SIZE, Rows, digest, mapped, write_once
-from rankone.training.encoder import Encoder
+from rankone.training.encoder import Encoder, centre_bottleneck
 from rankone.training.processes import Resources
 from rankone.training.progress import print_line, progress
 from rankone.training.recipe import Recipe
@@ -108,8 +106,7 @@ def features(network: Network, recipe: Recipe, images: Images, folder: Path, res
         groups = in_order(len(whole), BATCH_SIZE)[start // BATCH_SIZE :]
         loaded = batches(whole, recipe.preprocessing, groups, workers=resources.workers)
         for batch in progress(loaded, [len(group) for group in groups], f"{recipe.backbone}: features", done=start):
-            if resources.stop:
-                raise Interrupted("stopped; what is computed is kept, and the same command resumes")
+            resources.check_stop("stopped; what is computed is kept, and the same command resumes")
             yield encoder.features(batch)
 
     write_once(path, len(whole) * image_bytes, BATCH_SIZE * image_bytes, rows_from)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -17,14 +18,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from rankone.model.errors import Interrupted
 from rankone.model.network import Network
 from rankone.model.reduction import Floats, Ints, ReductionError, shorten
 from rankone.model.training_record import FitRecord
 from rankone.training.axes import coordinates, same_products
 from rankone.training.compare.features import Features, Images
 from rankone.training.embeddings import BATCH_SIZE, Rows, mapped, write_once
-from rankone.training.logistic import Problem, fit
+from rankone.training.logistic import APART, Problem, fit
 from rankone.training.metrics import interval, resampled_means, retrieval_scores
 from rankone.training.processes import Resources
 from rankone.training.progress import progress
@@ -37,8 +37,6 @@ SHORT: Final = 128
 """Numbers of the short embeddings that are compared; fewer where there are too few images to learn so many."""
 BYTES: Final = 2
 """Of a number in an index, which keeps float16."""
-APART: Final = 0.2
-"""Share of every class that chooses the classifier's penalty if the data set has no validation images."""
 _ROUNDS: Final = 5
 
 
@@ -140,7 +138,7 @@ def scores_of(network: Network, found: Features, images: Images, file: Path, see
     Raises:
         Interrupted: a stop was requested.
     """
-    check = _stopper(resources)
+    check = partial(resources.check_stop, "stopped; finished rows are kept, and the same command resumes")
     rows = _short_rows(network, found, file, check)
     labels = torch.tensor(images.whole.labels)
     accuracy, record = _classifier(rows, labels, images, seed, check)
@@ -236,11 +234,3 @@ def _milliseconds(network: Network, found: Features) -> float:
         network.represent_features(local).cpu()  # waits for a GPU
         seconds.append(time.perf_counter() - started)
     return 1e3 * median(seconds[1:]) / len(local)
-
-
-def _stopper(resources: Resources) -> Callable[[], None]:
-    def check() -> None:
-        if resources.stop:
-            raise Interrupted("stopped; finished rows are kept, and the same command resumes")
-
-    return check

@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rankone.model.bundle import Manifest
-from rankone.model.errors import Interrupted
 from rankone.model.network import Network
 from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import DataSet, Split
@@ -121,8 +120,7 @@ def embedded(
     loaded = batches(chosen.images, spec, groups, workers=resources.workers)
     for group, batch in progress(zip(groups, loaded, strict=True), [len(group) for group in groups], title):
         for view in chosen.views(batch):
-            if resources.stop:
-                raise Interrupted("stopped while learning short embeddings")
+            resources.check_stop("stopped while learning short embeddings")
             rows.append(network.embedding_of(encoder(view)).cpu().numpy())
             images.append(np.array(group))
     places = np.concatenate(images)

@@ -1,16 +1,21 @@
 """Learns short embeddings, and how far to shrink, from embeddings of images.
 
 Classes are divided in two by the parity of their labels. A map learned from one half is measured on the other half: that
-chooses the shrinkage and, on test images, shows what short embeddings do for classes that come later.
+chooses the shrinkage and, on test images, shows what short embeddings do for classes that come later. A run keeps all three
+maps between its training and its export.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save as serialize
 
 from rankone.model.reduction import (
     LENGTHS,
@@ -26,6 +31,7 @@ from rankone.model.reduction import (
     within_class,
 )
 from rankone.training.metrics import retrieval_scores
+from rankone.training.run import SHORT, replace_file
 
 SHRINKAGES: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 DEFAULT_SHRINKAGE: Final = 0.1
@@ -34,6 +40,8 @@ _MAX_NUMBERS: Final = 1 << 24
 """Of the matrix: 64 MB in each exported form. Only embeddings of more than 32,768 numbers are affected."""
 _CHOSEN_AT: Final = 128
 """The length at which the shrinkage is chosen."""
+_ABOUT: Final = ("shrinkage", "method", "source", "num_images", "num_classes")
+_HALVES: Final = ("half0", "half1")
 
 
 @dataclass(frozen=True)
@@ -149,3 +157,28 @@ def _first_views(examples: Examples) -> Examples:
 def _repeats(examples: Examples) -> bool:
     """Whether a group has more than one view."""
     return len(np.unique(examples.groups)) < len(examples.groups)
+
+
+def save_learned(learned: Learned, folder: Path) -> None:
+    """Writes the map with both halves and how it was learned, whole or not at all."""
+    maps = {"whole": learned.reduction, **dict(zip(_HALVES, learned.halves or (), strict=False))}
+    tensors = {f"{name}.{part}": getattr(one, part) for name, one in maps.items() for part in ("matrix", "mean")}
+    about = json.dumps({name: getattr(learned, name) for name in _ABOUT})
+    replace_file(folder / SHORT, serialize(tensors, {"learned": about}))
+
+
+def load_learned(folder: Path) -> Learned | None:
+    """What `save_learned` wrote; None if it did not."""
+    path = folder / SHORT
+    if not path.exists():
+        return None
+    with safe_open(path, framework="np") as file:
+        about: dict[str, Any] = json.loads(file.metadata()["learned"])
+        names = set(file.keys())
+        maps = {
+            name: Reduction(file.get_tensor(f"{name}.matrix"), file.get_tensor(f"{name}.mean"))
+            for name in ("whole", *_HALVES)
+            if f"{name}.matrix" in names
+        }
+    halves = (maps[_HALVES[0]], maps[_HALVES[1]]) if _HALVES[0] in maps else None
+    return Learned(reduction=maps["whole"], halves=halves, **about)
