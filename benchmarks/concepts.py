@@ -28,7 +28,7 @@ from rankone.model.projection import TensorSketch
 from rankone.model.reduction import Floats, shorten
 from rankone.model.statistics import gram
 from rankone.training.report.canvas import Theme, figure, rendered
-from rankone.training.report.spectrum import singular_values
+from rankone.training.report.findings import singular_values
 from rankone.training.short import Examples, learn
 
 FOLDER: Final = Path("docs/images")

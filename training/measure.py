@@ -17,8 +17,6 @@ from rankone.training.evaluate import Report
 from rankone.training.processes import Processes
 from rankone.training.progress import progress
 from rankone.training.report import Findings
-from rankone.training.report.confused import contrasts
-from rankone.training.report.spectrum import spectrum
 from rankone.training.short import measure_outputs
 from rankone.training.usable import usable
 
@@ -40,20 +38,18 @@ def findings_of(
     checked = usable(data, manifest.preprocessing, alone, skip_bad=skip_bad, splits=("test",))
     data = checked.data
     found = outputs(engine, data, bundle, workers=workers)
-    network = open_network(bundle)
-    return Findings(
-        data=data,
-        embeddings=found.embedding,
-        logits=found.logits,
-        manifest=manifest,
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+    short = None
+    if found.short is not None:
+        short = measure_outputs(found.embedding, found.short, np.array(data.test.labels))
+    return Findings.of(
+        open_network(bundle),
+        manifest,
+        data,
+        (found.embedding, found.logits),
+        device,
         measured_by=f"{engine.name} on {engine.provider}",
         fingerprint=bundle.fingerprint,
-        spectrum=spectrum(network, data.test, manifest.preprocessing, device=device),
-        contrasts=contrasts(network, manifest, data.test, found.logits),
-        short=None
-        if found.short is None
-        else measure_outputs(found.embedding, found.short, np.array(data.test.labels)),
+        short=short,
         skipped=checked.skipped,
     )
 

@@ -28,8 +28,6 @@ from rankone.training.processes import Processes, Resources, check_device, joine
 from rankone.training.progress import print_line
 from rankone.training.recipe import Recipe
 from rankone.training.report import Findings, write_report
-from rankone.training.report.confused import contrasts
-from rankone.training.report.spectrum import spectrum
 from rankone.training.run import Run, RunError
 from rankone.training.selection import training_images
 from rankone.training.state import TrainingState
@@ -101,16 +99,14 @@ def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0
     learned = short.load_learned(path)
     record = None if learned is None else learned.record()
     manifest = manifest_of(network, recipe, replace(_description(run, data, state), reduction=record))
-    findings = Findings(
-        data=data,
-        embeddings=embeddings,
-        logits=logits,
-        manifest=manifest,
-        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+    findings = Findings.of(
+        network,
+        manifest,
+        data,
+        (embeddings, logits),
+        device,
         measured_by=f"torch on {device}",
         phase1=None if before is None else before.metrics,
-        spectrum=spectrum(network, data.test, recipe.preprocessing, device=device),
-        contrasts=contrasts(network, manifest, data.test, logits),
         short=None if learned is None else short.measure(embeddings, np.array(data.test.labels), learned),
         skipped=run.data.skipped,
     )

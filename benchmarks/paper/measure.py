@@ -26,7 +26,7 @@ from rankone.training.data.batches import batches, in_order
 from rankone.training.fit import fit
 from rankone.training.processes import Processes, Resources, StopRequest
 from rankone.training.recipe import Recipe
-from rankone.training.report.spectrum import singular_values as spectra
+from rankone.training.report.findings import singular_values as spectra
 from rankone.training.run import DataRecord, Run, replace_file
 
 _BATCH_SIZE = 8

@@ -14,9 +14,8 @@ from rankone.cli import command
 from rankone.cli.output import InputError
 from rankone.cli.show import alarm, console, step
 from rankone.model.folders import name_of
-from rankone.training.comparison import Comparison, compare
-from rankone.training.report.tables import DIFFERENCES, HEAD, NOTE, difference_rows, rows
 from rankone.training.run import replace_file
+from rankone.training.runs import DIFFERENCES, HEAD, NOTE, RunComparison, compare_runs, difference_rows, rows
 
 Folders = Positional[Annotated[tuple[Path, ...], arg(metavar="DIR...")]]
 
@@ -34,7 +33,7 @@ def runs(folders: Folders, html: Path | None = None, json: bool = False) -> None
     """
     if not folders:
         raise InputError("name the runs to compare, or a folder of them")
-    comparison = compare(folders)
+    comparison = compare_runs(folders)
     if html is not None:
         from rankone.training.report.runs import page
 
@@ -52,7 +51,7 @@ def runs(folders: Folders, html: Path | None = None, json: bool = False) -> None
         step("page", name_of(html))
 
 
-def _print(comparison: Comparison) -> None:
+def _print(comparison: RunComparison) -> None:
     table = Table(box=None, pad_edge=False)
     for name in HEAD:
         table.add_column(name, justify="left" if name in HEAD[:5] else "right", overflow="fold")

@@ -6,6 +6,7 @@ from rankone.training.compare.measure import Figure
 from rankone.training.compare.picture import SCORES, quality
 from rankone.training.compare.ranking import Comparison, Place
 from rankone.training.report.document import Block, Code, Document, Section, Table, Text
+from rankone.training.report.document import percent as share
 
 _HEAD = ("", "backbone", "pooling", "score", "accuracy", "recall@1, whole", "bytes", "recall@1, short", "bytes", "ms")
 
@@ -63,11 +64,11 @@ def _table(comparison: Comparison) -> Table:
 
 def percent(figure: Figure) -> str:
     """A mean with its interval."""
-    return f"{100 * figure.mean:.1f} % ({100 * figure.low:.1f} – {100 * figure.high:.1f})"
+    return share(figure.mean, (figure.low, figure.high))
 
 
 def _score(place: Place) -> str:
-    return f"{100 * place.score:.1f} % ({100 * place.low:.1f} – {100 * place.high:.1f})"
+    return share(place.score, (place.low, place.high))
 
 
 def _reading(comparison: Comparison) -> str:

@@ -32,11 +32,10 @@ from rankone.training.recipe import Recipe
 from rankone.training.selection import hold_out
 from rankone.training.short import Examples, Learned, learn
 from rankone.training.short.examples import MAX_VIEWS
+from rankone.training.short.figures import BYTES
 
 SHORT: Final = 128
 """Numbers of the short embeddings that are compared; fewer where there are too few images to learn so many."""
-BYTES: Final = 2
-"""Of a number in an index, which keeps float16."""
 _ROUNDS: Final = 5
 
 

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from rankone.training.compare.measure import BYTES
 from rankone.training.compare.ranking import By, Comparison, Place
 from rankone.training.report.canvas import Theme, figure, plain_numbers, rendered
 from rankone.training.report.document import Picture
+from rankone.training.short.figures import BYTES
 
 SCORES: Final[dict[By, str]] = {
     "mean": "mean of accuracy and both recalls",

@@ -26,7 +26,7 @@ from rankone.training.logistic import MAX_ITERATIONS
 from rankone.training.processes import Processes, Resources, check_device, stop_on_signal
 from rankone.training.progress import print_line
 from rankone.training.recipe import Recipe
-from rankone.training.report.markup import PICTURES, html, markdown
+from rankone.training.report.document import write_document
 from rankone.training.run import replace_file
 from rankone.training.usable import usable
 
@@ -144,13 +144,7 @@ def _yaml(comparison: Comparison, recipe: str) -> str:
 
 
 def _write(comparison: Comparison, recipe: str | None, home: Path) -> None:
-    document = document_of(comparison, recipe)
-    folder = home / PICTURES
-    folder.mkdir(parents=True, exist_ok=True)
-    for picture in document.pictures:
-        replace_file(folder / f"{picture.name}.png", picture.light)
-    replace_file(home / f"{NAME}.html", html(document).encode())
-    replace_file(home / f"{NAME}.md", markdown(document).encode())
+    write_document(document_of(comparison, recipe), home, NAME)
     if recipe is None:
         (home / RECIPE).unlink(missing_ok=True)
     else:

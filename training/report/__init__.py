@@ -2,19 +2,14 @@
 
 Each module imports only from those before it:
 
-    document    text, pictures and tables, independent of the format
-    markup      a document as HTML and as Markdown
-    spectrum    singular values of local features before and after RUN
-    confused    the most confused pairs, and the evidence in their images
-    findings    what a report is written from
+    document    text, pictures and tables; as HTML and as Markdown
+    findings    what a report is written from: outputs, evidence in mistakes, singular values
     canvas      the look of every chart
     plots       the charts
-    short       short embeddings by length
-    sections    figures, training, calibration, retrieval, spectrum
+    sections    figures, training, calibration, retrieval, spectrum, short embeddings
     mistakes    single classes, and confused pairs with their evidence
     card        the model card
     write       all files, into a directory
-    tables      the tables of a comparison of runs
     runs        several runs on one page
 """
 

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from rankone.training.evaluate import FIGURES, Report
-from rankone.training.report.document import Code, Section, Table, Text
-from rankone.training.report.findings import Findings, percent
+from rankone.training.report.document import Code, Section, Table, Text, percent
+from rankone.training.report.findings import Findings
 from rankone.training.report.sections import selection_note
 
 

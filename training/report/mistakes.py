@@ -19,9 +19,8 @@ from rankone.training.data.picture import picture
 from rankone.training.evaluate import Report
 from rankone.training.metrics import Ints
 from rankone.training.report import plots
-from rankone.training.report.confused import Confusion, most_confused
-from rankone.training.report.document import Block, Picture, Section, Table, Text
-from rankone.training.report.findings import Findings, percent
+from rankone.training.report.document import Block, Picture, Section, Table, Text, percent
+from rankone.training.report.findings import Confusion, Findings, most_confused
 
 _NUM_WORST: Final = 20
 _SIDE: Final = 160

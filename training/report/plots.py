@@ -15,7 +15,8 @@ from rankone.training.evaluate import Report
 from rankone.training.metrics import RECALL_AT, Bin, Ints
 from rankone.training.report.canvas import Theme, figure, plain_numbers, rendered, shortened, whole_numbers
 from rankone.training.report.document import Picture
-from rankone.training.report.spectrum import Spectrum
+from rankone.training.report.findings import Spectrum
+from rankone.training.short.figures import BYTES, ShortReport
 
 NUM_BARS: Final = 30
 """More classes than this are not shown one by one."""
@@ -69,6 +70,12 @@ def singular_values(spectrum: Spectrum) -> Picture:
         "Singular values of the local features by their place, before and after RUN: the first falls, the others stay."
     )
     return rendered("spectrum", alt, lambda theme: _singular_values(spectrum, theme))
+
+
+def short_recall(report: ShortReport) -> Picture:
+    """Recall@1 over the bytes of an embedding, with 95 % intervals; the full embedding is the last point."""
+    alt = "Recall at 1 over the bytes of an embedding, for short embeddings of growing length and for the full one."
+    return rendered("short", alt, lambda theme: _short_recall(report, theme))
 
 
 def _history(training: TrainingRecord, theme: Theme) -> Figure:
@@ -230,4 +237,30 @@ def _singular_values(spectrum: Spectrum, theme: Theme) -> Figure:
     plain_numbers(axes, "y")
     axes.set(xlabel="place of the singular value", ylabel="singular value", xlim=(0.93, 1.05 * len(places)))
     axes.legend()
+    return drawn
+
+
+def _short_recall(report: ShortReport, theme: Theme) -> Figure:
+    drawn = figure(3.4)
+    axes = drawn.subplots()
+    curves = [("all test images", report.test, theme.first), ("unseen classes", report.unseen, theme.second)]
+    for name, found, color in curves:
+        if found is None:
+            continue
+        *shorter, full = found
+        sizes = [BYTES * one.length for one in shorter]
+        lows, highs = zip(*(one.intervals["recall_at_1"] for one in shorter), strict=True)
+        axes.fill_between(
+            sizes, [100 * low for low in lows], [100 * high for high in highs], color=color, alpha=0.15, lw=0
+        )
+        axes.plot(sizes, [100 * one.recall_at_1 for one in shorter], color=color, marker="o", label=name)
+        low, high = full.intervals["recall_at_1"]
+        axes.vlines(BYTES * full.length, 100 * low, 100 * high, color=color, linewidth=1.2)
+        axes.plot(BYTES * full.length, 100 * full.recall_at_1, color=color, marker="s")
+    axes.axvline(BYTES * report.recommended, color=theme.faint, linestyle="dashed", linewidth=1, label="recommended")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({BYTES * one.length for one in report.test}))
+    plain_numbers(axes, "x")
+    axes.set(xlabel="bytes of an embedding (the square is the full one)", ylabel="recall@1 in %", ylim=(None, 101))
+    axes.legend(loc="lower right")
     return drawn

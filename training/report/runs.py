@@ -11,18 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankone.model.training_record import EpochRecord
-from rankone.training.comparison import Comparison, Summary
 from rankone.training.report.canvas import Theme, figure, rendered, shortened
-from rankone.training.report.document import Block, Document, Picture, Section, Table, Text
-from rankone.training.report.markup import html
-from rankone.training.report.tables import DIFFERENCES, HEAD, NOTE, difference_rows, rows
+from rankone.training.report.document import Block, Document, Picture, Section, Table, Text, html
+from rankone.training.runs import DIFFERENCES, HEAD, NOTE, RunComparison, Summary, difference_rows, rows
 
 _COLORS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999933")
 """Okabe and Ito's, which colour-blind readers tell apart and which both themes show, with two more."""
 _LINES: Final = ("solid", "dashed", "dotted")
 
 
-def page(comparison: Comparison) -> str:
+def page(comparison: RunComparison) -> str:
     """One self-contained HTML file."""
     runs = comparison.runs
     blocks: list[Block] = [Text(words, "warning") for words in comparison.remarks]

@@ -1,16 +1,22 @@
-"""The sections of a report, from the figures to the spectrum of the features."""
+"""The sections of a report, from the figures to short embeddings."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import numpy as np
 
+from rankone.model.reduction import ReductionRecord
 from rankone.model.training_record import FitRecord, RollbackRecord
 from rankone.training.evaluate import FIGURES, Report, gain
 from rankone.training.metrics import Doubles
 from rankone.training.report import plots
-from rankone.training.report.document import Block, Code, Figures, Section, Table, Text
-from rankone.training.report.findings import Findings, interval_of, percent
-from rankone.training.report.spectrum import Spectrum
+from rankone.training.report.document import Block, Code, Figures, Section, Table, Text, percent
+from rankone.training.report.findings import Findings, Spectrum
+from rankone.training.short.figures import BYTES, LengthFigures, ShortReport
+
+_LEARNED: Final = {"within-class": "within-class whitening", "pca": "PCA whitening"}
 
 
 def summary(findings: Findings, report: Report) -> Section:
@@ -20,7 +26,7 @@ def summary(findings: Findings, report: Report) -> Section:
     for name in ("top1", "top5", "ece", "recall_at_1", "r_precision", "map_at_r"):
         if name in report.metrics:
             few = name == "top5" and len(report.per_class or ()) <= 5
-            beside = "15 bins" if name == "ece" else "of 5 classes or fewer" if few else interval_of(report, name)
+            beside = "15 bins" if name == "ece" else "of 5 classes or fewer" if few else _interval(report, name)
             figures.append((FIGURES[name], percent(report.metrics[name]), beside))
     images = f"{report.num_images:,} test images of {len(data.classes):,} classes from {data.name} ({data.protocol})"
     ranges = "Ranges are 95 % intervals over the test images (bootstrap, 1,000 resamples)."
@@ -51,6 +57,11 @@ def selection_note(findings: Findings) -> Text:
         "were measured once, at the end.",
         "note",
     )
+
+
+def _interval(report: Report, name: str) -> str:
+    low, high = report.intervals[name]
+    return f"{100 * low:.1f} – {100 * high:.1f} %"
 
 
 def training(findings: Findings) -> Section:
@@ -116,7 +127,7 @@ def retrieval(report: Report) -> Section:
         "counts their order too (Musgrave et al., 2020)."
     )
     names = [name for name in FIGURES if name not in ("top1", "top5", "ece")]
-    rows = [(FIGURES[name], percent(report.metrics[name]), interval_of(report, name)) for name in names]
+    rows = [(FIGURES[name], percent(report.metrics[name]), _interval(report, name)) for name in names]
     table = Table(("figure", "value", "95 % interval"), "lrr", rows)
     blocks: list[Block] = [Text(words), plots.retrieval(report), table]
     if report.num_alone:
@@ -143,3 +154,37 @@ def _ratios(before: Doubles, after: Doubles) -> str:
     return (
         f"The first is {first:.1f} times the second before RUN, and {second:.1f} times after it (mean over the images)."
     )
+
+
+def short(report: ShortReport, record: ReductionRecord | None) -> Section:
+    """How well embeddings of each length retrieve, on test images and on classes that the map did not learn from."""
+    learned = ""
+    if record is not None:
+        learned = f"Learned by {_LEARNED[record.method]} from {record.source}; shrinkage {record.shrinkage:g}."
+    words = (
+        "The first numbers of the output `short`, divided by their length, are an embedding of that length, as `/embed?dim=64` "
+        f"returns it. Bytes are of float16, as an index stores them. {learned}"
+    )
+    rule = (
+        f"Recommended: {report.recommended} numbers, the shortest length whose recall@1 is within one percentage point of the "
+        f"best short one{'' if report.unseen is None else ' on unseen classes'}."
+    )
+    blocks: list[Block] = [Text(words), Text(rule, "note"), plots.short_recall(report)]
+    blocks += [Text("All test images", "heading"), _by_length(report.test)]
+    if report.unseen is None:
+        blocks.append(Text("Not measured here: what the map does for classes that it did not learn from.", "note"))
+    else:
+        unseen = "Each half of the classes among themselves, by a map that was learned from the other half."
+        blocks += [Text("Unseen classes", "heading"), Text(unseen), _by_length(report.unseen)]
+    return Section("Short embeddings", blocks)
+
+
+def _by_length(found: Sequence[LengthFigures]) -> Table:
+    rows = []
+    for one in found:
+        cells = [
+            percent(getattr(one, name), one.intervals[name]) for name in ("recall_at_1", "r_precision", "map_at_r")
+        ]
+        full = " (full)" if one is found[-1] else ""
+        rows.append((f"{one.length:,}{full}", f"{BYTES * one.length:,}", *cells))
+    return Table(("numbers", "bytes", "recall@1", "R-precision", "mAP@R"), "rrrrr", rows)

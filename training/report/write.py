@@ -9,10 +9,8 @@ from rankone.model.bundle import Manifest
 from rankone.training.evaluate import REPORT, Report, compute_report
 from rankone.training.report import mistakes, sections
 from rankone.training.report.card import card
-from rankone.training.report.document import Document
+from rankone.training.report.document import PICTURES, Document, markdown, write_document
 from rankone.training.report.findings import Findings
-from rankone.training.report.markup import PICTURES, html, markdown
-from rankone.training.report.short import short as short_section
 from rankone.training.run import replace_file
 from rankone.training.short import ShortReport
 
@@ -34,15 +32,11 @@ def write_report(findings: Findings, out: Path) -> Report:
     report.short = findings.short
     report.phase1 = None if findings.phase1 is None else dict(findings.phase1)
     document = document_of(findings, report)
-    folder = out / PICTURES
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {folder / f"{picture.name}.png": picture.light for picture in document.pictures}
-    for path, png in drawn.items():
-        replace_file(path, png)
-    for stale in set(folder.glob("confused-*.png")) - set(drawn):
-        stale.unlink()
-    replace_file(out / HTML, html(document).encode())
-    replace_file(out / MARKDOWN, markdown(document).encode())
+    write_document(document, out, REPORT.removesuffix(".json"))
+    drawn = {f"{picture.name}.png" for picture in document.pictures}
+    for path in (out / PICTURES).glob("confused-*.png"):
+        if path.name not in drawn:
+            path.unlink()
     replace_file(out / CARD, markdown(Document(document.title, document.subtitle, document.sections[-1:])).encode())
     replace_file(out / REPORT, f"{report.model_dump_json()}\n".encode())
     return report
@@ -50,14 +44,9 @@ def write_report(findings: Findings, out: Path) -> Report:
 
 def write_short(report: ShortReport, manifest: Manifest, out: Path) -> None:
     """Writes the section on short embeddings as a report of its own: short.html, short.md and short.json in `out`."""
-    section = short_section(report, manifest.reduction)
+    section = sections.short(report, manifest.reduction)
     document = Document(f"{manifest.name} {manifest.version}", "short embeddings", [section])
-    folder = out / PICTURES
-    folder.mkdir(parents=True, exist_ok=True)
-    for picture in document.pictures:
-        replace_file(folder / f"{picture.name}.png", picture.light)
-    replace_file(out / f"{SHORT}.html", html(document).encode())
-    replace_file(out / f"{SHORT}.md", markdown(document).encode())
+    write_document(document, out, SHORT)
     replace_file(out / f"{SHORT}.json", f"{report.model_dump_json()}\n".encode())
 
 
@@ -72,7 +61,7 @@ def document_of(findings: Findings, report: Report) -> Document:
         ]
     parts.append(sections.retrieval(report))
     if report.short is not None:
-        parts.append(short_section(report.short, findings.manifest.reduction))
+        parts.append(sections.short(report.short, findings.manifest.reduction))
     if findings.spectrum is not None:
         parts.append(sections.spectrum(findings.spectrum))
     if findings.skipped:

@@ -12,6 +12,8 @@ from rankone.model.reduction import Floats, Ints, lengths_up_to, shorten
 from rankone.training.metrics import intervals, retrieval_scores
 from rankone.training.short.learning import Learned
 
+BYTES: Final = 2
+"""Of a number in an index, which keeps float16."""
 FLAT: Final = 0.01
 """See `recommended`."""
 _FIGURES: Final = ("recall_at_1", "r_precision", "map_at_r")

@@ -8,7 +8,7 @@ import pytest
 from rankone.training.compare.document import advice, document_of
 from rankone.training.compare.measure import Row
 from rankone.training.compare.ranking import By, Comparison, Place, ranked, recommended
-from rankone.training.report.markup import html, markdown
+from rankone.training.report.document import html, markdown
 from tests.training.compare.conftest import row
 
 

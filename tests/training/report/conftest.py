@@ -16,7 +16,7 @@ from rankone.model.preprocessing import Preprocessing
 from rankone.model.training_record import EpochRecord, TrainingRecord
 from rankone.training.data import DataSet, Split
 from rankone.training.report import Findings
-from rankone.training.report.spectrum import Spectrum
+from rankone.training.report.findings import Spectrum
 
 HISTORY = TrainingRecord(
     steered_by="9 images held out.",

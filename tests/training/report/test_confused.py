@@ -15,7 +15,7 @@ from rankone.model.composition import Composition, compose
 from rankone.model.network import Network
 from rankone.model.preprocessing import preprocess
 from rankone.training.data import DataSet, Split
-from rankone.training.report.confused import NUM_PAIRS, Confusion, contrasts, most_confused
+from rankone.training.report.findings import NUM_PAIRS, Confusion, contrasts, most_confused
 from tests.light import one_layer
 from tests.training.report.conftest import MANIFEST
 

@@ -13,7 +13,7 @@ from rankone.model.composition import compose
 from rankone.model.explanation import Evidence
 from rankone.training.data import DataError
 from rankone.training.report import Findings, write_report
-from rankone.training.report.confused import Contrast
+from rankone.training.report.findings import Contrast
 from rankone.training.report.mistakes import example
 from tests.model.files import encoded
 from tests.model.profiles import cmyk_profile, srgb_of_lab

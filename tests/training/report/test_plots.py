@@ -13,7 +13,7 @@ from rankone.training.evaluate import compute_report
 from rankone.training.metrics import reliability
 from rankone.training.report import canvas, plots
 from rankone.training.report.document import Picture
-from rankone.training.report.spectrum import Spectrum
+from rankone.training.report.findings import Spectrum
 from tests.training.report.conftest import HISTORY
 
 NAMES = ("$x^{2$", "two\nlines", "右から", "<b>", "very long " * 9)

@@ -10,7 +10,7 @@ from rankone.model.network import Network, build_network
 from rankone.model.normalization import RankOneUpdate
 from rankone.model.preprocessing import Preprocessing, preprocess
 from rankone.training.data import DataSet
-from rankone.training.report.spectrum import NUM_IMAGES, singular_values, spectrum
+from rankone.training.report.findings import NUM_IMAGES, singular_values, spectrum
 
 SPEC = Preprocessing(size=32)
 
@@ -52,7 +52,7 @@ def test_the_networks_own_update_or_the_papers(
 
 def test_of_many_images_some_are_taken_from_all_over(photos: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     network: Network = build_network(weights="random", pooling=composition("max"))
-    monkeypatch.setattr("rankone.training.report.spectrum.NUM_IMAGES", 3)
+    monkeypatch.setattr("rankone.training.report.findings.NUM_IMAGES", 3)
     found = spectrum(network, photos.test, SPEC)
     assert NUM_IMAGES == 64
     whole = spectrum(network, photos.test.at([0, 8, 15]), SPEC)

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from rankone.__main__ import run as command
-from rankone.training.comparison import Summary, compare
 from rankone.training.recipe import PoolingRecipe, Recipe, load_recipe
 from rankone.training.report.canvas import DARK, LIGHT
 from rankone.training.report.runs import draw, page
-from rankone.training.report.tables import rows
 from rankone.training.run import RunError
+from rankone.training.runs import Summary, compare_runs, rows
 
 EPOCH = {
     "kind": "epoch",
@@ -63,7 +62,7 @@ def write_run(
 
 def test_a_finished_run_is_a_row_of_figures(tmp_path: Path) -> None:
     write_run(tmp_path / "mine", Recipe(pooling=PoolingRecipe(system="cbp-ts")))
-    (found,) = compare([tmp_path / "mine"]).runs
+    (found,) = compare_runs([tmp_path / "mine"]).runs
     assert found.model_dump(exclude={"history"}) == {
         "name": "mine",
         "state": "finished",
@@ -101,7 +100,7 @@ def test_a_finished_run_is_a_row_of_figures(tmp_path: Path) -> None:
 
 def test_a_run_that_training_left_is_read(run_path: Path) -> None:
     """Not one written by this test; without a report, as the fixture measures nothing."""
-    (found,) = compare([run_path]).runs
+    (found,) = compare_runs([run_path]).runs
     assert (found.state, found.epochs, found.pooling, found.rollbacks) == ("finished", (20, 1), "cbp-run", 0)
     assert found.minutes is not None
     assert found.minutes > 0
@@ -113,13 +112,13 @@ def test_recipes_of_the_package_are_known_and_what_differs_is_listed(tmp_path: P
     changed = default.model_copy(update={"size": 96, "phase2": default.phase2.model_copy(update={"epochs": 3})})
     write_run(tmp_path / "runs" / "second", changed)
     (tmp_path / "runs" / "notes").mkdir()
-    found = compare([tmp_path / "runs"])
+    found = compare_runs([tmp_path / "runs"])
     assert [(run.name, run.recipe) for run in found.runs] == [("first", "default"), ("second", "own")]
     assert found.differences == {"size": {"first": 448, "second": 96}, "phase2.epochs": {"first": 40, "second": 3}}
     assert found.remarks == ()
     other = write_run(tmp_path / "third", default.model_copy(update={"protocol": "paper"}))
     (other / "dataset.json").write_text(json.dumps({**DATA, "fingerprint": "0" * 64}))
-    found = compare([tmp_path / "runs" / "first", other])
+    found = compare_runs([tmp_path / "runs" / "first", other])
     assert set(found.differences) == {"protocol", "data.images"}
     assert [words.split(",")[0] for words in found.remarks] == [
         "The runs were trained on different images",
@@ -129,7 +128,7 @@ def test_recipes_of_the_package_are_known_and_what_differs_is_listed(tmp_path: P
 
 def test_two_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / folder / "mine") for folder in ("a", "b")]
-    assert [run.name for run in compare([*paths, paths[0]]).runs] == list(map(str, paths))
+    assert [run.name for run in compare_runs([*paths, paths[0]]).runs] == list(map(str, paths))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +152,7 @@ def test_runs_that_are_not_finished_or_diverged_are_named(
         path.write_text(json.dumps(kept))
     else:
         write_run(tmp_path / "run", **state)  # type: ignore[arg-type]
-    (found,) = compare([tmp_path / "run"]).runs
+    (found,) = compare_runs([tmp_path / "run"]).runs
     assert found.state == expected
     assert any(remark in words for words in found.remarks) if remark else found.remarks == ()
     assert found.rollbacks == len(state.get("rollbacks") or state.get("returns") or [])  # type: ignore[arg-type]
@@ -173,7 +172,7 @@ def test_what_other_versions_or_accidents_left_is_named_and_never_the_end(tmp_pa
     older = write_run(tmp_path / "older")
     (older / "checkpoint-000004" / "checkpoint.json").write_text('{"schema_version": 2, "state": {"phase": "second"}}')
     paths = sorted(tmp_path.iterdir())
-    found = compare([*paths, tmp_path / "nowhere"])
+    found = compare_runs([*paths, tmp_path / "nowhere"])
     by_name = {run.name: run for run in found.runs}
     assert len(by_name) == len(paths) + 1
     assert by_name["no run"].state == by_name["nowhere"].state == "unreadable"
@@ -188,13 +187,13 @@ def test_what_other_versions_or_accidents_left_is_named_and_never_the_end(tmp_pa
     assert len(rows(found.runs)) == len(by_name)
     assert page(found).startswith("<!doctype html>")
     with pytest.raises(RunError, match="no training run in .*no run"):
-        compare([tmp_path / "no run"])
+        compare_runs([tmp_path / "no run"])
 
 
 def test_the_plot_has_a_line_of_every_run_with_its_figures(tmp_path: Path) -> None:
     for number in range(10):
         write_run(tmp_path / f"run {number}", epochs=(2, 3) if number else (1, 0))
-    runs = compare([tmp_path]).runs
+    runs = compare_runs([tmp_path]).runs
     for theme in (LIGHT, DARK):
         loss, accuracy = draw(runs, theme).axes
         assert [line.get_label() for line in loss.lines] == [run.name for run in runs]

@@ -1,9 +1,9 @@
-"""Reads runs to compare them: what each was asked for, how far it is, what it reached, and in what their recipes differ."""
+"""`rankone runs`: what each run was asked for, how far it is, what it reached, and in what their recipes differ; as tables."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,12 @@ from rankone.training.run import DataRecord, RunError
 
 _RECIPE: Final = "recipe.yaml"
 _DATA: Final = "dataset.json"
+NOTE: Final = "Accuracy after each phase and recall@1 are those of the test images."
+HEAD: Final = (
+    *("run", "state", "recipe", "pooling", "backbone", "epochs"),
+    *("after phase 1", "after phase 2", "recall@1", "best epoch", "returns", "minutes"),
+)
+DIFFERENCES: Final = "field"
 
 
 class Summary(BaseModel):
@@ -74,7 +80,7 @@ class _Measured(BaseModel):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """The runs in the order in which they were named. `differences` has a row for each field in which they differ."""
 
     runs: Sequence[Summary]
@@ -83,7 +89,7 @@ class Comparison:
     remarks: tuple[str, ...]
 
 
-def compare(folders: Sequence[Path]) -> Comparison:
+def compare_runs(folders: Sequence[Path]) -> RunComparison:
     """Compares the runs in `folders`; one that is no run stands for the runs in it.
 
     Raises:
@@ -99,7 +105,40 @@ def compare(folders: Sequence[Path]) -> Comparison:
         remarks.append("The runs were trained on different images, so their figures do not compare.")
     if len({asked["protocol"] for asked in fields.values()}) > 1:
         remarks.append("Test images selected the epoch of the runs with protocol paper, which flatters their figures.")
-    return Comparison([summary for summary, _ in read], _differences(fields), tuple(remarks))
+    return RunComparison([summary for summary, _ in read], _differences(fields), tuple(remarks))
+
+
+def rows(runs: Sequence[Summary]) -> list[tuple[str, ...]]:
+    """A row of `HEAD` for every run; `-` for what is not known."""
+    return [
+        (
+            run.name,
+            run.state,
+            run.recipe or "-",
+            run.pooling or "-",
+            run.backbone or "-",
+            f"{run.epochs[0]} + {run.epochs[1]}",
+            _percent(run.accuracy_phase1),
+            _percent(run.accuracy),
+            _percent(run.recall_at_1),
+            "-" if run.best is None else f"{run.best[1]} of phase {run.best[0]}",
+            str(run.rollbacks),
+            "-" if run.minutes is None else f"{run.minutes:.1f}",
+        )
+        for run in runs
+    ]
+
+
+def difference_rows(comparison: RunComparison) -> list[tuple[str, ...]]:
+    """A row for each field in which the runs differ, a cell for each run."""
+    return [
+        (field, *(value if isinstance(value, str) else json.dumps(value, default=str) for value in row.values()))
+        for field, row in comparison.differences.items()
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -138,7 +177,7 @@ def _read(path: Path, name: str) -> tuple[Summary, dict[str, Any] | None]:
     summary = Summary(
         name=name,
         state="diverged" if diverged else "finished" if kept.is_finished else "unfinished",
-        recipe=recipe and _known_as(recipe),
+        recipe=recipe and next((name for name in packaged_names() if load_recipe(name) == recipe), "own"),
         backbone=recipe and recipe.backbone,
         pooling=recipe and recipe.pooling.name,
         data=data and data.name,
@@ -152,7 +191,10 @@ def _read(path: Path, name: str) -> tuple[Summary, dict[str, Any] | None]:
         remarks=tuple(remarks),
         history=tuple(history),
     )
-    return summary, None if recipe is None or data is None else {**_fields(recipe), **_data_fields(data)}
+    if recipe is None or data is None:
+        return summary, None
+    images = f"{data.num_train:,} + {data.num_validation:,} + {data.num_test:,} ({data.fingerprint[:8]})"
+    return summary, {**_fields(recipe), "data": data.name, "data.images": images}
 
 
 def _recipe(path: Path, remarks: list[str]) -> Recipe | None:
@@ -161,10 +203,6 @@ def _recipe(path: Path, remarks: list[str]) -> Recipe | None:
     except RecipeError as error:
         remarks.append(f"its recipe is of another version, or damaged: {error}")
         return None
-
-
-def _known_as(recipe: Recipe) -> str:
-    return next((name for name in packaged_names() if load_recipe(name) == recipe), "own")
 
 
 def _data(path: Path, remarks: list[str]) -> DataRecord | None:
@@ -208,32 +246,21 @@ def _progress(kept: _State, recipe: Recipe | None) -> str:
 
 def _history(path: Path, kept: _State) -> tuple[list[EpochRecord], float | None]:
     """The epochs and their minutes, by `metrics.jsonl`; without it, the epochs of the checkpoint."""
-    epochs: list[EpochRecord] = []
-    total_s: float | None = 0.0
-    for line in _lines(path / METRICS):
-        if line.get("kind") != "epoch":
-            continue
-        try:
-            epochs.append(EpochRecord.model_validate({key: line.get(key) for key in EpochRecord.model_fields}))
-        except ValidationError:  # of another version, which named its figures otherwise
-            continue
-        seconds = line.get("seconds")
-        total_s = total_s + seconds if total_s is not None and isinstance(seconds, int | float) else None
-    return epochs or list(kept.history), total_s / 60 if epochs and total_s is not None else None
-
-
-def _lines(path: Path) -> Iterable[dict[str, Any]]:
+    epochs, seconds = list[EpochRecord](), []
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = (path / METRICS).read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return
+        text = ""
     for line in text.splitlines():
         try:
             found = json.loads(line)
-        except ValueError:  # the last one, while it is being written
+            if found["kind"] == "epoch":
+                epochs.append(EpochRecord.model_validate({key: found.get(key) for key in EpochRecord.model_fields}))
+                seconds.append(found.get("seconds"))
+        except (ValueError, TypeError, KeyError):  # while it is being written, or of another version
             continue
-        if isinstance(found, dict):
-            yield found
+    is_timed = epochs and all(isinstance(one, int | float) for one in seconds)
+    return epochs or list(kept.history), sum(seconds) / 60 if is_timed else None
 
 
 def _fields(model: BaseModel, prefix: str = "") -> dict[str, Any]:
@@ -255,13 +282,6 @@ def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
     for name, value in values.items():
         found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
-
-
-def _data_fields(data: DataRecord) -> dict[str, Any]:
-    return {
-        "data": data.name,
-        "data.images": f"{data.num_train:,} + {data.num_validation:,} + {data.num_test:,} ({data.fingerprint[:8]})",
-    }
 
 
 def _differences(fields: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
