@@ -47,7 +47,7 @@ def save(folder: Path, state: TrainingState, recipe: dict[str, Any], data: dict[
     before = _all(folder)
     path = folder / f"{_PREFIX}{_number(before[-1]) + 1 if before else 1:06d}"
     partial = folder / f".{path.name}.partial"
-    sidecar = {
+    about = {
         "schema_version": SCHEMA,
         "state": state.model_dump(mode="json"),
         "recipe": recipe,
@@ -56,7 +56,7 @@ def save(folder: Path, state: TrainingState, recipe: dict[str, Any], data: dict[
         "git_revision": git_revision(),
     }
     try:
-        _write(partial, state, f"{json.dumps(sidecar, indent=2)}\n")
+        _write(partial, state, f"{json.dumps(about, indent=2)}\n")
         partial.rename(path)
         sync(folder)
     except Exception as error:  # safetensors and torch each raise errors of their own for a full disk
@@ -82,22 +82,19 @@ def load(folder: Path) -> TrainingState | None:
     Raises:
         CheckpointError: it cannot be read, or another version wrote it.
     """
-    path = latest(folder)
-    if path is None:
+    path, about = latest(folder), sidecar(folder)
+    if path is None or about is None:
         return None
+    if about.get("schema_version") != SCHEMA:
+        raise CheckpointError(
+            f"{path} was written by another version of rankone (checkpoint format {about.get('schema_version')}, this one "
+            f"reads {SCHEMA}); train again in another directory, or finish this run with that version"
+        )
     try:
-        sidecar = json.loads((path / _SIDECAR).read_bytes())
-        if sidecar["schema_version"] != SCHEMA:
-            raise CheckpointError(
-                f"{path} was written by another version of rankone (checkpoint format {sidecar['schema_version']}, this one "
-                f"reads {SCHEMA}); train again in another directory, or finish this run with that version"
-            )
         tensors = {file.stem: load_file(file) for file in path.glob("*.safetensors")}
         file = path / _OPTIMIZER
         optimizer = torch.load(file, map_location="cpu", weights_only=True) if file.exists() else {}
-        return TrainingState(**sidecar["state"], tensors=tensors, optimizer=optimizer)
-    except CheckpointError:
-        raise
+        return TrainingState(**about["state"], tensors=tensors, optimizer=optimizer)
     except Exception as error:  # torch and safetensors raise many kinds for a damaged file
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
@@ -126,25 +123,19 @@ def sidecar(folder: Path) -> dict[str, Any] | None:
 
 def discard_untrained(folder: Path) -> bool:
     """Removes checkpoints of before the first step; returns whether nothing of the run in `folder` is trained."""
-    found = _all(folder)
-    if found and _is_trained(found[-1]):
+    if is_trained(folder):
         return False
-    for path in found:
+    for path in _all(folder):
         shutil.rmtree(path, ignore_errors=True)
     return True
 
 
 def is_trained(folder: Path) -> bool:
     """Whether `folder` has a checkpoint of after the first step."""
-    path = latest(folder)
-    return path is not None and _is_trained(path)
-
-
-def _is_trained(path: Path) -> bool:
     try:
-        state = json.loads((path / _SIDECAR).read_bytes())["state"]
-        return (state["phase"], state["epoch"], state["step"]) > (1, 0, 0)
-    except (OSError, ValueError, KeyError, TypeError):
+        about = sidecar(folder)
+        return about is not None and [about["state"][name] for name in ("phase", "epoch", "step")] > [1, 0, 0]
+    except (CheckpointError, KeyError, TypeError):
         return True  # `load` says what is wrong with it
 
 

@@ -23,9 +23,12 @@ from rankone.model.errors import RankoneError
 from rankone.model.evidence import FEATURES, EvidenceRecord, why_not
 from rankone.model.folders import name_of
 from rankone.model.network import Network
+from rankone.model.preprocessing import Preprocessing
 from rankone.model.reduction import ReductionRecord
 from rankone.model.training_record import TrainingRecord
 from rankone.training.checkpoint import training_libraries
+from rankone.training.data import Split
+from rankone.training.data.batches import batches, in_order
 from rankone.training.forms import FORMS, MIN_IMAGES, Captured, Exported, ExportError, check_parity, reference_of
 from rankone.training.recipe import PoolingRecipe, Recipe
 
@@ -145,3 +148,10 @@ def manifest_of(network: Network, recipe: Recipe, description: Description) -> M
         libraries=training_libraries(),
         parity={},
     )
+
+
+def examples(split: Split, spec: Preprocessing) -> npt.NDArray[np.float32]:
+    """Images from all over the split, preprocessed: the exported forms are checked on them."""
+    chosen = split.spaced(MIN_IMAGES * 2)
+    images: npt.NDArray[np.float32] = next(batches(chosen, spec, in_order(len(chosen), len(chosen)))).numpy()
+    return images

@@ -17,6 +17,7 @@ measured activations:
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from collections import defaultdict
@@ -106,15 +107,13 @@ def equalized(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
     Channel c is divided by `most_c^alpha / weight_c^(1 - alpha)`, where `most_c` is its largest value on `images` and
     `weight_c` that of the weights that read it.
     """
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = copy.deepcopy(model)
     stored = {one.name: one for one in made.graph.initializer}
     pairs = _pairs(made, convolutions(made))
-    for (before, after), most in zip(
-        pairs, _largest(model, [after.input[0] for _, after in pairs], images), strict=True
-    ):
+    values = _by_image(model, [after.input[0] for _, after in pairs], "ReduceMax", images)  # none is negative
+    for (before, after), found in zip(pairs, values, strict=True):
         reading = numpy_helper.to_array(stored[after.input[1]])
-        scale = _floored(most) ** _ALPHA / _floored(np.abs(reading).max(axis=(0, 2, 3))) ** (1 - _ALPHA)
+        scale = _floored(found.max(axis=0)) ** _ALPHA / _floored(np.abs(reading).max(axis=(0, 2, 3))) ** (1 - _ALPHA)
         scale = np.clip(scale / np.exp(np.log(scale).mean()), 1 / _LARGEST, _LARGEST).astype(np.float32)
         _replace(stored[after.input[1]], reading * scale[:, None, None])
         for name in before.input[1:]:  # its weights and its bias
@@ -158,8 +157,7 @@ def _batches(images: Images) -> Iterator[Images]:
 
 def _with_own_biases(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which each convolution of the backbone has a bias of its own: exporters share equal ones and omit zeros."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
+    made = copy.deepcopy(model)
     stored = {one.name: one for one in made.graph.initializer}
     for node in convolutions(made):
         name = f"{node.input[1]}.own_bias"
@@ -204,11 +202,6 @@ def _following(model: onnx.ModelProto, names: Sequence[str]) -> list[str]:
     return found
 
 
-def _largest(model: onnx.ModelProto, names: Sequence[str], images: Images) -> list[Array]:
-    """The largest value of each channel of these values, which are not negative."""
-    return [found.max(axis=0) for found in _by_image(model, names, "ReduceMax", images)]
-
-
 def _means(model: onnx.ModelProto, names: Sequence[str], images: Images) -> list[Array]:
     """The mean of each channel of these values."""
     return [found.mean(axis=0, dtype=np.float64) for found in _by_image(model, names, "ReduceMean", images)]
@@ -218,8 +211,7 @@ def _by_image(model: onnx.ModelProto, names: Sequence[str], operator: str, image
     """Values inside the graph, (n, channels, h, w), reduced by an operator of ONNX to (n, channels) each."""
     if not names:
         return []
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
+    probe = copy.deepcopy(model)
     probe.graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "rankone.axes"))
     results = [f"rankone.{name}" for name in names]
     for name, result in zip(names, results, strict=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-import torch
 
 from rankone.model.bundle import Bundle, Manifest
 from rankone.model.engine import Engine, Outputs
@@ -14,7 +13,7 @@ from rankone.training.data import DataError, DataSet
 from rankone.training.data.batches import batches, in_order
 from rankone.training.embeddings import BATCH_SIZE
 from rankone.training.evaluate import Report
-from rankone.training.processes import Processes
+from rankone.training.processes import Resources
 from rankone.training.progress import progress
 from rankone.training.report import Findings
 from rankone.training.short import measure_outputs
@@ -34,9 +33,8 @@ def findings_of(
     Raises:
         DataError: test images that cannot be used, all of them.
     """
-    manifest, alone = bundle.manifest, Processes(torch.device(device))
-    checked = usable(data, manifest.preprocessing, alone, skip_bad=skip_bad, splits=("test",))
-    data = checked.data
+    manifest = bundle.manifest
+    data, skipped = usable(data, manifest.preprocessing, Resources(), skip_bad=skip_bad, splits=("test",))
     found = outputs(engine, data, bundle, workers=workers)
     short = None
     if found.short is not None:
@@ -50,7 +48,7 @@ def findings_of(
         measured_by=f"{engine.name} on {engine.provider}",
         fingerprint=bundle.fingerprint,
         short=short,
-        skipped=checked.skipped,
+        skipped=skipped,
     )
 
 
@@ -58,11 +56,8 @@ def outputs(engine: Engine, data: DataSet, bundle: Bundle, *, workers: int = 0) 
     """The outputs for the test images."""
     groups = in_order(len(data.test), BATCH_SIZE)
     loaded = batches(data.test, bundle.manifest.preprocessing, groups, workers=workers)
-    arrays = {name: np.empty((len(data.test), width), np.float32) for name, width in bundle.manifest.outputs.items()}
-    for group, images in progress(zip(groups, loaded, strict=True), [len(group) for group in groups], "testing"):
-        for name, found in engine.run(images.numpy()).arrays.items():
-            arrays[name][group] = found
-    return Outputs(**arrays)
+    shown = progress(loaded, [len(group) for group in groups], "testing")
+    return Outputs.joined([engine.run(images.numpy()) for images in shown])
 
 
 def reader_options(manifest: Manifest) -> dict[str, dict[str, Any]]:

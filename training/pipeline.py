@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from rankone.model.bundle import Bundle
@@ -16,12 +14,11 @@ from rankone.model.reduction import ReductionError
 from rankone.model.training_record import TrainingRecord
 from rankone.training import short
 from rankone.training.checkpoint import is_trained
-from rankone.training.data import DataSet, evenly_spaced
-from rankone.training.data.batches import batches
+from rankone.training.data import DataSet
 from rankone.training.embeddings import embed
 from rankone.training.encoder import Encoder, centre_bottleneck
 from rankone.training.evaluate import REPORT, Report, compute_report
-from rankone.training.export import MIN_IMAGES, Description, manifest_of, write_bundle
+from rankone.training.export import MIN_IMAGES, Description, examples, manifest_of, write_bundle
 from rankone.training.fit import fit
 from rankone.training.metrics import Floats
 from rankone.training.processes import Processes, Resources, check_device, joined_processes, stop_on_signal
@@ -31,9 +28,7 @@ from rankone.training.report import Findings, write_report
 from rankone.training.run import Run, RunError
 from rankone.training.selection import training_images
 from rankone.training.state import TrainingState
-from rankone.training.usable import Usable, usable
-
-_ALONE: Final = Processes(torch.device("cpu"))
+from rankone.training.usable import usable
 
 
 def train(
@@ -61,13 +56,12 @@ def train(
     check_device(device)
     with joined_processes(device) as processes, stop_on_signal() as stop:
         network = recipe.build_network(len(data.classes), "random" if is_trained(path) else recipe.weights)
-        checked = usable(data, recipe.preprocessing, processes, skip_bad=skip_bad, stop=stop)
-        data = checked.data
-        if processes.is_main:
-            _announce(checked)
-            Run.start(path, recipe, data, checked.skipped)  # only now: what fails before leaves nothing behind
-        processes.barrier()
         resources = Resources(workers=workers, stop=stop, processes=processes)
+        data, skipped = usable(data, recipe.preprocessing, resources, skip_bad=skip_bad)
+        if processes.is_main:
+            _announce(data, skipped)
+            Run.start(path, recipe, data, skipped)  # only now: what fails before leaves nothing behind
+        processes.barrier()
         state = fit(network, data, Run.open(path), resources, cache=cache, tensorboard=tensorboard)
         if processes.is_main and not (path / short.SHORT).exists():
             _learn_short(path, data, resources)
@@ -150,7 +144,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
         figures = None if report is None else report.short
         recommended = None if figures is None else figures.recommended
         description = replace(description, reduction=learned.record(recommended))
-    return write_bundle(network, run.recipe, _examples(run.recipe, data), out, description)
+    return write_bundle(network, run.recipe, examples(data.test, run.recipe.preprocessing), out, description)
 
 
 def export_untrained(recipe: Recipe, data: DataSet, out: Path, *, version: str = "1") -> Bundle:
@@ -167,7 +161,7 @@ def export_untrained(recipe: Recipe, data: DataSet, out: Path, *, version: str =
     description = Description(name=name, version=version, classes=None, metrics={}, dataset=None)
     network = recipe.build_network(None, recipe.weights)
     centre_bottleneck(Encoder(network, torch.device("cpu")), data.train, recipe.preprocessing, Resources())
-    return write_bundle(network, recipe, _examples(recipe, data), out, description)
+    return write_bundle(network, recipe, examples(data.test, recipe.preprocessing), out, description)
 
 
 def read_report(path: Path) -> Report | None:
@@ -189,11 +183,11 @@ def trained(path: Path, data: DataSet) -> tuple[Run, Network, TrainingState]:
     return run, network, state
 
 
-def _announce(checked: Usable) -> None:
+def _announce(data: DataSet, skipped: tuple[str, ...]) -> None:
     """Says before hours of training what is left out of them, and what an export would refuse after them."""
-    for sentence in checked.skipped:
+    for sentence in skipped:
         print_line(f"skipped: {sentence}")
-    if (count := len(checked.data.test)) < MIN_IMAGES:
+    if (count := len(data.test)) < MIN_IMAGES:
         print_line(
             f"note: this network can be trained and measured, not exported: an export is checked on at least {MIN_IMAGES} "
             f"test images, and there {'is' if count == 1 else 'are'} {count}"
@@ -204,7 +198,7 @@ def _without_skipped(run: Run, data: DataSet) -> DataSet:
     """The data set without the test images that cannot be decoded, if the run was trained without such images."""
     if not run.data.skipped:
         return data
-    return usable(data, run.recipe.preprocessing, _ALONE, skip_bad=True, splits=("test",)).data
+    return usable(data, run.recipe.preprocessing, Resources(), skip_bad=True, splits=("test",))[0]
 
 
 def _description(
@@ -233,10 +227,3 @@ def _description(
         dataset=run.data.for_bundle,
         training=training,
     )
-
-
-def _examples(recipe: Recipe, data: DataSet) -> npt.NDArray[np.float32]:
-    """Test images from all over the data set, preprocessed: the exported forms are checked on them."""
-    chosen = evenly_spaced(len(data.test), MIN_IMAGES * 2)
-    images: npt.NDArray[np.float32] = next(batches(data.test, recipe.preprocessing, [chosen])).numpy()
-    return images

@@ -90,14 +90,19 @@ def _measured(
         length = manifest.reduction.recommended or manifest.reduction.dim
         judged = (shorten(exact.short, length), shorten(rounded.short, length))
         short = neighbours(*judged)
+    recalls = [float(retrieval_scores(one, labels)["recall_at_1"].mean()) for one in judged]
+    accuracy = None
+    if data.classes == manifest.classes and exact.logits is not None and rounded.logits is not None:
+        right = [float((one.argmax(axis=1) == labels).mean()) for one in (exact.logits, rounded.logits)]
+        accuracy = Compared(float32=right[0], int8=right[1])
     return Int8Record(
         source=data.name,
         num_calibration=num_calibration,
         num_images=len(test),
         full=neighbours(exact.embedding, rounded.embedding),
         short=short,
-        recall_at_1=_compared(*(float(retrieval_scores(one, labels)["recall_at_1"].mean()) for one in judged)),
-        accuracy=_accuracy(exact, rounded, labels) if data.classes == manifest.classes else None,
+        recall_at_1=Compared(float32=recalls[0], int8=recalls[1]),
+        accuracy=accuracy,
         probe_cosine=probe_cosine(engine, reference, manifest.preprocessing.size),
     )
 
@@ -111,16 +116,6 @@ def _outputs(engines: list[Engine], test: Split, manifest: Manifest, workers: in
         for images in progress(loaded, [len(group) for group in groups], "comparing")
     ]
     return [Outputs.joined(parts) for parts in zip(*found, strict=True)]
-
-
-def _accuracy(exact: Outputs, rounded: Outputs, labels: Ints) -> Compared | None:
-    if exact.logits is None or rounded.logits is None:
-        return None
-    return _compared(*(float((one.argmax(axis=1) == labels).mean()) for one in (exact.logits, rounded.logits)))
-
-
-def _compared(float32: float, int8: float) -> Compared:
-    return Compared(float32=float32, int8=int8)
 
 
 def _nearest(rows: Floats) -> Ints:

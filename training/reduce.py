@@ -7,17 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 
-from rankone.model.bundle import Bundle, Manifest
+from rankone.model.bundle import Bundle
 from rankone.model.folders import images_in
-from rankone.model.network import Network, ShortEmbedding, open_network
-from rankone.training.data import DataError, DataSet, Split, evenly_spaced
-from rankone.training.data.batches import batches
-from rankone.training.export import MIN_IMAGES, write_forms
+from rankone.model.network import ShortEmbedding, open_network
+from rankone.training.data import DataError, DataSet, Split
+from rankone.training.export import examples, write_forms
 from rankone.training.processes import Processes, Resources, check_device, stop_on_signal
-from rankone.training.short import Learned, ShortReport, embedded, images_of_bundle, learn, measure
+from rankone.training.short import ShortReport, embedded, images_of_bundle, learn, measure
 from rankone.training.short.examples import ToLearnFrom, as_they_are, without_classes
 
 _MEASURED: Final = 5
@@ -76,6 +74,7 @@ def _reduced(
     device: str,
     workers: int,
 ) -> Reduced:
+    """Learns from `chosen`, measures on `measured`, and checks the exported forms on images of `checked`."""
     check_device(device)
     network, manifest = open_network(bundle), bundle.manifest
     network.short = None
@@ -84,27 +83,14 @@ def _reduced(
         learned = learn(embedded(network, chosen, manifest.preprocessing, resources))
         test = embedded(network, measured, manifest.preprocessing, resources, "testing")
     report = measure(test.embeddings, test.groups, learned)
-    return Reduced(_written(network, manifest, learned, report, checked, out, version), report)
-
-
-def _written(
-    network: Network,
-    before: Manifest,
-    learned: Learned,
-    report: ShortReport,
-    checked: Split,
-    out: Path,
-    version: str | None,
-) -> Bundle:
     network.short = ShortEmbedding.of(learned.reduction)
     changes = {
-        "version": version or f"{before.version}-short",
+        "version": version or f"{manifest.version}-short",
         "created": datetime.now(UTC),
         "reduction": learned.record(report.recommended),
         "int8": None,
         "parity": {},
         "files": {},
     }
-    chosen = evenly_spaced(len(checked), MIN_IMAGES * 2)
-    images = next(batches(checked, before.preprocessing, [chosen])).numpy()
-    return write_forms(network, before.model_copy(update=changes), np.asarray(images), out)
+    images = examples(checked, manifest.preprocessing)
+    return Reduced(write_forms(network, manifest.model_copy(update=changes), images, out), report)

@@ -5,39 +5,32 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
-from rankone.model.errors import Interrupted
 from rankone.model.folders import name_of
 from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import DataError, DataSet, Split
 from rankone.training.data.picture import picture
-from rankone.training.processes import Processes, StopRequest
+from rankone.training.processes import Resources
 from rankone.training.progress import progress
 
 Fault = tuple[str, int, str]
 """A split, the index of an image in it, and what is wrong with the file, which is named."""
 
 
-@dataclass(frozen=True)
-class Usable:
-    """A data set without the images that cannot be decoded, and a sentence for each of these, which names the file."""
-
-    data: DataSet
-    skipped: tuple[str, ...] = ()
-
-
 def usable(
     data: DataSet,
     spec: Preprocessing,
-    processes: Processes,
+    resources: Resources,
     *,
     skip_bad: bool = False,
-    stop: StopRequest | None = None,
     splits: Sequence[str] = ("train", "validation", "test"),
-) -> Usable:
+) -> tuple[DataSet, tuple[str, ...]]:
     """Decodes every image of `splits` as training does, on all cores; each process decodes its share.
+
+    Returns:
+        The data set without the images that cannot be decoded, and a sentence for each of these, which names the file.
 
     Raises:
         DataError: images that cannot be decoded, all of them; with `skip_bad`, only if a class has no others.
@@ -46,10 +39,10 @@ def usable(
     chosen = {name: split for name, split in data.splits.items() if name in splits}
     tasks = [(name, index) for name, split in chosen.items() for index in range(len(split))]
     check = partial(_fault, chosen, spec)
-    found = list(_in_threads(check, processes.shard(tasks), shown=processes.is_main, stop=stop))
-    faults = sorted(processes.gather(found))
+    found = list(_in_threads(check, resources.processes.shard(tasks), resources))
+    faults = sorted(resources.processes.gather(found))
     if not faults:
-        return Usable(data)
+        return data, ()
     sentences = tuple(f"{reason} ({name})" for name, _, reason in faults)
     if not skip_bad:
         listed = "\n".join(f"  {sentence}" for sentence in sentences)
@@ -64,21 +57,17 @@ def usable(
     train, validation, test = (kept.get(name, data.splits.get(name)) for name in ("train", "validation", "test"))
     assert train is not None
     assert test is not None
-    return Usable(replace(data, train=train, validation=validation, test=test), sentences)
+    return replace(data, train=train, validation=validation, test=test), sentences
 
 
 def _in_threads(
-    check: Callable[[tuple[str, int]], Fault | None],
-    tasks: Sequence[tuple[str, int]],
-    *,
-    shown: bool,
-    stop: StopRequest | None,
+    check: Callable[[tuple[str, int]], Fault | None], tasks: Sequence[tuple[str, int]], resources: Resources
 ) -> Iterator[Fault]:
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
     try:
+        shown = resources.processes.is_main
         for fault in progress(pool.map(check, tasks), [1] * len(tasks), "checking images", shown=shown):
-            if stop:
-                raise Interrupted("stopped while the images were checked; nothing is trained yet")
+            resources.check_stop("stopped while the images were checked; nothing is trained yet")
             if fault is not None:
                 yield fault
     finally:

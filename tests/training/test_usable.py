@@ -15,7 +15,7 @@ from rankone.training import pipeline
 from rankone.training.checkpoint import is_trained, latest
 from rankone.training.data import DataError, DataSet, load_folder
 from rankone.training.export import Description, ExportError, write_bundle
-from rankone.training.processes import Processes, StopRequest
+from rankone.training.processes import Resources, StopRequest
 from rankone.training.run import Run, RunError
 from rankone.training.state import TrainingState
 from rankone.training.usable import usable
@@ -23,7 +23,6 @@ from tests.training.data.trees import image
 from tests.training.helpers import SMALL
 from tests.training.test_checkpoint import files_limited_to
 
-ALONE = Processes(torch.device("cpu"))
 SPEC = Preprocessing(size=32)
 SHORT = SMALL.model_copy(update={"phase2": SMALL.phase2.model_copy(update={"epochs": 0})})
 
@@ -82,15 +81,15 @@ def test_a_class_without_any_good_image_is_not_left_out(data: DataSet) -> None:
     for path in data.test.paths[:3]:
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"no image of these classes can be used: a \(test\)"):
-        usable(data, SPEC, ALONE, skip_bad=True)
-    assert usable(data, SPEC, ALONE, splits=("train",)).data == data
+        usable(data, SPEC, Resources(), skip_bad=True)
+    assert usable(data, SPEC, Resources(), splits=("train",)) == (data, ())
 
 
 def test_the_check_can_be_stopped(data: DataSet, tmp_path: Path) -> None:
     stop = StopRequest()
     stop.requested = True
     with pytest.raises(Exception, match="stopped while the images were checked; nothing is trained yet"):
-        usable(data, SPEC, ALONE, stop=stop)
+        usable(data, SPEC, Resources(stop=stop))
 
 
 def test_a_run_in_which_nothing_was_trained_is_started_again_with_the_mended_data(

@@ -39,12 +39,8 @@ class Images:
     @property
     def whole(self) -> Split:
         """All of them."""
-        train, *others = (
-            split for split in (self.data.train, self.data.validation, self.data.test) if split is not None
-        )
-        for other in others:
-            train = train + other
-        return train
+        train, *others = self.data.splits.values()
+        return sum(others, start=train)
 
     @property
     def parts(self) -> tuple[slice, slice, slice]:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from rankone.model.network import Network
-from rankone.model.reduction import Floats, Ints, ReductionError, shorten
+from rankone.model.reduction import Floats, Ints, Reduction, ReductionError, shorten
 from rankone.model.training_record import FitRecord
 from rankone.training.axes import coordinates, same_products
 from rankone.training.compare.features import Features, Images
@@ -199,31 +199,20 @@ def _recall(
 ) -> tuple[Figure, Figure | None, int | None, bool]:
     """Recall@1 in full and short of the test images, the short length, and whether the classes are disjoint."""
     halves = None if learned is None else learned.halves
-    sides: list[Ints] = [np.flatnonzero(labels % 2 != side) for side in (0, 1)]
-    is_disjoint = halves is not None and all(len(side) for side in sides)
-    maps = halves if is_disjoint and halves is not None else (None if learned is None else (learned.reduction,))
-    everywhere: Ints = np.arange(len(labels))
-    places = sides if is_disjoint else [everywhere]
-    full = _by_place([_found(embeddings[place], labels[place]) for place in places], places)
-    if maps is None:
-        return Figure.of(full), None, None, is_disjoint
-    length = min(SHORT, *(one.dim for one in maps))
-    cut = [shorten(one(embeddings[place]), length) for one, place in zip(maps, places, strict=True)]
-    short = _by_place([_found(rows, labels[place]) for rows, place in zip(cut, places, strict=True)], places)
-    return Figure.of(full), Figure.of(short), length, is_disjoint
-
-
-def _found(embeddings: Floats, labels: Ints) -> Floats:
-    """(n,): whether the nearest other image is of the same class."""
-    return retrieval_scores(embeddings, labels)["recall_at_1"].astype(np.float32)
-
-
-def _by_place(parts: list[Floats], places: list[Ints]) -> Floats:
-    """The parts in the order of the images."""
-    whole = np.empty(sum(map(len, parts)), np.float32)
-    for part, place in zip(parts, places, strict=True):
-        whole[place] = part
-    return whole
+    places: list[Ints] = [np.flatnonzero(labels % 2 != side) for side in (0, 1)]
+    is_disjoint = halves is not None and all(len(place) for place in places)
+    if is_disjoint and halves is not None:
+        maps: tuple[Reduction, ...] = halves
+    else:
+        places, maps = [np.arange(len(labels))], () if learned is None else (learned.reduction,)
+    length = min((SHORT, *(one.dim for one in maps))) if maps else None
+    full, short = np.empty((2, len(labels)), np.float32)
+    for number, place in enumerate(places):
+        full[place] = retrieval_scores(embeddings[place], labels[place])["recall_at_1"]
+        if length is not None:
+            cut = shorten(maps[number](embeddings[place]), length)
+            short[place] = retrieval_scores(cut, labels[place])["recall_at_1"]
+    return Figure.of(full), None if length is None else Figure.of(short), length, is_disjoint
 
 
 def _milliseconds(network: Network, found: Features) -> float:

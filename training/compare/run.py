@@ -65,14 +65,14 @@ def compare(
     rows, recipes, notes = [], {}, []
     with stop_on_signal() as stop:
         resources = Resources(workers=workers, stop=stop, processes=Processes(torch.device(device)))
-        checked = usable(plan.data, plan.recipes[0].preprocessing, resources.processes, skip_bad=skip_bad, stop=stop)
-        notes += [f"skipped: {sentence}" for sentence in checked.skipped]
-        whole = Plan(checked.data, plan.recipes, plan.systems)
+        data, skipped = usable(plan.data, plan.recipes[0].preprocessing, resources, skip_bad=skip_bad)
+        notes += [f"skipped: {sentence}" for sentence in skipped]
+        whole = Plan(data, plan.recipes, plan.systems)
         for row, recipe in _rows(whole, home, cache or home / "features", resources, notes):
             rows.append(row)
             recipes[row.title] = recipe
     places = ranked(rows, by)
-    data, chosen = checked.data, recommended(places)
+    chosen = recommended(places)
     comparison = Comparison(
         data=data.name,
         num_classes=len(data.classes),
