@@ -27,6 +27,22 @@ BATCH_SIZE: Final = 16
 """Images of a forward pass without gradients: keeps two cores or a GPU busy and fits into memory at 448 x 448."""
 
 
+def loaded(
+    split: Split,
+    spec: Preprocessing,
+    resources: Resources,
+    title: str,
+    *,
+    start: int = 0,
+    augment: Augment | None = None,
+) -> Iterator[Tensor]:
+    """The images of `split` from number `start` on, in batches (b, 3, size, size), while the main process shows progress."""
+    groups = in_order(len(split), BATCH_SIZE)[start // BATCH_SIZE :]
+    images = batches(split, spec, groups, workers=resources.workers, augment=augment)
+    counts = [len(group) for group in groups]
+    return progress(images, counts, title, done=start, shown=resources.processes.is_main)
+
+
 @torch.no_grad()
 def embed(
     encoder: Encoder,
@@ -49,10 +65,7 @@ def embed(
         Interrupted: a stop was requested.
     """
     encoder.network.eval()
-    groups = in_order(len(split), BATCH_SIZE)[start // BATCH_SIZE :]
-    loaded = batches(split, spec, groups, workers=resources.workers, augment=augment)
-    counts = [len(group) for group in groups]
-    for images in progress(loaded, counts, title, done=start, shown=resources.processes.is_main):
+    for images in loaded(split, spec, resources, title, start=start, augment=augment):
         resources.check_stop("stopped while embedding")
         yield encoder(mirrored(images) if mirror else images)
 

@@ -13,7 +13,7 @@ strong to weak, each starting from the solution before it, by the errors on rows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -35,10 +35,6 @@ MAX_ITERATIONS: Final = 1000
 _CHUNK: Final = 5
 """Iterations between two looks at the gradient."""
 _HISTORY: Final = 20
-
-
-def _nothing() -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def fit(
     problem: Problem,
     held_out: tuple[Tensor, Tensor] | None,
     apart: Sequence[int],
-    between: Callable[[], object] = _nothing,
+    between: Callable[[], object] = bool,
 ) -> tuple[Solution, FitRecord]:
     """The solution with the strength that makes the fewest errors on rows that are not fitted; of equal ones the lowest loss.
 
@@ -115,7 +111,10 @@ def fit(
     if held_out is None:
         held_out = problem.rows[list(apart)], problem.labels[list(apart)]
         inner = problem.at(sorted({*range(len(problem.rows))} - {*apart}))
-    tried = [solution.measured(*held_out) for solution in _path(inner, between)]
+    tried, found = [], None
+    for strength in STRENGTHS:  # each from where the one before it ended
+        found = solve(inner, strength, found, between)
+        tried.append(found.measured(*held_out))
     attempts = tuple(solution.record for solution in tried)
     best = min(tried, key=lambda one: (one.record.validation_error, one.record.validation_loss))
     if inner is problem:
@@ -124,16 +123,8 @@ def fit(
     return solution, FitRecord(attempts=attempts, final=solution.record, chosen_by="a part of the training images")
 
 
-def _path(problem: Problem, between: Callable[[], object]) -> Iterator[Solution]:
-    """The solution for each strength, each from where the one before it ended."""
-    found = None
-    for strength in STRENGTHS:
-        found = solve(problem, strength, found, between)
-        yield found
-
-
 def solve(
-    problem: Problem, strength: float, start: Solution | None = None, between: Callable[[], object] = _nothing
+    problem: Problem, strength: float, start: Solution | None = None, between: Callable[[], object] = bool
 ) -> Solution:
     """The solution for one strength; not converged after `MAX_ITERATIONS`, which its record says."""
     rows, shares = problem.rows, problem.shares

@@ -10,11 +10,9 @@ from rankone.model.bundle import Bundle, Manifest
 from rankone.model.engine import Engine, Outputs
 from rankone.model.network import open_network
 from rankone.training.data import DataError, DataSet
-from rankone.training.data.batches import batches, in_order
-from rankone.training.embeddings import BATCH_SIZE
+from rankone.training.embeddings import loaded
 from rankone.training.evaluate import Report
 from rankone.training.processes import Resources
-from rankone.training.progress import progress
 from rankone.training.report import Findings
 from rankone.training.short import measure_outputs
 from rankone.training.usable import usable
@@ -54,10 +52,8 @@ def findings_of(
 
 def outputs(engine: Engine, data: DataSet, bundle: Bundle, *, workers: int = 0) -> Outputs:
     """The outputs for the test images."""
-    groups = in_order(len(data.test), BATCH_SIZE)
-    loaded = batches(data.test, bundle.manifest.preprocessing, groups, workers=workers)
-    shown = progress(loaded, [len(group) for group in groups], "testing")
-    return Outputs.joined([engine.run(images.numpy()) for images in shown])
+    found = loaded(data.test, bundle.manifest.preprocessing, Resources(workers=workers), "testing")
+    return Outputs.joined([engine.run(images.numpy()) for images in found])
 
 
 def reader_options(manifest: Manifest) -> dict[str, dict[str, Any]]:

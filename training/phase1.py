@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from rankone.model.projection import LowRank
 from rankone.training.axes import coordinates
 from rankone.training.data import Split
-from rankone.training.data.batches import batches, in_order
-from rankone.training.embeddings import BATCH_SIZE, Rows, stored_rows
+from rankone.training.data.batches import in_order
+from rankone.training.embeddings import Rows, loaded, stored_rows
 from rankone.training.encoder import centre_bottleneck
 from rankone.training.logistic import APART, MAX_ITERATIONS, Problem, fit
 from rankone.training.loop import Loop, wrong_and_loss
@@ -143,10 +143,9 @@ def _start_at_principal_axes(loop: Loop) -> None:
     if not (isinstance(pooling.projection, LowRank) and pooling.projection.pca):
         return
     loop.network.eval()
-    processes, groups = loop.resources.processes, in_order(len(split), BATCH_SIZE)
+    processes = loop.resources.processes
     total = torch.zeros((), device=processes.device)
-    loaded = batches(split, loop.recipe.preprocessing, groups, workers=loop.resources.workers)
-    for images in progress(loaded, [len(group) for group in groups], "principal axes", shown=processes.is_main):
+    for images in loaded(split, loop.recipe.preprocessing, loop.resources, "principal axes"):
         loop.check_stop(bool(loop.resources.stop))
         total = total + pooling.matrix(loop.encoder.features(images)).sum(dim=0)
     pooling.projection.start_at_principal_axes(total / len(split))

@@ -18,18 +18,18 @@ from rankone.model.engine.onnx import OnnxEngine
 from rankone.model.int8_record import Compared, Int8Record, Neighbours
 from rankone.model.reduction import Floats, Ints, shorten
 from rankone.training.data import DataError, DataSet, Split, evenly_spaced
-from rankone.training.data.batches import batches, in_order
+from rankone.training.embeddings import loaded
 from rankone.training.forms import ExportError
 from rankone.training.int8 import quantized
 from rankone.training.metrics import retrieval_scores
-from rankone.training.progress import print_line, progress
+from rankone.training.processes import Resources
+from rankone.training.progress import print_line
 
 MIN_IMAGES: Final = 50
 """Test images that a comparison needs."""
 _NUM_CALIBRATION: Final = 256
 _NUM_FEW: Final = 64
 _MAX_MEASURED: Final = 500
-_BATCH: Final = 8
 _NEAREST: Final = 10
 
 
@@ -47,8 +47,8 @@ def quantize(bundle: Bundle, data: DataSet, out: Path, *, version: str | None = 
     train, test = data.train.spaced(_NUM_CALIBRATION), data.test.spaced(_MAX_MEASURED)
     if len(test) < MIN_IMAGES:
         raise DataError(f"int8 is measured on at least {MIN_IMAGES} test images, and {data.name} has {len(test)}")
-    loaded = batches(train, manifest.preprocessing, in_order(len(train), _BATCH), workers=workers)
-    images = np.concatenate([one.numpy() for one in loaded])
+    calibration = loaded(train, manifest.preprocessing, Resources(workers=workers), "loading images")
+    images = np.concatenate([one.numpy() for one in calibration])
     with staged(out) as stage:
         for name in manifest.files:
             shutil.copy2(bundle.file(name), stage / name)
@@ -109,12 +109,8 @@ def _measured(
 
 def _outputs(engines: list[Engine], test: Split, manifest: Manifest, workers: int) -> list[Outputs]:
     """What each engine answers to the same images."""
-    groups = in_order(len(test), _BATCH)
-    loaded = batches(test, manifest.preprocessing, groups, workers=workers)
-    found = [
-        [engine.run(images.numpy()) for engine in engines]
-        for images in progress(loaded, [len(group) for group in groups], "comparing")
-    ]
+    shown = loaded(test, manifest.preprocessing, Resources(workers=workers), "comparing")
+    found = [[engine.run(images.numpy()) for engine in engines] for images in shown]
     return [Outputs.joined(parts) for parts in zip(*found, strict=True)]
 
 

@@ -232,8 +232,11 @@ class Recipe(Frozen):
             WeightsError: the weights are not available.
             RecipeError: they were trained on images of another `mean` and `std`.
         """
-        if weights == "imagenet":
-            self._check_colors()
+        expected, given = colors_of(self.backbone), (self.mean, self.std)
+        if weights == "imagenet" and expected not in (None, given):
+            raise RecipeError(
+                f"the weights of {self.backbone} expect mean and std {expected}, the recipe has {given}: change these fields"
+            )
         return build_network(
             backbone=self.backbone,
             weights=weights,
@@ -244,13 +247,6 @@ class Recipe(Frozen):
             size=self.size,
             reduce=self.reduce,
         )
-
-    def _check_colors(self) -> None:
-        expected, given = colors_of(self.backbone), (self.mean, self.std)
-        if expected not in (None, given):
-            raise RecipeError(
-                f"the weights of {self.backbone} expect mean and std {expected}, the recipe has {given}: change these fields"
-            )
 
     def yaml(self) -> str:
         """The recipe as YAML, which `load_recipe` reads back to an equal one."""

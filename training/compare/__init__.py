@@ -4,7 +4,6 @@ plan.py       what is compared: images, backbones, poolings
 features.py   the local features of a backbone, computed once and kept on disk
 measure.py    one pooling: classifier, retrieval, time and bytes
 ranking.py    the order, what is as good as the best, and which of it to take
-picture.py    quality against bytes and milliseconds
 document.py   what is written for a reader
 run.py        all of it, row by row; an interrupted comparison resumes
 """

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from rankone.model.network import Network
 from rankone.training.data import DataSet, Split
-from rankone.training.data.batches import batches, in_order
-from rankone.training.embeddings import BATCH_SIZE, Rows, digest, mapped, write_once
+from rankone.training.data.batches import in_order
+from rankone.training.embeddings import BATCH_SIZE, Rows, digest, loaded, mapped, write_once
 from rankone.training.encoder import Encoder, centre_bottleneck
 from rankone.training.processes import Resources
-from rankone.training.progress import print_line, progress
+from rankone.training.progress import print_line
 from rankone.training.recipe import Recipe
 
 _ROUNDS: Final = 3
@@ -99,9 +99,7 @@ def features(network: Network, recipe: Recipe, images: Images, folder: Path, res
         print_line(f"{recipe.backbone}: local features take {len(whole) * image_bytes / 1e9:.2f} GB in {folder}")
 
     def rows_from(start: int) -> Iterator[Tensor]:
-        groups = in_order(len(whole), BATCH_SIZE)[start // BATCH_SIZE :]
-        loaded = batches(whole, recipe.preprocessing, groups, workers=resources.workers)
-        for batch in progress(loaded, [len(group) for group in groups], f"{recipe.backbone}: features", done=start):
+        for batch in loaded(whole, recipe.preprocessing, resources, f"{recipe.backbone}: features", start=start):
             resources.check_stop("stopped; what is computed is kept, and the same command resumes")
             yield encoder.features(batch)
 

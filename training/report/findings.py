@@ -24,7 +24,9 @@ from rankone.model.normalization import RankOneUpdate
 from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import DataSet, Split
 from rankone.training.data.batches import batches, in_order
+from rankone.training.embeddings import loaded
 from rankone.training.metrics import Doubles, Floats, Ints, confusion_matrix, softmax
+from rankone.training.processes import Resources
 from rankone.training.progress import progress
 from rankone.training.short.figures import ShortReport
 
@@ -32,7 +34,6 @@ NUM_PAIRS: Final = 10
 """Of classes, with examples of their confusion."""
 NUM_IMAGES: Final = 64
 """Whose singular values are shown."""
-_BATCH_SIZE: Final = 8
 
 
 @dataclass(frozen=True)
@@ -189,11 +190,9 @@ def spectrum(network: Network, split: Split, spec: Preprocessing, *, device: str
     """Of up to 64 evenly spaced images of `split`, by the network's own RUN, or the paper's if it has none."""
     network.to(device).eval()
     update, own = _update_of(network)
-    images = split.spaced(NUM_IMAGES)
-    groups = in_order(len(images), _BATCH_SIZE)
     pairs = [
         singular_values(network.backbone(batch.to(device)), update.to(device))
-        for batch in progress(batches(images, spec, groups), [len(group) for group in groups], "singular values")
+        for batch in loaded(split.spaced(NUM_IMAGES), spec, Resources(), "singular values")
     ]
     before, after = (np.concatenate([pair[side].cpu().numpy() for pair in pairs]) for side in (0, 1))
     return Spectrum(before, after, eta=update.eta, iterations=update.iterations, own=own)

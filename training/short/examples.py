@@ -20,11 +20,10 @@ from rankone.model.bundle import Manifest
 from rankone.model.network import Network
 from rankone.model.preprocessing import Preprocessing
 from rankone.training.data import DataSet, Split
-from rankone.training.data.batches import batches, in_order, mirrored
-from rankone.training.embeddings import BATCH_SIZE
+from rankone.training.data.batches import mirrored
+from rankone.training.embeddings import loaded
 from rankone.training.encoder import Encoder
 from rankone.training.processes import Resources
-from rankone.training.progress import progress
 from rankone.training.recipe import Recipe
 from rankone.training.selection import training_images
 from rankone.training.short.learning import Examples
@@ -115,14 +114,13 @@ def embedded(
     """
     encoder = Encoder(network, resources.processes.device)
     network.eval()
-    groups = in_order(len(chosen.images), BATCH_SIZE)
-    rows, images = [], []
-    loaded = batches(chosen.images, spec, groups, workers=resources.workers)
-    for group, batch in progress(zip(groups, loaded, strict=True), [len(group) for group in groups], title):
+    rows, images, first = [], [], 0
+    for batch in loaded(chosen.images, spec, resources, title):
         for view in chosen.views(batch):
             resources.check_stop("stopped while learning short embeddings")
             rows.append(network.embedding_of(encoder(view)).cpu().numpy())
-            images.append(np.array(group))
+            images.append(np.arange(first, first + len(batch)))
+        first += len(batch)
     places = np.concatenate(images)
     labels = np.array(chosen.images.labels)[places] if chosen.has_classes else None
     return Examples(np.concatenate(rows), places, labels, chosen.source)
