@@ -116,8 +116,9 @@ def stored_rows(
     a killed process left unfinished is continued; two runs that need the same rows wait for each other. Each process of a run
     computes its share of the images.
     """
-    processes, dim = resources.processes, encoder.network.pooling.out_dim
-    name = _digest(encoder, split, recipe, mirror=mirror)
+    processes, network, dim = resources.processes, encoder.network, encoder.network.pooling.out_dim
+    numbers = (recipe.classifier_rank, encoder.precision, encoder.device.type, mirror, split.fingerprint)
+    name = digest((recipe.preprocessing, recipe.pooling.composition, *numbers), network.backbone, network.pooling)
     paths = [folder / f"{name}-{rank}-of-{processes.size}.f32" for rank in range(processes.size)]
     share = split.at(processes.shard(range(len(split))))
     row_bytes = dim * np.dtype(np.float32).itemsize
@@ -158,12 +159,6 @@ def mapped(path: Path, dim: int) -> npt.NDArray[np.float32]:
     if not path.stat().st_size:
         return np.empty((0, dim), np.float32)
     return np.memmap(path, np.float32, mode="r").reshape(-1, dim)
-
-
-def _digest(encoder: Encoder, split: Split, recipe: Recipe, *, mirror: bool) -> str:
-    numbers = (encoder.precision, encoder.device.type)
-    described = (recipe.preprocessing, recipe.pooling.composition, recipe.classifier_rank, *numbers, mirror)
-    return digest((*described, split.fingerprint), encoder.network.backbone, encoder.network.pooling)
 
 
 def digest(described: tuple[object, ...], *parts: nn.Module) -> str:

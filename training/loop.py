@@ -88,7 +88,8 @@ class Loop:
     def optimization(self, module: nn.Module, phase: Phase, **options: Any) -> Iterator[Optimization]:
         """The optimization of `module` as the checkpoint left it; an interruption within the block is saved."""
         optimization = Optimization(module, phase, self.recipe, **options)
-        self.state.restore_optimization(optimization)
+        if self.state.optimizer:
+            optimization.load(self.state.optimizer, self.state.tensors.get("average"))
         self._saved = self._epoch_began = time.monotonic()
         self._seen_before = self.state.num_seen
         try:

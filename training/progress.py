@@ -21,6 +21,15 @@ class _Speed(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.1f} images/s")
 
 
+_COLUMNS: Final = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+    _Speed(),
+    TimeRemainingColumn(),
+)
+
+
 def progress(
     items: Iterable[Item], counts: Sequence[int], title: str, *, done: int = 0, shown: bool = True
 ) -> Iterator[Item]:
@@ -36,41 +45,22 @@ def progress(
     console = Console(highlight=False)
     if not shown or not counts:
         yield from items
-    elif console.is_terminal:
-        yield from _bar(items, counts, title, done, console)
-    else:
-        yield from _lines(items, counts, title, done, console)
+        return
+    total, started, seen, printed = done + sum(counts), time.monotonic(), 0, time.monotonic()
+    with Progress(*_COLUMNS, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total, completed=done)
+        for item, count in zip(items, counts, strict=True):
+            yield item
+            seen += count
+            bar.advance(task, count)
+            if not console.is_terminal and (now := time.monotonic()) - printed >= _INTERVAL_S:
+                printed = now
+                console.print(_line(title, done + seen, total, seen / (now - started)), soft_wrap=True, markup=False)
 
 
 def print_line(text: str) -> None:
     """Prints a line for the user."""
     Console(highlight=False).print(text, soft_wrap=True, markup=False)
-
-
-def _bar(items: Iterable[Item], counts: Sequence[int], title: str, done: int, console: Console) -> Iterator[Item]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
-        _Speed(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(title, total=done + sum(counts), completed=done)
-        for item, count in zip(items, counts, strict=True):
-            yield item
-            bar.advance(task, count)
-
-
-def _lines(items: Iterable[Item], counts: Sequence[int], title: str, done: int, console: Console) -> Iterator[Item]:
-    total, started, seen, printed = done + sum(counts), time.monotonic(), 0, time.monotonic()
-    for item, count in zip(items, counts, strict=True):
-        yield item
-        seen += count
-        now = time.monotonic()
-        if now - printed >= _INTERVAL_S:
-            printed = now
-            console.print(_line(title, done + seen, total, seen / (now - started)), soft_wrap=True, markup=False)
 
 
 def _line(title: str, done: int, total: int, speed: float) -> str:

@@ -134,7 +134,7 @@ class Run:
         state = checkpoint.load(self.path)
         if state is not None:
             try:
-                state.restore(network)
+                network.load_state_dict(state.tensors.pop("network"))
             except (RuntimeError, KeyError) as error:
                 raise checkpoint.CheckpointError(
                     f"the checkpoint in {self.path} is of another network: {error}"

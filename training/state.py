@@ -18,7 +18,7 @@ Measured = tuple[float, float]
 class TrainingState(BaseModel):
     """Phase and epoch are the current ones; `step` counts the optimizer steps already done in the epoch.
 
-    Only its methods change it. A checkpoint holds the fields up to `rollbacks` as JSON; tensors and optimizer are other files.
+    A checkpoint holds the fields up to `rollbacks` as JSON; tensors and optimizer are other files.
     """
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
@@ -69,15 +69,6 @@ class TrainingState(BaseModel):
         self.optimizer = {} if optimization is None else optimization.state()
         if optimization is not None and optimization.average is not None:
             self.tensors["average"] = optimization.average.state_dict()
-
-    def restore(self, network: Network) -> None:
-        """Puts the saved weights into `network`."""
-        network.load_state_dict(self.tensors.pop("network"))
-
-    def restore_optimization(self, optimization: Optimization) -> None:
-        """Continues the optimizer and the moving average from the checkpoint, if it has them."""
-        if self.optimizer:
-            optimization.load(self.optimizer, self.tensors.get("average"))
 
     def add_step(self, loss: float, num_wrong: int, num_images: int) -> None:
         """Adds a step of `num_images` images with this mean loss to the current epoch."""

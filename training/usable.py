@@ -50,9 +50,8 @@ def usable(
             f"{len(faults):,} of {len(tasks):,} images cannot be used; mend or remove them, or give --skip-bad to go on "
             f"without them:\n{listed}"
         )
-    kept = {
-        name: _without(split, {index for other, index, _ in faults if other == name}) for name, split in chosen.items()
-    }
+    bad = {(name, index) for name, index, _ in faults}
+    kept = {n: split.at(i for i in range(len(split)) if (n, i) not in bad) for n, split in chosen.items()}
     _check_classes(data, kept)
     train, validation, test = (kept.get(name, data.splits.get(name)) for name in ("train", "validation", "test"))
     assert train is not None
@@ -84,10 +83,6 @@ def _fault(splits: dict[str, Split], spec: Preprocessing, task: tuple[str, int])
     except MemoryError:
         return name, index, f"{name_of(split.paths[index])}: not enough memory to decode it"
     return None
-
-
-def _without(split: Split, bad: set[int]) -> Split:
-    return split.at(index for index in range(len(split)) if index not in bad) if bad else split
 
 
 def _check_classes(data: DataSet, kept: dict[str, Split]) -> None:

@@ -86,7 +86,10 @@ def compare(
         notes=(*_doubts(rows), *notes),
         machine=f"{platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores, {device}",
     )
-    text = None if chosen is None else _yaml(comparison, recipes[places[chosen].row.title].yaml())
+    text = None
+    if chosen is not None:
+        heading = f"# rankone compare, {' '.join(data.name.split())}: {advice(comparison)}"
+        text = f"{heading}\n{recipes[places[chosen].row.title].yaml()}"
     _write(comparison, text, home)
     return comparison
 
@@ -137,10 +140,6 @@ def _doubts(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         if not row.fit.final.converged:
             yield f"{row.title}: the classifier did not converge in {MAX_ITERATIONS} iterations."
-
-
-def _yaml(comparison: Comparison, recipe: str) -> str:
-    return f"# rankone compare, {' '.join(comparison.data.split())}: {advice(comparison)}\n{recipe}"
 
 
 def _write(comparison: Comparison, recipe: str | None, home: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import resources
 from itertools import cycle, islice
 from pathlib import Path
@@ -24,32 +23,26 @@ from rankone.training.data.folder import load_folder, staged_folder
 
 Box = tuple[int, int, int, int]
 
-
-@dataclass(frozen=True)
-class Photograph:
-    """A file of scikit-image, and the part of it that is used (None: all of it)."""
-
-    file: str
-    part: Box | None = None
-
-
 PHOTOGRAPHS: Final = {
-    "brick": Photograph("brick.png"),
-    "cat": Photograph("chelsea.png"),
-    "cells": Photograph("cell.png"),
-    "clock": Photograph("clock_motion.png"),
-    "coffee": Photograph("coffee.png"),
-    "coins": Photograph("coins.png"),
-    "galaxies": Photograph("hubble_deep_field.jpg"),
-    "grass": Photograph("grass.png"),
-    "gravel": Photograph("gravel.png"),
-    "histology": Photograph("ihc.png"),
-    "moon": Photograph("moon.png"),
-    "page": Photograph("page.png"),
-    "retina": Photograph("retina.jpg", part=(205, 205, 1206, 1206)),  # the square within the round picture
-    "rocket": Photograph("rocket.jpg"),
+    "brick": "brick.png",
+    "cat": "chelsea.png",
+    "cells": "cell.png",
+    "clock": "clock_motion.png",
+    "coffee": "coffee.png",
+    "coins": "coins.png",
+    "galaxies": "hubble_deep_field.jpg",
+    "grass": "grass.png",
+    "gravel": "gravel.png",
+    "histology": "ihc.png",
+    "moon": "moon.png",
+    "page": "page.png",
+    "retina": "retina.jpg",
+    "rocket": "rocket.jpg",
 }
-"""Class -> photograph. Their textures are uniform: crops of a picture of single things, such as a face, share nothing."""
+"""Class -> file. Their textures are uniform: crops of a picture of single things, such as a face, share nothing."""
+
+_PARTS: Final = {"retina": (205, 205, 1206, 1206)}
+"""Of a photograph that is not used whole: the square within the round picture."""
 
 COUNTS: Final = {"train": 32, "test": 12, "new": 4}
 """Crops of a class in each set."""
@@ -108,12 +101,11 @@ def crops(boxes: list[Box], side: int, draw: random.Random) -> Iterator[Box]:
 
 
 def _write_class(stage: Path, label: str) -> None:
-    photograph = PHOTOGRAPHS[label]
     with (
-        resources.as_file(resources.files("skimage.data").joinpath(photograph.file)) as path,
+        resources.as_file(resources.files("skimage.data").joinpath(PHOTOGRAPHS[label])) as path,
         Image.open(path) as image,
     ):
-        picture = image.convert("RGB").crop(photograph.part) if photograph.part else image.convert("RGB")
+        picture = image.convert("RGB").crop(_PARTS.get(label, (0, 0, *image.size)))
     side = round(_CROP * _scale(*picture.size))
     for name, boxes in tiles(*picture.size).items():
         folder = stage / name / label
