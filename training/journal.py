@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rankone.model.errors import RankoneError
+from rankone.training.run import replace_file
 from rankone.training.state import TrainingState
 
 METRICS: Final = "metrics.jsonl"
@@ -91,7 +92,7 @@ def _remove_lines_after(path: Path, state: TrainingState) -> None:
     """Keeps the lines that precede `state`; an unfinished last line goes too."""
     if not path.exists():
         return
-    kept = []
+    kept = ""
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             fields = json.loads(line)
@@ -104,10 +105,8 @@ def _remove_lines_after(path: Path, state: TrainingState) -> None:
             epoch = fields["epoch"] + (fields["kind"] in ("epoch", "fit"))  # these lines end it
             keep = (fields["phase"], epoch, step) < state.position
         if keep:
-            kept.append(line)
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    partial.replace(path)
+            kept += f"{line}\n"
+    replace_file(path, kept.encode())
 
 
 def _summary_writer() -> Callable[..., Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 
 from rankone.model.bundle import Bundle
 from rankone.model.network import Network, ShortEmbedding
-from rankone.model.reduction import ReductionError
+from rankone.model.reduction import ReductionError, ReductionRecord
 from rankone.model.training_record import TrainingRecord
 from rankone.training import short
 from rankone.training.checkpoint import is_trained
@@ -91,8 +90,8 @@ def evaluate(path: Path, data: DataSet, *, device: str = "cpu", workers: int = 0
     earlier = recipe.build_network(len(data.classes))
     before = measure(earlier, recipe, data, device=device, workers=workers) if run.load_phase1(earlier) else None
     learned = short.load_learned(path)
-    record = None if learned is None else learned.record()
-    manifest = manifest_of(network, recipe, replace(_description(run, data, state), reduction=record))
+    description = _description(run, data, state, reduction=None if learned is None else learned.record())
+    manifest = manifest_of(network, recipe, description)
     findings = Findings.of(
         network,
         manifest,
@@ -137,13 +136,11 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
     """
     run, network, state = trained(path, data)
     data = _without_skipped(run, data)
-    learned, report = short.load_learned(path), read_report(path)
-    description = _description(run, data, state, name=name, version=version, report=report)
+    learned, report, reduction = short.load_learned(path), read_report(path), None
     if learned is not None:
         network.short = ShortEmbedding.of(learned.reduction)
-        figures = None if report is None else report.short
-        recommended = None if figures is None else figures.recommended
-        description = replace(description, reduction=learned.record(recommended))
+        reduction = learned.record(report.short.recommended if report and report.short else None)
+    description = _description(run, data, state, name=name, version=version, report=report, reduction=reduction)
     return write_bundle(network, run.recipe, examples(data.test, run.recipe.preprocessing), out, description)
 
 
@@ -209,6 +206,7 @@ def _description(
     name: str | None = None,
     version: str = "1",
     report: Report | None = None,
+    reduction: ReductionRecord | None = None,
 ) -> Description:
     """What the run and its report say of its network."""
     training = TrainingRecord(
@@ -226,4 +224,5 @@ def _description(
         metrics=report.metrics if report else {},
         dataset=run.data.for_bundle,
         training=training,
+        reduction=reduction,
     )

@@ -23,7 +23,7 @@ from rankone.training.export import Description, write_bundle
 from rankone.training.measure import compare_with_training, findings_of, outputs
 from rankone.training.metrics import retrieval_scores
 from rankone.training.recipe import PoolingRecipe
-from rankone.training.report import HTML, write_report
+from rankone.training.report import write_report
 from tests.conftest import CLASSES, RECIPE
 from tests.training.data.trees import cub, dtd
 
@@ -58,7 +58,7 @@ def test_the_engine_that_serves_agrees_with_training(
     said = printed(capsys.readouterr().out)
     assert "9 figures agree" in said
     assert "WARNING" not in said
-    page = (tmp_path / "out" / HTML).read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
     num_parameters = sum(parameter.numel() for parameter in open_network(bundle).parameters())
     for fact in (bundle.fingerprint, f"{engine} on ", f"{num_parameters:,}"):
         assert fact in page
@@ -97,7 +97,7 @@ def test_the_report_lies_beside_the_bundle_and_never_within(
         assert "is within the bundle" in capsys.readouterr().err
     monkeypatch.chdir(copy)
     assert run("evaluate", [".", "--data", str(root)]) == 0
-    assert (tmp_path / "mine-report" / HTML).exists()
+    assert (tmp_path / "mine-report" / "report.html").exists()
     assert open_bundle(copy).fingerprint == bundle.fingerprint
 
 

@@ -60,9 +60,6 @@ class Features:
     ms: float
     device: torch.device
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return self.starting_at(0)
-
     def starting_at(self, start: int) -> Iterator[Tensor]:
         """The batches from number `start` on, a multiple of the size of a batch."""
         for group in in_order(len(self.rows), BATCH_SIZE)[start // BATCH_SIZE :]:

@@ -216,7 +216,7 @@ def _recall(
 
 
 def _milliseconds(network: Network, found: Features) -> float:
-    local, seconds = next(iter(found)), []
+    local, seconds = next(found.starting_at(0)), []
     for _ in range(1 + _ROUNDS):
         started = time.perf_counter()
         network.represent_features(local).cpu()  # waits for a GPU

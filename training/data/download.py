@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tarfile
 import tempfile
 import urllib.request
@@ -115,7 +114,7 @@ def _complete(url: str, partial: Path) -> None:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
             start = done if answer.status == _PARTIAL_CONTENT else 0
             with partial.open("ab" if start else "wb") as file:
-                _copy(answer, file, start, url.rpartition("/")[2])
+                _copy(answer, file, start, partial.stem)
     except HTTPError as error:
         if error.code != _NOT_SATISFIABLE or not done:
             raise
@@ -148,22 +147,22 @@ def _fault(path: Path, source: Source) -> str | None:
 
 def unpack(archive: Path) -> None:
     """Unpacks the archive beside itself, replacing nothing; raises DataError if it is broken or has files outside of it."""
-    stage = Path(tempfile.mkdtemp(prefix=".unpacking.", dir=archive.parent))
     try:
         if not tarfile.is_tarfile(archive):
             raise DataError(f"{archive} is not an archive; remove it and download again")
-        with tarfile.open(archive) as tar:
+        with (
+            tempfile.TemporaryDirectory(prefix=".unpacking.", dir=archive.parent, ignore_cleanup_errors=True) as stage,
+            tarfile.open(archive) as tar,
+        ):
             tar.extractall(stage, filter="data")
             _check_end(tar)
-        names = sorted(entry.name for entry in stage.iterdir())
-        for name in names:
-            if not (archive.parent / name).exists():
-                (stage / name).rename(archive.parent / name)
+            names = sorted(entry.name for entry in Path(stage).iterdir())
+            for name in names:
+                if not (archive.parent / name).exists():
+                    Path(stage, name).rename(archive.parent / name)
         _record(archive).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{archive} cannot be unpacked: {error}; remove it and download again") from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
 
 
 def is_unpacked(archive: Path) -> bool:

@@ -16,6 +16,6 @@ Each module imports only from those before it:
 from __future__ import annotations
 
 from rankone.training.report.findings import Findings
-from rankone.training.report.write import CARD, HTML, MARKDOWN, write_report
+from rankone.training.report.write import write_report
 
-__all__ = ["CARD", "HTML", "MARKDOWN", "Findings", "write_report"]
+__all__ = ["Findings", "write_report"]

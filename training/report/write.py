@@ -14,10 +14,8 @@ from rankone.training.report.findings import Findings
 from rankone.training.run import replace_file
 from rankone.training.short import ShortReport
 
-HTML: Final = "report.html"
-MARKDOWN: Final = "report.md"
-CARD: Final = "model-card.md"
-SHORT: Final = "short"
+_CARD: Final = "model-card.md"
+_SHORT: Final = "short"
 
 
 def write_report(findings: Findings, out: Path) -> Report:
@@ -37,7 +35,7 @@ def write_report(findings: Findings, out: Path) -> Report:
     for path in (out / PICTURES).glob("confused-*.png"):
         if path.name not in drawn:
             path.unlink()
-    replace_file(out / CARD, markdown(Document(document.title, document.subtitle, document.sections[-1:])).encode())
+    replace_file(out / _CARD, markdown(Document(document.title, document.subtitle, document.sections[-1:])).encode())
     replace_file(out / REPORT, f"{report.model_dump_json()}\n".encode())
     return report
 
@@ -46,8 +44,8 @@ def write_short(report: ShortReport, manifest: Manifest, out: Path) -> None:
     """Writes the section on short embeddings as a report of its own: short.html, short.md and short.json in `out`."""
     section = sections.short(report, manifest.reduction)
     document = Document(f"{manifest.name} {manifest.version}", "short embeddings", [section])
-    write_document(document, out, SHORT)
-    replace_file(out / f"{SHORT}.json", f"{report.model_dump_json()}\n".encode())
+    write_document(document, out, _SHORT)
+    replace_file(out / f"{_SHORT}.json", f"{report.model_dump_json()}\n".encode())
 
 
 def document_of(findings: Findings, report: Report) -> Document:
