@@ -99,7 +99,8 @@ class CompactGallery:
             for together in (queries[start : start + num_together] for start in range(0, len(queries), num_together)):
                 mapped = each if len(together) * len(rows) > _SHARED_PAIRS else map
                 distances = self._first_distances(together, rows, mapped)
-                likely = mapped(lambda asked: self._estimated(*asked, k, rows), zip(together, distances, strict=True))
+                asked = zip(together, distances, strict=True)
+                likely = mapped(lambda pair: self._estimated(pair[0], pair[1], k, rows), asked)
                 for query, estimated in zip(together, likely, strict=True):
                     found.append(Candidates(*self._scored(query, estimated, k), bound))
         return found

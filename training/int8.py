@@ -110,8 +110,8 @@ def equalized(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
     made = copy.deepcopy(model)
     stored = {one.name: one for one in made.graph.initializer}
     pairs = _pairs(made, convolutions(made))
-    values = _by_image(model, [after.input[0] for _, after in pairs], "ReduceMax", images)  # none is negative
-    for (before, after), found in zip(pairs, values, strict=True):
+    read = _by_image(model, [after.input[0] for _, after in pairs], "ReduceMax", images)  # none is negative
+    for (before, after), found in zip(pairs, read, strict=True):
         reading = numpy_helper.to_array(stored[after.input[1]])
         scale = _floored(found.max(axis=0)) ** _ALPHA / _floored(np.abs(reading).max(axis=(0, 2, 3))) ** (1 - _ALPHA)
         scale = np.clip(scale / np.exp(np.log(scale).mean()), 1 / _LARGEST, _LARGEST).astype(np.float32)

@@ -95,8 +95,9 @@ def to_bytes(vector: HalfVector | Vector, spec: Spec) -> bytes:
 
 
 def _row(row: Sequence[Any], spec: Spec) -> Row:
-    sequence, *before, vector, thumbnail, checksum = row
-    return cast("int", sequence), Record(*before, to_bytes(vector, spec), thumbnail, checksum)
+    sequence, item_id, metadata, sha256, fingerprint, vector, thumbnail, checksum = row
+    record = Record(item_id, metadata, sha256, fingerprint, to_bytes(vector, spec), thumbnail, checksum)
+    return cast("int", sequence), record
 
 
 def make(connection: Connection, number: int, change: Change) -> Effect:

@@ -14,7 +14,7 @@ import pytest
 
 from rankone.index import Index, IndexFull, IndexProblem, IndexReadOnly, Item, compiled, store
 from rankone.index.change import Change, Effect
-from rankone.index.sqlite_filters import Sql
+from rankone.index.filters import Sql
 from rankone.index.store import Store
 from tests.index.conftest import DIM
 from tests.index.oracle import unit

@@ -12,7 +12,7 @@ from rankone.__main__ import run
 from rankone.model import int8_record
 from rankone.model.bundle import INT8, ONNX, Bundle
 from rankone.model.engine import EngineError, UnusableNetwork, load_engine
-from rankone.model.engine.base import Outputs, Precision
+from rankone.model.engine.base import Precision
 from rankone.model.engine.check import lowest_cosine
 from rankone.model.int8_record import Compared, Int8Record, Neighbours
 from rankone.model.preprocessing import preprocess
@@ -83,14 +83,6 @@ def test_the_record_is_what_the_engines_answer(rounded: Bundle, photos: DataSet)
         name: float((one.logits.argmax(1) == labels).mean()) for name, one in found.items() if one.logits is not None
     }
     assert record.accuracy == Compared(**accuracies)
-
-
-def test_accuracy_is_that_of_both() -> None:
-    labels, vectors = np.array([0, 1, 1, 0]), np.eye(4, dtype=np.float32)
-    exact = Outputs(vectors, logits=np.array([[2, 1], [1, 2], [1, 2], [1, 2]], np.float32))
-    rounded = Outputs(vectors, logits=np.array([[2, 1], [2, 1], [2, 1], [1, 2]], np.float32))
-    assert quantize._accuracy(exact, rounded, labels) == Compared(float32=0.75, int8=0.25)
-    assert quantize._accuracy(Outputs(vectors), Outputs(vectors), labels) is None
 
 
 def test_neighbours_are_counted() -> None:
