@@ -105,15 +105,15 @@ def expected_calibration_error(bins: list[Bin]) -> float:
     return sum(one.count * one.gap for one in bins) / sum(one.count for one in bins)
 
 
-def retrieval_scores(embeddings: Floats, labels: Ints, num_rows: int = NUM_ROWS) -> dict[str, Doubles]:
+def retrieval_scores(embeddings: Floats, labels: Ints) -> dict[str, Doubles]:
     """The figures of every query, each (n,) in [0, 1], from embeddings (n, d) of length 1 and labels (n,).
 
     Equal scores keep the order of the images.
     """
     num_relevant = np.bincount(labels)[labels] - 1
     blocks = []
-    for start in range(0, len(labels), num_rows):
-        rows = slice(start, start + num_rows)
+    for start in range(0, len(labels), NUM_ROWS):
+        rows = slice(start, start + NUM_ROWS)
         relevant = _relevance(embeddings, labels, rows, max(*RECALL_AT, int(num_relevant[rows].max())))
         blocks.append(scores_of(relevant, num_relevant[rows]))
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
@@ -158,7 +158,7 @@ def interval(means: Doubles) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def intervals(scores: Mapping[str, Doubles], seed: int = 0) -> dict[str, tuple[float, float]]:
+def intervals(scores: Mapping[str, Doubles]) -> dict[str, tuple[float, float]]:
     """The 95 % interval of every figure's mean, from its scores image by image, (n,)."""
-    means = resampled_means(np.stack(list(scores.values()), axis=1), seed=seed)
+    means = resampled_means(np.stack(list(scores.values()), axis=1))
     return {name: interval(column) for name, column in zip(scores, means.T, strict=True)}

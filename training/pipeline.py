@@ -144,7 +144,7 @@ def export(path: Path, data: DataSet, out: Path, *, name: str | None = None, ver
     return write_bundle(network, run.recipe, examples(data.test, run.recipe.preprocessing), out, description)
 
 
-def export_untrained(recipe: Recipe, data: DataSet, out: Path, *, version: str = "1") -> Bundle:
+def export_untrained(recipe: Recipe, data: DataSet, out: Path) -> Bundle:
     """Writes the network that `recipe` starts from as the bundle `out`: it embeds, and has no classes.
 
     Every exported form is checked on the test images of `data`.
@@ -155,7 +155,7 @@ def export_untrained(recipe: Recipe, data: DataSet, out: Path, *, version: str =
         BundleError: `out` exists.
     """
     name = f"{Path(recipe.weights).stem}-{recipe.pooling.name}"
-    description = Description(name=name, version=version, classes=None, metrics={}, dataset=None)
+    description = Description(name=name, version="1", classes=None, metrics={}, dataset=None)
     network = recipe.build_network(None, recipe.weights)
     centre_bottleneck(Encoder(network, torch.device("cpu")), data.train, recipe.preprocessing, Resources())
     return write_bundle(network, recipe, examples(data.test, recipe.preprocessing), out, description)

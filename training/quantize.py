@@ -91,10 +91,6 @@ def _measured(
         judged = (shorten(exact.short, length), shorten(rounded.short, length))
         short = neighbours(*judged)
     recalls = [float(retrieval_scores(one, labels)["recall_at_1"].mean()) for one in judged]
-    accuracy = None
-    if data.classes == manifest.classes and exact.logits is not None and rounded.logits is not None:
-        right = [float((one.argmax(axis=1) == labels).mean()) for one in (exact.logits, rounded.logits)]
-        accuracy = Compared(float32=right[0], int8=right[1])
     return Int8Record(
         source=data.name,
         num_calibration=num_calibration,
@@ -102,7 +98,7 @@ def _measured(
         full=neighbours(exact.embedding, rounded.embedding),
         short=short,
         recall_at_1=Compared(float32=recalls[0], int8=recalls[1]),
-        accuracy=accuracy,
+        accuracy=_accuracy(exact, rounded, labels) if data.classes == manifest.classes else None,
         probe_cosine=probe_cosine(engine, reference, manifest.preprocessing.size),
     )
 
@@ -112,6 +108,13 @@ def _outputs(engines: list[Engine], test: Split, manifest: Manifest, workers: in
     shown = loaded(test, manifest.preprocessing, Resources(workers=workers), "comparing")
     found = [[engine.run(images.numpy()) for engine in engines] for images in shown]
     return [Outputs.joined(parts) for parts in zip(*found, strict=True)]
+
+
+def _accuracy(exact: Outputs, rounded: Outputs, labels: Ints) -> Compared | None:
+    if exact.logits is None or rounded.logits is None:
+        return None
+    right = [float((one.argmax(axis=1) == labels).mean()) for one in (exact.logits, rounded.logits)]
+    return Compared(float32=right[0], int8=right[1])
 
 
 def _nearest(rows: Floats) -> Ints:

@@ -168,7 +168,7 @@ def test_a_bundle_without_classes_is_measured_by_retrieval_on_any(
 def test_rows_belong_to_images_over_all_batches_and_are_those_of_the_network_in_the_bundle(
     bundle: Bundle, photos: DataSet, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rankone.training.measure.BATCH_SIZE", 5)
+    monkeypatch.setattr("rankone.training.embeddings.BATCH_SIZE", 5)
     found = outputs(load_engine(bundle, "onnx", "cpu", 2), photos, bundle)
     pixels = np.stack([preprocess(image, bundle.manifest.preprocessing) for image in images])
     with torch.no_grad():
