@@ -32,8 +32,11 @@ def phase1(loop: Loop, folder: Path) -> None:
         _start_at_principal_axes(loop)
     error, is_main = None, loop.resources.processes.is_main
     if loop.recipe.phase1.epochs:
-        rows = _stored(loop, loop.images.fitted, folder, "embedding")
-        selecting = _selecting(loop, rows, folder)
+        rows, held_out = _stored(loop, loop.images.fitted, folder, "embedding"), loop.images.held_out
+        selecting = (rows, loop.labels)  # of the images that select the network
+        if held_out is not None:
+            kept = _stored(loop, held_out, folder, "embedding held-out images")
+            selecting = (kept, torch.tensor(held_out.labels))
         if loop.recipe.flip:
             rows = rows + _stored(loop, loop.images.fitted, folder, "embedding mirror images", mirror=True)
         if is_main:
@@ -116,14 +119,6 @@ def _step(loop: Loop, optimization: Optimization, rows: Rows, labels: Tensor, gr
 
 def _stored(loop: Loop, split: Split, folder: Path, title: str, *, mirror: bool = False) -> Rows:
     return stored_rows(loop.encoder, split, loop.recipe, loop.resources, folder, title, mirror=mirror)
-
-
-def _selecting(loop: Loop, rows: Rows, folder: Path) -> tuple[Rows, Tensor]:
-    """Rows and labels of the images that select the network; `rows` are those of the training images."""
-    held_out = loop.images.held_out
-    if held_out is None:
-        return rows, loop.labels
-    return _stored(loop, held_out, folder, "embedding held-out images"), torch.tensor(held_out.labels)
 
 
 @torch.no_grad()

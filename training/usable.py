@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from rankone.model.folders import name_of
 from rankone.model.preprocessing import Preprocessing
@@ -51,12 +52,11 @@ def usable(
             f"without them:\n{listed}"
         )
     bad = {(name, index) for name, index, _ in faults}
-    kept = {n: split.at(i for i in range(len(split)) if (n, i) not in bad) for n, split in chosen.items()}
+    kept: dict[str, Any] = {
+        n: split.at(i for i in range(len(split)) if (n, i) not in bad) for n, split in chosen.items()
+    }
     _check_classes(data, kept)
-    train, validation, test = (kept.get(name, data.splits.get(name)) for name in ("train", "validation", "test"))
-    assert train is not None
-    assert test is not None
-    return replace(data, train=train, validation=validation, test=test), sentences
+    return replace(data, **kept), sentences
 
 
 def _in_threads(

@@ -9,7 +9,7 @@ Shapes: n images, N locations, D channels.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,7 +27,7 @@ from rankone.training.processes import Resources
 from rankone.training.progress import print_line
 from rankone.training.recipe import Recipe
 
-_ROUNDS: Final = 3
+_ROUNDS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,10 @@ def features(network: Network, recipe: Recipe, images: Images, folder: Path, res
     encoder, whole = Encoder(network, resources.processes.device, recipe.precision), images.whole
     network.eval()
     name = digest((recipe.preprocessing, encoder.precision, encoder.device.type, whole.fingerprint), network.backbone)
-    ms, shape = _cost(encoder, recipe.size)
-    image_bytes = shape[0] * shape[1] * 4
+    image = torch.zeros(1, 3, recipe.size, recipe.size)
+    ms = milliseconds(lambda: encoder.features(image))
+    shape = encoder.features(image)[0].shape
+    image_bytes = 4 * shape.numel()
     path = folder / f"{name}.f32"
     if not path.exists():
         print_line(f"{recipe.backbone}: local features take {len(whole) * image_bytes / 1e9:.2f} GB in {folder}")
@@ -101,14 +103,14 @@ def features(network: Network, recipe: Recipe, images: Images, folder: Path, res
             yield encoder.features(batch)
 
     write_once(path, len(whole) * image_bytes, BATCH_SIZE * image_bytes, rows_from)
-    return Features(name, Rows(list(mapped(path, shape[0] * shape[1]))), shape, ms, encoder.device)
+    return Features(name, Rows(list(mapped(path, shape.numel()))), (shape[0], shape[1]), ms, encoder.device)
 
 
-def _cost(encoder: Encoder, size: int) -> tuple[float, tuple[int, int]]:
-    """Milliseconds of an image alone, and the shape (N, D) of its features."""
-    image, seconds = torch.zeros(1, 3, size, size), []
+def milliseconds(call: Callable[[], Tensor]) -> float:
+    """The median time of a call, without the first."""
+    seconds = []
     for _ in range(1 + _ROUNDS):
         started = time.perf_counter()
-        found = encoder.features(image).cpu()  # waits for a GPU
+        call().cpu()  # waits for a GPU
         seconds.append(time.perf_counter() - started)
-    return 1e3 * median(seconds[1:]), (found.shape[1], found.shape[2])
+    return 1e3 * median(seconds[1:])

@@ -6,11 +6,9 @@ rows with the same inner products, and removed: 262,144 numbers an image cost no
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 import numpy as np
@@ -22,7 +20,7 @@ from rankone.model.network import Network
 from rankone.model.reduction import Floats, Ints, Reduction, ReductionError, shorten
 from rankone.model.training_record import FitRecord
 from rankone.training.axes import coordinates, same_products
-from rankone.training.compare.features import Features, Images
+from rankone.training.compare.features import Features, Images, milliseconds
 from rankone.training.embeddings import BATCH_SIZE, Rows, mapped, write_once
 from rankone.training.logistic import APART, Problem, fit
 from rankone.training.metrics import interval, resampled_means, retrieval_scores
@@ -36,7 +34,6 @@ from rankone.training.short.figures import BYTES
 
 SHORT: Final = 128
 """Numbers of the short embeddings that are compared; fewer where there are too few images to learn so many."""
-_ROUNDS: Final = 5
 
 
 class Figure(BaseModel):
@@ -118,6 +115,7 @@ def measure(recipe: Recipe, network: Network, found: Features, images: Images, w
     pooling = recipe.pooling.composition.build(network.backbone.channels)
     whole = Network(network.backbone, pooling, None).to(found.device).eval()
     scores = scores_of(whole, found, images, work / f"{recipe.pooling.name}.f32", recipe.seed, resources)
+    local = next(found.starting_at(0))
     return Row(
         backbone=recipe.backbone,
         weights=recipe.weights,
@@ -125,7 +123,7 @@ def measure(recipe: Recipe, network: Network, found: Features, images: Images, w
         exportable=not recipe.pooling.composition.needs_eigendecomposition,
         dim=pooling.out_dim,
         backbone_ms=found.ms,
-        pooling_ms=_milliseconds(whole, found),
+        pooling_ms=milliseconds(lambda: whole.represent_features(local)) / len(local),
         **dict(scores),
     )
 
@@ -213,12 +211,3 @@ def _recall(
             cut = shorten(maps[number](embeddings[place]), length)
             short[place] = retrieval_scores(cut, labels[place])["recall_at_1"]
     return Figure.of(full), None if length is None else Figure.of(short), length, is_disjoint
-
-
-def _milliseconds(network: Network, found: Features) -> float:
-    local, seconds = next(found.starting_at(0)), []
-    for _ in range(1 + _ROUNDS):
-        started = time.perf_counter()
-        network.represent_features(local).cpu()  # waits for a GPU
-        seconds.append(time.perf_counter() - started)
-    return 1e3 * median(seconds[1:]) / len(local)
