@@ -46,39 +46,39 @@ class ShortReport(BaseModel):
 def measure(embeddings: Floats, labels: Ints, learned: Learned) -> ShortReport:
     """The figures by length for test embeddings (n, d) with their labels (n,)."""
     lengths = lengths_up_to(learned.reduction.dim)
-    test = figures(by_length(embeddings, learned.reduction(embeddings), lengths), [labels])
+    test = figures([(embeddings, learned.reduction(embeddings), labels)], lengths)
     unseen = None
     if learned.halves is not None:
-        parts = [np.flatnonzero(labels % 2 != side) for side in (0, 1)]
+        sides = [np.flatnonzero(labels % 2 != side) for side in (0, 1)]
         shared = [length for length in lengths if length <= min(half.dim for half in learned.halves)]
-        if shared and all(len(part) for part in parts):
-            rows = [embeddings[part] for part in parts]
-            cuts = [by_length(own, half(own), shared) for own, half in zip(rows, learned.halves, strict=True)]
-            unseen = figures(
-                [[*first, *second] for first, second in zip(*cuts, strict=True)], [labels[part] for part in parts]
-            )
+        if shared and all(len(side) for side in sides):
+            parts = [(embeddings[side], labels[side], half) for side, half in zip(sides, learned.halves, strict=True)]
+            unseen = figures([(rows, half(rows), own) for rows, own, half in parts], shared)
     return ShortReport(test=test, unseen=unseen, recommended=recommended(unseen or test))
 
 
 def measure_outputs(embeddings: Floats, short: Floats, labels: Ints) -> ShortReport:
     """The figures by length for what an engine answered: there are none on unseen classes."""
-    test = figures(by_length(embeddings, short, lengths_up_to(short.shape[1])), [labels])
+    test = figures([(embeddings, short, labels)], lengths_up_to(short.shape[1]))
     return ShortReport(test=test, unseen=None, recommended=recommended(test))
 
 
-def by_length(embeddings: Floats, short: Floats, lengths: Sequence[int]) -> list[list[Floats]]:
-    """One set of vectors a length: the short embeddings (n, m), and the full ones as the last, which may be as long."""
-    return [*([shorten(short, length)] for length in lengths), [embeddings]]
+def figures(parts: Sequence[tuple[Floats, Floats, Ints]], lengths: Sequence[int]) -> list[LengthFigures]:
+    """The figures of short embeddings of each length and, last, of the full ones, which may be as long.
 
-
-def figures(vectors: Sequence[Sequence[Floats]], labels: Sequence[Ints]) -> list[LengthFigures]:
-    """The figures of each length, as means over the queries of several sets of vectors, each searched within itself."""
+    `parts` are full embeddings (n, d), short ones (n, m) and labels (n,), each searched within itself; the figures are means
+    over all queries.
+    """
     found = []
-    for sets in vectors:
-        scored = [retrieval_scores(rows, own) for rows, own in zip(sets, labels, strict=True)]
+    for length in (*lengths, None):
+        scored = [
+            retrieval_scores(full if length is None else shorten(short, length), labels)
+            for full, short, labels in parts
+        ]
         scores = {name: np.concatenate([one[name] for one in scored]) for name in _FIGURES}
         means = {name: float(values.mean()) for name, values in scores.items()}
-        found.append(LengthFigures(length=sets[0].shape[1], intervals=intervals(scores), **means))
+        dim = parts[0][0].shape[1] if length is None else length
+        found.append(LengthFigures(length=dim, intervals=intervals(scores), **means))
     return found
 
 
