@@ -26,7 +26,7 @@ from benchmarks.timing import compare, console, faster, machine, print_table
 from rankone.model.preprocessing import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    Limits,
+    ImageLimits,
     Preprocessing,
     decode_as_stored,
     preprocess,
@@ -106,7 +106,7 @@ def by_torchvision(data: bytes, size: int) -> Any:
 
 def parts(data: bytes) -> dict[str, Callable[[], Any]]:
     """The steps of the reduced way, by name, and the entropy code nearly alone."""
-    spec, limits = Preprocessing(size=SIZE), Limits()
+    spec, limits = Preprocessing(size=SIZE), ImageLimits()
     scale = walk(data, limits, spec).scale
     stored = decode_as_stored(data, limits, spec)
     small = resize_and_crop(stored, spec)

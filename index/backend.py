@@ -65,7 +65,7 @@ class AnyReader(ABC):
 class AnyIndex(ABC):
     """The items of one model, searched. Safe to call from any thread.
 
-    `submit`, `submit_patch`, `submit_delete` and `ask` return at once, all other methods wait. What is acknowledged is on disk,
+    `submit` and every `submit_…` return at once, all other methods wait. What is acknowledged is on disk,
     and every later search sees it. Reads of items are `cancellable`.
     """
 
@@ -101,7 +101,7 @@ class AnyIndex(ABC):
         """
 
     @abstractmethod
-    def ask(self, query: Query) -> Future[Hits]:
+    def submit_search(self, query: Query) -> Future[Hits]:
         """For every vector of the query its hits, best first. Cancelling the future ends the search."""
 
     @abstractmethod
@@ -154,7 +154,7 @@ class AnyIndex(ABC):
     def search(self, queries: Vectors, k: int, min_score: float | None = None, where: Filter | None = None) -> Hits:
         """For every query (m, dim) the k nearest items by cosine, best first, from `min_score` on."""
         options = SearchOptions(k, -np.inf if min_score is None else min_score)
-        return self.ask(Query(queries, [options] * len(queries), where)).result()
+        return self.submit_search(Query(queries, [options] * len(queries), where)).result()
 
     def get(self, item_id: str) -> Item:
         """The item with this id.

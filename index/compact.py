@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rankone.index.gallery import Candidates, Rows, RowTable, Stored, Vectors, floats, is_dense
-from rankone.index.threads import Map, shared
+from rankone.index.threads import ParallelMap, shared
 
 _FIRST_BYTES: Final = 256
 """Of a code. They lie side by side in memory, so that most rows cost a fifth of what whole codes would."""
@@ -105,7 +105,7 @@ class CompactGallery:
                     found.append(Candidates(*self._scored(query, estimated, k), bound))
         return found
 
-    def _first_distances(self, queries: Vectors, rows: Rows, each: Map) -> Distances:
+    def _first_distances(self, queries: Vectors, rows: Rows, each: ParallelMap) -> Distances:
         """The Hamming distances (m, n) of the first bits of every query and of rows, which are read once for all queries."""
         codes, _ = self._packed(queries > 0)
         distances = np.empty((len(queries), len(rows)), np.int32)

@@ -96,8 +96,8 @@ class Index(AnyIndex):
     def change(self, change: Change) -> Future[Effect]:
         return self._writer.submit(change)
 
-    def ask(self, query: Query) -> Future[Hits]:
-        return self._searching.ask(query)
+    def submit_search(self, query: Query) -> Future[Hits]:
+        return self._searching.submit_search(query)
 
     def reading(self) -> AbstractContextManager[Reader]:
         return self._readers.borrow()

@@ -137,11 +137,11 @@ def _largest(scatter: Callable[[Doubles], Doubles], dim: int) -> tuple[Doubles, 
         values, rotation = values[:-3:-1], rotation[:, :-3:-1]
         axes = basis @ rotation
         residuals = np.linalg.norm(image @ rotation - axes * values, axis=0)
-        room = dim - basis.shape[1]
-        if residuals.max() <= _RESIDUAL * values[0] or not room:
+        num_left = dim - basis.shape[1]
+        if residuals.max() <= _RESIDUAL * values[0] or not num_left:
             break
         for _ in range(2):  # once leaves parts of the basis in columns that are nearly within it
             product = np.linalg.qr(product - basis @ (basis.T @ product))[0]
-        block = product[:, :room]
+        block = product[:, :num_left]
     missing = 2 - axes.shape[1]
     return np.pad(axes, ((0, 0), (0, missing))), np.pad(values, (0, missing))

@@ -54,7 +54,7 @@ class SearchThread:
         self._thread = Thread(target=self._run, name=f"rankone-search-{reader.path.stem}", daemon=True)
         self._thread.start()
 
-    def ask(self, query: Query) -> Future[Hits]:
+    def submit_search(self, query: Query) -> Future[Hits]:
         """The hits of a query. Cancelling the future ends its reads, or costs nothing if its turn has not come."""
         future: Future[Hits] = Future()
         if not self._queue.put((query, future)):

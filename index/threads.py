@@ -14,12 +14,12 @@ from typing import Any
 
 import faiss
 
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+ParallelMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 """`map`, by several threads: the results come in order, and are made ahead of the one that is asked for."""
 
 
 @contextmanager
-def shared() -> Iterator[Map]:
+def shared() -> Iterator[ParallelMap]:
     """A `map` by as many threads as faiss may use in this one. Inside this block, faiss uses one thread here too."""
     count = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)

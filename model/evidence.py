@@ -85,7 +85,7 @@ def why_not(parts: Mapping[str, Any]) -> str | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class AdditivePooling:
     """A pooling whose vector is a sum over locations.
 
     Args:
@@ -174,7 +174,7 @@ class Located:
     """
 
     rows: Doubles
-    split: Split | None
+    split: AdditivePooling | None
     elementwise: bool
 
     @cached_property

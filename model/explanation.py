@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rankone.model.bundle import WEIGHTS, Bundle, BundleError
-from rankone.model.evidence import Doubles, EvidenceRecord, NoEvidence, Split, Tables, why_not
+from rankone.model.evidence import AdditivePooling, Doubles, EvidenceRecord, NoEvidence, Tables, why_not
 
 _POOLING: Final = "pooling."
 _NINTHS: Final = (
@@ -109,11 +109,11 @@ class Explainer:
         return self._evidence(located.shares(target_d), -float(target_d @ moved_d))
 
     @cached_property
-    def _split(self) -> Split:
+    def _split(self) -> AdditivePooling:
         tables: dict[str, Any] = {
             name.removeprefix(_POOLING): self._tensors[name] for name in self._tensors if name.startswith(_POOLING)
         }
-        return Split(self._parts, tables)
+        return AdditivePooling(self._parts, tables)
 
     def _evidence(self, shares_N: Doubles, rest: float) -> Evidence:
         return Evidence(shares_N.reshape(self._record.rows, self._record.columns), rest)

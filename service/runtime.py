@@ -40,7 +40,7 @@ _END_S: Final = 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class ServedNetwork:
     """What images go through: decoders, and an engine that runs them in batches."""
 
     settings: Settings
@@ -63,7 +63,7 @@ class Network:
 
 
 @dataclass(frozen=True, eq=False)
-class Runtime(Network):
+class Runtime(ServedNetwork):
     """Everything that a route may use. `load` makes it, `close` ends it."""
 
     indexes: AnyIndexes
@@ -106,7 +106,7 @@ async def load(bundle: Bundle, settings: Settings, metrics: Metrics, indexes: An
     return Runtime(**vars(network), indexes=indexes, ending=ending)
 
 
-async def start_network(bundle: Bundle, settings: Settings, metrics: Metrics, ending: AsyncExitStack) -> Network:
+async def start_network(bundle: Bundle, settings: Settings, metrics: Metrics, ending: AsyncExitStack) -> ServedNetwork:
     """Starts a bundle's engine, warms it up, and starts the decoders. `ending` learns how to end each part as it is made.
 
     For the errors see `load`.
@@ -131,7 +131,7 @@ async def start_network(bundle: Bundle, settings: Settings, metrics: Metrics, en
     ending.push_async_callback(pool.close)
     await pool.start()
     inference = Inference(Admission(settings.max_queue, batcher.images_per_s), pool, batcher)
-    return Network(settings, bundle, engine, why, pool, batcher, inference)
+    return ServedNetwork(settings, bundle, engine, why, pool, batcher, inference)
 
 
 def open_indexes(settings: Settings) -> AnyIndexes:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, field_
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from rankone.model.engine.base import Device, EngineName, Precision
-from rankone.model.preprocessing import Limits
+from rankone.model.preprocessing import ImageLimits
 from rankone.service.environment import PREFIX, Environment
 from rankone.service.inference.policy import BatchPolicy
 from rankone.service.observe.logs import LogFormat
@@ -131,11 +131,11 @@ class Settings(BaseSettings):
     """Longest body of a request."""
     max_total_bytes: PositiveInt = 1_000_000_000
     """Most bytes in the bodies of all running requests together."""
-    max_image_bytes: PositiveInt = Limits.max_bytes
+    max_image_bytes: PositiveInt = ImageLimits.max_bytes
     """Longest encoded image."""
-    max_pixels: PositiveInt = Limits.max_pixels
+    max_pixels: PositiveInt = ImageLimits.max_pixels
     """Most pixels of one image, by its header."""
-    max_side: PositiveInt = Limits.max_side
+    max_side: PositiveInt = ImageLimits.max_side
     """Longest side of one image in pixels, by its header."""
     max_k: PositiveInt = 1000
     """Most neighbours of one query."""
@@ -183,6 +183,6 @@ class Settings(BaseSettings):
         return BatchPolicy(largest, (*(size for size in powers if size < largest), largest), window_s)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ImageLimits:
         """What one image may cost."""
-        return Limits(max_bytes=self.max_image_bytes, max_pixels=self.max_pixels, max_side=self.max_side)
+        return ImageLimits(max_bytes=self.max_image_bytes, max_pixels=self.max_pixels, max_side=self.max_side)

@@ -78,7 +78,7 @@ class Captured:
 
 
 @dataclass(frozen=True)
-class Form:
+class ExportForm:
     """How a form is written and run."""
 
     write: Callable[[Captured, Path], None]
@@ -135,10 +135,10 @@ def _write_program(captured: Captured, path: Path) -> None:
     torch.export.save(captured.program, path)
 
 
-FORMS: Final[Mapping[str, Form]] = {
-    ONNX: Form(_write_onnx, lambda path, options, _: OnnxEngine(path, options)),
-    TORCHSCRIPT: Form(_write_torchscript, torchscript_engine),
-    PROGRAM: Form(_write_program, export_engine),
+FORMS: Final[Mapping[str, ExportForm]] = {
+    ONNX: ExportForm(_write_onnx, lambda path, options, _: OnnxEngine(path, options)),
+    TORCHSCRIPT: ExportForm(_write_torchscript, torchscript_engine),
+    PROGRAM: ExportForm(_write_program, export_engine),
 }
 """By the name of the file in the bundle."""
 

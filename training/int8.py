@@ -123,21 +123,21 @@ def equalized(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
 
 
 def _corrected(
-    exact: onnx.ModelProto, rounded: onnx.ModelProto, names: Sequence[str], images: Images
+    exact: onnx.ModelProto, in_int8: onnx.ModelProto, names: Sequence[str], images: Images
 ) -> onnx.ModelProto:
-    """`rounded`, where the mean output of each of these convolutions is that of `exact`."""
+    """`in_int8`, where the mean output of each of these convolutions is that of `exact`."""
     by_name = {node.name: node for node in exact.graph.node}
     expected = _means(exact, [by_name[name].output[0] for name in names], images)
-    layers = {node.name: node for node in rounded.graph.node}
-    makers = {node.output[0]: node for node in rounded.graph.node}
-    stored = {one.name: one for one in rounded.graph.initializer}
+    layers = {node.name: node for node in in_int8.graph.node}
+    makers = {node.output[0]: node for node in in_int8.graph.node}
+    stored = {one.name: one for one in in_int8.graph.initializer}
     for name, mean in zip(names, expected, strict=True):
-        (found,) = _means(rounded, [layers[name].output[0]], images)
+        (found,) = _means(in_int8, [layers[name].output[0]], images)
         bias = makers[layers[name].input[2]]  # a DequantizeLinear: int32, scale, zero point 0
         steps = np.rint((mean - found) / numpy_helper.to_array(stored[bias.input[1]]))
         values = numpy_helper.to_array(stored[bias.input[0]])
         _replace(stored[bias.input[0]], (values + steps).astype(values.dtype))
-    return rounded
+    return in_int8
 
 
 class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]

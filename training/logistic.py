@@ -38,7 +38,7 @@ _HISTORY: Final = 20
 
 
 @dataclass(frozen=True)
-class Problem:
+class LogisticProblem:
     """What is fitted: rows (n, r) float64, classes (n,), weights of the rows (n,), and the label smoothing."""
 
     rows: Tensor
@@ -48,10 +48,10 @@ class Problem:
     """All equal if not given; only their ratios count."""
     smoothing: float = 0.0
 
-    def at(self, chosen: Sequence[int]) -> Problem:
+    def at(self, chosen: Sequence[int]) -> LogisticProblem:
         """Some of the rows."""
         weights = None if self.row_weights is None else self.row_weights[chosen]
-        return Problem(self.rows[chosen], self.labels[chosen], self.num_classes, weights, self.smoothing)
+        return LogisticProblem(self.rows[chosen], self.labels[chosen], self.num_classes, weights, self.smoothing)
 
     @property
     def shares(self) -> Tensor:
@@ -91,7 +91,7 @@ class Solution:
 
 
 def fit(
-    problem: Problem,
+    problem: LogisticProblem,
     held_out: tuple[Tensor, Tensor] | None,
     apart: Sequence[int],
     between: Callable[[], object] = bool,
@@ -124,7 +124,7 @@ def fit(
 
 
 def solve(
-    problem: Problem, strength: float, start: Solution | None = None, between: Callable[[], object] = bool
+    problem: LogisticProblem, strength: float, start: Solution | None = None, between: Callable[[], object] = bool
 ) -> Solution:
     """The solution for one strength; not converged after `MAX_ITERATIONS`, which its record says."""
     rows, shares = problem.rows, problem.shares

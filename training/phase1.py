@@ -15,7 +15,7 @@ from rankone.training.data import Split
 from rankone.training.data.batches import in_order
 from rankone.training.embeddings import Rows, loaded, stored_rows
 from rankone.training.encoder import centre_bottleneck
-from rankone.training.logistic import APART, MAX_ITERATIONS, Problem, fit
+from rankone.training.logistic import APART, MAX_ITERATIONS, LogisticProblem, fit
 from rankone.training.loop import Loop, wrong_and_loss
 from rankone.training.optimize import Diverged, Optimization
 from rankone.training.progress import progress
@@ -74,7 +74,7 @@ def _solve(loop: Loop, rows: Rows, selecting: tuple[Rows, Tensor]) -> None:
     held_out = None if loop.images.held_out is None else selecting
     found = coordinates(rows, held_out[0] if held_out else Rows([]), device)
     weights = 1 / labels.bincount()[labels].double() if loop.recipe.sampling == "balanced" else None
-    problem = Problem(found.rows, labels, len(loop.run.data.classes), weights, loop.recipe.label_smoothing)
+    problem = LogisticProblem(found.rows, labels, len(loop.run.data.classes), weights, loop.recipe.label_smoothing)
     choosing = (found.others, held_out[1].to(device)) if held_out else None
     _, apart = hold_out(images, APART, loop.recipe.seed)
     both = [place + copy * len(images) for copy in range(copies) for place in apart]  # never one of a mirrored pair

@@ -70,9 +70,9 @@ def quantize(bundle: Bundle, data: DataSet, out: Path, *, version: str | None = 
         return seal(stage, manifest.model_copy(update=changes), out)
 
 
-def neighbours(exact: Floats, rounded: Floats) -> Neighbours:
+def neighbours(exact: Floats, in_int8: Floats) -> Neighbours:
     """How many nearest neighbours stay, for embeddings (n, d) of the same images in float32 and in int8."""
-    before, after = _nearest(exact), _nearest(rounded)
+    before, after = _nearest(exact), _nearest(in_int8)
     shares = [len(set(old) & set(new)) / len(old) for old, new in zip(before, after, strict=True)]
     return Neighbours(
         dim=exact.shape[1], same_first=float((before[:, 0] == after[:, 0]).mean()), same_ten=float(np.mean(shares))
@@ -83,22 +83,22 @@ def _measured(
     stage: Path, manifest: Manifest, data: DataSet, test: Split, num_calibration: int, workers: int
 ) -> Int8Record:
     reference, engine = _engine(stage / ONNX, "float32"), _engine(stage / INT8, "int8")
-    exact, rounded = _outputs([reference, engine], test, manifest, workers)
+    exact, in_int8 = _outputs([reference, engine], test, manifest, workers)
     labels = np.array(test.labels)
-    short, judged = None, (exact.embedding, rounded.embedding)
-    if manifest.reduction is not None and exact.short is not None and rounded.short is not None:
+    short, judged = None, (exact.embedding, in_int8.embedding)
+    if manifest.reduction is not None and exact.short is not None and in_int8.short is not None:
         length = manifest.reduction.recommended or manifest.reduction.dim
-        judged = (shorten(exact.short, length), shorten(rounded.short, length))
+        judged = (shorten(exact.short, length), shorten(in_int8.short, length))
         short = neighbours(*judged)
     recalls = [float(retrieval_scores(one, labels)["recall_at_1"].mean()) for one in judged]
     return Int8Record(
         source=data.name,
         num_calibration=num_calibration,
         num_images=len(test),
-        full=neighbours(exact.embedding, rounded.embedding),
+        full=neighbours(exact.embedding, in_int8.embedding),
         short=short,
         recall_at_1=Compared(float32=recalls[0], int8=recalls[1]),
-        accuracy=_accuracy(exact, rounded, labels) if data.classes == manifest.classes else None,
+        accuracy=_accuracy(exact, in_int8, labels) if data.classes == manifest.classes else None,
         probe_cosine=probe_cosine(engine, reference, manifest.preprocessing.size),
     )
 
@@ -110,10 +110,10 @@ def _outputs(engines: list[Engine], test: Split, manifest: Manifest, workers: in
     return [Outputs.joined(parts) for parts in zip(*found, strict=True)]
 
 
-def _accuracy(exact: Outputs, rounded: Outputs, labels: Ints) -> Compared | None:
-    if exact.logits is None or rounded.logits is None:
+def _accuracy(exact: Outputs, in_int8: Outputs, labels: Ints) -> Compared | None:
+    if exact.logits is None or in_int8.logits is None:
         return None
-    right = [float((one.argmax(axis=1) == labels).mean()) for one in (exact.logits, rounded.logits)]
+    right = [float((one.argmax(axis=1) == labels).mean()) for one in (exact.logits, in_int8.logits)]
     return Compared(float32=right[0], int8=right[1])
 
 

@@ -25,7 +25,7 @@ from benchmarks.quality.pictures import COUNT, objects
 from benchmarks.quality.sources import learned_filters
 from benchmarks.timing import console, machine
 from rankone.model.catalogue import DEFAULT
-from rankone.model.evidence import Doubles, Split
+from rankone.model.evidence import AdditivePooling, Doubles
 from rankone.model.network import Network, build_network
 from rankone.model.overlay import overlay, png, side_by_side
 from rankone.model.preprocessing import Preprocessing, preprocess
@@ -56,7 +56,9 @@ def main() -> None:
     measure(network, split, classifier, gallery, data.test.paths[::COUNT])
 
 
-def measure(network: Network, split: Split, classifier: nn.Linear, gallery: Tensor, paths: Sequence[Path]) -> None:
+def measure(
+    network: Network, split: AdditivePooling, classifier: nn.Linear, gallery: Tensor, paths: Sequence[Path]
+) -> None:
     """Prints, for classes and for matches, how often and by how much more the strongest region costs."""
     rng, falls = np.random.default_rng(0), dict[str, list[tuple[float, float]]]()
     for path in track(paths, description="hiding"):
@@ -81,7 +83,7 @@ def measure(network: Network, split: Split, classifier: nn.Linear, gallery: Tens
         )
 
 
-def draw(network: Network, split: Split, classifier: nn.Linear, paths: Sequence[Path]) -> None:
+def draw(network: Network, split: AdditivePooling, classifier: nn.Linear, paths: Sequence[Path]) -> None:
     """Writes images under the evidence for their predicted class, side by side."""
     pictures = []
     for path in paths:
@@ -93,9 +95,11 @@ def draw(network: Network, split: Split, classifier: nn.Linear, paths: Sequence[
     _PICTURE.write_bytes(png(side_by_side(pictures).quantize(128, dither=Image.Dither.NONE)))
 
 
-def split_of(network: Network) -> Split:
+def split_of(network: Network) -> AdditivePooling:
     """The pooling as a sum over locations."""
-    return Split(DEFAULT.describe(), {name: table.numpy() for name, table in network.pooling.state_dict().items()})
+    return AdditivePooling(
+        DEFAULT.describe(), {name: table.numpy() for name, table in network.pooling.state_dict().items()}
+    )
 
 
 def strongest(shares: Doubles) -> tuple[int, int]:

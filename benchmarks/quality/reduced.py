@@ -25,7 +25,7 @@ from benchmarks.quality.sources import learned_filters, wallpaper_files
 from benchmarks.timing import console, machine, table
 from rankone.model.network import Network, build_network
 from rankone.model.preprocessing import Preprocessing, decode, preprocess, to_array, to_input
-from rankone.model.preprocessing.errors import Limits
+from rankone.model.preprocessing.errors import ImageLimits
 from rankone.model.preprocessing.jpeg import reduction
 
 SIZE: Final = 224
@@ -92,7 +92,7 @@ def as_they_are(paths: Sequence[Path], size: int) -> None:
 def variants(data: bytes, scale: int) -> dict[str, Pixels]:
     """A JPEG as the network's input: whole, reduced by `scale`, resized by Lanczos, and saved again with quality 75."""
     spec = Preprocessing(size=SIZE, jpeg="whole")
-    picture = decode(data, Limits(), spec)
+    picture = decode(data, ImageLimits(), spec)
     reduced = Image.open(io.BytesIO(data))
     reduced.draft(None, (reduced.width // scale, reduced.height // scale))
     left, top = ((side - min(picture.size)) / 2 for side in picture.size)

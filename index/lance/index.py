@@ -48,7 +48,7 @@ class LanceIndex(AnyIndex):
     def change(self, change: Change) -> Future[Effect]:  # noqa: ARG002 - none is made
         raise IndexPublished
 
-    def ask(self, query: Query) -> Future[Hits]:
+    def submit_search(self, query: Query) -> Future[Hits]:
         return answered_by(self._threads, lambda: self.hits(query))
 
     def map(self, field: str | None = None) -> MapView:  # noqa: ARG002 - there is none

@@ -61,7 +61,7 @@ class PostgresIndex(AnyIndex):
     def change(self, change: Change) -> Future[Effect]:
         return self._writing.submit(self._change, change)
 
-    def ask(self, query: Query) -> Future[Hits]:
+    def submit_search(self, query: Query) -> Future[Hits]:
         return answered_by(self._searching, lambda: self.hits(query))
 
     def map(self, field: str | None = None) -> MapView:

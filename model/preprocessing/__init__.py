@@ -19,9 +19,9 @@ import numpy.typing as npt
 from rankone.model.preprocessing.color import to_srgb
 from rankone.model.preprocessing.decoder import decode, decode_as_stored
 from rankone.model.preprocessing.errors import (
+    ImageLimits,
     ImageRejected,
     ImageTooLarge,
-    Limits,
     UndecodableImage,
     UnsupportedImageType,
 )
@@ -50,10 +50,10 @@ __all__ = [
     "SERVED",
     "VERSION",
     "Color",
+    "ImageLimits",
     "ImageRejected",
     "ImageTooLarge",
     "Jpeg",
-    "Limits",
     "Preprocessing",
     "UndecodableImage",
     "UnsupportedImageType",
@@ -70,10 +70,10 @@ __all__ = [
 ]
 
 
-def preprocess(data: bytes, spec: Preprocessing, limits: Limits | None = None) -> npt.NDArray[np.float32]:
+def preprocess(data: bytes, spec: Preprocessing, limits: ImageLimits | None = None) -> npt.NDArray[np.float32]:
     """An encoded image to the network's input, (3, size, size) float32.
 
     Raises:
         ImageRejected: one of its subclasses, with a reason for the image's sender.
     """
-    return to_input(decode_as_stored(data, limits or Limits(), spec), spec)
+    return to_input(decode_as_stored(data, limits or ImageLimits(), spec), spec)

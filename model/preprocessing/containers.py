@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from rankone.model.preprocessing.errors import Limits, UndecodableImage, check_size
-from rankone.model.preprocessing.kinds import Source
+from rankone.model.preprocessing.errors import ImageLimits, UndecodableImage, check_size
+from rankone.model.preprocessing.kinds import CheckedFile
 
 _MAX_BLOCKS: Final = 100_000
 """Pieces of comments and other extensions before the first frame of a GIF."""
@@ -17,7 +17,7 @@ _CONTROL: Final = b"!\xf9"
 _EXTENSION, _FRAME, _END = b"!", b",", b";"
 
 
-def walk_webp(data: bytes, limits: Limits) -> Source:
+def walk_webp(data: bytes, limits: ImageLimits) -> CheckedFile:
     """Width and height by the first chunk (RFC 9649); where it breaks off, any that are small: nothing will be opened.
 
     Raises:
@@ -32,10 +32,10 @@ def walk_webp(data: bytes, limits: Limits) -> Source:
     else:
         size = int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
     check_size(size, limits)
-    return Source(kind="WEBP", data=data, is_whole=int.from_bytes(data[4:8], "little") + 8 <= len(data))
+    return CheckedFile(kind="WEBP", data=data, is_whole=int.from_bytes(data[4:8], "little") + 8 <= len(data))
 
 
-def walk_gif(data: bytes, limits: Limits) -> Source:
+def walk_gif(data: bytes, limits: ImageLimits) -> CheckedFile:
     """Width and height of the screen, widened by its first frame as Pillow does.
 
     Raises:
@@ -67,10 +67,10 @@ def walk_gif(data: bytes, limits: Limits) -> Source:
     size = max(size[0], left + width), max(size[1], top + height)
     check_size(size, limits)
     kept.append(data[at:])
-    return Source(kind="GIF", data=b"".join(kept), is_whole=data.rstrip(b"\0").endswith(_END))
+    return CheckedFile(kind="GIF", data=b"".join(kept), is_whole=data.rstrip(b"\0").endswith(_END))
 
 
-def walk_boxes(kind: str, data: bytes) -> Source:
+def walk_boxes(kind: str, data: bytes) -> CheckedFile:
     """Over the outermost boxes (ISO 14496-12). Their decoders read the size without decoding."""
     at = 0
     for _ in range(_MAX_BOXES):
@@ -82,7 +82,7 @@ def walk_boxes(kind: str, data: bytes) -> Source:
         at += length
         if at >= len(data):
             break
-    return Source(kind=kind, data=data, is_whole=at <= len(data))
+    return CheckedFile(kind=kind, data=data, is_whole=at <= len(data))
 
 
 def _colour_table(flags: int) -> int:

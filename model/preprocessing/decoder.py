@@ -14,21 +14,21 @@ from PIL import AvifImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImag
 from rankone.model.preprocessing import containers, jpeg, kinds, png
 from rankone.model.preprocessing.color import fitting, tagged, to_rgb
 from rankone.model.preprocessing.errors import (
+    ImageLimits,
     ImageRejected,
     ImageTooLarge,
-    Limits,
     UndecodableImage,
     UnsupportedImageType,
     check_size,
     refusal,
 )
 from rankone.model.preprocessing.exif import TURN, turn, upright
-from rankone.model.preprocessing.kinds import Source
+from rankone.model.preprocessing.kinds import CheckedFile
 from rankone.model.preprocessing.resize import Preprocessing
 
 Image.MAX_IMAGE_PIXELS = None
-"""Pillow's own limit holds for the whole process, and strikes before `Limits`, which may be larger. Whoever opens an image here
-checks its size by `check_size` before it is decoded, and that of a WebP or GIF before it is opened."""
+"""Pillow's own limit holds for the whole process, and strikes before `ImageLimits`, which may be larger. Whoever opens an image
+here checks its size by `check_size` before it is decoded, and that of a WebP or GIF before it is opened."""
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 """A process decodes one image, on one core."""
 
@@ -52,7 +52,7 @@ _HAS_HEIC: Final = _has_heic()
 
 
 def decode(
-    data: bytes, limits: Limits, spec: Preprocessing = _PLAIN, accepted: tuple[str, ...] = kinds.SERVED
+    data: bytes, limits: ImageLimits, spec: Preprocessing = _PLAIN, accepted: tuple[str, ...] = kinds.SERVED
 ) -> Image.Image:
     """An image file to an upright 8-bit RGB image that carries its colour profile, if any, as `info["icc_profile"]`.
 
@@ -77,7 +77,7 @@ def decode(
 
 
 def decode_as_stored(
-    data: bytes, limits: Limits, spec: Preprocessing = _PLAIN, accepted: tuple[str, ...] = kinds.SERVED
+    data: bytes, limits: ImageLimits, spec: Preprocessing = _PLAIN, accepted: tuple[str, ...] = kinds.SERVED
 ) -> Image.Image:
     """As `decode`, but not turned upright yet, for callers who shrink the image first and so have less to turn.
 
@@ -98,7 +98,7 @@ def decode_as_stored(
         raise _broken(source, len(data)) from error
 
 
-def _walk(kind: str, data: bytes, limits: Limits, spec: Preprocessing) -> Source:
+def _walk(kind: str, data: bytes, limits: ImageLimits, spec: Preprocessing) -> CheckedFile:
     match kind:
         case "JPEG":
             return jpeg.walk(data, limits, spec)
@@ -110,10 +110,10 @@ def _walk(kind: str, data: bytes, limits: Limits, spec: Preprocessing) -> Source
             return containers.walk_gif(data, limits)
         case "AVIF" | "HEIC":
             return containers.walk_boxes(kind, data)
-    return Source(kind=kind, data=data)
+    return CheckedFile(kind=kind, data=data)
 
 
-def _loaded(source: Source, limits: Limits) -> Image.Image:
+def _loaded(source: CheckedFile, limits: ImageLimits) -> Image.Image:
     try:
         return _opened(source, source.data, limits, source.scale)
     except OSError:
@@ -129,7 +129,7 @@ def _loaded(source: Source, limits: Limits) -> Image.Image:
     return image if source.scale == source.least_scale else _opened(source, data + jpeg.END, limits, source.scale)
 
 
-def _opened(source: Source, data: bytes, limits: Limits, scale: int) -> Image.Image:
+def _opened(source: CheckedFile, data: bytes, limits: ImageLimits, scale: int) -> Image.Image:
     name = "HEIF" if source.kind == "HEIC" else source.kind
     with Image.open(io.BytesIO(data), formats=(name,)) as image:
         if source.least_scale == 1:  # the limits are those of the whole image, however much of it is decoded
@@ -141,7 +141,7 @@ def _opened(source: Source, data: bytes, limits: Limits, scale: int) -> Image.Im
         return image
 
 
-def _finished(image: Image.Image, source: Source, spec: Preprocessing) -> Image.Image:
+def _finished(image: Image.Image, source: CheckedFile, spec: Preprocessing) -> Image.Image:
     info: Mapping[Any, Any] = {**image.info, **source.info}
     profile = fitting(info.get("icc_profile"), image.mode)
     if image.mode == "CMYK" and not (profile and spec.color == "managed"):
@@ -153,7 +153,7 @@ def _finished(image: Image.Image, source: Source, spec: Preprocessing) -> Image.
     return image if spec.version >= _TURNED_LATE else upright(image)
 
 
-def _broken(source: Source, length: int) -> UndecodableImage:
+def _broken(source: CheckedFile, length: int) -> UndecodableImage:
     name = kinds.NAMES.get(source.kind, source.kind)
     if source.is_whole:
         return UndecodableImage.because(f"this {name} is damaged; save it again")

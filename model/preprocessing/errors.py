@@ -83,7 +83,7 @@ class UndecodableImage(ImageRejected):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class ImageLimits:
     """What an image may cost. Checked on the encoded bytes and the header, before a pixel is decoded."""
 
     max_bytes: int = 20_000_000
@@ -96,7 +96,7 @@ class Limits:
         return _MAX_SCANS * self.max_pixels
 
 
-def check_size(size: tuple[int, int], limits: Limits) -> None:
+def check_size(size: tuple[int, int], limits: ImageLimits) -> None:
     """Raises ImageTooLarge if an image of this width and height is over the limits."""
     width, height = size
     if max(width, height) > limits.max_side:

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rankone.model.preprocessing.errors import ImageTooLarge, Limits, UndecodableImage, check_size
-from rankone.model.preprocessing.kinds import Source
+from rankone.model.preprocessing.errors import ImageLimits, ImageTooLarge, UndecodableImage, check_size
+from rankone.model.preprocessing.kinds import CheckedFile
 from rankone.model.preprocessing.resize import Preprocessing
 
 END: Final = b"\xff\xd9"
@@ -56,7 +56,7 @@ class _Walk:
     scans_start: int = 0
 
 
-def walk(data: bytes, limits: Limits, spec: Preprocessing) -> Source:
+def walk(data: bytes, limits: ImageLimits, spec: Preprocessing) -> CheckedFile:
     """Checks a JPEG, takes out its metadata and chooses its scale.
 
     Raises:
@@ -85,7 +85,7 @@ def walk(data: bytes, limits: Limits, spec: Preprocessing) -> Source:
         raise UndecodableImage.because(f"this JPEG {end}; send the whole file")
     in_scans = seen.is_progressive or seen.scans > 1
     least = least_reduction(seen.size, limits, spec.kept_side, in_scans=in_scans)
-    return Source(
+    return CheckedFile(
         kind="JPEG",
         data=b"".join(seen.header) + data[seen.scans_start :],
         scale=max(least, reduction(seen.size, spec)),
@@ -106,7 +106,7 @@ def reduction(size: tuple[int, int], spec: Preprocessing) -> int:
     return next(fitting, 1) if spec.jpeg == "reduced" else 1
 
 
-def least_reduction(size: tuple[int, int], limits: Limits, short_side: int, *, in_scans: bool = False) -> int:
+def least_reduction(size: tuple[int, int], limits: ImageLimits, short_side: int, *, in_scans: bool = False) -> int:
     """By how much a JPEG must be reduced while it is decoded (1, 2, 4 or 8): 1 unless it is over the limits.
 
     Raises:
@@ -126,7 +126,7 @@ def least_reduction(size: tuple[int, int], limits: Limits, short_side: int, *, i
     return 1
 
 
-def _take(seen: _Walk, marker: int, start: int, segment: bytes, limits: Limits) -> None:
+def _take(seen: _Walk, marker: int, start: int, segment: bytes, limits: ImageLimits) -> None:
     """Notes one segment, which begins at `start` of the file with its marker."""
     body = segment[4:]
     if marker in _FRAMES:
@@ -145,7 +145,7 @@ def _take(seen: _Walk, marker: int, start: int, segment: bytes, limits: Limits) 
             seen.header.append(segment)
 
 
-def _take_frame(seen: _Walk, marker: int, body: bytes, limits: Limits) -> None:
+def _take_frame(seen: _Walk, marker: int, body: bytes, limits: ImageLimits) -> None:
     if len(body) < 6:
         raise UndecodableImage.because("the frame header of this JPEG is too short; save it again")
     height, width, components = int.from_bytes(body[1:3]), int.from_bytes(body[3:5]), body[5]
@@ -163,7 +163,7 @@ def _take_frame(seen: _Walk, marker: int, body: bytes, limits: Limits) -> None:
     seen.missing = {(identifier, end) for identifier in body[6 : 6 + 3 * components : 3] for end in (0, 63)}
 
 
-def _take_scan(seen: _Walk, body: bytes, limits: Limits) -> None:
+def _take_scan(seen: _Walk, body: bytes, limits: ImageLimits) -> None:
     if seen.size is None or len(body) < 4 or len(body) < 4 + 2 * body[0]:
         raise UndecodableImage.because("a scan of this JPEG has no complete header; save it again")
     seen.scans += 1

@@ -65,7 +65,7 @@ _BITMAP_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class CheckedFile:
     """A file as it is handed to Pillow, after a walk through its structure: what its pixels depend on."""
 
     kind: str

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from rankone.model.preprocessing.errors import Limits, UndecodableImage, check_size
-from rankone.model.preprocessing.kinds import Source
+from rankone.model.preprocessing.errors import ImageLimits, UndecodableImage, check_size
+from rankone.model.preprocessing.kinds import CheckedFile
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CRITICAL: Final = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
@@ -45,7 +45,7 @@ class _Found:
     texts: int = 0
 
 
-def walk(data: bytes, limits: Limits, version: int) -> Source:
+def walk(data: bytes, limits: ImageLimits, version: int) -> CheckedFile:
     """Checks a PNG and leaves the chunks that matter.
 
     Raises:
@@ -61,7 +61,7 @@ def walk(data: bytes, limits: Limits, version: int) -> Source:
         elif body is not None:
             kept.append(_ancillary(kind, body, header, version, found))
     _check_complete(header, seen, len(data))
-    return Source(kind="PNG", data=b"".join(kept), info=found.info, is_whole=b"IEND" in seen)
+    return CheckedFile(kind="PNG", data=b"".join(kept), info=found.info, is_whole=b"IEND" in seen)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes | None]]:
@@ -99,7 +99,7 @@ def _ancillary(kind: bytes, body: bytes, header: _Header, version: int, found: _
     return b""
 
 
-def _header(data: bytes, limits: Limits) -> _Header:
+def _header(data: bytes, limits: ImageLimits) -> _Header:
     if len(data) < 33:
         raise UndecodableImage.because(f"this PNG breaks off after {len(data)} bytes; send the whole file")
     length, kind, width, height, bits, colour = struct.unpack_from(">I4sIIBB", data, 8)

@@ -11,7 +11,7 @@ from tyro.conf import Positional, UseAppendAction
 from rankone.cli import command, show
 from rankone.model.folders import name_of
 from rankone.training import compare as comparing
-from rankone.training.compare import By, Comparison
+from rankone.training.compare import By, Ranking
 from rankone.training.compare.document import advice, percent
 from rankone.training.data import load
 from rankone.training.processes import DeviceChoice, choose_device
@@ -70,7 +70,7 @@ def compare(
     _show(result, home)
 
 
-def _show(found: Comparison, home: Path) -> None:
+def _show(found: Ranking, home: Path) -> None:
     """The ranking, what to take, and where the rest is."""
     for note in found.notes:
         show.alarm("comparison", note)

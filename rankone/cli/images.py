@@ -45,11 +45,11 @@ Ask = Callable[[AsyncClient, Sequence[ImageFile], OnRejection], AsyncIterator[An
 def _as_png(data: bytes) -> bytes:
     """An image of any kind that training reads, with its colour profile, as PNG; raises OSError if it cannot be converted."""
     try:
-        from rankone.model.preprocessing import OWN, ImageRejected, Limits, Preprocessing, decode, to_srgb
+        from rankone.model.preprocessing import OWN, ImageLimits, ImageRejected, Preprocessing, decode, to_srgb
     except ModuleNotFoundError as error:
         raise OSError("the service does not take its kind; to convert it: pip install 'rankone[cpu]'") from error
     try:
-        image = decode(data, Limits(max_bytes=_LARGE), Preprocessing(jpeg="whole"), OWN)
+        image = decode(data, ImageLimits(max_bytes=_LARGE), Preprocessing(jpeg="whole"), OWN)
     except ImageRejected as error:
         raise OSError(str(error)) from error
     png = io.BytesIO()

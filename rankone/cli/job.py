@@ -16,7 +16,7 @@ from rankone.cli.output import InputError, progress
 
 
 @dataclass(frozen=True)
-class Job:
+class JobOptions:
     """Images embedded without a service."""
 
     bundle: Path | None = None
@@ -31,7 +31,7 @@ class Job:
     """with --bundle: images of one file."""
 
 
-def embed(places: Sequence[str], out: Path | None, dim: int | None, job: Job) -> None:
+def embed(places: Sequence[str], out: Path | None, dim: int | None, job: JobOptions) -> None:
     """Runs the job. Ends with status 1 if some images could not be used.
 
     Raises:

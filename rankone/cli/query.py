@@ -18,7 +18,7 @@ from rankone.cli import command
 from rankone.cli.additions import new_items, read_metadata, refusal
 from rankone.cli.errors import say
 from rankone.cli.images import HERE, Ask, At, ImageFile, Sent, Service, send
-from rankone.cli.job import Job
+from rankone.cli.job import JobOptions
 from rankone.cli.job import embed as job_embed
 from rankone.cli.output import InputError, writing
 from rankone.client import Answer, AsyncClient, Client, OnRejection, SearchOptions
@@ -26,7 +26,7 @@ from rankone.model.folders import name_of
 from rankone.service.job.sources import id_of
 
 Paths = Positional[tuple[Path, ...]]
-_NO_JOB: Final = Job()
+_NO_JOB: Final = JobOptions()
 
 
 @command
@@ -35,7 +35,7 @@ def embed(
     dim: int | None = None,
     out: Path | None = None,
     service: At = HERE,
-    job: Annotated[Job, arg(name="")] = _NO_JOB,
+    job: Annotated[JobOptions, arg(name="")] = _NO_JOB,
 ) -> None:
     """Images to embeddings: by a running service or, with --bundle, without one.
 

@@ -23,7 +23,7 @@ from rankone.training.report import write_report
 from rankone.training.run import Run
 
 
-class Machine(BaseModel):
+class MachineOptions(BaseModel):
     """Where the work is done; changes no result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -54,7 +54,7 @@ class Keeping(BaseModel):
     """Also write for TensorBoard, into the run; needs rankone[tensorboard]."""
 
 
-_HERE = Machine()
+_HERE = MachineOptions()
 _NOTHING = Keeping()
 _ALL = Checking()
 
@@ -73,7 +73,7 @@ def train(arguments: list[str]) -> None:
         run: Positional[Path],
         recipe: str = "default",  # noqa: ARG001 - read above; here so that it is listed
         fields: Annotated[Recipe, arg(name="")] = defaults,
-        machine: Annotated[Machine, arg(name="")] = _HERE,
+        machine: Annotated[MachineOptions, arg(name="")] = _HERE,
         checking: Annotated[Checking, arg(name="")] = _ALL,
         keeping: Annotated[Keeping, arg(name="")] = _NOTHING,
     ) -> None:

@@ -28,9 +28,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from rankone.model.preprocessing import (
+    ImageLimits,
     ImageRejected,
     ImageTooLarge,
-    Limits,
     Preprocessing,
     UndecodableImage,
     decode_as_stored,
@@ -62,7 +62,7 @@ class DecodeOptions:
 
     spec: Preprocessing
     """What the pixels must be."""
-    limits: Limits
+    limits: ImageLimits
     memory_bytes: int
     timeout_s: float
     """Of processor time."""
@@ -73,7 +73,7 @@ def main() -> None:
     """Runs until the service closes its end of the socket."""
     link, slots, count = map(int, sys.argv[2:])
     told = json.loads(sys.argv[1])
-    spec, limits = Preprocessing(**told.pop("spec")), Limits(**told.pop("limits"))
+    spec, limits = Preprocessing(**told.pop("spec")), ImageLimits(**told.pop("limits"))
     options = DecodeOptions(spec, limits, **told)
     logs.configure(options.log_format)
     for number in (signal.SIGINT, signal.SIGTERM):  # these are for the service, which still needs us to finish its work

@@ -13,7 +13,7 @@ from rankone.model.bundle import open_bundle
 from rankone.model.errors import RankoneError
 from rankone.service.errors import InputsRejected, Problem
 from rankone.service.job.shard import Rejected, Row
-from rankone.service.job.sources import Source, read
+from rankone.service.job.sources import JobImage, read
 from rankone.service.observe.context import RequestContext, enter
 from rankone.service.observe.metrics import Metrics
 from rankone.service.routes.checks import of_length
@@ -59,7 +59,7 @@ class Embedder:
         self._runner.run(self._ending.aclose())
         self._runner.close()
 
-    def embed(self, images: Sequence[Source]) -> tuple[list[Row], list[Rejected]]:
+    def embed(self, images: Sequence[JobImage]) -> tuple[list[Row], list[Rejected]]:
         """The rows of the images in the order given, and which images cannot be used.
 
         Raises:
@@ -82,12 +82,12 @@ class Embedder:
         in_work = 2 * self._settings.batch_policy.max_batch + self._settings.workers
         self._places = asyncio.Semaphore(min(in_work, self._settings.max_queue))
 
-    async def _embed(self, images: Sequence[Source]) -> list[Row | Rejected]:
+    async def _embed(self, images: Sequence[JobImage]) -> list[Row | Rejected]:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._one(image)) for image in images]
         return [task.result() for task in tasks]
 
-    async def _one(self, image: Source) -> Row | Rejected:
+    async def _one(self, image: JobImage) -> Row | Rejected:
         async with self._places:
             enter(RequestContext("job"))
             max_bytes = self._settings.max_image_bytes

@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from rankone.service.job import shard
 from rankone.service.job.embedder import Embedder, JobFailed
 from rankone.service.job.plan import Plan, Tell, images_of
-from rankone.service.job.sources import Source
+from rankone.service.job.sources import JobImage
 from rankone.service.settings import Settings
 
 _MAX_BLOCKS: Final = 10_000
@@ -55,7 +55,7 @@ class Actor:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Writes the shards of a batch, of which there is one; only names go in and only its number comes out."""
         (number,), (names,) = batch["shard"], batch["images"]
-        images = [Source(*entry) for entry in orjson.loads(names)]
+        images = [JobImage(*entry) for entry in orjson.loads(names)]
         if not shard.file_of(self._out, int(number)).exists():  # or an actor that died had written it
             shard.write(self._out, self._plan, int(number), *self._embedder.embed(images))
         return {"shard": batch["shard"]}

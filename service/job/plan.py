@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rankone.index import Spec
 from rankone.model.errors import RankoneError
 from rankone.model.files import make_folder, sync
-from rankone.service.job.sources import Source
+from rankone.service.job.sources import JobImage
 
 JOB: Final = "job.json"
 IMAGES: Final = "images.jsonl"
@@ -64,7 +64,7 @@ class Plan(BaseModel):
         return Spec(self.fingerprint, self.dim, thumbnails=self.thumbnails)
 
 
-def plan_of(images: Sequence[Source], *, fingerprint: str, dim: int, thumbnails: bool, shard_size: int) -> Plan:
+def plan_of(images: Sequence[JobImage], *, fingerprint: str, dim: int, thumbnails: bool, shard_size: int) -> Plan:
     """The plan for these images, in their order."""
     digest = hashlib.sha256(b"".join(map(_line, images)))
     return Plan(
@@ -78,7 +78,7 @@ def plan_of(images: Sequence[Source], *, fingerprint: str, dim: int, thumbnails:
 
 
 @contextmanager
-def begun(out: Path, plan: Plan, images: Sequence[Source]) -> Iterator[None]:
+def begun(out: Path, plan: Plan, images: Sequence[JobImage]) -> Iterator[None]:
     """Writes the plan and the list of images, or checks that those of the folder are the same; no other process may.
 
     Raises:
@@ -101,14 +101,14 @@ def begun(out: Path, plan: Plan, images: Sequence[Source]) -> Iterator[None]:
         yield
 
 
-def images_of(out: Path, plan: Plan, shards: Sequence[int]) -> Iterator[tuple[int, list[Source]]]:
+def images_of(out: Path, plan: Plan, shards: Sequence[int]) -> Iterator[tuple[int, list[JobImage]]]:
     """The shards among `shards`, which are sorted, with their images, from the folder's list."""
     wanted = set(shards)
     with (out / IMAGES).open("rb") as lines:
         for shard in range(plan.num_shards):
             part = list(islice(lines, plan.shard_size))
             if shard in wanted:
-                yield shard, [Source(**orjson.loads(line)) for line in part]
+                yield shard, [JobImage(**orjson.loads(line)) for line in part]
 
 
 @contextmanager
@@ -139,5 +139,5 @@ def _check_same(out: Path, plan: Plan) -> None:
     )
 
 
-def _line(image: Source) -> bytes:
+def _line(image: JobImage) -> bytes:
     return orjson.dumps({"id": image.id, "at": image.at}, option=orjson.OPT_APPEND_NEWLINE)

@@ -11,7 +11,7 @@ from rankone.service.errors import Problem
 from rankone.service.job import shard
 from rankone.service.job.embedder import Embedder, JobFailed
 from rankone.service.job.plan import Plan, Tell, begun, images_of, plan_of
-from rankone.service.job.sources import Source
+from rankone.service.job.sources import JobImage
 from rankone.service.routes.checks import check_dim
 from rankone.service.settings import Settings
 
@@ -26,7 +26,7 @@ class Done:
 
 
 def run(
-    images: Sequence[Source],
+    images: Sequence[JobImage],
     out: Path,
     settings: Settings,
     *,

@@ -22,7 +22,7 @@ class NoSuchSource(RankoneError, ValueError):
 
 
 @dataclass(frozen=True, order=True)
-class Source:
+class JobImage:
     """An image of a job."""
 
     id: str
@@ -61,13 +61,13 @@ def id_of(path: Path) -> str:
     return name_of(os.path.abspath(path) if ".." in path.parts else path.as_posix())
 
 
-def find(places: Iterable[str], left_out: LeftOut) -> list[Source]:
+def find(places: Iterable[str], left_out: LeftOut) -> list[JobImage]:
     """The images at `places`, sorted and each once. `left_out` gets those that cannot be an item, and what is no image.
 
     Raises:
         NoSuchSource: nothing is there.
     """
-    found: set[Source] = set()
+    found: set[JobImage] = set()
     for place in places:
         for source in _at_address(place, left_out) if "://" in place else _at_path(Path(place), left_out):
             if reason := _refusal(source):
@@ -77,7 +77,7 @@ def find(places: Iterable[str], left_out: LeftOut) -> list[Source]:
     return sorted(found)
 
 
-def read(source: Source, max_bytes: int) -> bytes:
+def read(source: JobImage, max_bytes: int) -> bytes:
     """The encoded image, cut off after `max_bytes` + 1.
 
     Raises:
@@ -93,7 +93,7 @@ def read(source: Source, max_bytes: int) -> bytes:
     return data
 
 
-def _refusal(source: Source) -> str:
+def _refusal(source: JobImage) -> str:
     if len(source.id) > MAX_ID:
         return f"its path has {len(source.id)} characters, an id at most {MAX_ID}"
     try:
@@ -103,12 +103,12 @@ def _refusal(source: Source) -> str:
     return ""
 
 
-def _at_path(path: Path, left_out: LeftOut) -> Iterator[Source]:
+def _at_path(path: Path, left_out: LeftOut) -> Iterator[JobImage]:
     for image in images_at(path, left_out):
-        yield Source(id_of(image), os.path.abspath(image))
+        yield JobImage(id_of(image), os.path.abspath(image))
 
 
-def _at_address(address: str, left_out: LeftOut) -> Iterator[Source]:
+def _at_address(address: str, left_out: LeftOut) -> Iterator[JobImage]:
     store, path = _in_store(address)
     from pyarrow import fs
 
@@ -125,7 +125,7 @@ def _at_address(address: str, left_out: LeftOut) -> Iterator[Source]:
             continue
         at = address.rstrip("/") + entry.path.removeprefix(path.rstrip("/"))
         if one or entry.path.lower().endswith(_SUFFIXES):
-            yield Source(name_of(at), at)
+            yield JobImage(name_of(at), at)
         else:
             left_out.add(Found(Path(at), _NOT_AN_IMAGE))
 

@@ -32,7 +32,7 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_image_form(request: Request, max_images: int, fields: Collection[str] = ()) -> Form | None:
+async def read_image_form(request: Request, max_images: int, fields: Collection[str] = ()) -> MultipartForm | None:
     """A multipart form of images, or a raw body as a form of one image; None if it is neither.
 
     For the errors see `read_form`.
@@ -41,19 +41,19 @@ async def read_image_form(request: Request, max_images: int, fields: Collection[
     if kind == "multipart/form-data":
         return await read_form(request, max_images, fields)
     if kind.startswith("image/") or kind in ANY_FILE:  # its bytes say which kind of image it is
-        return Form([await request.body()])
+        return MultipartForm([await request.body()])
     return None
 
 
 @dataclass(frozen=True)
-class Form:
+class MultipartForm:
     """A multipart form: the files of the parts named `images`, in order, and its other fields by name."""
 
     images: list[bytes]
     fields: Mapping[str, bytes] = field(default_factory=dict)
 
 
-async def read_form(request: Request, max_images: int, fields: Collection[str] = ()) -> Form:
+async def read_form(request: Request, max_images: int, fields: Collection[str] = ()) -> MultipartForm:
     """The request's multipart form of images and, at most once each, `fields`.
 
     Raises:
@@ -67,7 +67,7 @@ async def read_form(request: Request, max_images: int, fields: Collection[str] =
             parts = form.getlist(_IMAGES)
             check_count(len(parts), max_images)
             images = [await _file(part) for part in parts]
-            return Form(images, {name: await _text(form[name]) for name in fields if name in form})
+            return MultipartForm(images, {name: await _text(form[name]) for name in fields if name in form})
         finally:
             await form.close()
     except MultiPartException as error:

@@ -142,7 +142,7 @@ async def _search(
         wanted = wanted_of(settings.max_k, query, asked)
         vectors = await _vectors(asked, target, runtime)
         excluded = asked.excluded if isinstance(asked, SearchIn) else None
-    hits = await asyncio.wrap_future(target.ask(wanted.query(vectors, excluded)))
+    hits = await asyncio.wrap_future(target.submit_search(wanted.query(vectors, excluded)))
     about = {"kind": target.spec.kind, "backend": target.backend, "recall": target.recall}
     return await json_response({"results": hits, **about})
 

@@ -13,7 +13,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from benchmarks import jpeg
 from benchmarks.quality import reduced
 from benchmarks.timing import Timing, compare
-from rankone.model.preprocessing import Limits, Preprocessing, preprocess
+from rankone.model.preprocessing import ImageLimits, Preprocessing, preprocess
 from rankone.model.preprocessing.jpeg import walk
 
 SIZE = 128
@@ -46,7 +46,7 @@ def test_every_way_sees_the_same_picture() -> None:
 def test_the_parts_are_those_of_the_reduced_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jpeg, "SIZE", SIZE)
     data = jpeg.photograph("coffee.png", 0.0, CAMERA)
-    assert walk(data, Limits(), Preprocessing(size=SIZE)).scale == 4
+    assert walk(data, ImageLimits(), Preprocessing(size=SIZE)).scale == 4
     calls = jpeg.parts(data)
     assert calls["decoding at 1/4"]().size == (400, 300)
     assert calls["resizing and turning"]().size == (SIZE, SIZE)

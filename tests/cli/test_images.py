@@ -12,7 +12,7 @@ from PIL import Image
 from rankone.cli.images import ImageFile, Service, send
 from rankone.model.errors import RankoneError
 from rankone.model.folders import SUFFIXES, LeftOut
-from rankone.model.preprocessing import Limits, Preprocessing, decode, kind_of
+from rankone.model.preprocessing import ImageLimits, Preprocessing, decode, kind_of
 from rankone.service.job.sources import id_of, images_at
 from rankone.service.routes.checks import check_id
 from tests.model.files import encoded, noise, pixels
@@ -49,7 +49,7 @@ def test_kinds_that_the_service_refuses_are_sent_as_png(tmp_path: Path, form: st
     path.write_bytes(encoded(noise(9, 7), form))
     sent = ImageFile(path).read_bytes()
     assert kind_of(sent) == "PNG"
-    assert np.array_equal(pixels(decode(sent, Limits())), pixels(noise(9, 7)))
+    assert np.array_equal(pixels(decode(sent, ImageLimits())), pixels(noise(9, 7)))
 
 
 def test_their_colours_are_kept(tmp_path: Path) -> None:
@@ -59,9 +59,9 @@ def test_their_colours_are_kept(tmp_path: Path) -> None:
     lab = np.array([60.0, 40, 30])
     profile = cmyk_profile(np.broadcast_to(lab, (2, 2, 2, 2, 3)))
     press.write_bytes(encoded(Image.new("CMYK", (4, 4), (255, 0, 0, 0)), "TIFF", icc_profile=profile))
-    found = decode(ImageFile(wide).read_bytes(), Limits(), Preprocessing())
+    found = decode(ImageFile(wide).read_bytes(), ImageLimits(), Preprocessing())
     assert found.info["icc_profile"] == rgb_profile("prophoto", 1.8)
-    found = decode(ImageFile(press).read_bytes(), Limits())
+    found = decode(ImageFile(press).read_bytes(), ImageLimits())
     assert np.abs(pixels(found) - srgb_of_lab(lab)).max() < 3
 
 

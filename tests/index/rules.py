@@ -83,7 +83,7 @@ class Rules(RuleBasedStateMachine):
     ) -> None:
         where = None if source is None else compiled(source)
         question = Query(self.vectors[asked], [SearchOptions(k, min_score, exclude)] * len(asked), where)
-        for query, hits in zip(self.vectors[asked], self.index.ask(question).result(), strict=True):
+        for query, hits in zip(self.vectors[asked], self.index.submit_search(question).result(), strict=True):
             scores = self.oracle.scores(query, source)
             order = sorted(scores, key=lambda item_id: (-round(scores[item_id], 6), item_id))
             allowed = [item_id for item_id in order if scores[item_id] >= min_score and item_id not in exclude]
@@ -114,7 +114,7 @@ class Rules(RuleBasedStateMachine):
         seen: dict[str, str] = {}
         for item_id in sorted(scores, key=lambda item_id: (-round(scores[item_id], 6), item_id)):
             seen.setdefault(self.oracle.items[item_id].metadata["s"], item_id)
-        (hits,) = self.index.ask(query).result()
+        (hits,) = self.index.submit_search(query).result()
         assert [hit.id for hit in hits] == list(seen.values())[:k]
 
     @invariant()

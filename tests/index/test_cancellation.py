@@ -61,17 +61,17 @@ def test_a_search_that_is_cancelled_while_its_filter_is_read_holds_nobody_up(
 
     with monkeypatch.context() as patch:
         patch.setattr(Reader, "sequences", very_long)
-        cancelled, other = filled.ask(query(where=True)), filled.ask(query())
+        cancelled, other = filled.submit_search(query(where=True)), filled.submit_search(query())
         until(lambda: bool(began))
         assert cancelled.cancel()
         assert len(other.result(10)[0]) == 3
-    assert filled.ask(query(where=True)).result(10) == [[]]
+    assert filled.submit_search(query(where=True)).result(10) == [[]]
 
 
 def test_a_search_that_is_asked_together_with_a_cancelled_one_is_answered(filled: Index) -> None:
     with filled._searching._turn:  # so that both wait for the first, and go together
-        first = filled.ask(query())
-        cancelled, other = filled.ask(query(where=True)), filled.ask(query(where=True))
+        first = filled.submit_search(query())
+        cancelled, other = filled.submit_search(query(where=True)), filled.submit_search(query(where=True))
         assert cancelled.cancel()
     assert [len(answer.result(10)[0]) for answer in (first, other)] == [3, 0]
 

@@ -130,7 +130,7 @@ def test_one_of_each_group_is_found_even_where_the_nearest_share_one(compact: In
     vectors = gallery(1500)
     compact.put([Item(f"{i:05}", vector, {"part": int(i >= 1480)}) for i, vector in enumerate(vectors)])
     query = Query(vectors[:1], [SearchOptions(2)], group_by=path_of("part"))
-    (hits,) = compact.ask(query).result()
+    (hits,) = compact.submit_search(query).result()
     assert hits[0].id == "00000"
     assert [hit.metadata["part"] for hit in hits] == [0, 1]
 

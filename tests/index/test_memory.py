@@ -128,7 +128,7 @@ def test_a_search_that_waits_for_a_change_fails_with_it(index: Index, monkeypatc
     monkeypatch.setattr(index._writer, "_publish", late)
     index.submit(items(0, 1))
     until(lambda: len(index.page(1)) == 1)
-    answer = index.ask(Query(unit(1, DIM), [SearchOptions(1)]))
+    answer = index.submit_search(Query(unit(1, DIM), [SearchOptions(1)]))
     until(index._searching._queue.empty)
     go_on.set()
     with pytest.raises(IndexProblem, match="the search thread failed"):

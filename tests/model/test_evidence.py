@@ -14,7 +14,7 @@ from rankone.model.catalogue import SYSTEMS
 from rankone.model.classifier import LowRankClassifier
 from rankone.model.composition import compose
 from rankone.model.engine import Engine, Outputs, load_engine
-from rankone.model.evidence import NoEvidence, Split, why_not
+from rankone.model.evidence import AdditivePooling, NoEvidence, why_not
 from rankone.model.explanation import Explainer, check_evidence
 from rankone.model.network import Network, open_network
 from rankone.model.pooling import Pooling
@@ -53,7 +53,7 @@ def test_shares_are_those_of_algorithm_1_location_by_location() -> None:
     """The sketch of every location by the paper's FFT, behind RUN as it prints it, times the D of their sum."""
     composition = compose("gram", "rank-one-update", {"name": "tensor-sketch", "dim": 40})
     pooling = composition.build(D)
-    split = Split(composition.describe(), tables(pooling))
+    split = AdditivePooling(composition.describe(), tables(pooling))
     target = torch.randn(40, dtype=torch.float64)
 
     rows = run_on_features(features()[0] * N**-0.5, pooling.normalization.v0, 0.6, 2)  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def test_shares_are_those_of_algorithm_1_location_by_location() -> None:
 def test_every_pooling_that_is_a_sum_is_split(composition: Any) -> None:
     """The vectors are the layers' own, and so are the terms: each is the projection of one location's outer product."""
     pooling = composition.build(D).double()
-    split = Split(composition.describe(), tables(pooling))
+    split = AdditivePooling(composition.describe(), tables(pooling))
     located = split.located(scaled(features()))
     z = pooling.pool(features())[0].detach()
     np.testing.assert_allclose(located.pooled, z.numpy(), rtol=1e-9, atol=1e-12)
@@ -89,7 +89,7 @@ def test_every_pooling_that_is_a_sum_is_split(composition: Any) -> None:
 
 def test_a_black_image_has_no_evidence_and_no_nan() -> None:
     composition = compose("gram", "rank-one-update", {"name": "tensor-sketch", "dim": 40})
-    located = Split(composition.describe(), tables(composition.build(D))).located(np.zeros((N, D)))
+    located = AdditivePooling(composition.describe(), tables(composition.build(D))).located(np.zeros((N, D)))
     assert not located.shares(np.ones(40)).any()
     assert not located.embedding.any()
 
@@ -99,9 +99,9 @@ def test_systems_that_are_no_sum_are_refused_with_the_reason() -> None:
     summed = {"sum", "bcnn", "cbp-ts", "cbp-rm", "lrbp", "bp-run", "cbp-run", "cbp-run-mild", "cbp-run-rm"}
     assert set(SYSTEMS) - refused == summed
     with pytest.raises(NoEvidence, match="newton-schulz acts on the matrix of all locations together.*rank-one-update"):
-        Split(SYSTEMS["bcnn-ns"].composition.describe(), {})
+        AdditivePooling(SYSTEMS["bcnn-ns"].composition.describe(), {})
     with pytest.raises(NoEvidence, match="max pooling keeps one location"):
-        Split(SYSTEMS["max"].composition.describe(), {})
+        AdditivePooling(SYSTEMS["max"].composition.describe(), {})
 
 
 @pytest.fixture(scope="module", params=["onnx", "torchscript", "export"])

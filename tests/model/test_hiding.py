@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rankone.model.catalogue import DEFAULT
-from rankone.model.evidence import Split
+from rankone.model.evidence import AdditivePooling
 from rankone.model.network import Network
 from rankone.model.preprocessing import Preprocessing, preprocess
 from rankone.training.data import DataSet
@@ -62,7 +62,9 @@ def side_by_side(left: Pixels, right: Pixels) -> Pixels:
 
 def test_evidence_lies_in_the_photograph_of_its_class_and_the_score_falls_without_it(photos: DataSet) -> None:
     network = Network(one_layer(), DEFAULT.build(512), None).eval()
-    split = Split(DEFAULT.describe(), {name: table.numpy() for name, table in network.pooling.state_dict().items()})
+    split = AdditivePooling(
+        DEFAULT.describe(), {name: table.numpy() for name, table in network.pooling.state_dict().items()}
+    )
 
     def embed(images: list[Pixels]) -> Tensor:
         with torch.no_grad():

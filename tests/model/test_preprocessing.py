@@ -7,9 +7,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from rankone.model.preprocessing import (
+    ImageLimits,
     ImageRejected,
     ImageTooLarge,
-    Limits,
     Preprocessing,
     UndecodableImage,
     decode,
@@ -19,7 +19,7 @@ from rankone.model.preprocessing import (
 )
 from tests.model.files import chunk, encoded, header, noise, pixels, png
 
-LIMITS = Limits()
+LIMITS = ImageLimits()
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
@@ -96,12 +96,12 @@ def test_truncation_anywhere_is_refused_as_undecodable(form: str) -> None:
 def test_limits_hold_for_bytes_pixels_and_side() -> None:
     data = encoded(noise(30, 20))
     with pytest.raises(ImageTooLarge, match=rf"{len(data):,} bytes; at most 100 are accepted"):
-        decode(data, Limits(max_bytes=100))
+        decode(data, ImageLimits(max_bytes=100))
     with pytest.raises(ImageTooLarge, match="30 x 20 pixels; at most 599 are accepted"):
-        decode(data, Limits(max_pixels=599))
+        decode(data, ImageLimits(max_pixels=599))
     with pytest.raises(ImageTooLarge, match="30 x 20; no side may be longer than 29"):
-        decode(data, Limits(max_side=29))
-    assert decode(data, Limits(max_bytes=len(data), max_pixels=600, max_side=30)).size == (30, 20)
+        decode(data, ImageLimits(max_side=29))
+    assert decode(data, ImageLimits(max_bytes=len(data), max_pixels=600, max_side=30)).size == (30, 20)
 
 
 def test_size_is_read_from_the_header_before_any_pixel() -> None:
@@ -120,9 +120,9 @@ def test_bombs_of_any_size_are_refused(side: int) -> None:
 def test_a_limit_above_pillows_own_is_honoured() -> None:
     """By an image that Pillow by itself refuses to open: its pixels are missing, and that is what is wrong with it."""
     with pytest.raises(UndecodableImage):
-        decode(without_pixels(14_000, 14_000), Limits(max_pixels=14_000**2))
+        decode(without_pixels(14_000, 14_000), ImageLimits(max_pixels=14_000**2))
     with pytest.raises(ImageTooLarge, match="14000 x 14000 pixels; at most 195,999,999 are accepted"):
-        decode(without_pixels(14_000, 14_000), Limits(max_pixels=14_000**2 - 1))
+        decode(without_pixels(14_000, 14_000), ImageLimits(max_pixels=14_000**2 - 1))
 
 
 @pytest.mark.parametrize("kind", ["lossy", "lossless", "extended"])
@@ -130,8 +130,11 @@ def test_a_webp_is_refused_before_its_decoder_takes_room_for_it(kind: str) -> No
     """The header has nothing behind it: only its size can be what is wrong with it."""
     small = noise(30, 20) if kind != "extended" else noise(30, 20, "RGBA")
     data = encoded(small, "WEBP", lossless=kind == "lossless")
-    assert decode(data, Limits(max_pixels=600)).size == (30, 20)
-    for limits, reason in ((Limits(max_pixels=599), "30 x 20 pixels"), (Limits(max_side=29), "30 x 20; no side")):
+    assert decode(data, ImageLimits(max_pixels=600)).size == (30, 20)
+    for limits, reason in (
+        (ImageLimits(max_pixels=599), "30 x 20 pixels"),
+        (ImageLimits(max_side=29), "30 x 20; no side"),
+    ):
         with pytest.raises(ImageTooLarge, match=f"^{reason}"):
             decode(data[:30], limits)
     with pytest.raises(UndecodableImage, match="this WebP breaks off after 30 bytes; send the whole file"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from rankone.model.preprocessing import Limits, Preprocessing, decode, preprocess, resize_and_crop, to_srgb
+from rankone.model.preprocessing import ImageLimits, Preprocessing, decode, preprocess, resize_and_crop, to_srgb
 from rankone.model.preprocessing import color as module
 from tests.model.files import encoded, noise, pixels, png
 from tests.model.profiles import (
@@ -22,7 +22,7 @@ from tests.model.profiles import (
     srgb_of_rgb,
 )
 
-LIMITS = Limits()
+LIMITS = ImageLimits()
 GAMMA = 563 / 256  # AdobeRGB's, as a profile stores it
 ADOBE = rgb_profile("adobe_rgb", GAMMA)
 CORNERS = np.random.default_rng(0).uniform([20, -30, -30], [90, 30, 30], (2, 2, 2, 2, 3))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import AvifImagePlugin, Image
 
-from rankone.model.preprocessing import ImageTooLarge, Limits, UndecodableImage, decode
+from rankone.model.preprocessing import ImageLimits, ImageTooLarge, UndecodableImage, decode
 from tests.model.files import encoded, exif, noise, pixels
 
-LIMITS = Limits()
+LIMITS = ImageLimits()
 
 
 def gif(screen: tuple[int, int], frame: tuple[int, int, int, int], *before: bytes) -> bytes:
@@ -64,10 +64,13 @@ def test_orientation_is_applied(form: str, orientation: int) -> None:
 @pytest.mark.parametrize("form", ["GIF", "AVIF"])
 def test_their_size_is_checked_before_they_are_decoded(form: str) -> None:
     data = encoded(noise(30, 20), form)
-    for limits, reason in ((Limits(max_pixels=599), "30 x 20 pixels"), (Limits(max_side=29), "30 x 20; no side")):
+    for limits, reason in (
+        (ImageLimits(max_pixels=599), "30 x 20 pixels"),
+        (ImageLimits(max_side=29), "30 x 20; no side"),
+    ):
         with pytest.raises(ImageTooLarge, match=f"^{reason}"):
             decode(data, limits)
-    assert decode(data, Limits(max_pixels=600, max_side=30)).size == (30, 20)
+    assert decode(data, ImageLimits(max_pixels=600, max_side=30)).size == (30, 20)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from PIL import Image
 
 from rankone.model.preprocessing import (
     OWN,
+    ImageLimits,
     ImageRejected,
-    Limits,
     Preprocessing,
     UndecodableImage,
     decode,
@@ -26,7 +26,7 @@ from rankone.model.preprocessing import (
 from tests.model.files import chunk, encoded, exif, header, noise, pixels, scan_bomb, segment, with_chunk, with_segments
 from tests.model.profiles import rgb_profile
 
-LIMITS = Limits(max_pixels=100_000, max_side=2000)
+LIMITS = ImageLimits(max_pixels=100_000, max_side=2000)
 SPEC = Preprocessing(size=8)
 MUTATIONS = 150
 REASONS = re.compile(
@@ -108,13 +108,13 @@ def test_the_originals_are_decoded(name: str) -> None:
 def test_a_bomb_of_scans_is_refused_by_its_segments() -> None:
     """567 kB of refinement scans over 7000 x 7000 pixels take 12 s to decode."""
     with pytest.raises(UndecodableImage, match="too many scans: more than 40 of 7000 x 7000 pixels"):
-        decode(scan_bomb(7000, 5000), Limits())
+        decode(scan_bomb(7000, 5000), ImageLimits())
 
 
 def test_ten_thousands_of_exif_segments_are_refused() -> None:
     data = with_segments(encoded(noise(8, 8), "JPEG"), segment(0xE1, b"Exif\0\0" + bytes(400)) * 20_000)
     with pytest.raises(UndecodableImage, match="more than 4,096 segments"):
-        decode(data, Limits())
+        decode(data, ImageLimits())
 
 
 def test_exif_in_a_png_whose_entries_share_their_data_takes_no_room() -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rankone.model.preprocessing import ImageTooLarge, Limits, Preprocessing, UndecodableImage, decode, to_input
+from rankone.model.preprocessing import ImageLimits, ImageTooLarge, Preprocessing, UndecodableImage, decode, to_input
 from rankone.model.preprocessing.jpeg import least_reduction, walk
 from tests.model.files import encoded, exif, noise, pixels, segment, with_segments
 
-LIMITS, SPEC = Limits(), Preprocessing()
+LIMITS, SPEC = ImageLimits(), Preprocessing()
 
 
 def smooth(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -66,7 +66,7 @@ def test_scans_times_pixels_have_a_budget() -> None:
     """40 times the pixel limit: counted, before anything is decoded."""
     width, height = 64, 48
     scans = len(re.findall(b"\xff\xda", PROGRESSIVE))
-    limits = Limits(max_pixels=width * height)
+    limits = ImageLimits(max_pixels=width * height)
     decode(with_scans(PROGRESSIVE, 41 - scans), limits)
     for count in (42 - scans, 900):
         with pytest.raises(UndecodableImage, match="too many scans: more than 40 of 64 x 48 pixels; save it again"):
@@ -148,18 +148,18 @@ def test_a_jpeg_over_the_limits_is_decoded_at_a_reduced_scale() -> None:
     """To the mean of each block: of 2 x 2 pixels here, within a level or two."""
     image = smooth(200, 120)
     data = encoded(image, "JPEG", quality=100, subsampling=0)
-    found = decode(data, Limits(max_pixels=6000), Preprocessing(size=60))
+    found = decode(data, ImageLimits(max_pixels=6000), Preprocessing(size=60))
     assert found.size == (100, 60)
     means = as_pillow(data).reshape(60, 2, 100, 2, 3).mean(axis=(1, 3))
     assert np.abs(pixels(found) - means).max() < 4
-    exactly = decode(data, Limits(max_pixels=24_000), Preprocessing(size=60))
+    exactly = decode(data, ImageLimits(max_pixels=24_000), Preprocessing(size=60))
     assert np.array_equal(pixels(exactly), as_pillow(data))
 
 
 def test_reduced_or_not_the_network_sees_the_same() -> None:
     spec = Preprocessing(size=32)
     data = encoded(smooth(200, 120), "JPEG", quality=95)
-    reduced, whole = (to_input(decode(data, Limits(max_pixels=limit), spec), spec) for limit in (6000, 24_000))
+    reduced, whole = (to_input(decode(data, ImageLimits(max_pixels=limit), spec), spec) for limit in (6000, 24_000))
     assert np.abs(reduced - whole).mean() < 0.02
 
 
@@ -207,12 +207,12 @@ def test_a_progressive_one_may_be_less_large() -> None:
     with pytest.raises(ImageTooLarge, match="16320 x 12240 pixels; at most 50,000,000"):
         least_reduction((16_320, 12_240), LIMITS, 448, in_scans=True)
     progressive = encoded(smooth(200, 120), "JPEG", progressive=True)
-    assert decode(progressive, Limits(max_pixels=9600), Preprocessing(size=60)).size == (100, 60)
+    assert decode(progressive, ImageLimits(max_pixels=9600), Preprocessing(size=60)).size == (100, 60)
     with pytest.raises(ImageTooLarge):
-        decode(progressive, Limits(max_pixels=9599), Preprocessing(size=60))
+        decode(progressive, ImageLimits(max_pixels=9599), Preprocessing(size=60))
 
 
 def test_other_formats_are_not_reduced() -> None:
     for form in ("PNG", "WEBP", "GIF", "AVIF"):
         with pytest.raises(ImageTooLarge):
-            decode(encoded(noise(200, 120), form), Limits(max_pixels=6000))
+            decode(encoded(noise(200, 120), form), ImageLimits(max_pixels=6000))

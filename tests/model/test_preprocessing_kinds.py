@@ -13,7 +13,7 @@ from rankone.model.preprocessing import (
     MEDIA_TYPES,
     OWN,
     SERVED,
-    Limits,
+    ImageLimits,
     Preprocessing,
     UndecodableImage,
     UnsupportedImageType,
@@ -22,7 +22,7 @@ from rankone.model.preprocessing import (
 )
 from tests.model.files import boxes, encoded, exif, noise, pixels, png
 
-LIMITS = Limits()
+LIMITS = ImageLimits()
 HAS_HEIC = importlib.util.find_spec("pillow_heif") is not None
 
 

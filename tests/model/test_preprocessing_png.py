@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rankone.model.preprocessing import Limits, Preprocessing, UndecodableImage, decode
+from rankone.model.preprocessing import ImageLimits, Preprocessing, UndecodableImage, decode
 from tests.model.files import PNG_SIGNATURE, chunk, encoded, exif, header, noise, pixels, png, with_chunk
 
-LIMITS = Limits()
+LIMITS = ImageLimits()
 FIRST = Preprocessing(version=1, color="ignored", jpeg="whole")
 PICTURE = encoded(noise(20, 30))
 MEGABYTES = zlib.compress(bytes(3 << 20))

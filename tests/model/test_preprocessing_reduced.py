@@ -13,10 +13,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from rankone.model.preprocessing import (
+    ImageLimits,
     ImageRejected,
     ImageTooLarge,
     Jpeg,
-    Limits,
     Preprocessing,
     UndecodableImage,
     decode,
@@ -26,7 +26,7 @@ from rankone.model.preprocessing.jpeg import reduction
 from tests.model.files import encoded, exif, noise, pixels, segment, with_segments
 from tests.model.profiles import gray_profile
 
-LIMITS = Limits()
+LIMITS = ImageLimits()
 KINDS: dict[str, dict[str, Any]] = {
     "4:2:0": {},
     "4:4:4": {"subsampling": 0},
@@ -50,7 +50,7 @@ def by_hand(data: bytes, scale: int) -> Image.Image:
     return ImageOps.exif_transpose(image).convert("RGB")
 
 
-def outcome(data: bytes, spec: Preprocessing, limits: Limits = LIMITS) -> str:
+def outcome(data: bytes, spec: Preprocessing, limits: ImageLimits = LIMITS) -> str:
     """Why an image is refused, or nothing."""
     try:
         decode(data, limits, spec)
@@ -183,7 +183,7 @@ def test_damage_is_refused_or_not_whole_or_reduced(kind: str) -> None:
     for number in range(60):
         data = bytearray(SMALL[kind])
         data[rng.integers(2, len(data) if number % 2 else 640)] = rng.integers(0, 256)
-        limits = Limits(max_pixels=1_000_000, max_side=4000)
+        limits = ImageLimits(max_pixels=1_000_000, max_side=4000)
         reduced, exact = (outcome(bytes(data), spec, limits) for spec in (SPEC, WHOLE))
         assert reduced == exact
         refused += bool(exact)
@@ -196,13 +196,13 @@ def test_limits_are_those_of_the_whole_image(kind: str) -> None:
     data = encoded(smooth(1300, 1280), "JPEG", **KINDS[kind])
     spec = Preprocessing(size=160)
     for max_pixels in (1300 * 1280, 1300 * 1280 - 1, 1300 * 1280 * 10 // 25, 1300 * 1280 // 4, 300_000):
-        limits = Limits(max_pixels=max_pixels)
+        limits = ImageLimits(max_pixels=max_pixels)
         assert outcome(data, spec, limits) == outcome(data, replace(spec, jpeg="whole"), limits)
-    for limits in (Limits(max_side=1299), Limits(max_pixels=700_000)):
+    for limits in (ImageLimits(max_side=1299), ImageLimits(max_pixels=700_000)):
         assert decode(data, limits, replace(spec, jpeg="whole")).size == (650, 640)
         assert decode(data, limits, spec).size == (325, 320)
     with pytest.raises(ImageTooLarge, match="^1300 x 1280 pixels; at most 300,000 are accepted"):
-        decode(data, Limits(max_pixels=300_000), spec)
+        decode(data, ImageLimits(max_pixels=300_000), spec)
 
 
 def test_a_second_frame_hides_no_pixels() -> None:
@@ -213,7 +213,7 @@ def test_a_second_frame_hides_no_pixels() -> None:
     hiding = data[:-2] + second + data[-2:]
     for spec in (SPEC, WHOLE):
         with pytest.raises(ImageTooLarge, match="^1024 x 1024 pixels; at most 500,000"):
-            decode(hiding, Limits(max_pixels=500_000), spec)
+            decode(hiding, ImageLimits(max_pixels=500_000), spec)
 
 
 @pytest.mark.parametrize("size", [16, 64, 150, 448])

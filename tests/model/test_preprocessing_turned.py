@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from rankone.model.preprocessing import (
     Color,
-    Limits,
+    ImageLimits,
     Preprocessing,
     decode,
     decode_as_stored,
@@ -23,7 +23,7 @@ from rankone.model.preprocessing import (
 from tests.model.files import encoded, exif, noise, pixels
 from tests.model.profiles import rgb_profile
 
-LIMITS = Limits()
+LIMITS = ImageLimits()
 ORIENTATIONS = range(1, 9)
 
 

@@ -18,7 +18,7 @@ from rankone.training.data import DataSet, Split
 from rankone.training.data.batches import batches
 from rankone.training.embeddings import Rows
 from rankone.training.fit import fit
-from rankone.training.logistic import Problem
+from rankone.training.logistic import LogisticProblem
 from rankone.training.optimize import Diverged
 from rankone.training.processes import Resources
 from rankone.training.recipe import Phase, PoolingRecipe, Recipe, RecipeError, load_recipe
@@ -125,9 +125,9 @@ def test_what_did_not_converge_is_named(photos: DataSet, tmp_path: Path, monkeyp
 def test_without_held_out_images_no_mirrored_pair_is_divided(
     photos: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Problem, list[int]]] = []
+    asked: list[tuple[LogisticProblem, list[int]]] = []
 
-    def watched(problem: Problem, held_out: object, apart: list[int], between: object) -> object:
+    def watched(problem: LogisticProblem, held_out: object, apart: list[int], between: object) -> object:
         asked.append((problem, apart))
         return logistic.fit(problem, None, apart)
 

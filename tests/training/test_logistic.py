@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from rankone.training import logistic
 from rankone.training.axes import coordinates, gram, same_products
 from rankone.training.embeddings import Rows
-from rankone.training.logistic import STRENGTHS, Problem, fit, solve
+from rankone.training.logistic import STRENGTHS, LogisticProblem, fit, solve
 
 CPU = torch.device("cpu")
 CLASSES = 3
@@ -64,7 +64,7 @@ def test_it_is_the_minimum_that_gradient_descent_finds(
     others, _ = drawn(9, dim, seed=1)
     row_weights = 1.0 + (labels == 1).double() if balanced else None
     found = coordinates(table(rows), table(others), CPU)
-    solution = solve(Problem(found.rows, labels, CLASSES, row_weights, smoothing), 1e-2)
+    solution = solve(LogisticProblem(found.rows, labels, CLASSES, row_weights, smoothing), 1e-2)
     shares = torch.ones(count).double() if row_weights is None else row_weights
     weight, bias = reference(rows, labels, 1e-2, shares / shares.sum(), smoothing)
     ours = found.weights(solution.weight, solution.bias)
@@ -98,7 +98,7 @@ def test_coordinates_and_shorter_rows_keep_every_inner_product(
 def test_scaling_all_rows_changes_nothing() -> None:
     rows, labels = drawn(30, 12)
     one, thousand = (
-        solve(Problem(coordinates(table(scale * rows), Rows([]), CPU).rows, labels, CLASSES), 1e-3)
+        solve(LogisticProblem(coordinates(table(scale * rows), Rows([]), CPU).rows, labels, CLASSES), 1e-3)
         for scale in (1, 1000)
     )
     assert one.record.loss == pytest.approx(thousand.record.loss, rel=1e-4)
@@ -109,7 +109,7 @@ def test_the_strength_is_the_one_with_fewest_errors_on_other_rows() -> None:
     rows, labels = drawn(45, 60, seed=15)
     others, truth = drawn(60, 60, seed=25)
     found = coordinates(table(rows), table(others), CPU)
-    problem = Problem(found.rows, labels, CLASSES)
+    problem = LogisticProblem(found.rows, labels, CLASSES)
     best, record = fit(problem, (found.others, truth), [])
     assert [attempt.strength for attempt in record.attempts] == list(STRENGTHS)
     figures = [(attempt.validation_error, attempt.validation_loss) for attempt in record.attempts]
@@ -127,7 +127,7 @@ def test_the_strength_is_the_one_with_fewest_errors_on_other_rows() -> None:
 
 def test_without_other_rows_some_choose_and_all_are_fitted() -> None:
     rows, labels = drawn(45, 20)
-    problem = Problem(coordinates(table(rows), Rows([]), CPU).rows, labels, CLASSES)
+    problem = LogisticProblem(coordinates(table(rows), Rows([]), CPU).rows, labels, CLASSES)
     solution, record = fit(problem, None, range(9))
     assert record.final.validation_error is None
     assert len(record.attempts) == len(STRENGTHS)
@@ -139,7 +139,7 @@ def test_without_other_rows_some_choose_and_all_are_fitted() -> None:
 def test_rows_that_are_all_alike_give_the_frequencies_of_the_classes() -> None:
     labels = torch.tensor([0, 0, 1, 2])
     found = coordinates(table(torch.ones(4, 6)), Rows([]), CPU)
-    solution = solve(Problem(found.rows, labels, CLASSES), 1e-3)
+    solution = solve(LogisticProblem(found.rows, labels, CLASSES), 1e-3)
     weight, bias = found.weights(solution.weight, solution.bias)
     assert np.allclose((torch.ones(6).double() @ weight.T + bias).softmax(0), [0.5, 0.25, 0.25], atol=1e-3)
 
@@ -147,6 +147,6 @@ def test_rows_that_are_all_alike_give_the_frequencies_of_the_classes() -> None:
 def test_the_limit_of_iterations_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logistic, "MAX_ITERATIONS", 5)
     rows, labels = drawn(45, 20)
-    record = solve(Problem(coordinates(table(rows), Rows([]), CPU).rows, labels, CLASSES), 1e-6).record
+    record = solve(LogisticProblem(coordinates(table(rows), Rows([]), CPU).rows, labels, CLASSES), 1e-6).record
     assert (record.iterations, record.converged) == (5, False)
     assert record.gradient > logistic.TOLERANCE

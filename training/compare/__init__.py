@@ -9,7 +9,7 @@ run.py        all of it, row by row; an interrupted comparison resumes
 """
 
 from rankone.training.compare.plan import CompareError, Plan, plan_of
-from rankone.training.compare.ranking import By, Comparison
+from rankone.training.compare.ranking import By, Ranking
 from rankone.training.compare.run import compare
 
-__all__ = ["By", "CompareError", "Comparison", "Plan", "compare", "plan_of"]
+__all__ = ["By", "CompareError", "Plan", "Ranking", "compare", "plan_of"]

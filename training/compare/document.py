@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from rankone.training.compare.measure import Figure
-from rankone.training.compare.ranking import By, Comparison, Place
+from rankone.training.compare.ranking import By, RankedRow, Ranking
 from rankone.training.report.canvas import Theme, figure, plain_numbers, rendered
 from rankone.training.report.document import Block, Code, Document, Picture, Section, Table, Text
 from rankone.training.report.document import percent as share
@@ -29,7 +29,7 @@ _APART: Final = 0.045
 _HEAD = ("", "backbone", "pooling", "score", "accuracy", "recall@1, whole", "bytes", "recall@1, short", "bytes", "ms")
 
 
-def document_of(comparison: Comparison, recipe: str | None) -> Document:
+def document_of(comparison: Ranking, recipe: str | None) -> Document:
     """The document; `recipe` is the recommended one as YAML, if there is one."""
     notes: list[Block] = [Text(note, "warning") for note in comparison.notes]
     first = Section("Recommendation", [*notes, Text(advice(comparison))])
@@ -41,7 +41,7 @@ def document_of(comparison: Comparison, recipe: str | None) -> Document:
     return Document(f"Poolings compared on {comparison.data}", subtitle, [first, table, *given, about])
 
 
-def advice(comparison: Comparison) -> str:
+def advice(comparison: Ranking) -> str:
     """Which row to take and why, in some sentences."""
     if comparison.recommended is None:
         return "Nothing that was compared can be exported; compare others too."
@@ -67,7 +67,7 @@ def _others(count: int) -> str:
     return "One other row is" if count == 1 else f"{count} other rows are"
 
 
-def _table(comparison: Comparison) -> Table:
+def _table(comparison: Ranking) -> Table:
     rows = []
     for number, place in enumerate(comparison.places):
         row = place.row
@@ -85,18 +85,18 @@ def percent(figure: Figure) -> str:
     return share(figure.mean, (figure.low, figure.high))
 
 
-def _score(place: Place) -> str:
+def _score(place: RankedRow) -> str:
     return share(place.score, (place.low, place.high))
 
 
-def _reading(comparison: Comparison) -> str:
+def _reading(comparison: Ranking) -> str:
     return (
         f"Ranked by the {SCORES[comparison.by]}. * is recommended; = cannot be told from the best on these images: the 95 % "
         "interval of the difference, image by image, holds 0. In brackets, 95 % intervals over the test images."
     )
 
 
-def _method(comparison: Comparison) -> list[str]:
+def _method(comparison: Ranking) -> list[str]:
     rows = [place.row for place in comparison.places]
     lengths = sorted({row.short_dim for row in rows if row.short_dim is not None})
     disjoint = (
@@ -117,7 +117,7 @@ def _method(comparison: Comparison) -> list[str]:
     ]
 
 
-def quality(comparison: Comparison) -> Picture:
+def quality(comparison: Ranking) -> Picture:
     """Recall@1 over bytes, short and whole, and the score that ranks over milliseconds; numbers are those of the table."""
     alt = (
         "Two charts of all that was compared, numbered as in the table: recall at 1 over the bytes of a vector, short and "
@@ -126,7 +126,7 @@ def quality(comparison: Comparison) -> Picture:
     return rendered("quality", alt, lambda theme: _quality(comparison, theme))
 
 
-def _quality(comparison: Comparison, theme: Theme) -> charts.Figure:
+def _quality(comparison: Ranking, theme: Theme) -> charts.Figure:
     drawn = figure(5.4)
     bytes_, times = drawn.subplots(1, 2)
     _over_bytes(bytes_, comparison.places, theme)
@@ -141,7 +141,7 @@ def _quality(comparison: Comparison, theme: Theme) -> charts.Figure:
     return drawn
 
 
-def _over_bytes(axes: Axes, places: Sequence[Place], theme: Theme) -> None:
+def _over_bytes(axes: Axes, places: Sequence[RankedRow], theme: Theme) -> None:
     for place in places:
         row = place.row
         if row.short is not None and row.short_bytes is not None:
@@ -161,7 +161,7 @@ def _over_bytes(axes: Axes, places: Sequence[Place], theme: Theme) -> None:
     axes.set(xlabel=f"bytes of a vector ({BYTES} a number)", ylabel="recall@1 in %", title="retrieval over size")
 
 
-def _over_times(axes: Axes, comparison: Comparison, theme: Theme) -> None:
+def _over_times(axes: Axes, comparison: Ranking, theme: Theme) -> None:
     one_backbone = len({place.row.backbone for place in comparison.places}) == 1
     points = []
     for number, place in enumerate(comparison.places):
@@ -198,6 +198,6 @@ def _number(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
         axes.annotate(f"{number}", (x, y), xytext=(x * 10 ** (0.025 * (right - left)), height), fontsize=7, va="center")
 
 
-def _name(comparison: Comparison, place: Place) -> str:
+def _name(comparison: Ranking, place: RankedRow) -> str:
     several = len({one.row.backbone for one in comparison.places}) > 1
     return place.row.title if several else place.row.pooling

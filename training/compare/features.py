@@ -37,7 +37,7 @@ class Images:
     data: DataSet
 
     @property
-    def whole(self) -> Split:
+    def all_images(self) -> Split:
         """All of them."""
         train, *others = self.data.splits.values()
         return sum(others, start=train)
@@ -47,7 +47,7 @@ class Images:
         """Where each of the three lies; the second may be empty."""
         first = len(self.data.train)
         second = first + (0 if self.data.validation is None else len(self.data.validation))
-        return slice(0, first), slice(first, second), slice(second, len(self.whole))
+        return slice(0, first), slice(first, second), slice(second, len(self.all_images))
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def features(network: Network, recipe: Recipe, images: Images, folder: Path, res
         DataError: a file that cannot be read as an image.
         Interrupted: a stop was requested.
     """
-    encoder, whole = Encoder(network, resources.processes.device, recipe.precision), images.whole
+    encoder, whole = Encoder(network, resources.processes.device, recipe.precision), images.all_images
     network.eval()
     name = digest((recipe.preprocessing, encoder.precision, encoder.device.type, whole.fingerprint), network.backbone)
     image = torch.zeros(1, 3, recipe.size, recipe.size)

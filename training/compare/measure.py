@@ -22,7 +22,7 @@ from rankone.model.training_record import FitRecord
 from rankone.training.axes import coordinates, same_products
 from rankone.training.compare.features import Features, Images, milliseconds
 from rankone.training.embeddings import BATCH_SIZE, Rows, mapped, write_once
-from rankone.training.logistic import APART, Problem, fit
+from rankone.training.logistic import APART, LogisticProblem, fit
 from rankone.training.metrics import interval, resampled_means, retrieval_scores
 from rankone.training.processes import Resources
 from rankone.training.progress import progress
@@ -137,7 +137,7 @@ def scores_of(network: Network, found: Features, images: Images, file: Path, see
     """
     check = partial(resources.check_stop, "stopped; finished rows are kept, and the same command resumes")
     rows = _short_rows(network, found, file, check)
-    labels = torch.tensor(images.whole.labels)
+    labels = torch.tensor(images.all_images.labels)
     accuracy, record = _classifier(rows, labels, images, seed, check)
     train, _, test = images.parts
     embedded = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
@@ -174,7 +174,7 @@ def _classifier(
     train, validation, test = images.parts
     labels, numbers = labels.to(rows.device), rows.cpu().numpy()
     found = coordinates(Rows(list(numbers[train])), Rows(list(numbers[validation.start :])), rows.device)
-    problem = Problem(found.rows, labels[train], len(images.data.classes))
+    problem = LogisticProblem(found.rows, labels[train], len(images.data.classes))
     count = validation.stop - validation.start
     choosing = (found.others[:count], labels[validation]) if count else None
     _, apart = hold_out(images.data.train, APART, seed)

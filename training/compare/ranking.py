@@ -19,7 +19,7 @@ By = Literal["mean", "accuracy", "full", "short"]
 """The figure that ranks: one of a row's, or for every image the mean of all that there are."""
 
 
-class Place(BaseModel):
+class RankedRow(BaseModel):
     """A row's place in the ranking."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,7 +37,7 @@ class Place(BaseModel):
         return self.behind[0] <= 0
 
 
-class Comparison(BaseModel):
+class Ranking(BaseModel):
     """All rows in their order, the best first."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,7 +49,7 @@ class Comparison(BaseModel):
     num_test: int
     size: int
     by: By
-    places: tuple[Place, ...]
+    places: tuple[RankedRow, ...]
     recommended: int | None
     """Number of the place to take; None if nothing compared can be exported."""
     notes: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Comparison(BaseModel):
     machine: str
 
 
-def ranked(rows: Sequence[Row], by: By) -> tuple[Place, ...]:
+def ranked(rows: Sequence[Row], by: By) -> tuple[RankedRow, ...]:
     """The rows in the order of their score."""
     scores = np.stack([_scores(row, by) for row in rows], axis=1)
     order = np.argsort(-scores.mean(axis=0), kind="stable")
@@ -68,11 +68,11 @@ def ranked(rows: Sequence[Row], by: By) -> tuple[Place, ...]:
         low, high = interval(means[:, number])
         behind = interval(means[:, best] - means[:, number])
         score = float(scores[:, number].mean())
-        places.append(Place(row=rows[number], score=score, low=low, high=high, behind=behind))
+        places.append(RankedRow(row=rows[number], score=score, low=low, high=high, behind=behind))
     return tuple(places)
 
 
-def recommended(places: Sequence[Place]) -> int | None:
+def recommended(places: Sequence[RankedRow]) -> int | None:
     """Of those that are as good as the best and can be exported, the one with the fewest bytes; of equal ones the fastest."""
     fit = [number for number, place in enumerate(places) if place.is_as_good and place.row.exportable]
     if not fit:  # the best cannot be exported, and all that can is worse

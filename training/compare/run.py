@@ -21,7 +21,7 @@ from rankone.training.compare.document import advice, document_of
 from rankone.training.compare.features import Images, features, network_of
 from rankone.training.compare.measure import Row, measure
 from rankone.training.compare.plan import RANDOM, CompareError, Plan
-from rankone.training.compare.ranking import By, Comparison, ranked, recommended
+from rankone.training.compare.ranking import By, Ranking, ranked, recommended
 from rankone.training.logistic import MAX_ITERATIONS
 from rankone.training.processes import Processes, Resources, check_device, stop_on_signal
 from rankone.training.progress import print_line
@@ -43,7 +43,7 @@ def compare(
     device: str = "cpu",
     workers: int = 0,
     skip_bad: bool = False,
-) -> Comparison:
+) -> Ranking:
     """Measures what is missing in `home`, ranks all rows of the plan, and writes the document and the recommended recipe.
 
     Args:
@@ -73,7 +73,7 @@ def compare(
             recipes[row.title] = recipe
     places = ranked(rows, by)
     chosen = recommended(places)
-    comparison = Comparison(
+    comparison = Ranking(
         data=data.name,
         num_classes=len(data.classes),
         num_train=len(data.train),
@@ -142,7 +142,7 @@ def _doubts(rows: list[Row]) -> Iterator[str]:
             yield f"{row.title}: the classifier did not converge in {MAX_ITERATIONS} iterations."
 
 
-def _write(comparison: Comparison, recipe: str | None, home: Path) -> None:
+def _write(comparison: Ranking, recipe: str | None, home: Path) -> None:
     write_document(document_of(comparison, recipe), home, NAME)
     if recipe is None:
         (home / RECIPE).unlink(missing_ok=True)

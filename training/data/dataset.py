@@ -14,9 +14,9 @@ import numpy as np
 
 from rankone.model.errors import RankoneError
 from rankone.model.folders import name_of
-from rankone.model.preprocessing import Limits
+from rankone.model.preprocessing import ImageLimits
 
-OWN_IMAGES: Final = Limits(max_bytes=1 << 30, max_pixels=1 << 30, max_side=1 << 16)
+OWN_IMAGES: Final = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30, max_side=1 << 16)
 """For the user's own files: refuses only what cannot be a photograph."""
 
 

@@ -21,7 +21,7 @@ from rankone.training.data.dataset import DataError
 
 
 @dataclass(frozen=True)
-class Source:
+class PublishedFile:
     """A published file of a data set, with its md5 if that is published too."""
 
     url: str
@@ -40,21 +40,23 @@ class Source:
 
 _OXFORD: Final = "https://www.robots.ox.ac.uk/~vgg/data"
 _TORRALBA: Final = "http://web.mit.edu/torralba/www"
-SOURCES: Final[Mapping[str, tuple[Source, ...]]] = {
+SOURCES: Final[Mapping[str, tuple[PublishedFile, ...]]] = {
     "cub": (
-        Source(
+        PublishedFile(
             "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz", "97eceeb196236b17998738112f37df78"
         ),
     ),
     "aircraft": (
-        Source(f"{_OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz", "d4acdd33327262359767eeaa97a4f732"),
+        PublishedFile(
+            f"{_OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz", "d4acdd33327262359767eeaa97a4f732"
+        ),
     ),
     "mit67": (
-        Source("http://groups.csail.mit.edu/vision/LabelMe/NewImages/indoorCVPR_09.tar"),
-        Source(f"{_TORRALBA}/TrainImages.txt"),
-        Source(f"{_TORRALBA}/TestImages.txt"),
+        PublishedFile("http://groups.csail.mit.edu/vision/LabelMe/NewImages/indoorCVPR_09.tar"),
+        PublishedFile(f"{_TORRALBA}/TrainImages.txt"),
+        PublishedFile(f"{_TORRALBA}/TestImages.txt"),
     ),
-    "dtd": (Source(f"{_OXFORD}/dtd/download/dtd-r1.0.1.tar.gz", "fff73e5086ae6bdbea199a49dfb8a4c1"),),
+    "dtd": (PublishedFile(f"{_OXFORD}/dtd/download/dtd-r1.0.1.tar.gz", "fff73e5086ae6bdbea199a49dfb8a4c1"),),
 }
 """The checksums are stated by the publishers, or agreed on by many loaders; there are none for MIT's files."""
 
@@ -64,7 +66,7 @@ _PARTIAL_CONTENT: Final = 206
 _NOT_SATISFIABLE: Final = 416
 
 
-def download(name: str, home: Path, sources: Mapping[str, tuple[Source, ...]] = SOURCES) -> None:
+def download(name: str, home: Path, sources: Mapping[str, tuple[PublishedFile, ...]] = SOURCES) -> None:
     """Fetches and unpacks the data set `name` into `home`; files that exist are not fetched again.
 
     Raises:
@@ -81,7 +83,7 @@ def download(name: str, home: Path, sources: Mapping[str, tuple[Source, ...]] = 
             unpack(path)
 
 
-def fetch(source: Source, home: Path) -> Path:
+def fetch(source: PublishedFile, home: Path) -> Path:
     """Downloads `source` into `home`, or completes an interrupted download; the file is whole and checked, or missing.
 
     Raises:
@@ -137,7 +139,7 @@ def _copy(answer: Any, file: IO[bytes], done: int, name: str) -> None:
         raise OSError(f"the connection broke off after {done:,} of {total:,} bytes")
 
 
-def _fault(path: Path, source: Source) -> str | None:
+def _fault(path: Path, source: PublishedFile) -> str | None:
     if source.md5 is None:
         return None
     with path.open("rb") as file:

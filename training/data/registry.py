@@ -25,7 +25,7 @@ FOLDER: Final = "folder"
 
 
 @dataclass(frozen=True)
-class Reader:
+class DatasetReader:
     """Reads a benchmark from the folder that its archive unpacks to."""
 
     read: Callable[..., DataSet]
@@ -47,16 +47,16 @@ class Reader:
         return {"classes": self.num_classes, **counts}
 
 
-READERS: Final[Mapping[str, Reader]] = {
-    "cub": Reader(read_cub, ("train_test_split.txt", "CUB_200_2011"), 200, {"train": 5994, "test": 5794}),
-    "aircraft": Reader(
+READERS: Final[Mapping[str, DatasetReader]] = {
+    "cub": DatasetReader(read_cub, ("train_test_split.txt", "CUB_200_2011"), 200, {"train": 5994, "test": 5794}),
+    "aircraft": DatasetReader(
         read_aircraft,
         ("variants.txt", "data/variants.txt", "fgvc-aircraft-2013b"),
         100,
         {"train": 3334, "val": 3333, "test": 3333},
     ),
-    "mit67": Reader(read_mit67, ("TrainImages.txt", "indoorCVPR_09"), 67, {"train": 5360, "test": 1340}),
-    "dtd": Reader(read_dtd, ("labels/train1.txt", "dtd"), 47, {"train": 1880, "val": 1880, "test": 1880}),
+    "mit67": DatasetReader(read_mit67, ("TrainImages.txt", "indoorCVPR_09"), 67, {"train": 5360, "test": 1340}),
+    "dtd": DatasetReader(read_dtd, ("labels/train1.txt", "dtd"), 47, {"train": 1880, "val": 1880, "test": 1880}),
 }
 
 PHOTOS: Final = "photos"

@@ -17,7 +17,7 @@ from rankone.training.data.folder import empty_classes, left_out
 from rankone.training.data.picture import picture
 from rankone.training.data.registry import READERS, Options, is_folder, read
 
-Place = tuple[str, str]
+ClassOfSplit = tuple[str, str]
 """A split and a class."""
 
 
@@ -43,7 +43,7 @@ def verify(
     data: DataSet,
     published: Mapping[str, int] | None = None,
     threads: int = 2,
-    reasons: Mapping[Place, str] | None = None,
+    reasons: Mapping[ClassOfSplit, str] | None = None,
 ) -> Verified:
     """Counts images and classes, decodes every file to its end as training does, and looks for duplicates.
 
@@ -53,7 +53,7 @@ def verify(
     if threads < 1:
         raise DataError(f"at least one thread is needed, not {threads}")
     counts = {name: (len(split), len(set(split.labels))) for name, split in data.splits.items()}
-    places: dict[Path, list[Place]] = defaultdict(list)
+    places: dict[Path, list[ClassOfSplit]] = defaultdict(list)
     for name, split in data.splits.items():
         for path, label in zip(split.paths, split.labels, strict=True):
             places[path].append((name, data.classes[label]))
@@ -63,7 +63,7 @@ def verify(
     return Verified(counts, (*_counting(data, published, reasons or {}), *broken, *_duplicates(places, digests)))
 
 
-def _counting(data: DataSet, published: Mapping[str, int] | None, reasons: Mapping[Place, str]) -> Iterable[str]:
+def _counting(data: DataSet, published: Mapping[str, int] | None, reasons: Mapping[ClassOfSplit, str]) -> Iterable[str]:
     if published and len(data.classes) != published["classes"]:
         yield f"{len(data.classes):,} classes, where the published set has {published['classes']:,}"
     for name, split in data.splits.items():
@@ -98,7 +98,7 @@ def _check_files(data: DataSet, paths: list[Path], threads: int) -> dict[Path, t
         return dict(zip(paths, track(found, "decoding", len(paths), console=bar, transient=True), strict=True))
 
 
-def _duplicates(places: Mapping[Path, list[Place]], digests: Mapping[Path, str]) -> Iterable[str]:
+def _duplicates(places: Mapping[Path, list[ClassOfSplit]], digests: Mapping[Path, str]) -> Iterable[str]:
     """Files that are listed twice, and files with the same bytes in two splits or under two classes."""
     named = {path: "; ".join(f"{split}, {label}" for split, label in uses) for path, uses in places.items()}
     for path, uses in places.items():

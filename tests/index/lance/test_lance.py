@@ -97,7 +97,9 @@ def test_a_search_answers_what_an_index_in_a_file_does(
     where, field = None if source is None else compiled(source), None if group_by is None else path_of(group_by)
     exclude = frozenset(item.id for item in items(COUNT)[:40])
     options = [SearchOptions(8, 0.1 if place % 2 else -np.inf, exclude) for place in range(len(queries()))]
-    expected, found = (index.ask(Query(queries(), options, where, field)).result() for index in (local, published))
+    expected, found = (
+        index.submit_search(Query(queries(), options, where, field)).result() for index in (local, published)
+    )
     assert [ids_of(hits) for hits in found] == [ids_of(hits) for hits in expected]
     for ours, theirs in zip(found, expected, strict=True):
         assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in theirs], abs=1e-6)
@@ -212,9 +214,9 @@ def test_a_short_answer_is_of_all_items(indexes: LanceIndexes, local: Index) -> 
     published = indexes.open("mine")
     everything = frozenset(item.id for item in items(COUNT))
     assert {len(hits) for hits in published.search(queries(), 2 * COUNT)} == {COUNT}
-    assert published.ask(Query(queries(), [SearchOptions(3, exclude=everything)] * len(queries()))).result() == [
-        []
-    ] * len(queries())
+    assert published.submit_search(
+        Query(queries(), [SearchOptions(3, exclude=everything)] * len(queries()))
+    ).result() == [[]] * len(queries())
 
 
 def test_items_of_one_score_are_in_the_order_of_their_ids(root: str, write: Write) -> None:

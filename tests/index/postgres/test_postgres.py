@@ -156,7 +156,7 @@ def test_a_search_whose_future_is_cancelled_ends(indexes: PostgresIndexes, monke
             ended.set()
 
     monkeypatch.setattr("rankone.index.postgres.index.search", sleep)
-    future = index.ask(Query(unit(1, DIM), [SearchOptions(1)]))
+    future = index.submit_search(Query(unit(1, DIM), [SearchOptions(1)]))
     time.sleep(0.2)
     assert future.cancel()
     assert ended.wait(30)

@@ -20,8 +20,8 @@ import pytest
 from PIL import Image
 
 from rankone.model.preprocessing import (
+    ImageLimits,
     ImageTooLarge,
-    Limits,
     Preprocessing,
     UndecodableImage,
     UnsupportedImageType,
@@ -42,7 +42,7 @@ from tests.model.profiles import cmyk_profile, rgb_profile
 pytestmark = pytest.mark.anyio
 
 SPEC = Preprocessing(size=32)
-OPTIONS = DecodeOptions(SPEC, Limits(), memory_bytes=300_000_000, timeout_s=30)
+OPTIONS = DecodeOptions(SPEC, ImageLimits(), memory_bytes=300_000_000, timeout_s=30)
 
 
 class Harness:
@@ -254,7 +254,7 @@ async def test_large_jpegs_are_decoded_as_the_bundle_says(spec: Preprocessing) -
         assert np.array_equal(found, whole) == (spec.jpeg == "whole")
         small = Image.open(io.BytesIO(job.tasks[0].thumbnail or b""))
         assert small.size == (192, 256)
-        expected = decode(data, Limits()).resize(small.size, Image.Resampling.BICUBIC)
+        expected = decode(data, ImageLimits()).resize(small.size, Image.Resampling.BICUBIC)
         assert np.abs(np.asarray(small, float) - np.asarray(expected, float)).mean() < 2
 
 
@@ -272,7 +272,7 @@ async def test_pixels_and_thumbnails_are_in_srgb() -> None:
             assert not np.array_equal(decoded, preprocess(data, Preprocessing(size=32, color="ignored")))
             small = Image.open(io.BytesIO(task.thumbnail or b""))
             assert (small.mode, "icc_profile" in small.info) == ("RGB", False)
-            shown = np.asarray(to_srgb(decode(data, Limits(), SPEC)), np.float64)
+            shown = np.asarray(to_srgb(decode(data, ImageLimits(), SPEC)), np.float64)
             assert np.abs(np.asarray(small, np.float64).mean((0, 1)) - shown.mean((0, 1))).max() < 6
 
 

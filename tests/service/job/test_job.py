@@ -26,7 +26,7 @@ from rankone.service.job import shard
 from rankone.service.job.embedder import Embedder, JobFailed
 from rankone.service.job.plan import JobConflict, Plan, begun, images_of, plan_of
 from rankone.service.job.run import here, run
-from rankone.service.job.sources import Source, find
+from rankone.service.job.sources import JobImage, find
 from rankone.service.settings import Settings
 from tests.services import Process
 
@@ -48,7 +48,7 @@ def settings(tiny: Bundle) -> Settings:
     return Settings(bundle=tiny.path, threads=1, workers=1)
 
 
-def sources(folder: Path) -> list[Source]:
+def sources(folder: Path) -> list[JobImage]:
     return find([str(folder)], LeftOut())
 
 
@@ -212,7 +212,7 @@ def test_a_length_that_the_bundle_lacks_is_refused(folder: Path, settings: Setti
 
 
 def test_the_list_is_divided_in_order(tmp_path: Path) -> None:
-    found = [Source(f"{number:02}", f"/{number:02}") for number in range(10)]
+    found = [JobImage(f"{number:02}", f"/{number:02}") for number in range(10)]
     plan = plan_of(found, fingerprint="f", dim=2, thumbnails=False, shard_size=4)
     with begun(tmp_path, plan, found):
         parts = dict(images_of(tmp_path, plan, [0, 2]))
@@ -231,7 +231,7 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("rankone.service.job.plan.sync", lambda path: steps.append(f"synced {path.is_dir()}"))
     monkeypatch.setattr(Path, "replace", replaced)
-    plan = plan_of([Source("a", "a")], fingerprint="f", dim=3, thumbnails=True, shard_size=1)
+    plan = plan_of([JobImage("a", "a")], fingerprint="f", dim=3, thumbnails=True, shard_size=1)
     shard.write(tmp_path, plan, 0, [], [shard.Rejected("a", "bad")])
     assert steps == [
         step
@@ -242,7 +242,7 @@ def test_a_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: p
 
 def test_an_empty_shard_is_a_file_too(tmp_path: Path) -> None:
     """As where none of its images could be used."""
-    plan = plan_of([Source("a", "a")], fingerprint="f" * 64, dim=3, thumbnails=True, shard_size=1)
+    plan = plan_of([JobImage("a", "a")], fingerprint="f" * 64, dim=3, thumbnails=True, shard_size=1)
     shard.write(tmp_path, plan, 0, [], [shard.Rejected("a", "bad")])
     assert shard.missing(tmp_path, plan) == []
     index = tmp_path / "i" / "default.sqlite"

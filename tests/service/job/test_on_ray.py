@@ -11,7 +11,7 @@ from rankone.service.job import on_ray
 from rankone.service.job.embedder import JobFailed
 from rankone.service.job.plan import plan_of
 from rankone.service.job.shard import file_of
-from rankone.service.job.sources import Source
+from rankone.service.job.sources import JobImage
 from rankone.service.settings import Settings
 
 
@@ -37,7 +37,9 @@ def test_an_actor_that_no_machine_can_hold_is_refused() -> None:
 
 
 def test_shards_are_told_once_as_their_files_appear(tmp_path: Path) -> None:
-    plan = plan_of([Source(f"{n}", f"/{n}") for n in range(5)], fingerprint="f", dim=2, thumbnails=False, shard_size=2)
+    plan = plan_of(
+        [JobImage(f"{n}", f"/{n}") for n in range(5)], fingerprint="f", dim=2, thumbnails=False, shard_size=2
+    )
     file_of(tmp_path, 0).touch()  # was there before
     appear, told = iter([[1], [], [2]]), list[int]()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rankone.model.folders import LeftOut
-from rankone.service.job.sources import NoSuchSource, Source, find, id_of, read, read_list
+from rankone.service.job.sources import JobImage, NoSuchSource, find, id_of, read, read_list
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
     with pytest.raises(NoSuchSource, match=r"the list list\.txt cannot be read"):
         read_list(Path("list.txt"))
     with pytest.raises(FileNotFoundError):
-        read(Source("x", str(folder / "x")), 1)
+        read(JobImage("x", str(folder / "x")), 1)
     with pytest.raises(FileNotFoundError):
-        read(Source("x", f"file://{folder}/x"), 1)
+        read(JobImage("x", f"file://{folder}/x"), 1)
 
 
 def test_a_list_has_one_place_a_line(folder: Path) -> None:

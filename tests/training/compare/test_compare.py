@@ -18,7 +18,7 @@ from rankone.__main__ import run as command
 from rankone.model import catalogue
 from rankone.model.backbone import BACKBONES, Backbone
 from rankone.model.errors import Interrupted
-from rankone.training.compare import CompareError, Comparison, Plan, compare, plan_of
+from rankone.training.compare import CompareError, Plan, Ranking, compare, plan_of
 from rankone.training.compare import measure as measuring
 from rankone.training.compare import plan as planning
 from rankone.training.compare import run as running
@@ -64,8 +64,8 @@ def home(narrow: None, plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> 
     return path
 
 
-def read(home: Path) -> Comparison:
-    return Comparison.model_validate_json((home / "compare.json").read_bytes())
+def read(home: Path) -> Ranking:
+    return Ranking.model_validate_json((home / "compare.json").read_bytes())
 
 
 def embedded(system: str, split: Split) -> Floats:

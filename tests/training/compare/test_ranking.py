@@ -7,14 +7,14 @@ import pytest
 
 from rankone.training.compare.document import advice, document_of
 from rankone.training.compare.measure import Row
-from rankone.training.compare.ranking import By, Comparison, Place, ranked, recommended
+from rankone.training.compare.ranking import By, RankedRow, Ranking, ranked, recommended
 from rankone.training.report.document import html, markdown
 from tests.training.compare.conftest import row
 
 
-def comparison(rows: list[Row], by: By = "mean", notes: tuple[str, ...] = ()) -> Comparison:
+def comparison(rows: list[Row], by: By = "mean", notes: tuple[str, ...] = ()) -> Ranking:
     places = ranked(rows, by)
-    return Comparison(
+    return Ranking(
         data="flowers",
         num_classes=3,
         num_train=30,
@@ -29,7 +29,7 @@ def comparison(rows: list[Row], by: By = "mean", notes: tuple[str, ...] = ()) ->
     )
 
 
-def names(places: tuple[Place, ...]) -> list[str]:
+def names(places: tuple[RankedRow, ...]) -> list[str]:
     return [place.row.pooling for place in places]
 
 
@@ -96,7 +96,7 @@ def test_the_document_says_what_to_take_and_why(rows: list[Row]) -> None:
         assert piece in text
     assert "    pooling: {system: cbp-run}" in text
     assert "pooling: {system: cbp-run}" in html(document_of(found, "pooling: {system: cbp-run}\n"))
-    assert Comparison.model_validate_json(found.model_dump_json()) == found
+    assert Ranking.model_validate_json(found.model_dump_json()) == found
 
 
 def test_the_picture_is_drawn_with_several_backbones_and_without_short_embeddings(rows: list[Row]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from rankone.training.data import DataError, load
-from rankone.training.data.download import SOURCES, Source, download, fetch, is_unpacked, unpack
+from rankone.training.data.download import SOURCES, PublishedFile, download, fetch, is_unpacked, unpack
 from tests.training.data.trees import mit67
 
 
@@ -32,10 +32,10 @@ class Server:
     requests: list[str | None] = field(default_factory=list)
     port: int = 0
 
-    def source(self, name: str, md5: str | None = None) -> Source:
-        return Source(f"http://127.0.0.1:{self.port}/{name}", md5)
+    def source(self, name: str, md5: str | None = None) -> PublishedFile:
+        return PublishedFile(f"http://127.0.0.1:{self.port}/{name}", md5)
 
-    def publish(self, name: str, data: bytes) -> Source:
+    def publish(self, name: str, data: bytes) -> PublishedFile:
         self.files[name] = data
         return self.source(name, hashlib.md5(data, usedforsecurity=False).hexdigest())
 
@@ -204,7 +204,7 @@ def test_without_a_network_it_says_what_to_do(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: refused
-        source = Source(f"http://127.0.0.1:{unused.getsockname()[1]}/birds.tgz")
+        source = PublishedFile(f"http://127.0.0.1:{unused.getsockname()[1]}/birds.tgz")
         with pytest.raises(DataError) as raised:
             download("birds", tmp_path / "birds", {"birds": (source,)})
     for words in (source.url, "refused", "without a network, put birds.tgz into", str(tmp_path / "birds"), "by hand"):

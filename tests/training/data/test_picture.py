@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rankone.model.preprocessing import Limits, Preprocessing, preprocess
+from rankone.model.preprocessing import ImageLimits, Preprocessing, preprocess
 from rankone.training.data import DataError, Split
 from rankone.training.data.batches import augmentation, batches, for_crops
 from rankone.training.data.picture import picture, pixels
@@ -80,7 +80,7 @@ def test_other_kinds_are_held_to_the_limits_before_they_are_decoded(
 ) -> None:
     data = encoded(noise(64, 64), form)
     (tmp_path / "large.jpg").write_bytes(data[: len(data) // 2])
-    monkeypatch.setattr("rankone.training.data.picture.OWN_IMAGES", Limits(max_pixels=4095))
+    monkeypatch.setattr("rankone.training.data.picture.OWN_IMAGES", ImageLimits(max_pixels=4095))
     with pytest.raises(DataError, match="large.jpg: 64 x 64 pixels; at most 4,095 are accepted"):
         picture(tmp_path / "large.jpg")
 
